@@ -1,0 +1,1 @@
+"""Models that answer: the protocol, and one adapter per kind of provider."""

@@ -1,0 +1,39 @@
+"""Who a request speaks for, once its credential has been verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+CredentialKind = Literal["bearer", "development_header"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A verified caller.
+
+    *user_id* is ours: unique over all issuers, and what row-level security compares.
+    *subject* is what *issuer* (its configured name) calls the same person. *claims* is
+    the verified token's whole claim set; nothing in it that a user can write (such as
+    `user_metadata`) may grant a right.
+    """
+
+    user_id: str
+    issuer: str
+    subject: str
+    credential: CredentialKind = "bearer"
+    session_id: str | None = None
+    token_id: str | None = None
+    email: str | None = None
+    email_verified: bool = False
+    name: str | None = None
+    picture: str | None = None
+    role: str = "authenticated"
+    aal: str = "aal1"
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    claims: Mapping[str, object] = field(default_factory=dict)
