@@ -1,0 +1,230 @@
+"""The pool, and the one door to SQL.
+
+Every statement goes through here, as one of our narrow database roles and on behalf of
+one caller; both are set with `set_config(..., true)` in the same round trip as the
+statement, so they end with its transaction and cannot reach the next borrower of the
+connection. Nothing here knows a table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, TypeVar
+
+import msgspec
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import class_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from psycopg import AsyncConnection
+
+set_json_dumps(msgspec.json.encode)
+set_json_loads(msgspec.json.decode)
+
+_log = logging.getLogger(__name__)
+
+Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"]
+Row = TypeVar("Row")
+
+_BORROW_TIMEOUT_S = 5.0
+_STATEMENT_TIMEOUT = "15s"
+_ACT_AS: LiteralString = (
+    "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
+    " set_config('statement_timeout', %s, true)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """As which role a statement runs, and for whom (`chatkeep.user_id`; '' is nobody)."""
+
+    role: Role
+    user_id: str = ""
+
+
+AUTH = Caller("chatkeep_auth")
+WORKER = Caller("chatkeep_worker")
+ADMIN = Caller("chatkeep_admin")
+
+
+def as_user(user_id: str) -> Caller:
+    """Return the caller for whom row-level security shows *user_id*'s rows and no others."""
+    if not user_id:
+        raise ValueError("a user id is never empty")
+    return Caller("chatkeep_app", user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[Row]):
+    """A statement, its values, and the record that each of its rows becomes."""
+
+    text: LiteralString
+    params: Sequence[object]
+    row: type[Row]
+
+
+class ConstraintViolated(Exception):  # noqa: N818 -- a fact for the caller to interpret, not an error to show
+    """A constraint of ours said no. Concepts match on its *name*, never on message text."""
+
+    def __init__(self, name: str) -> None:
+        """Keep the constraint's name, and none of the row's values."""
+        self.name = name
+        super().__init__(name)
+
+
+class Database:
+    """PostgreSQL, reached as our narrow roles. Share one per process."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, behind_pooler: bool = False) -> None:
+        """Prepare a pool of at most *pool_size* connections; `open` connects.
+
+        *behind_pooler* (PgBouncer and the like in transaction mode) switches off
+        server-side prepared statements.
+        """
+        self.url = url
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=min(2, pool_size),
+            max_size=pool_size,
+            timeout=_BORROW_TIMEOUT_S,
+            check=_check_alive,
+            open=False,
+            kwargs=connection_settings(behind_pooler=behind_pooler),
+        )
+
+    async def open(self) -> None:
+        """Connect. Raises `DatabaseUnavailable` when that takes longer than 10 s."""
+        with _our_errors():
+            await self._pool.open(wait=True, timeout=10)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def fetch(
+        self, caller: Caller, text: LiteralString, params: Sequence[object], *, row: type[Row]
+    ) -> list[Row]:
+        """Run one statement as *caller* in one round trip; return its rows as *row*."""
+        (rows,) = await self.fetch_all(caller, Query(text, params, row))
+        return rows
+
+    async def execute(self, caller: Caller, text: LiteralString, params: Sequence[object]) -> int:
+        """Run one statement as *caller* in one round trip; return how many rows it touched."""
+        async with self._connection() as connection:
+            async with connection.pipeline():
+                await _act_as(connection, caller)
+                cursor = await connection.execute(text, params)
+            return cursor.rowcount
+
+    async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
+        """Run several statements as *caller* in one round trip and one transaction.
+
+        Without an explicit BEGIN the whole pipeline is one implicit transaction: either
+        all of it happened or none.
+        """
+        async with self._connection() as connection:
+            cursors = []
+            async with connection.pipeline():
+                await _act_as(connection, caller)
+                for query in queries:
+                    cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
+                    cursors.append(await cursor.execute(query.text, query.params))
+            return [await cursor.fetchall() for cursor in cursors]
+
+    @asynccontextmanager
+    async def acting_as(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection inside one transaction that acts as *caller*: for several steps.
+
+        Commits on success and rolls back on any exception. Never await a model while
+        holding it.
+        """
+        async with self._connection() as connection, connection.transaction():
+            await _act_as(connection, caller)
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        with _our_errors():
+            async with self._pool.connection() as connection:
+                try:
+                    yield connection
+                except asyncio.CancelledError:
+                    # What a cancelled pipeline left on the wire must never be read by the
+                    # next borrower (the accident of CVE-2023-28858): give the pool a new one.
+                    await connection.close()
+                    raise
+
+
+def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
+    """Return how every connection of ours is made: autocommit, and quick to notice death."""
+    return {
+        "autocommit": True,
+        "connect_timeout": 5,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 8000,
+        "application_name": "chatkeep",
+        "prepare_threshold": None if behind_pooler else 5,
+    }
+
+
+async def _act_as(connection: AsyncConnection, caller: Caller) -> None:
+    await connection.execute(_ACT_AS, (caller.role, caller.user_id, _STATEMENT_TIMEOUT))
+
+
+async def _check_alive(connection: AsyncConnection) -> None:
+    """Refuse an idle connection that the server has closed, without a round trip.
+
+    A closed socket is readable; a healthy idle one is not.
+    """
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    if poller.poll(0):
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours; values and SQL never leave this file."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout) as error:
+        ours = _translated(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:
+    match error:
+        case pg.UniqueViolation() | pg.ForeignKeyViolation() | pg.CheckViolation():
+            return ConstraintViolated(error.diag.constraint_name or "")
+        case pg.InsufficientPrivilege():
+            # Row-level security refused the row: for the caller it is not there. A missing
+            # grant looks the same from outside, so the log says what was refused.
+            _log.warning("the database refused: %s", error.diag.message_primary)
+            return NotFound()
+        case pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
+            return Unavailable(retry_after_s=1)
+        case pg.QueryCanceled():
+            return Unavailable("The database took too long.")
+        case PoolTimeout() | psycopg.OperationalError() | psycopg.InterfaceError():
+            return DatabaseUnavailable("The database cannot be reached right now.")
+        case pg.ReadOnlySqlTransaction() | pg.DiskFull():
+            return DatabaseUnavailable("The database takes no writes right now.")
+        case psycopg.DataError():
+            return Invalid("The request holds a character or number that cannot be stored.")
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""Every line of DDL: tables, roles, policies, grants. Nothing else holds any."""
