@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, TypeVar
@@ -25,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
     from psycopg import AsyncConnection
 
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"]
 Row = TypeVar("Row")
+Params = Sequence[object] | Mapping[str, object]
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
@@ -70,7 +72,7 @@ class Query(Generic[Row]):
     """A statement, its values, and the record that each of its rows becomes."""
 
     text: LiteralString
-    params: Sequence[object]
+    params: Params
     row: type[Row]
 
 
@@ -113,13 +115,13 @@ class Database:
         await self._pool.close()
 
     async def fetch(
-        self, caller: Caller, text: LiteralString, params: Sequence[object], *, row: type[Row]
+        self, caller: Caller, text: LiteralString, params: Params, *, row: type[Row]
     ) -> list[Row]:
         """Run one statement as *caller* in one round trip; return its rows as *row*."""
         (rows,) = await self.fetch_all(caller, Query(text, params, row))
         return rows
 
-    async def execute(self, caller: Caller, text: LiteralString, params: Sequence[object]) -> int:
+    async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
             async with connection.pipeline():

@@ -281,6 +281,16 @@ class AnswerInterrupted(ChatkeepError):
     default_detail = "The answer was interrupted. What was said so far is kept."
 
 
+def describe(code: str) -> str:
+    """Return what to tell a person about an error that was kept by its code alone."""
+    kinds = [ChatkeepError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    return next(
+        (kind.default_detail for kind in kinds if kind.code == code), ChatkeepError.default_detail
+    )
+
+
 # --- how it was set up ------------------------------------------------------------------
 
 

@@ -1,0 +1,72 @@
+"""What other nodes (and operators in psql) tell us: PostgreSQL's LISTEN, kept alive.
+
+A notification is a hint, never the truth: whoever relies on one must also be right, a
+little later, when it was lost. After every (re)connection the subscribers are told that
+they may have missed some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Literal
+
+import psycopg
+
+from chatkeep.db import connection_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+Channel = Literal["chatkeep_profiles", "chatkeep_sessions", "chatkeep_runs"]
+_LONGEST_PAUSE_S = 5.0
+
+
+class Listener:
+    """One connection of its own that listens for all channels."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare; `run` connects. *url* must not lead through a transaction pooler."""
+        self._url = url
+        self._subscribers: dict[str, list[Callable[[str], None]]] = {}
+        self._gap_callbacks: list[Callable[[], None]] = []
+        self.connected = asyncio.Event()
+
+    def subscribe(
+        self, channel: Channel, told: Callable[[str], None], *, missed: Callable[[], None]
+    ) -> None:
+        """Call *told* with each payload, and *missed* whenever some may have been lost."""
+        self._subscribers.setdefault(channel, []).append(told)
+        self._gap_callbacks.append(missed)
+
+    async def run(self) -> None:
+        """Listen until cancelled, reconnecting with growing pauses."""
+        pause = 0.1
+        while True:
+            try:
+                await self._listen()
+            except psycopg.Error as error:
+                _log.warning("listening for notifications failed: %s", type(error).__name__)
+            self.connected.clear()
+            self._tell_gap()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _listen(self) -> None:
+        async with await psycopg.AsyncConnection.connect(
+            self._url, **connection_settings(behind_pooler=False)
+        ) as connection:
+            await connection.execute(
+                "listen chatkeep_profiles; listen chatkeep_sessions; listen chatkeep_runs"
+            )
+            self._tell_gap()
+            self.connected.set()
+            async for note in connection.notifies():
+                for told in self._subscribers.get(note.channel, ()):
+                    told(note.payload)
+
+    def _tell_gap(self) -> None:
+        for missed in self._gap_callbacks:
+            missed()

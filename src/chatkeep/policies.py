@@ -1,0 +1,158 @@
+"""How an answer is made: the operator's policy, the person's profile, the request.
+
+Defaults of the policy < profile < request; then the policy has the last word. What a
+request asks beyond the policy is refused, naming the field; what a profile saved before
+the policy changed is clamped, so that nobody is locked out of chatting.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chatkeep.errors import Invalid
+from chatkeep.llm.model import ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chatkeep.config import Settings
+    from chatkeep.preferences import Profile
+
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+#: Request fields that choose how one answer is made.
+OVERRIDES = ("model", "temperature", "top_p", "max_tokens", "system_prompt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator allows. *models* empty: any model."""
+
+    default_model: str
+    models: tuple[str, ...] = ()
+    system_prompt: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    temperature_ceiling: float = 2.0
+    max_tokens_ceiling: int = 32_768
+    locked: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, settings: Settings, *, default_model: str) -> Policy:
+        """Return the policy that *settings* describe."""
+        return cls(
+            default_model=default_model,
+            models=settings.models,
+            system_prompt=settings.system_prompt,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_tokens=settings.max_tokens,
+            temperature_ceiling=settings.temperature_ceiling,
+            max_tokens_ceiling=settings.max_tokens_ceiling,
+            locked=frozenset(settings.locked_settings),
+        )
+
+    def ranges(self) -> dict[str, dict[str, float]]:
+        """Return the lowest and highest value of each number a person may choose."""
+        return {
+            "temperature": {"min": 0, "max": self.temperature_ceiling},
+            "top_p": {"min": 0, "max": 1},
+            "max_tokens": {"min": 1, "max": self.max_tokens_ceiling},
+        }
+
+    def allows(self, model: str) -> bool:
+        """Whether *model*, exactly as spelt, may be asked."""
+        return model in self.models if self.models else bool(_MODEL_ID.fullmatch(model))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """How one answer will be made."""
+
+    settings: ModelSettings
+    system_prompt: str | None
+
+
+def check_wishes(wishes: Mapping[str, Any], policy: Policy) -> None:
+    """Refuse what *wishes* (from a request, or to be saved) ask beyond *policy*.
+
+    Raises:
+        Invalid: with `errors`, one `{"field", "message"}` for each.
+    """
+    problems = [
+        {"field": field, "message": message}
+        for field, value in wishes.items()
+        if value is not None and (message := _problem(field, value, policy))
+    ]
+    if problems:
+        raise Invalid(f"{problems[0]['field']}: {problems[0]['message']}", errors=problems)
+
+
+def choose(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> Choices:
+    """Merge *profile* and *wishes* under *policy*. Raises `Invalid` as `check_wishes`."""
+    check_wishes(wishes, policy)
+    temperature = _pick("temperature", wishes, profile.temperature, policy.temperature, policy)
+    max_tokens = _pick("max_tokens", wishes, profile.max_tokens, policy.max_tokens, policy)
+    return Choices(
+        settings=ModelSettings(
+            model=_model(profile, wishes, policy),
+            temperature=_at_most(temperature, policy.temperature_ceiling),
+            top_p=_pick("top_p", wishes, profile.top_p, policy.top_p, policy),
+            max_tokens=_at_most(max_tokens, policy.max_tokens_ceiling),
+        ),
+        system_prompt=_system_prompt(profile, wishes, policy),
+    )
+
+
+def _problem(field: str, value: object, policy: Policy) -> str | None:
+    """Say what is wrong with *value*, None when it is within the policy."""
+    name = "default_model" if field == "model" else field
+    if name in policy.locked:
+        return "is set by the operator and cannot be changed"
+    if name == "default_model":
+        return None if policy.allows(str(value)) else "is not a model offered here"
+    limits = policy.ranges().get(name)
+    if limits is None or not isinstance(value, int | float):
+        return None
+    if name == "top_p" and value == 0:
+        return "must be greater than 0"
+    if limits["min"] <= value <= limits["max"]:
+        return None
+    return f"must be from {limits['min']:g} to {limits['max']:g}"
+
+
+def _pick(
+    field: str, wishes: Mapping[str, Any], saved: Any, default: Any, policy: Policy  # noqa: ANN401 -- the three share whatever type the field has
+) -> Any:  # noqa: ANN401
+    if field in policy.locked:
+        return default
+    wish = wishes.get(field)
+    if wish is not None:
+        return wish
+    return default if saved is None else saved
+
+
+def _at_most(value: Any, ceiling: float) -> Any:  # noqa: ANN401 -- int stays int, float stays float
+    return value if value is None or value <= ceiling else ceiling
+
+
+def _model(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> str:
+    wish = wishes.get("model")
+    if wish is not None:
+        return str(wish)
+    saved = profile.default_model
+    if saved is None or "default_model" in policy.locked or not policy.allows(saved):
+        return policy.default_model
+    return saved
+
+
+def _system_prompt(
+    profile: Profile, wishes: Mapping[str, Any], policy: Policy
+) -> str | None:
+    chosen = _pick("system_prompt", wishes, profile.system_prompt, policy.system_prompt, policy)
+    if profile.custom_instructions and "custom_instructions" not in policy.locked:
+        wish = f"The person asks you to keep this in mind:\n{profile.custom_instructions}"
+        return f"{chosen}\n\n{wish}" if chosen else wish
+    return str(chosen) if chosen else None

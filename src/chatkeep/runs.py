@@ -1,0 +1,411 @@
+"""Runs: one row for each attempt to get an answer, from its start to its explicit end.
+
+A run holds a lease while a process works on it. Whoever stops renewing it (a killed
+server) is found by the sweeper, which marks the run `interrupted`, keeps what was said
+and never runs it again. The content of an answer is written as the user it belongs to;
+only states and leases are seen by the worker role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from psycopg.types.json import Jsonb
+
+from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
+from chatkeep.errors import NotFound, RunInProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from chatkeep.db import Database
+
+State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
+#: How long a run may go without a sign of life before it counts as interrupted.
+LEASE_S = 15
+_HISTORY_AT_MOST = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One exchange to begin.
+
+    *content* None: a new answer to *answers_id*, without a new question. Otherwise the
+    question hangs below the head of the conversation, or below *parent_id* when
+    *branches* (an edit). *request_key* makes the same request the same run.
+    """
+
+    conversation_id: str
+    run_id: str
+    message_id: str
+    user_message_id: str
+    model: str
+    content: str | None
+    parts: list[dict[str, Any]] | None = None
+    client_id: str | None = None
+    branches: bool = False
+    parent_id: str | None = None
+    may_create: bool = False
+    title: str | None = None
+    request_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run and what has been said in it so far (as of the last checkpoint)."""
+
+    id: str
+    conversation_id: str
+    message_id: str
+    user_message_id: str | None
+    state: State
+    model: str
+    finish_reason: str | None
+    error_code: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    content: str
+    parts: list[dict[str, Any]] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will be added any more."""
+        return self.state not in {"queued", "running"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the answer of a run is kept."""
+
+    id: str
+    conversation_id: str
+    message_id: str
+    user_message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended."""
+
+    state: Literal["done", "stopped", "failed", "interrupted"]
+    finish_reason: str | None = None
+    error_code: str | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One message of the history that the model is given."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stop:
+    stop_requested: bool
+
+
+async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
+    """Store the question and the run in one round trip; return the history to answer.
+
+    Raises:
+        AlreadyStarted: the same request has a run already.
+        RunInProgress: another answer of the conversation is being made.
+        NotFound: no such conversation of this user.
+    """
+    values = _values(user_id, turn)
+    try:
+        started, history = await db.fetch_all(
+            as_user(user_id), Query(_START, values, _Id), Query(_HISTORY, values, Said)
+        )
+    except ConstraintViolated as violated:
+        raise await _explain(db, user_id, turn, violated) from violated
+    if not started:
+        raise NotFound
+    return list(reversed(history))
+
+
+class AlreadyStarted(Exception):  # noqa: N818 -- not a failure: the caller joins *run_id*
+    """This very request was made before; its run is *run_id*."""
+
+    def __init__(self, run_id: str) -> None:
+        """Keep which run to join."""
+        self.run_id = run_id
+        super().__init__(run_id)
+
+
+async def _explain(
+    db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
+) -> Exception:
+    """Say why a start was refused. A duplicate may break any of the constraints first."""
+    if turn.request_key is not None:
+        same = await find_by_request(db, user_id, turn.request_key)
+        if same is not None:
+            return AlreadyStarted(same)
+    running = await find_active(db, user_id, turn.conversation_id)
+    if running is not None:
+        return RunInProgress(run_id=running)
+    if violated.name in {"conversations_pkey", "conversations_unguessable_id", "messages_parent"}:
+        return NotFound()
+    return RunInProgress()
+
+
+def _values(user_id: str, turn: Turn) -> dict[str, object]:
+    return {
+        "user": user_id,
+        "conversation": turn.conversation_id,
+        "run": turn.run_id,
+        "answer": turn.message_id,
+        "question": turn.user_message_id,
+        "model": turn.model,
+        "content": turn.content,
+        "parts": None if turn.parts is None else Jsonb(turn.parts),
+        "client_id": turn.client_id,
+        "branches": turn.branches,
+        "parent": turn.parent_id,
+        "may_create": turn.may_create,
+        "title": turn.title,
+        "request_key": turn.request_key,
+        "lease": LEASE_S,
+        "history": _HISTORY_AT_MOST,
+    }
+
+
+_START = """
+with old as materialized (
+  select head_id from chat.conversations
+  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+  for update
+), made as (
+  insert into chat.conversations (user_id, id, title, head_id)
+  select %(user)s, %(conversation)s, %(title)s, %(answer)s
+  where %(may_create)s and not exists (select from old)
+  returning id
+), place as (
+  select case when %(branches)s then %(parent)s else head_id end as parent_id from old
+  union all select null from made
+), asked as (
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
+  select %(user)s, %(conversation)s, %(question)s, place.parent_id, 'user', %(content)s,
+    %(parts)s::jsonb, %(client_id)s
+  from place where %(content)s::text is not null
+), answer as (
+  insert into chat.messages (user_id, conversation_id, id, parent_id, role, run_id)
+  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s from place
+), shown as (
+  update chat.conversations
+  set head_id = %(answer)s, updated_at = now(), title = coalesce(title, %(title)s)
+  where user_id = %(user)s and id = %(conversation)s and exists (select from old)
+)
+insert into chat.runs
+  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
+select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
+  now() + make_interval(secs => %(lease)s)
+from place
+returning id
+"""
+
+_HISTORY = """
+with recursive branch as (
+  select id, parent_id, role, content, 1 as depth from chat.messages
+  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
+  union all
+  select p.id, p.parent_id, p.role, p.content, b.depth + 1 from branch b
+  join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s
+    and p.id = b.parent_id
+  where b.depth < %(history)s
+)
+select role, content from branch where content <> '' order by depth
+"""
+
+
+async def checkpoint(
+    db: Database, user_id: str, run: Address, *, content: str, parts: Sequence[dict[str, Any]] | None
+) -> bool:
+    """Keep what was said so far and renew the lease; return whether a stop was asked for."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        with kept as (
+          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+          where user_id = %(user)s and conversation_id = %(conversation)s and id = %(message)s
+        )
+        update chat.runs set lease_until = now() + make_interval(secs => %(lease)s)
+        where user_id = %(user)s and id = %(run)s returning stop_requested
+        """,
+        {**_address(user_id, run), "content": content, "parts": _json(parts), "lease": LEASE_S},
+        row=_Stop,
+    )
+    # No row: the conversation was erased meanwhile, so there is nobody to answer.
+    return rows[0].stop_requested if rows else True
+
+
+async def finish(
+    db: Database,
+    user_id: str,
+    run: Address,
+    ending: Ending,
+    *,
+    content: str,
+    parts: Sequence[dict[str, Any]] | None,
+    title: str | None,
+) -> None:
+    """Keep the whole answer and how it ended, in one round trip.
+
+    A run that the sweeper gave up while the database was away is set right here: it did
+    end as *ending* says.
+    """
+    await db.execute(
+        as_user(user_id),
+        """
+        with answer as (
+          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+          where user_id = %(user)s and conversation_id = %(conversation)s and id = %(message)s
+        ), run as (
+          update chat.runs set state = %(state)s, ended_at = now(),
+            finish_reason = %(finish_reason)s, error_code = %(error_code)s,
+            model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
+            completion_tokens = %(completion_tokens)s, cost = %(cost)s
+          where user_id = %(user)s and id = %(run)s
+            and state in ('queued', 'running', 'interrupted')
+        )
+        update chat.conversations
+        set updated_at = now(), title = coalesce(title, %(title)s)
+        where user_id = %(user)s and id = %(conversation)s
+        """,
+        {
+            **_address(user_id, run),
+            "content": content,
+            "parts": _json(parts),
+            "title": title,
+            "state": ending.state,
+            "finish_reason": ending.finish_reason,
+            "error_code": ending.error_code,
+            "model": ending.model,
+            "prompt_tokens": ending.prompt_tokens,
+            "completion_tokens": ending.completion_tokens,
+            "cost": ending.cost,
+        },
+    )
+
+
+async def get_run(db: Database, user_id: str, run_id: str) -> Run:
+    """Return a run with what has been said so far."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.id, r.conversation_id, r.message_id, m.parent_id as user_message_id, r.state,
+          r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
+          m.content, m.parts
+        from chat.runs r
+        join chat.messages m on m.user_id = r.user_id
+          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        where r.user_id = %s and r.id = %s
+        """,
+        [user_id, run_id],
+        row=Run,
+    )
+    if not rows:
+        raise NotFound
+    return rows[0]
+
+
+async def find_active(db: Database, user_id: str, conversation_id: str) -> str | None:
+    """Find the run that is answering in a conversation now."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.id from chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where r.user_id = %s and r.conversation_id = %s and r.state in ('queued', 'running')
+          and c.deleted_at is null
+        """,
+        [user_id, conversation_id],
+        row=_Id,
+    )
+    return rows[0].id if rows else None
+
+
+async def find_by_request(db: Database, user_id: str, request_key: str) -> str | None:
+    """Find the run that an earlier copy of the same request began."""
+    rows = await db.fetch(
+        as_user(user_id),
+        "select id from chat.runs where user_id = %s and request_key = %s",
+        [user_id, request_key],
+        row=_Id,
+    )
+    return rows[0].id if rows else None
+
+
+async def request_stop(db: Database, user_id: str, run_id: str) -> None:
+    """Ask whichever process works on the run to stop it."""
+    await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            update chat.runs set stop_requested = true
+            where user_id = %s and id = %s and state in ('queued', 'running')
+            returning id, pg_notify('chatkeep_runs', id)::text as told
+            """,
+            [user_id, run_id],
+            _Told,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    id: str
+    told: str
+
+
+async def sweep(db: Database) -> int:
+    """Mark runs without a sign of life as interrupted; return how many."""
+    return await db.execute(
+        WORKER,
+        """
+        update chat.runs set state = 'interrupted', ended_at = now(),
+          error_code = 'answer_interrupted'
+        where state in ('queued', 'running') and lease_until < now()
+        """,
+        [],
+    )
+
+
+async def interrupt_all(db: Database) -> int:
+    """Mark every unfinished run as interrupted: for a start that is surely alone."""
+    return await db.execute(
+        WORKER,
+        """
+        update chat.runs set state = 'interrupted', ended_at = now(),
+          error_code = 'answer_interrupted'
+        where state in ('queued', 'running')
+        """,
+        [],
+    )
+
+
+def _json(parts: Sequence[dict[str, Any]] | None) -> Jsonb | None:
+    return None if parts is None else Jsonb(list(parts))
+
+
+def _address(user_id: str, run: Address) -> dict[str, object]:
+    return {
+        "user": user_id,
+        "conversation": run.conversation_id,
+        "message": run.message_id,
+        "run": run.id,
+    }
