@@ -1,0 +1,83 @@
+# Every command of the project. Each one installs what it needs and does nothing twice.
+# All of it works without root; `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# The first Python on the machine that is new enough; override with `make PYTHON=...`.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+NPM := npm --no-audit --no-fund --no-update-notifier --loglevel=error
+CHECKED := $(wildcard src tests benchmarks scripts)
+PAGE := src/chatkeep/web/static/index.html
+WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
+	$(shell find web/src web/public -type d 2>/dev/null)
+
+.PHONY: help install serve test check bench lock clean
+
+help: ## list these commands (the default)
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+install: .venv/.development $(PAGE) ## put everything needed to run, test and change it into .venv and web/
+
+serve: .venv/.runtime $(PAGE) ## install what running needs, then run the server (ARGS="--port 9000")
+	@exec $(BIN)/chatkeep serve $(ARGS)
+
+test: .venv/.development $(PAGE) tests/clients/node_modules/.installed ## run all tests (ARGS="-k words")
+	@scripts/apt-packages
+	@scripts/with-node $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.development web/node_modules/.installed ## check layout, rules, types and docstrings
+	@$(BIN)/ruff format --quiet --check . || { echo "Run: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary $(CHECKED)
+	@$(BIN)/interrogate --quiet $(CHECKED)
+	@scripts/with-node npm --prefix web run --silent check
+
+bench: .venv/.development ## measure the hot paths (ARGS="name ...")
+	@scripts/with-node $(BIN)/python -m benchmarks $(ARGS)
+
+lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
+	@scripts/lock
+
+clean: ## remove everything that was installed or built, and no data
+	@rm -rf .venv build dist web/node_modules tests/clients/node_modules src/chatkeep/web/static
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis .coverage
+
+# --- what the commands stand on -------------------------------------------------------------------
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Chatkeep needs Python 3.11 or newer on the PATH." >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv .venv
+
+.venv/.runtime: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "Installing the locked dependencies ..."
+	@$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/.development: requirements-dev.lock .venv/.runtime
+	@echo "Installing the locked tools for development ..."
+	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+web/node_modules/.installed: web/package.json web/package-lock.json | .venv/.runtime
+	@echo "Installing what the web chat is built with ..."
+	@cd web && ../scripts/with-node $(NPM) ci
+	@touch $@
+
+tests/clients/node_modules/.installed: tests/clients/package.json tests/clients/package-lock.json | .venv/.runtime
+	@echo "Installing the clients that the tests speak with ..."
+	@cd tests/clients && ../../scripts/with-node $(NPM) ci
+	@touch $@
+
+$(PAGE): $(WEB_SOURCES) web/node_modules/.installed
+	@echo "Building the web chat ..."
+	@cd web && ../scripts/with-node npm run --silent build -- --logLevel warn
+	@touch $@

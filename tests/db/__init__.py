@@ -1,0 +1,1 @@
+"""SQL, policies, migrations: on a real PostgreSQL, never a fake one."""

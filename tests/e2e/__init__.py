@@ -1,0 +1,1 @@
+"""The installed package and command line: real processes."""

@@ -1,0 +1,1 @@
+"""Routes, problems, streams: on a real PostgreSQL, with a fake model."""

@@ -1,0 +1,1 @@
+"""Rules, tokens, encoders, settings: nothing outside the process."""
