@@ -261,6 +261,8 @@ PUBLISHED_SECRETS = frozenset(
     {
         "super-secret-jwt-token-with-at-least-32-characters-long",
         "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "a-string-secret-at-least-256-bits-long",
+        "reallyreallyreallyreallyverysafe",
     }
 )
 
