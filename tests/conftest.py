@@ -1,4 +1,8 @@
-"""What holds for every test: no network beyond this machine, and our own tools first."""
+"""What holds for every test: no network beyond this machine, and our own tools first.
+
+And the databases: `database` is a clone of a migrated one, new for each module; `db` is the
+pool on it that a test talks through. Both are on the embedded PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,16 @@ import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+from chatkeep.db import Database
+from tests.postgres_servers import MigratedDatabase, Server, Version, new_server, throw_away
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 # `node` and `npm` of the virtual environment come before older ones of the machine.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -48,3 +60,41 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[Version], Server]]:
+    """Start a PostgreSQL of the wanted version when the first test asks for it."""
+    started: dict[Version, Server] = {}
+
+    def get(version: Version) -> Server:
+        if version not in started:
+            started[version] = new_server(version)
+        return started[version]
+
+    yield get
+    for server in started.values():
+        throw_away(server)
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Callable[[Version], Server]) -> Server:
+    """The embedded PostgreSQL; `tests/db` asks for all that must work."""
+    return servers("18")
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Server) -> Iterator[MigratedDatabase]:
+    """A migrated database that only this module uses."""
+    name = postgres.new_database(template=postgres.migrated_template())
+    yield MigratedDatabase(server=postgres, name=name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+async def db(database: MigratedDatabase) -> AsyncIterator[Database]:
+    """The one door to SQL, open on this module's database."""
+    opened = Database(database.url, pool_size=4)
+    await opened.open()
+    yield opened
+    await opened.close()

@@ -1,0 +1,27 @@
+"""Everything about the database is shown on each PostgreSQL that must work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.postgres_servers import Server, Version, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture(scope="session", params=["18", "15"], ids=["pg18", "pg15"])
+def version(request: pytest.FixtureRequest) -> Version:
+    """The PostgreSQL that a test runs on."""
+    wanted: Version = request.param
+    if (reason := why_not(wanted)) is not None:
+        pytest.skip(reason)
+    return wanted
+
+
+@pytest.fixture(scope="session")
+def postgres(version: Version, servers: Callable[[Version], Server]) -> Server:
+    """The running server of that version, shared by the whole run."""
+    return servers(version)

