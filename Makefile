@@ -69,12 +69,12 @@ clean: ## remove everything that was installed or built, and no data
 
 web/node_modules/.installed: web/package.json web/package-lock.json | .venv/.runtime
 	@echo "Installing what the web chat is built with ..."
-	@cd web && ../scripts/with-node $(NPM) ci
+	@cd web && ../scripts/with-node $(NPM) ci >/dev/null
 	@touch $@
 
 tests/clients/node_modules/.installed: tests/clients/package.json tests/clients/package-lock.json | .venv/.runtime
 	@echo "Installing the clients that the tests speak with ..."
-	@cd tests/clients && ../../scripts/with-node $(NPM) ci
+	@cd tests/clients && ../../scripts/with-node $(NPM) ci >/dev/null
 	@touch $@
 
 $(PAGE): $(WEB_SOURCES) web/node_modules/.installed
