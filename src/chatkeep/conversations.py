@@ -332,4 +332,3 @@ def _only(rows: list[Conversation]) -> Conversation:
     if not rows:
         raise NotYourConversation
     return rows[0]
-

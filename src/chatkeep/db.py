@@ -76,7 +76,7 @@ class Query(Generic[Row]):
     row: type[Row]
 
 
-class ConstraintViolated(Exception):  # noqa: N818 -- a fact for the caller to interpret, not an error to show
+class ConstraintViolated(Exception):
     """A constraint of ours said no. Concepts match on its *name*, never on message text."""
 
     def __init__(self, name: str) -> None:
@@ -209,7 +209,7 @@ def _our_errors() -> Iterator[None]:
         raise ours from error
 
 
-def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:
+def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line
     match error:
         case pg.UniqueViolation() | pg.ForeignKeyViolation() | pg.CheckViolation():
             return ConstraintViolated(error.diag.constraint_name or "")

@@ -389,14 +389,12 @@ class AnswerInterrupted(ChatkeepError):
     default_detail = "The answer was interrupted. What was said so far is kept."
 
 
-def describe(code: str) -> str:
-    """Return what to tell a person about an error that was kept by its code alone."""
+def error_named(code: str) -> ChatkeepError:
+    """Return the error that was kept by its *code* alone."""
     kinds = [ChatkeepError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
-    return next(
-        (kind.default_detail for kind in kinds if kind.code == code), ChatkeepError.default_detail
-    )
+    return next((kind for kind in kinds if kind.code == code), ChatkeepError)()
 
 
 # --- how it was set up ------------------------------------------------------------------

@@ -8,8 +8,10 @@ check in every surface (`assert_never`), not production.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 

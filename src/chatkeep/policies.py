@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import ModelSettings
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.preferences import Profile
 
+_Value = TypeVar("_Value")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 #: Request fields that choose how one answer is made.
 OVERRIDES = ("model", "temperature", "top_p", "max_tokens", "system_prompt")
@@ -124,18 +125,18 @@ def _problem(field: str, value: object, policy: Policy) -> str | None:
 
 
 def _pick(
-    field: str, wishes: Mapping[str, Any], saved: Any, default: Any, policy: Policy  # noqa: ANN401 -- the three share whatever type the field has
-) -> Any:  # noqa: ANN401
+    field: str, wishes: Mapping[str, Any], saved: _Value, default: _Value, policy: Policy
+) -> _Value:
     if field in policy.locked:
         return default
-    wish = wishes.get(field)
+    wish: _Value = wishes.get(field)  # type: ignore[assignment]  # schemas checked its type
     if wish is not None:
         return wish
     return default if saved is None else saved
 
 
-def _at_most(value: Any, ceiling: float) -> Any:  # noqa: ANN401 -- int stays int, float stays float
-    return value if value is None or value <= ceiling else ceiling
+def _at_most(value: _Value, ceiling: _Value) -> _Value:
+    return value if value is None or value <= ceiling else ceiling  # type: ignore[operator]  # numbers
 
 
 def _model(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> str:
@@ -148,9 +149,7 @@ def _model(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> str:
     return saved
 
 
-def _system_prompt(
-    profile: Profile, wishes: Mapping[str, Any], policy: Policy
-) -> str | None:
+def _system_prompt(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> str | None:
     chosen = _pick("system_prompt", wishes, profile.system_prompt, policy.system_prompt, policy)
     if profile.custom_instructions and "custom_instructions" not in policy.locked:
         wish = f"The person asks you to keep this in mind:\n{profile.custom_instructions}"

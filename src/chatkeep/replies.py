@@ -92,7 +92,7 @@ def ending_of(run: Run) -> Ending:
     if run.state in {"queued", "running"}:
         raise ValueError("the run has not ended")
     return Ending(
-        state=run.state,  # type: ignore[arg-type] -- the two unfinished states were ruled out
+        state=run.state,  # type: ignore[arg-type]  # the two unfinished states were ruled out
         finish_reason=run.finish_reason,
         error_code=run.error_code,
         model=run.model,
@@ -116,9 +116,7 @@ class _Work:
 class Replies:
     """Every answer this process is making."""
 
-    def __init__(
-        self, db: Database, model: Model, *, pseudonym: Callable[[str], str]
-    ) -> None:
+    def __init__(self, db: Database, model: Model, *, pseudonym: Callable[[str], str]) -> None:
         """Ask *model*; *pseudonym* names a user to its provider without telling who it is."""
         self._db = db
         self._model = model
@@ -202,6 +200,10 @@ class Replies:
             work.task.cancel()
         return True
 
+    def told_to_stop(self, run_id: str) -> None:
+        """Take note that somebody, on any node, asked to stop *run_id*."""
+        self.stop_here(run_id)
+
     async def answer_unkept(
         self, said: Sequence[Said], choices: Choices
     ) -> AsyncIterator[AnswerEvent]:
@@ -232,6 +234,7 @@ class Replies:
     async def close(self, *, drain_s: float) -> None:
         """Take no new turns, let the running ones end, interrupt the rest and keep them."""
         self._closing.set()
+        await asyncio.sleep(0)  # a task cancelled before its first step could not store
         tasks = [work.task for work in self._work.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=drain_s)
@@ -287,7 +290,7 @@ class Replies:
         except ChatkeepError as error:
             _log.warning("run %s failed: %s", live.address.id, error.code)
             return _ended(live, "failed", error_code=error.code)
-        except Exception:
+        except Exception:  # noqa: BLE001 -- a bug must end the run too, said and logged
             _log.exception("run %s failed", live.address.id)
             return _ended(live, "failed", error_code="internal")
         return _ended(live, "done", finish_reason=live.done.finish_reason)
@@ -311,7 +314,7 @@ class Replies:
                 _log.warning("the end of run %s is not kept yet: %s", live.address.id, error.code)
                 await asyncio.sleep(pause)
             except ChatkeepError as error:
-                _log.error("the end of run %s cannot be kept: %s", live.address.id, error.code)  # noqa: TRY400 -- foreseen, no traceback
+                _log.error("the end of run %s cannot be kept: %s", live.address.id, error.code)
                 return _ended(live, "failed", error_code=error.code)
             else:
                 return ending

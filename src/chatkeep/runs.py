@@ -137,7 +137,7 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
     return list(reversed(history))
 
 
-class AlreadyStarted(Exception):  # noqa: N818 -- not a failure: the caller joins *run_id*
+class AlreadyStarted(Exception):
     """This very request was made before; its run is *run_id*."""
 
     def __init__(self, run_id: str) -> None:
@@ -233,7 +233,12 @@ select role, content from branch where content <> '' order by depth
 
 
 async def checkpoint(
-    db: Database, user_id: str, run: Address, *, content: str, parts: Sequence[dict[str, Any]] | None
+    db: Database,
+    user_id: str,
+    run: Address,
+    *,
+    content: str,
+    parts: Sequence[dict[str, Any]] | None,
 ) -> bool:
     """Keep what was said so far and renew the lease; return whether a stop was asked for."""
     rows = await db.fetch(

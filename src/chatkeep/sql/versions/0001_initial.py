@@ -145,7 +145,8 @@ create policy runs_of_caller on chat.runs
 create policy runs_to_sweep on chat.runs
   for all to chatkeep_worker using (true) with check (state = 'interrupted');
 grant select, insert, update on chat.runs to chatkeep_app;
-grant select (user_id, id, conversation_id, state, lease_until), update (state, ended_at, error_code)
+grant select (user_id, id, conversation_id, state, lease_until),
+  update (state, ended_at, error_code)
   on chat.runs to chatkeep_worker;
 """
 
@@ -288,6 +289,9 @@ create table public.user_sessions (
 create unique index user_sessions_id on public.user_sessions (id);
 create unique index user_sessions_token on public.user_sessions (session_token)
   where session_token is not null;
+-- What every node looks through each second for sessions whose end it was not told.
+create index user_sessions_revoked on public.user_sessions (revoked_at)
+  where revoked_at is not null;
 alter table public.user_sessions enable row level security;
 alter table public.user_sessions force row level security;
 create policy user_sessions_sign_in on public.user_sessions

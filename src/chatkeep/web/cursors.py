@@ -1,0 +1,40 @@
+"""Cursors of lists: opaque to the caller, checked when they come back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from chatkeep.errors import Invalid
+
+if TYPE_CHECKING:
+    from chatkeep.conversations import Conversation
+
+_decoder = msgspec.json.Decoder(tuple[datetime, str])
+
+
+def cursor_after(conversation: Conversation) -> str:
+    """Return where the page after *conversation* begins."""
+    raw = msgspec.json.encode((conversation.updated_at, conversation.id))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def read_cursor(cursor: str) -> tuple[str, str]:
+    """Return the (time, id) that *cursor* names.
+
+    Raises:
+        Invalid: it is none of ours.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        moment, conversation_id = _decoder.decode(raw)
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        problem = {"field": "cursor", "message": "is not a cursor of this list"}
+        raise Invalid("cursor: is not a cursor of this list", errors=[problem]) from error
+    if moment.tzinfo is None or "\x00" in conversation_id:
+        raise Invalid("cursor: is not a cursor of this list")
+    return moment.isoformat(), conversation_id

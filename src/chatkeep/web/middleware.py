@@ -1,0 +1,173 @@
+"""What every request passes through, as pure ASGI: nothing here buffers or wraps a stream.
+
+Outermost first: the request's id, its log line and the headers every answer carries; then
+the refusal of what is too large, or unencrypted in production.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+
+from chatkeep.errors import (
+    BadRequest,
+    ChatkeepError,
+    HeadersTooLarge,
+    InsecureTransport,
+    PayloadTooLarge,
+)
+from chatkeep.ids import new_id
+from chatkeep.web.problems import answer_of
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from chatkeep.web.clients import TrustedProxies
+
+_log = logging.getLogger("chatkeep.access")
+
+MAX_HEADER_BYTES = 32 * 1024
+
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none';"
+    " form-action 'self'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = {
+    "content-security-policy": _CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class RequestRecord:
+    """Give each request an id, headers and one structured log line; catch what was unforeseen."""
+
+    def __init__(self, app: ASGIApp, *, proxies: TrustedProxies, https: bool) -> None:
+        """Wrap *app*. *https*: tell browsers to come back encrypted only."""
+        self._app = app
+        self._proxies = proxies
+        self._headers = dict(_SECURITY_HEADERS)
+        if https:
+            self._headers["strict-transport-security"] = "max-age=31536000"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id = new_id()
+        state["client"] = self._proxies.client_of(scope)
+        began, status = time.perf_counter(), 0
+
+        async def send_recorded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._complete(MutableHeaders(scope=message), request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_recorded)
+        except Exception:
+            _log.exception("request %s failed", request_id)
+            if status:
+                raise  # too late for an answer: the server closes the connection
+            await answer_of(ChatkeepError(), request_id)(scope, receive, send_recorded)
+        finally:
+            _write_line(scope, status, time.perf_counter() - began)
+
+    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
+        headers["x-request-id"] = request_id
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        if not headers.get("cache-control"):
+            headers["cache-control"] = "no-store"
+
+
+def _write_line(scope: Scope, status: int, took_s: float) -> None:
+    """One record a request. The path only: a query may hold a secret."""
+    state = scope["state"]
+    _log.info(
+        "request",
+        extra={
+            "request_id": state["request_id"],
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "ms": round(took_s * 1000, 1),
+            "client": state["client"].address,
+            "user_id": getattr(state.get("principal"), "user_id", None),
+        },
+    )
+
+
+class Refuse:
+    """Refuse before any work: too large, two hosts, or plain HTTP in production."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, https_only: bool) -> None:
+        """Wrap *app*."""
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._https_only = https_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(scope)
+        if problem is not None:
+            await answer_of(problem, scope["state"]["request_id"])(scope, receive, send)
+            return
+        await self._limited(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> ChatkeepError | None:
+        headers = scope["headers"]
+        if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+            return HeadersTooLarge()
+        if sum(name == b"host" for name, _ in headers) > 1:
+            return BadRequest("Send one Host header.")
+        open_path = scope["path"] in {"/healthz", "/readyz"}
+        if self._https_only and scope["state"]["client"].scheme != "https" and not open_path:
+            return InsecureTransport()
+        length = _content_length(scope)
+        if length is not None and length > self._max_body_bytes:
+            return PayloadTooLarge()
+        return None
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the body while it is read; a chunked one does not say its length before."""
+        received, answered = 0, False
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise PayloadTooLarge
+            return message
+
+        async def send_noted(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive_counted, send_noted)
+        except PayloadTooLarge as error:
+            if answered:
+                raise
+            await answer_of(error, scope["state"]["request_id"])(scope, receive, send)
+
+
+def _content_length(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None

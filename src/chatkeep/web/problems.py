@@ -1,0 +1,135 @@
+"""Errors as answers: RFC 9457 problem bodies that also carry `error`, `code`, `status`.
+
+The only place that turns a failure into HTTP. What a caller sent is never echoed, what
+went wrong inside is logged and never told.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from chatkeep import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+_MEDIA_TYPE = "application/problem+json"
+_BY_STATUS: dict[int, type[errors.ChatkeepError]] = {
+    400: errors.BadRequest,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.PayloadTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+def body_of(error: errors.ChatkeepError, request_id: str) -> dict[str, Any]:
+    """Return the body that describes *error*; streams send the same as their last event."""
+    return {
+        **error.members,
+        "type": f"urn:chatkeep:error:{error.code}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "error": error.detail,
+        "request_id": request_id,
+    }
+
+
+def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
+    """Return the HTTP answer for *error*."""
+    headers = {"cache-control": "no-store"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, errors.Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, errors.TokenInvalid):
+        headers["www-authenticate"] = 'Bearer error="invalid_token"'
+    body = msgspec.json.encode(body_of(error, request_id))
+    return Response(body, error.status, headers, media_type=_MEDIA_TYPE)
+
+
+async def on_chatkeep_error(request: Request, error: Exception) -> Response:
+    """Answer a foreseen failure."""
+    assert isinstance(error, errors.ChatkeepError)  # noqa: S101 -- registered for this type alone
+    return answer_of(error, request_id_of(request))
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: unknown paths, wrong methods."""
+    status = _status(error)
+    kind = _BY_STATUS.get(status, errors.ChatkeepError)
+    answer = answer_of(kind(), request_id_of(request))
+    answer.headers.update(getattr(error, "headers", None) or {})
+    return answer
+
+
+async def on_invalid_request(request: Request, error: Exception) -> Response:
+    """Answer a request that does not fit its schema: fields and messages, no values."""
+    found: RequestValidationError = error  # type: ignore[assignment]  # registered for this type alone
+    problems = [_field_problem(one) for one in found.errors()]
+    if any(one["type"] == "json_invalid" for one in found.errors()):
+        return answer_of(errors.BadRequest("The body is not valid JSON."), request_id_of(request))
+    first = problems[0]
+    detail = f"{first['field']}: {first['message']}"
+    return answer_of(errors.Invalid(detail, errors=problems), request_id_of(request))
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id under which the request is logged."""
+    return str(request.scope["state"]["request_id"])
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the error answers of a route, for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    content = {_MEDIA_TYPE: {"schema": schema}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted(statuses)
+    }
+
+
+def _status(error: Exception) -> int:
+    refused: HTTPException = error  # type: ignore[assignment]  # registered for this type alone
+    return refused.status_code
+
+
+def _field_problem(one: dict[str, Any]) -> dict[str, str]:
+    return {"field": _path(one["loc"]), "message": str(one["msg"])}
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    """The field's path, without the part of the request it is in and without our own keys."""
+    return ".".join(str(step) for step in loc[1:]) or str(loc[0])
+
+
+PROBLEM_SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "error", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What to do about it."},
+        "code": {"type": "string", "description": "Stable; see the error reference."},
+        "error": {"type": "string", "description": "The same as `detail`."},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}

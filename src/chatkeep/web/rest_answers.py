@@ -1,0 +1,148 @@
+"""How the REST surface shows conversations, messages and answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_never
+
+import msgspec
+from starlette.responses import Response
+
+from chatkeep.errors import ChatkeepError, error_named
+from chatkeep.live import (
+    Ended,
+    PartBegan,
+    PartEnded,
+    PartGrew,
+    StillWorking,
+    ToolCalled,
+    usage_json,
+)
+from chatkeep.web.problems import body_of
+from chatkeep.web.sse import HEARTBEAT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from chatkeep.conversations import Conversation, Message
+    from chatkeep.replies import Answer
+    from chatkeep.runs import Ending
+
+
+def conversation_json(conversation: Conversation) -> dict[str, Any]:
+    """Return a conversation as lists show it."""
+    return {
+        "id": conversation.id,
+        "title": conversation.title,
+        "created_at": conversation.created_at,
+        "updated_at": conversation.updated_at,
+    }
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """Return a message with its parts as the AI SDK names them."""
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    error = message.error_code
+    return {
+        "id": message.id,
+        "role": message.role,
+        "content": message.content,
+        "created_at": message.created_at,
+        "parts": text if message.parts is None else message.parts,
+        "parent_id": message.parent_id,
+        "client_id": message.client_id,
+        "status": message.status,
+        "model": message.model,
+        "run_id": message.run_id,
+        "error": None if error is None else {"code": error, "message": error_named(error).detail},
+        "siblings": message.siblings,
+    }
+
+
+async def collect(answer: Answer) -> tuple[str, Ending]:
+    """Wait for the end of *answer*; return its visible text and how it ended."""
+    text: list[str] = []
+    async for event in answer.follow():
+        if isinstance(event, PartGrew) and event.kind == "text":
+            text.append(event.text)
+        if isinstance(event, Ended):
+            return "".join(text), event.ending
+    raise AssertionError("an answer ends with Ended")
+
+
+def answer_json(answer: Answer, text: str, ending: Ending) -> dict[str, Any]:
+    """Return an ended answer whole."""
+    return {
+        "conversation_id": answer.address.conversation_id,
+        "message": text,
+        "message_id": answer.address.message_id,
+        "user_message_id": answer.address.user_message_id,
+        "run_id": answer.address.id,
+        "model": ending.model or answer.model,
+        "usage": usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost),
+        "status": ending.state,
+    }
+
+
+async def whole(answer: Answer) -> Response:
+    """Wait for *answer* and return it as JSON; raise what it failed with."""
+    text, ending = await collect(answer)
+    failure = failure_of(ending)
+    if failure is not None:
+        failure.members = dict(answer_ids(answer))
+        raise failure
+    body = msgspec.json.encode(answer_json(answer, text, ending))
+    return Response(body, media_type="application/json")
+
+
+async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]:
+    """Encode *answer* as named events: `start`, `delta`s, then one `done` or `error`."""
+    text: list[str] = []
+    yield _frame("start", {**answer_ids(answer), "model": answer.model})
+    async for event in answer.follow():
+        match event:
+            case PartGrew(kind="text", text=more):
+                text.append(more)
+                yield _frame("delta", {"text": more})
+            case PartGrew(kind="reasoning", text=more):
+                yield _frame("reasoning", {"text": more})
+            case ToolCalled(call=call):
+                yield _frame(
+                    "tool_call",
+                    {"id": call.call_id, "name": call.name, "arguments": call.arguments},
+                )
+            case StillWorking():
+                yield HEARTBEAT
+            case Ended(ending=ending):
+                yield _last_frame(answer, "".join(text), ending, request_id)
+            case PartBegan() | PartEnded() | PartGrew():
+                pass
+            case _:
+                assert_never(event)
+
+
+def answer_ids(answer: Answer) -> dict[str, str]:
+    """Return what names an answer before it is there."""
+    return {
+        "conversation_id": answer.address.conversation_id,
+        "message_id": answer.address.message_id,
+        "user_message_id": answer.address.user_message_id,
+        "run_id": answer.address.id,
+    }
+
+
+def failure_of(ending: Ending) -> ChatkeepError | None:
+    """Return why nothing complete was said, None when the answer is whole or was stopped."""
+    if ending.state in {"done", "stopped"}:
+        return None
+    return error_named(ending.error_code or "internal")
+
+
+def _last_frame(answer: Answer, text: str, ending: Ending, request_id: str) -> bytes:
+    failure = failure_of(ending)
+    if failure is None:
+        return _frame("done", answer_json(answer, text, ending))
+    return _frame("error", {**body_of(failure, request_id), **answer_ids(answer)})
+
+
+def _frame(event: str, data: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), msgspec.json.encode(data))

@@ -1,0 +1,184 @@
+"""The AI SDK's chat: `useChat` posts here, resumes here, and stops here.
+
+The history that the model is given is the one in the database: what a client sends of it
+can be forged and is not read. Only somebody who is not signed in, and of whom nothing is
+kept, brings their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from fastapi import APIRouter, Header
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatkeep import conversations
+from chatkeep.errors import Invalid, NotFound, Unauthenticated
+from chatkeep.ids import new_id
+from chatkeep.policies import Choices, choose
+from chatkeep.preferences import NO_PROFILE
+from chatkeep.runs import Said, Turn
+from chatkeep.titles import title_from
+from chatkeep.web import ai_sdk_answers, rest_answers
+from chatkeep.web.auth import Caller, SignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import ChatRequest, StopAnswer, UiMessage
+from chatkeep.web.services import Parts, Services
+from chatkeep.web.sse import EventStream
+
+if TYPE_CHECKING:
+    from chatkeep.replies import Answer
+
+router = APIRouter(
+    prefix="/api/chat",
+    tags=["AI SDK"],
+    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+)
+_STREAM: dict[int | str, dict[str, object]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+
+
+@router.post("", response_model=None, responses={**_STREAM, **described(404, 409, 502, 504)})
+async def chat(
+    request: Request,
+    body: ChatRequest,
+    who: Caller,
+    parts: Parts,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """Submit, edit or regenerate, and stream the answer as a UI message stream.
+
+    With `Accept: application/json` the whole answer comes as JSON.
+    """
+    if not body.history:
+        raise Invalid("Send `messages` or `message`.")
+    if who is None:
+        return _unkept(request, body, parts)
+    parts.limits.spend("chat", who.user_id)
+    profile = await parts.preferences.get_profile(who.user_id)
+    choices = choose(profile, body.wishes(), parts.policy)
+    answer = await _begin(parts, who.user_id, body, choices, idempotency_key)
+    if request.headers.get("accept", "").startswith("application/json"):
+        return await rest_answers.whole(answer)
+    return _streamed(answer)
+
+
+@router.get(
+    "/{conversation_id:path}/stream",
+    response_model=None,
+    responses={**_STREAM, 204: {"description": "No answer is being made."}},
+)
+async def resume(conversation_id: str, who: Caller, parts: Parts) -> Response:
+    """Play the answer being made from its start and go on live, or 204."""
+    if who is None and not parts.settings.anonymous_chat:
+        raise Unauthenticated
+    answer = who and await parts.replies.find_running(who.user_id, conversation_id)
+    return _streamed(answer) if answer else Response(status_code=204)
+
+
+@router.post("/{conversation_id:path}/stop")
+async def stop(conversation_id: str, who: SignedIn, parts: Parts) -> StopAnswer:
+    """Stop the answer being made, from any device; what was said is kept."""
+    return StopAnswer(stopped=await parts.replies.stop(who.user_id, conversation_id))
+
+
+async def _begin(
+    parts: Services, user_id: str, body: ChatRequest, choices: Choices, key: str | None
+) -> Answer:
+    if body.trigger == "regenerate-message":
+        return await _regenerate(parts, user_id, body, choices, key)
+    last = body.history[-1]
+    if last.role != "user":
+        raise Invalid("The last message must be the user's: this server offers no tools.")
+    if not last.text.strip():
+        raise Invalid("The last message has no text.")
+    turn = await _question(parts, user_id, body, last, choices.settings.model, key)
+    return await parts.replies.begin_instead(user_id, turn, choices)
+
+
+async def _question(
+    parts: Services,
+    user_id: str,
+    body: ChatRequest,
+    last: UiMessage,
+    model: str,
+    key: str | None,
+) -> Turn:
+    """A new question, or another wording of one (`messageId` names the one replaced)."""
+    replaced = body.messageId and await conversations.find_place(
+        parts.db, user_id, body.id, body.messageId
+    )
+    return Turn(
+        conversation_id=body.id,
+        run_id=new_id(),
+        message_id=new_id(),
+        user_message_id=new_id(),
+        model=model,
+        content=last.text,
+        client_id=last.id,
+        branches=bool(replaced),
+        parent_id=replaced.parent_id if replaced else None,
+        may_create=True,
+        title=title_from(last.text),
+        request_key=_request_key(body, last, key),
+    )
+
+
+async def _regenerate(
+    parts: Services, user_id: str, body: ChatRequest, choices: Choices, key: str | None
+) -> Answer:
+    """Answer the same question again, beside the earlier answer."""
+    running = await parts.replies.find_running(user_id, body.id)
+    if running is not None and key is None:
+        return running
+    place = await conversations.find_place(parts.db, user_id, body.id, body.messageId)
+    if place is None:
+        raise NotFound
+    question = place.parent_id if place.role == "assistant" else place.id
+    if question is None:
+        raise Invalid("This message answers no question.")
+    turn = Turn(
+        conversation_id=body.id,
+        run_id=new_id(),
+        message_id=new_id(),
+        user_message_id=question,
+        model=choices.settings.model,
+        content=None,
+        request_key=key and f"key:{key}",
+    )
+    return await parts.replies.begin(user_id, turn, choices)
+
+
+def _request_key(body: ChatRequest, last: UiMessage, key: str | None) -> str | None:
+    """The same question, sent twice, is one question."""
+    if key is not None:
+        return f"key:{key}"
+    if last.id is None:
+        return None
+    digest = hashlib.sha256(msgspec.json.encode([last.parts, body.messageId])).hexdigest()
+    return f"ui:{body.id}:{last.id}:{digest}"
+
+
+def _streamed(answer: Answer) -> EventStream:
+    metadata = {"model": answer.model, "run_id": answer.address.id}
+    frames = ai_sdk_answers.frames(
+        answer.follow(), message_id=answer.address.message_id, metadata=metadata
+    )
+    return EventStream(frames, ai_sdk_answers.HEADERS)
+
+
+def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
+    """Answer somebody who is not signed in: their own history, the operator's defaults."""
+    if not parts.settings.anonymous_chat:
+        raise Unauthenticated
+    parts.limits.spend("anonymous_chat", request.state.client.bucket)
+    choices = choose(NO_PROFILE, body.wishes(), parts.policy)
+    said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
+    events = parts.replies.answer_unkept(said, choices)
+    metadata = {"model": choices.settings.model}
+    frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
+    return EventStream(frames, ai_sdk_answers.HEADERS)

@@ -1,0 +1,226 @@
+"""Plain REST: conversations of the caller, and messages to them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Header, Path, Query
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from chatkeep import conversations
+from chatkeep.conversations import FIRST_PAGE
+from chatkeep.errors import Invalid, NotFound, NotYourConversation
+from chatkeep.ids import new_id
+from chatkeep.policies import choose
+from chatkeep.runs import Turn
+from chatkeep.titles import title_from
+from chatkeep.web import rest_answers, rest_exports
+from chatkeep.web.auth import SignedInOnRest
+from chatkeep.web.cursors import cursor_after, read_cursor
+from chatkeep.web.problems import described, request_id_of
+from chatkeep.web.schemas import (
+    ChangeConversationRequest,
+    ConversationAnswer,
+    ConversationsAnswer,
+    PageAnswer,
+    SendAnswer,
+    SendRequest,
+    StartAnswer,
+    StartRequest,
+)
+from chatkeep.web.services import Parts
+from chatkeep.web.sse import EventStream
+
+router = APIRouter(
+    prefix="/api/v1/chat",
+    tags=["conversations"],
+    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+)
+
+# Any text is taken here: what is none of the caller's ids is not the caller's conversation.
+AnyId = Annotated[str, Path(max_length=200)]
+Limit = Annotated[int, Query(ge=1, description="At most so many; more than 100 counts as 100.")]
+_PAGE_AT_MOST = 100
+
+
+@router.post("/start")
+async def start(
+    who: SignedInOnRest, parts: Parts, _body: StartRequest | None = None
+) -> StartAnswer:
+    """Start a conversation; its first message is the assistant's greeting."""
+    greeting = parts.settings.greeting
+    conversation_id = await conversations.start_conversation(
+        parts.db, who.user_id, greeting=greeting
+    )
+    return StartAnswer(conversation_id=conversation_id, message=greeting)
+
+
+@router.post(
+    "/message",
+    response_model=SendAnswer,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        **described(409, 502, 504),
+    },
+)
+async def send(
+    request: Request,
+    body: SendRequest,
+    who: SignedInOnRest,
+    parts: Parts,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """Send a message and get the answer: whole, or as events with `Accept: text/event-stream`.
+
+    Sending the same `Idempotency-Key` (or `client_message_id`) again returns the answer
+    that the first one began.
+    """
+    parts.limits.spend("chat", who.user_id)
+    profile = await parts.preferences.get_profile(who.user_id)
+    choices = choose(profile, body.wishes(), parts.policy)
+    turn = _turn(body, choices.settings.model, idempotency_key)
+    try:
+        answer = await parts.replies.begin(who.user_id, turn, choices)
+    except NotFound as error:
+        raise NotYourConversation from error
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return EventStream(rest_answers.frames(answer, request_id_of(request)))
+    return await rest_answers.whole(answer)
+
+
+def _turn(body: SendRequest, model: str, idempotency_key: str | None) -> Turn:
+    key = idempotency_key and f"key:{idempotency_key}"
+    if key is None and body.client_message_id is not None:
+        key = f"rest:{body.conversation_id}:{body.client_message_id}"
+    return Turn(
+        conversation_id=body.conversation_id,
+        run_id=new_id(),
+        message_id=new_id(),
+        user_message_id=new_id(),
+        model=model,
+        content=body.message,
+        client_id=body.client_message_id,
+        title=title_from(body.message),
+        request_key=key,
+    )
+
+
+@router.get("")
+async def list_conversations(
+    who: SignedInOnRest,
+    parts: Parts,
+    limit: Limit = 30,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    q: Annotated[str | None, Query(max_length=200, description="Title contains.")] = None,
+) -> ConversationsAnswer:
+    """List the caller's conversations, newest first."""
+    limit = min(limit, _PAGE_AT_MOST)
+    before = FIRST_PAGE if cursor is None else read_cursor(cursor)
+    db, me = parts.db, who.user_id
+    found = await (
+        conversations.search_titles(db, me, q, limit=limit + 1, before=before)
+        if q
+        else conversations.list_conversations(db, me, limit=limit + 1, before=before)
+    )
+    page = found[:limit]
+    return ConversationsAnswer(
+        user_id=me,
+        conversations=[ConversationAnswer(**rest_answers.conversation_json(one)) for one in page],
+        next_cursor=cursor_after(page[-1]) if len(found) > limit else None,
+    )
+
+
+@router.get("/export", responses={200: {"content": {"application/json": {}}}})
+async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
+    """Export every conversation of the caller as JSON, with all branches."""
+    return StreamingResponse(
+        rest_exports.everything(parts.db, who.user_id),
+        media_type="application/json",
+        headers={"content-disposition": 'attachment; filename="chatkeep-export.json"'},
+    )
+
+
+@router.get("/{conversation_id}", response_model=PageAnswer)
+async def read(
+    conversation_id: AnyId,
+    who: SignedInOnRest,
+    parts: Parts,
+    limit: Limit = 50,
+    before: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """Read a conversation: the newest messages of its branch, oldest first."""
+    conversation, messages = await conversations.get_page(
+        parts.db, who.user_id, conversation_id, limit=min(limit, _PAGE_AT_MOST), from_id=before
+    )
+    if before is not None and not messages:
+        raise Invalid("before: is not a message of this conversation")
+    return _json(
+        {
+            "conversation_id": conversation.id,
+            "title": conversation.title,
+            "created_at": conversation.created_at,
+            "updated_at": conversation.updated_at,
+            "active_run": conversation.active_run,
+            "next_cursor": messages[0].parent_id if messages else None,
+            "messages": [rest_answers.message_json(one) for one in messages],
+        }
+    )
+
+
+@router.patch("/{conversation_id}")
+async def change(
+    conversation_id: AnyId, body: ChangeConversationRequest, who: SignedInOnRest, parts: Parts
+) -> ConversationAnswer:
+    """Rename the conversation, or show the branch through another message."""
+    if body.title is None and body.head_id is None:
+        raise Invalid("Send `title`, `head_id`, or both.")
+    changed = None
+    if body.head_id is not None:
+        changed = await conversations.show_branch(
+            parts.db, who.user_id, conversation_id, body.head_id
+        )
+    if body.title is not None:
+        changed = await conversations.rename(
+            parts.db, who.user_id, conversation_id, body.title.strip() or body.title
+        )
+    assert changed is not None  # noqa: S101 -- one of the two was sent
+    return ConversationAnswer(**rest_answers.conversation_json(changed))
+
+
+@router.delete("/{conversation_id}", status_code=204)
+async def delete(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> None:
+    """Delete the conversation. It can be restored for 24 hours."""
+    await parts.replies.stop(who.user_id, conversation_id)
+    await conversations.delete(parts.db, who.user_id, conversation_id)
+
+
+@router.post("/{conversation_id}/restore")
+async def restore(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> ConversationAnswer:
+    """Undo a deletion."""
+    restored = await conversations.restore(parts.db, who.user_id, conversation_id)
+    return ConversationAnswer(**rest_answers.conversation_json(restored))
+
+
+@router.get(
+    "/{conversation_id}/export",
+    responses={200: {"content": {"application/json": {}, "text/markdown": {}}}},
+)
+async def export(
+    conversation_id: AnyId,
+    who: SignedInOnRest,
+    parts: Parts,
+    format: Annotated[Literal["json", "markdown"], Query()] = "json",  # noqa: A002 -- its name in the URL
+) -> Response:
+    """Export one conversation, with all branches."""
+    conversation, messages = await conversations.list_every_message(
+        parts.db, who.user_id, conversation_id
+    )
+    if format == "markdown":
+        return Response(rest_exports.markdown(conversation, messages), media_type="text/markdown")
+    return _json(rest_exports.exported(conversation, messages))
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

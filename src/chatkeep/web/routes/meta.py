@@ -1,0 +1,55 @@
+"""What a client must know before anybody signs in, and what an operator's probes ask."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+import chatkeep
+from chatkeep.db import WORKER
+from chatkeep.errors import Unavailable
+from chatkeep.web.auth import Anybody, SignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import ConfigAnswer, HealthAnswer, ModelAnswer, ModelsAnswer
+from chatkeep.web.services import Parts
+
+router = APIRouter(tags=["meta"], responses=described(400, 403, 413, 431, 500))
+
+
+@router.get("/api/config")
+async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
+    """Say what a client needs to sign somebody in. Public."""
+    settings = parts.settings
+    return ConfigAnswer(
+        name="Chatkeep",
+        version=chatkeep.__version__,
+        publishable_key=parts.embedded.api_keys.publishable,
+        signup=settings.sign_up,
+        anonymous_chat=settings.anonymous_chat,
+        environment=settings.environment,
+    )
+
+
+@router.get("/api/models", responses=described(401, 429, 503))
+async def models(_who: SignedIn, parts: Parts) -> ModelsAnswer:
+    """List the models that the caller can choose."""
+    names = parts.policy.models or (parts.policy.default_model,)
+    return ModelsAnswer(
+        default=parts.policy.default_model,
+        models=[ModelAnswer(id=name, name=name) for name in names],
+    )
+
+
+@router.get("/healthz")
+async def healthz(_: Anybody) -> HealthAnswer:
+    """Say that the process answers. Public."""
+    return HealthAnswer(status="ok")
+
+
+@router.get("/readyz", responses=described(503))
+async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
+    """Say that requests can be served: the database answers, no shutdown has begun. Public."""
+    if request.app.state.shutting_down:
+        raise Unavailable("The server is shutting down.")
+    await parts.db.execute(WORKER, "select 1", [])
+    return HealthAnswer(status="ok")

@@ -1,0 +1,70 @@
+"""The web chat: static files built from `web/`, and its page for every path it owns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi import Path as InPath
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from chatkeep.errors import NotFound
+from chatkeep.web.auth import Anybody
+
+router = APIRouter(include_in_schema=False)
+
+_STATIC = Path(__file__).parent.parent / "static"
+_FOR_EVER = "public, max-age=31536000, immutable"
+_NOT_BUILT = """<!doctype html><html lang="en"><title>Chatkeep</title>
+<h1>The server runs, its web chat is not built</h1>
+<p>Run <code>make install</code> in the source folder, then load this page again.</p></html>"""
+
+
+@router.get("/")
+@router.get("/c/{_rest:path}")
+@router.get("/settings")
+@router.get("/sign-in")
+@router.get("/sign-up")
+async def page(_: Anybody) -> Response:
+    """Return the web chat; it reads the path itself."""
+    index = _STATIC / "index.html"
+    if not index.is_file():
+        return HTMLResponse(_NOT_BUILT, status_code=200)
+    return FileResponse(index, headers={"cache-control": "no-cache"})
+
+
+@router.get("/docs")
+async def api_page(_: Anybody) -> Response:
+    """Return the page that shows the API."""
+    return _file("docs/index.html", "no-cache")
+
+
+@router.get("/assets/{name:path}")
+async def asset(name: Annotated[str, InPath()], _: Anybody) -> Response:
+    """Return a built file; its name changes when its content does."""
+    return _file(f"assets/{name}", _FOR_EVER)
+
+
+@router.get("/docs/{name:path}")
+async def docs_file(name: Annotated[str, InPath()], _: Anybody) -> Response:
+    """Return a file of the API page."""
+    return _file(f"docs/{name}", "no-cache")
+
+
+@router.get("/{name}")
+async def root_file(name: Annotated[str, InPath()], _: Anybody) -> Response:
+    """Return what browsers ask for at the root: icons, the manifest."""
+    return _file(name, "public, max-age=3600")
+
+
+def _file(name: str, cache: str) -> Response:
+    """Return a file below the static folder, and nothing else."""
+    try:
+        path = (_STATIC / name).resolve()
+        found = path.is_relative_to(_STATIC) and path.is_file()
+    except (ValueError, OSError):  # a NUL, or longer than any name can be
+        found = False
+    if not found:
+        raise NotFound
+    return FileResponse(path, headers={"cache-control": cache})

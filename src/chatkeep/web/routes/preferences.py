@@ -1,0 +1,71 @@
+"""A person's settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Header
+from starlette.responses import Response
+
+from chatkeep.errors import Invalid
+from chatkeep.policies import check_wishes, choose
+from chatkeep.web.auth import SignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import EffectiveAnswer, PolicyAnswer, SettingsAnswer, SettingsRequest
+from chatkeep.web.services import Parts, Services
+
+if TYPE_CHECKING:
+    from chatkeep.preferences import Profile
+
+router = APIRouter(
+    prefix="/api/settings",
+    tags=["settings"],
+    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+)
+
+
+@router.get("", response_model=SettingsAnswer)
+async def read(who: SignedIn, parts: Parts) -> Response:
+    """Read the caller's settings, and what they come to under the operator's policy."""
+    return _shown(await parts.preferences.get_profile(who.user_id), parts)
+
+
+@router.patch("", response_model=SettingsAnswer, responses=described(412))
+async def change(
+    body: SettingsRequest,
+    who: SignedIn,
+    parts: Parts,
+    if_match: Annotated[str | None, Header(max_length=40)] = None,
+) -> Response:
+    """Change any of the caller's settings; null clears one.
+
+    With `version` (or `If-Match`) the change is refused with 412 when the settings were
+    changed since that version was read.
+    """
+    wishes = body.model_dump(exclude_unset=True, exclude={"version"})
+    check_wishes(wishes, parts.policy)
+    expected = body.version if if_match is None else _version(if_match)
+    profile = await parts.preferences.change_profile(who.user_id, wishes, expected_version=expected)
+    return _shown(profile, parts)
+
+
+def _version(if_match: str) -> int:
+    digits = if_match.strip().strip('"')
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:  # noqa: PLR2004 -- fits an integer column
+        raise Invalid("If-Match: must be the ETag of the settings you read")
+    return int(digits)
+
+
+def _shown(profile: Profile, parts: Services) -> Response:
+    policy = parts.policy
+    effective = choose(profile, {}, policy).settings
+    answer = SettingsAnswer(
+        **asdict(profile),
+        effective=EffectiveAnswer(**asdict(effective)),
+        policy=PolicyAnswer(
+            models=list(policy.models), locked=sorted(policy.locked), **policy.ranges()
+        ),
+    )
+    headers = {"etag": f'"{profile.version}"'}
+    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)

@@ -1,0 +1,44 @@
+"""The opened parts of a running server, handed to every route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+if TYPE_CHECKING:
+    from chatkeep.config import Settings
+    from chatkeep.db import Database
+    from chatkeep.issuers import Issuers
+    from chatkeep.llm.model import Model
+    from chatkeep.policies import Policy
+    from chatkeep.preferences import Preferences
+    from chatkeep.replies import Replies
+    from chatkeep.issuance import EmbeddedIssuer
+    from chatkeep.web.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What routes need. Opened by the application's lifespan, closed with it."""
+
+    settings: Settings
+    db: Database
+    issuers: Issuers
+    embedded: EmbeddedIssuer
+    model: Model
+    policy: Policy
+    preferences: Preferences
+    replies: Replies
+    limits: Limits
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that *request* came to."""
+    found: Services = request.app.state.services
+    return found
+
+
+Parts = Annotated[Services, Depends(services_of)]
