@@ -12,6 +12,7 @@ import pytest
 
 from chatkeep import errors
 from chatkeep.config import Settings
+from chatkeep.web.app import create_app
 
 if TYPE_CHECKING:
     from chatkeep.errors import ChatkeepError
@@ -101,6 +102,13 @@ def test_example_environment_shows_the_defaults() -> None:
     shown = dict(re.findall(r"^#([A-Z][A-Z_]+)=(.*)$", text, re.MULTILINE))
     settings = Settings.from_env({name: value for name, value in shown.items() if value})
     assert replace(settings, environment_is_explicit=False) == Settings.from_env({})
+
+
+def test_every_route_is_explained() -> None:
+    """The reference has one heading for each documented route and none beside them."""
+    paths = create_app(Settings.from_env({})).openapi()["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    assert set(sections(REFERENCE / "http.md", 3)) == routes
 
 
 def test_every_dependency_is_justified() -> None:
