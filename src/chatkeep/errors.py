@@ -189,6 +189,14 @@ class HeadersTooLarge(ChatkeepError):
     default_detail = "The request header is too large."
 
 
+class RequestTimeout(ChatkeepError):
+    """The request did not arrive in time (RFC 9110 section 15.5.9)."""
+
+    code = "request_timeout"
+    status = 408
+    default_detail = "The request took too long to arrive."
+
+
 class RateLimited(ChatkeepError):
     """Too many requests; `retry_after_s` says when the next one may come."""
 

@@ -1,0 +1,201 @@
+"""The HTTP/1.1 connection, with the limits that uvicorn's leaves out.
+
+A head over the cap, a request that is sent a little at a time to hold the connection, two
+ways to say how long the body is, and more connections than the process can hold are
+refused here, before any application code. Nothing here knows a route.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from chatkeep.errors import BadRequest, ChatkeepError, HeadersTooLarge, RequestTimeout, Unavailable
+from chatkeep.ids import new_id
+from chatkeep.web.problems import body_of
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+#: Every so many bytes of body buy one second more, so that a slow line may upload.
+_BODY_BYTES_A_SECOND: Final = 16 * 1024
+#: Bytes of a body's wrapping (chunk extensions, trailers) that carry nothing.
+_MAX_IDLE_BYTES: Final = 64 * 1024
+
+
+class _Awaiting(Enum):
+    """What the client has to send next."""
+
+    REQUEST = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection of a client. uvicorn makes them; see its `http` option."""
+
+    #: More than these at once are refused. A subclass may set it.
+    max_connections = 10_000
+    #: How long a request may take to arrive. A subclass may set it.
+    receive_s = 15.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's, handed on
+        super().__init__(*arguments, **options)
+        self._awaiting = _Awaiting.REQUEST
+        self._idle_bytes = 0
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal: ChatkeepError | None = None
+
+    # --- the connection -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Take the connection, unless there are too many; it must then say something soon."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(Unavailable())
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; refuse when it leads nowhere."""
+        if self.transport.is_closing():
+            return
+        if self._timer is None:
+            self._arm()  # stray line ends before a request switch uvicorn's own timer off
+        self._idle_bytes += len(data)
+        super().data_received(data)
+        most = _MAX_IDLE_BYTES if self._awaiting is _Awaiting.BODY else MAX_HEAD_BYTES
+        if self._idle_bytes > most and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge())
+
+    # --- the parser's callbacks -----------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """A request begins: from here on the head counts."""
+        super().on_message_begin()
+        self._awaiting = _Awaiting.HEAD
+        self._idle_bytes = 0
+        self._arm()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; drop a trailer, which must not pass for one (RFC 9110 section 6.5.1)."""
+        if self._awaiting is _Awaiting.HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the application, unless the head is one that servers read differently."""
+        self._refusal = _head_problem(self.url, self.headers, self.parser.get_http_version())
+        if self._refusal is not None:
+            raise self._refusal
+        super().on_headers_complete()
+        self._awaiting = _Awaiting.BODY
+        self._idle_bytes = 0
+        self._arm()
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of the body, which buys time for the next."""
+        self._idle_bytes = 0
+        self._deadline += len(body) / _BODY_BYTES_A_SECOND
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The whole request is here: the client owes nothing."""
+        super().on_message_complete()
+        self._awaiting = _Awaiting.REQUEST
+        self._idle_bytes = 0
+        self._disarm()
+
+    # --- refusing -------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what could not be parsed; uvicorn calls this for every parser's error."""
+        refusal, self._refusal = self._refusal, None
+        self._refuse(refusal or BadRequest(msg))
+
+    def _refuse(self, error: ChatkeepError) -> None:
+        self._disarm()
+        # An answer that is on its way must not get another one mixed in.
+        cycle = self._unanswered()
+        if cycle is None or (self._awaiting is _Awaiting.BODY and not cycle.response_started):
+            self.transport.write(self._answer(error))
+        self.transport.close()
+
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """The request that the application works on, None before the first and between two."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _answer(self, error: ChatkeepError) -> bytes:
+        request_id = new_id()
+        body = msgspec.json.encode(body_of(error, request_id))
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", str(error.retry_after_s).encode()))
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return STATUS_LINE[error.status] + lines + b"\r\n" + body
+
+    # --- the clock ------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.time() + self.receive_s
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._deadline, self._look_at_the_clock)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self._is_our_turn():
+            self._arm()
+        elif self.loop.time() < self._deadline:
+            self._timer = self.loop.call_at(self._deadline, self._look_at_the_clock)
+        else:
+            self._refuse(RequestTimeout())
+
+    def _is_our_turn(self) -> bool:
+        """Whether it is we who keep the client waiting: unread body, or answer unfinished."""
+        if self.flow.read_paused:
+            return True
+        return self._awaiting is not _Awaiting.BODY and self._unanswered() is not None
+
+
+def _head_problem(
+    url: bytes, headers: Sequence[tuple[bytes, bytes]], version: str
+) -> ChatkeepError | None:
+    size = len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+    if size > MAX_HEAD_BYTES:
+        return HeadersTooLarge()
+    names = [name for name, _ in headers]
+    # RFC 9112 section 6.3: two lengths are how a request is smuggled past a proxy.
+    lengths = names.count(b"content-length") + (b"transfer-encoding" in names)
+    if lengths > 1 or (version != "1.1" and b"transfer-encoding" in names):
+        return BadRequest("Say the length of the body in one way only.")
+    if names.count(b"host") != 1 and version == "1.1":  # RFC 9112 section 3.2
+        return BadRequest("Send one Host header.")
+    return None
