@@ -19,7 +19,8 @@ import chatkeep
 from chatkeep import conversations, primary_issuer
 from chatkeep.db import Database
 from chatkeep.errors import ChatkeepError, SetupError
-from chatkeep.issuers import Issuers, embedded_issuer, supabase_issuer
+from chatkeep.issuance import open_issuer
+from chatkeep.issuers import Issuers, supabase_issuer
 from chatkeep.llm.choice import choose_model, default_model_id
 from chatkeep.notifications import Listener
 from chatkeep.policies import Policy
@@ -28,7 +29,6 @@ from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.web import problems
 from chatkeep.web.clients import TrustedProxies
-from chatkeep.web.gotrue import open_embedded
 from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import Refuse, RequestRecord
 from chatkeep.web.routes import ai_sdk, gotrue, meta, pages, preferences
@@ -137,8 +137,11 @@ async def _open(stack: AsyncExitStack, settings: Settings, model: Model | None) 
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
-    embedded = await open_embedded(db, settings, secret)
-    issuers = Issuers(await _issuers(db, settings, embedded.keys))
+    primary = await primary_issuer.settle(db, _wanted_primary(settings))
+    embedded = await open_issuer(db, settings, secret, primary=primary == "embedded")
+    stack.callback(embedded.close)
+    supabase = _supabase(settings, primary=primary == "supabase")
+    issuers = Issuers([embedded.issuer, *([supabase] if supabase else [])])
     stack.push_async_callback(issuers.close)
     parts = Services(
         settings=settings,
@@ -155,23 +158,24 @@ async def _open(stack: AsyncExitStack, settings: Settings, model: Model | None) 
     return parts
 
 
-async def _issuers(db: Database, settings: Settings, keys: Any) -> list[Issuer]:  # noqa: ANN401
-    """Return everybody whose tokens are taken, the primary one marked."""
-    has_supabase = bool(settings.supabase_project_url or settings.supabase_jwt_secret)
-    wanted = settings.primary_issuer or ("supabase" if has_supabase else "embedded")
-    primary = await primary_issuer.settle(db, wanted)
-    found = [embedded_issuer(base_url=settings.base_url, keys=keys, primary=primary == "embedded")]
-    if has_supabase:
-        found.append(
-            supabase_issuer(
-                project_url=settings.supabase_project_url,
-                jwt_secret=settings.supabase_jwt_secret,
-                audience=settings.supabase_audience,
-                production=settings.production,
-                primary=primary == "supabase",
-            )
-        )
-    return found
+def _wanted_primary(settings: Settings) -> str:
+    return settings.primary_issuer or ("supabase" if _has_supabase(settings) else "embedded")
+
+
+def _has_supabase(settings: Settings) -> bool:
+    return bool(settings.supabase_project_url or settings.supabase_jwt_secret)
+
+
+def _supabase(settings: Settings, *, primary: bool) -> Issuer | None:
+    if not _has_supabase(settings):
+        return None
+    return supabase_issuer(
+        project_url=settings.supabase_project_url,
+        jwt_secret=settings.supabase_jwt_secret,
+        audience=settings.supabase_audience,
+        production=settings.production,
+        primary=primary,
+    )
 
 
 async def _start_background(stack: AsyncExitStack, parts: Services) -> None:

@@ -11,12 +11,12 @@ from starlette.requests import Request
 if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
     from chatkeep.llm.model import Model
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
-    from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.web.limits import Limits
 
 

@@ -1,0 +1,73 @@
+"""Logs: one JSON object a line, or a readable line on a terminal. Never a secret.
+
+Only what a record names in `extra` is added, control characters are escaped (JSON does;
+the readable form shows `repr`), so that nothing a client sends can forge a second record.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(level: str, *, readable: bool | None = None) -> None:
+    """Send every log record of this process to standard error.
+
+    *readable* None: a person reads when standard error is a terminal.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if readable if readable is not None else sys.stderr.isatty():
+        handler.setFormatter(ReadableFormatter())
+    else:
+        handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # It warns of every pipeline that an error ended; we answer and log the error itself.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return *record* as one line."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        fields: dict[str, Any] = {
+            "time": moment,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(fields, enc_hook=str).decode()
+
+
+class ReadableFormatter(logging.Formatter):
+    """A line for people: time, message, then what else is known."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return *record* as one line, and its traceback if it has one."""
+        moment = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        known = " ".join(f"{name}={_plain(value)}" for name, value in _extra(record).items())
+        line = f"{moment} {record.levelname.lower():7} {_plain(record.getMessage())} {known}"
+        if record.exc_info:
+            return f"{line.rstrip()}\n{self.formatException(record.exc_info)}"
+        return line.rstrip()
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    found = vars(record).items()
+    return {name: value for name, value in found if name not in _STANDARD and value is not None}
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else repr(text)
