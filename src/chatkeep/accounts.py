@@ -1,0 +1,292 @@
+"""People who sign in with our own issuer: their row, their identities, their address.
+
+Addresses are kept in one spelling (`normal_address`), because two spellings of one
+mailbox must not be two accounts. Passwords arrive here hashed; sessions are
+`chatkeep.sessions`. Everything runs as the role that may look people up and may not read
+what they say.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, LiteralString
+
+import msgspec
+from email_validator import EmailNotValidError, validate_email
+from psycopg.rows import class_row
+
+from chatkeep.db import AUTH, Query
+from chatkeep.errors import EmailAddressInvalid, Invalid, UserNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from chatkeep.db import Database
+
+#: What a person may keep about themselves travels in each of their tokens.
+MAX_METADATA_BYTES: Final = 4096
+_LONGEST_ADDRESS = 254  # RFC 5321 section 4.5.3.1.3
+_NUMBER_LIMIT = 2**63
+
+_USER: LiteralString = (
+    "select u.id, u.email, u.email_confirmed_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
+    " u.is_anonymous, u.banned_until, u.last_sign_in_at, u.created_at, u.updated_at,"
+    " (select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at), '[]')"
+    "  from chatkeep.identities i where i.user_id = u.id) as identities"
+    " from chatkeep.users u"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person as the token and the `/user` route show them: nothing secret."""
+
+    id: UUID
+    email: str | None
+    email_confirmed_at: datetime | None
+    user_metadata: dict[str, Any]
+    app_metadata: dict[str, Any]
+    role: str
+    aud: str
+    is_anonymous: bool
+    banned_until: datetime | None
+    last_sign_in_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    identities: list[dict[str, Any]]
+
+    def is_banned(self, now: datetime) -> bool:
+        """Whether the account is suspended at *now*."""
+        return self.banned_until is not None and now < self.banned_until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What a password is checked against."""
+
+    id: UUID
+    password_hash: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a person asks to change about themselves; None leaves it as it is.
+
+    *metadata* is merged into what is there; a member that is null is taken out.
+    """
+
+    email: str | None = None
+    password_hash: str | None = field(default=None, repr=False)
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    id: UUID
+
+
+def normal_address(text: str) -> str:
+    """Return the one spelling under which this e-mail address is kept.
+
+    Lower case throughout: mailboxes that differ in case only do not exist in practice,
+    and people do not remember how they typed it. The network is not asked.
+
+    Raises:
+        EmailAddressInvalid: it cannot be an address.
+    """
+    if len(text) > _LONGEST_ADDRESS:
+        raise EmailAddressInvalid
+    try:
+        checked = validate_email(text, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise EmailAddressInvalid from error
+    return unicodedata.normalize("NFC", checked.normalized.lower())
+
+
+def require_storable(metadata: Mapping[str, Any]) -> None:
+    """Refuse metadata that would not fit into a token, or not come back as it went.
+
+    Raises:
+        Invalid: it is too large, or holds a number beyond 64 bits.
+    """
+    if not _numbers_fit(metadata):
+        raise Invalid("User metadata must not contain numbers beyond 64 bits")
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        raise Invalid(f"User metadata must not be longer than {MAX_METADATA_BYTES} bytes")
+
+
+def _numbers_fit(value: object) -> bool:
+    # PostgreSQL writes 1e300 out in full, and no 64-bit reader takes that back.
+    if isinstance(value, int | float):
+        return abs(value) < _NUMBER_LIMIT
+    if isinstance(value, dict):
+        return all(map(_numbers_fit, value.values()))
+    return not isinstance(value, list) or all(map(_numbers_fit, value))
+
+
+# --- statements that others put into one round trip with their own -----------------------
+
+
+def creation(
+    user_id: UUID, *, email: str, password_hash: str, metadata: Mapping[str, Any]
+) -> tuple[Query[Any], ...]:
+    """Return the statements that make an account with a confirmed address.
+
+    They violate `ADDRESS_TAKEN` when somebody has that address.
+    """
+    return (
+        Query(
+            "insert into chatkeep.users (id, email, password_hash, email_confirmed_at,"
+            " last_sign_in_at, user_metadata, app_metadata)"
+            " values (%s, %s, %s, now(), now(), %s::jsonb,"
+            ' \'{"provider": "email", "providers": ["email"]}\') returning id',
+            (user_id, email, password_hash, _json(metadata)),
+            _Touched,
+        ),
+        Query(
+            "insert into chatkeep.identities"
+            " (user_id, id, provider, provider_id, identity_data, last_sign_in_at)"
+            " values (%s, gen_random_uuid(), 'email', %s, %s::jsonb, now()) returning id",
+            (user_id, str(user_id), _json(_identity(user_id, email))),
+            _Touched,
+        ),
+    )
+
+
+def sign_in(credential: Credential, *, new_hash: str | None = None) -> Query[Any]:
+    """Return the statement that notes a sign-in with *credential*.
+
+    It holds the account's row, so that a change of the password waits and then ends the
+    session made in the same transaction; it does nothing when the password has been
+    changed since it was checked. *new_hash* replaces an outdated hash of the same password.
+    """
+    return Query(
+        "update chatkeep.users set last_sign_in_at = now(),"
+        " password_hash = coalesce(%s, password_hash)"
+        " where id = %s and password_hash = %s returning id",
+        (new_hash, credential.id, credential.password_hash),
+        _Touched,
+    )
+
+
+def by_id(user_id: UUID) -> Query[User]:
+    """Return the query for one user."""
+    return Query(_USER + " where u.id = %s", (user_id,), User)
+
+
+def by_session(session_id: UUID) -> Query[User]:
+    """Return the query for the user whose session this is, ended or not."""
+    return Query(
+        # Whatever prefix our issuer's ids have, they end with its own.
+        _USER + " join public.user_sessions s on u.id = right(s.user_id, 36)::uuid"
+        " where s.id = %s and s.issuer = 'embedded'",
+        (session_id,),
+        User,
+    )
+
+
+# --- what stands alone --------------------------------------------------------------------
+
+
+async def get_user(db: Database, user_id: UUID) -> User:
+    """Return the user.
+
+    Raises:
+        UserNotFound: there is no such user.
+    """
+    (found,) = await db.fetch_all(AUTH, by_id(user_id))
+    if not found:
+        raise UserNotFound
+    user: User = found[0]
+    return user
+
+
+async def find_credential(db: Database, email: str) -> Credential | None:
+    """Return what the password for *email* (as kept) is checked against, if anybody has it."""
+    found = await db.fetch(
+        AUTH,
+        "select id, password_hash from chatkeep.users where email = %s",
+        (email,),
+        row=Credential,
+    )
+    return found[0] if found else None
+
+
+async def get_credential(db: Database, user_id: UUID) -> Credential:
+    """Return what *user_id*'s password is checked against.
+
+    Raises:
+        UserNotFound: there is no such user.
+    """
+    found = await db.fetch(
+        AUTH,
+        "select id, password_hash from chatkeep.users where id = %s",
+        (user_id,),
+        row=Credential,
+    )
+    if not found:
+        raise UserNotFound
+    return found[0]
+
+
+async def change_user(connection: AsyncConnection, user_id: UUID, change: Change) -> None:
+    """Apply *change* in the caller's transaction, and hold the account's row until it ends.
+
+    The transaction violates `ADDRESS_TAKEN` when another account has the address.
+
+    Raises:
+        UserNotFound: there is no such user.
+        Invalid: the metadata would become too large.
+    """
+    cursor = connection.cursor(row_factory=class_row(_Metadata), binary=True)
+    await cursor.execute(
+        "select user_metadata from chatkeep.users where id = %s for update", (user_id,)
+    )
+    before = await cursor.fetchone()
+    if before is None:
+        raise UserNotFound
+    merged = {**before.user_metadata, **(change.metadata or {})}
+    kept = {name: value for name, value in merged.items() if value is not None}
+    if change.metadata:
+        require_storable(kept)
+    await connection.execute(
+        "update chatkeep.users set email = coalesce(%s, email),"
+        " email_confirmed_at = case when %s::text is null then email_confirmed_at else now() end,"
+        " password_hash = coalesce(%s, password_hash), user_metadata = %s::jsonb,"
+        " updated_at = now() where id = %s",
+        (change.email, change.email, change.password_hash, _json(kept), user_id),
+    )
+    if change.email is not None:
+        await connection.execute(
+            "update chatkeep.identities set identity_data = %s::jsonb, updated_at = now()"
+            " where user_id = %s and provider = 'email'",
+            (_json(_identity(user_id, change.email)), user_id),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    user_metadata: dict[str, Any]
+
+
+#: The constraint that says: another account has that address.
+ADDRESS_TAKEN: Final = "users_email"
+
+
+def _identity(user_id: UUID, email: str) -> dict[str, Any]:
+    # Nobody has shown that the mailbox is theirs: this server sends no mail.
+    return {
+        "sub": str(user_id),
+        "email": email,
+        "email_verified": False,
+        "phone_verified": False,
+    }
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,240 @@
+"""Sessions: one row a signed-in device, which is also its refresh token family.
+
+The database keeps the number of the newest refresh token and nothing that could be used.
+The rules of rotation, for the newest number N:
+
+- N is exchanged for N+1;
+- N-1 gets N again, the same text, because its successor was never used: the answer was
+  lost, or the device slept;
+- N-2 gets N-1 again for `GRACE` after N-1 was used: parallel requests that were slow;
+- anything older is a copy in other hands: the family ends, in a transaction that is
+  committed before the refusal is raised (RFC 9700 section 4.14.2).
+
+Time is the database's, so that all nodes agree. Rows of other issuers' sessions are in
+the same table and not touched here, but for `is_active`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString
+
+from chatkeep import accounts
+from chatkeep.db import AUTH, Query
+from chatkeep.errors import (
+    Invalid,
+    RefreshTokenNotFound,
+    RefreshTokenReused,
+    SessionExpired,
+)
+from chatkeep.refresh_tokens import RefreshToken
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from chatkeep.accounts import User
+    from chatkeep.db import Database
+    from chatkeep.devices import Device
+
+#: A session ends when it was not used for this long, ...
+IDLE: Final = timedelta(days=7)
+#: ... and after this long however much it is used (ASVS 7.3.2).
+ABSOLUTE: Final = timedelta(days=30)
+GRACE: Final = timedelta(seconds=10)
+#: `last_activity_at` is not written more often than this.
+ACTIVITY_EVERY: Final = timedelta(minutes=1)
+
+Scope = Literal["global", "local", "others"]
+
+_COLUMNS: LiteralString = (
+    " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
+    " expires_at, expires_at <= now() as expired"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One signed-in device. *user_id* is the principal's id, whatever prefix that has."""
+
+    id: UUID
+    user_id: str
+    refresh_counter: int
+    aal: str
+    amr: list[dict[str, Any]]
+    is_active: bool
+    created_at: datetime
+    last_activity_at: datetime
+    expires_at: datetime
+    expired: bool
+
+    @property
+    def usable(self) -> bool:
+        """Whether its tokens are still good."""
+        return self.is_active and not self.expired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated:
+    """A granted refresh: the *successor* of the token that was shown."""
+
+    session: Session
+    user: User
+    successor: RefreshToken
+    #: Whether the successor had been given before.
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The id of a session that this statement ended."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    set_config: str
+
+
+# A refresh waits this long for others of the same session, then says "busy": clients
+# throw a session away on 409 and 429, and retry on 503.
+_BOUNDED_WAIT = Query("select set_config('lock_timeout', '3s', true)", (), _Setting)
+
+
+def opening(
+    session_id: UUID, *, user_id: str, subject: UUID, password_hash: str, device: Device
+) -> Query[Session]:
+    """Return the statement that starts a session after a password was checked.
+
+    It gives no row if by now the password is another one, or the account is suspended or
+    gone. Meant for the transaction of `accounts.sign_in`, which holds the account's row.
+    """
+    return Query(
+        "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
+        " (user_id, id, refresh_counter, amr, device, address, expires_at)"
+        " select %s, %s, 1, jsonb_build_array(jsonb_build_object('method', 'password',"
+        " 'timestamp', extract(epoch from now())::bigint)), %s, %s::inet, now() + %s"
+        " from chatkeep.users u where u.id = %s and u.password_hash = %s"
+        " and (u.banned_until is null or u.banned_until <= now())"
+        " returning" + _COLUMNS,
+        (user_id, session_id, device.name, device.address, IDLE, subject, password_hash),
+        Session,
+    )
+
+
+def by_id(session_id: UUID) -> Query[Session]:
+    """Return the query for one session of ours, ended or not."""
+    return Query(
+        "select" + _COLUMNS + " from public.user_sessions where id = %s and issuer = 'embedded'",
+        (session_id,),
+        Session,
+    )
+
+
+async def rotate_session(db: Database, shown: RefreshToken, device: Device) -> Rotated:
+    """Exchange the refresh token *shown*, by the rules at the top; one round trip.
+
+    Raises:
+        RefreshTokenNotFound: the session ended, or never was.
+        RefreshTokenReused: the token is old; the session is ended now.
+        SessionExpired: the session was unused for too long, or is too old.
+        Invalid: the database does not know of so many rotations (it was restored).
+        Unavailable: too many others are refreshing the same session.
+    """
+    _, rotated, killed, found, users = await db.fetch_all(
+        AUTH,
+        _BOUNDED_WAIT,
+        _rotation(shown, device),
+        _end_of_family(shown),
+        by_id(shown.session_id),
+        accounts.by_session(shown.session_id),
+    )
+    if killed:
+        raise RefreshTokenReused
+    if not found or not users or not found[0].is_active:
+        raise RefreshTokenNotFound
+    session: Session = found[0]
+    if session.expired:
+        raise SessionExpired
+    if shown.counter > session.refresh_counter:
+        raise Invalid("Invalid Refresh Token: Not Issued By This Server")
+    return Rotated(
+        session=session,
+        user=users[0],
+        successor=RefreshToken(session_id=session.id, counter=shown.counter + 1),
+        again=not rotated,
+    )
+
+
+def _rotation(shown: RefreshToken, device: Device) -> Query[Ended]:
+    return Query(
+        "update public.user_sessions set refresh_counter = refresh_counter + 1,"
+        " refreshed_at = now(), last_activity_at = now(), device = coalesce(%s, device),"
+        " address = coalesce(%s::inet, address),"
+        " expires_at = least(now() + %s, created_at + %s)"
+        " where id = %s and issuer = 'embedded' and refresh_counter = %s"
+        " and is_active and expires_at > now() returning id",
+        (device.name, device.address, IDLE, ABSOLUTE, shown.session_id, shown.counter),
+        Ended,
+    )
+
+
+def _end_of_family(shown: RefreshToken) -> Query[Ended]:
+    return Query(
+        "update public.user_sessions set is_active = false, reason = 'refresh_token_reused'"
+        " where id = %s and issuer = 'embedded' and is_active and (%s < refresh_counter - 2"
+        " or (%s = refresh_counter - 2 and refreshed_at <= now() - %s)) returning id",
+        (shown.session_id, shown.counter, shown.counter, GRACE),
+        Ended,
+    )
+
+
+async def note_activity(db: Database, session_id: UUID) -> None:
+    """Remember that the session is used now, unless that was written a moment ago."""
+    await db.execute(
+        AUTH,
+        "update public.user_sessions set last_activity_at = now()"
+        " where id = %s and is_active and last_activity_at < now() - %s",
+        (session_id, ACTIVITY_EVERY),
+    )
+
+
+async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUID]:
+    """End this session (local), all but this (others), or all (global); return which.
+
+    Only sessions of the same person, and only those our own issuer began.
+    """
+    ended = await db.fetch(
+        AUTH,
+        "update public.user_sessions set is_active = false, reason = 'logout'"
+        " where user_id = %s and issuer = 'embedded' and is_active"
+        " and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
+        " returning id",
+        (session.user_id, scope, session.id, session.id),
+        row=Ended,
+    )
+    return [one.id for one in ended]
+
+
+async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
+    """End the person's other sessions, of every issuer, in the caller's transaction."""
+    cursor = await connection.execute(
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where user_id = %s and is_active and id <> %s returning id",
+        (reason, session.user_id, session.id),
+    )
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def still_active(connection: AsyncConnection, session: Session) -> bool:
+    """Whether the session is still good, and keep it so until the transaction ends."""
+    cursor = await connection.execute(
+        "select from public.user_sessions where user_id = %s and id = %s and is_active"
+        " and expires_at > now() for share",
+        (session.user_id, session.id),
+    )
+    return await cursor.fetchone() is not None

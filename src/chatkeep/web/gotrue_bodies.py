@@ -1,0 +1,103 @@
+"""What Supabase clients send to `/auth/v1`, read strictly where it matters.
+
+Unknown members are ignored, as Supabase Auth does: clients send more with every version.
+None of them can name a role, an audience or `app_metadata`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from chatkeep.errors import BadRequest, Invalid, UnsupportedMediaType
+
+_LONGEST_CHALLENGE = range(43, 129)  # RFC 7636 section 4.2
+
+
+class SignUpBody(msgspec.Struct):
+    """`POST /signup`."""
+
+    email: str | None = None
+    phone: str | None = None
+    password: str | None = None
+    data: dict[str, Any] | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+
+
+class PasswordBody(msgspec.Struct):
+    """`POST /token?grant_type=password`."""
+
+    email: str | None = None
+    phone: str | None = None
+    password: str | None = None
+
+
+class RefreshBody(msgspec.Struct):
+    """`POST /token?grant_type=refresh_token`."""
+
+    refresh_token: str | None = None
+
+
+class UserBody(msgspec.Struct):
+    """`PUT /user`."""
+
+    email: str | None = None
+    phone: str | None = None
+    password: str | None = None
+    data: dict[str, Any] | None = None
+    app_metadata: Any = None
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+async def read_body(request: Request, shape: type[Body]) -> Body:
+    """Return the request's JSON body as *shape*.
+
+    Raises:
+        UnsupportedMediaType: a form could send this from any page.
+        BadRequest: it is no JSON.
+        Invalid: a member has the wrong type.
+        PayloadTooLarge: from the middleware that counts.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType
+    raw = await request.body()
+    try:
+        return msgspec.json.decode(raw, type=shape)
+    except msgspec.ValidationError as error:
+        raise Invalid("A member of the request body has the wrong type") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest("Could not parse request body as JSON") from error
+
+
+def require_sound_challenge(body: SignUpBody) -> None:
+    """Refuse half a PKCE challenge, or one that is no challenge; we need none ourselves.
+
+    Raises:
+        Invalid: see above.
+    """
+    challenge, method = body.code_challenge, body.code_challenge_method
+    if not challenge and not method:
+        return
+    if not challenge or (method or "").lower() not in {"s256", "plain"}:
+        raise Invalid("PKCE flow requires code_challenge_method and code_challenge")
+    if len(challenge) not in _LONGEST_CHALLENGE:
+        raise Invalid("code challenge has to be between 43 and 128 characters")
+
+
+def request_body(*shapes: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that has one of *shapes*."""
+    schemas = [_schema(shape) for shape in shapes]
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _schema(shape: type[msgspec.Struct]) -> dict[str, Any]:
+    (described,) = msgspec.json.schema(shape)["$defs"].values()
+    return dict(described)
