@@ -1,0 +1,329 @@
+"""Chat-completion chunks: the payloads of a provider's stream, turned into our events.
+
+Pure: no I/O. Whatever a provider sends, the outcome is events or one error of
+`chatkeep.errors`; nothing else gets out. Text leaves here fit for PostgreSQL: no lone
+surrogates, no NUL.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal  # noqa: TC003 -- msgspec reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from chatkeep.errors import ChatkeepError, ModelBroken
+from chatkeep.events import (
+    Done,
+    FinishReason,
+    ModelEvent,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
+from chatkeep.llm.failures import Failure, understand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_ANSWER_CHARACTERS = 8 << 20
+
+_DONE = b"[DONE]"
+_MAX_TOOL_CALLS = 128
+_MAX_MODEL_CHARACTERS = 200
+_MAX_COST = 1_000_000
+_COST_PLACES = 12
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+    "function_call": "tool-calls",
+    "error": "error",
+}
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class _ReasoningDetail(msgspec.Struct, gc=False):
+    text: str | None = None
+    summary: str | None = None
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCallPiece(msgspec.Struct, gc=False):
+    index: _Count | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    """What one chunk adds. Providers name reasoning in three ways, some in two at once."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    reasoning_details: list[_ReasoningDetail] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCallPiece] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int | None = None
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    cost: Decimal | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    model: str | None = None
+    error: Any = None
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+_Kind = type[TextDelta] | type[ReasoningDelta]
+_Piece = tuple[_Kind, str]
+
+
+class AnswerReader:
+    """Reads the payloads of one answer, in order.
+
+    `ended` is set by `[DONE]`, after which nothing counts; `finished` as soon as the
+    provider has said why the model stopped; `failure` is the error it reported, if any.
+    """
+
+    def __init__(self) -> None:
+        """Start before the first payload."""
+        self.ended = False
+        self._finish_reason: str | None = None
+        self._model: str | None = None
+        self._usage: _Usage | None = None
+        self._tools = _ToolCalls()
+        self._characters = 0
+        self.failure: Failure | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is complete; only the usage may still come."""
+        return self.ended or self._finish_reason is not None
+
+    def read(self, payloads: Iterable[bytes]) -> Iterator[ModelEvent]:
+        """Yield the text and reasoning of *payloads*, neighbours of a kind joined.
+
+        Joining costs no time, because the pieces arrived together, and saves every step
+        behind us from handling each token of a fast model by itself.
+
+        Raises:
+            ModelBroken: a payload that cannot be understood; what came before is yielded.
+            ChatkeepError: the provider reported an error inside the stream.
+        """
+        return _joined(self._deltas(payloads))
+
+    def end(self) -> Iterator[ModelEvent]:
+        """Yield what can only be said at the end: tool calls, usage, `Done`.
+
+        Raises:
+            ModelBroken: the stream ended without a word that the answer is complete.
+        """
+        if self._finish_reason is None and not (self.ended and self._said):
+            raise ModelBroken
+        yield from self._tools.assembled()
+        yield from self.usage()
+        reason = _FINISH_REASONS.get(self._finish_reason or "", "other")
+        yield Done(finish_reason=reason, model=self._model)
+
+    def usage(self) -> Iterator[Usage]:
+        """Yield the usage if the provider has said it, also for an answer that broke off."""
+        if self._usage is not None:
+            yield Usage(
+                prompt_tokens=self._usage.prompt_tokens or 0,
+                completion_tokens=self._usage.completion_tokens or 0,
+                cost=_plausible(self._usage.cost),
+            )
+
+    @property
+    def _said(self) -> bool:
+        return bool(self._characters or self._tools.calls)
+
+    def _deltas(self, payloads: Iterable[bytes]) -> Iterator[_Piece]:
+        for payload in payloads:
+            stripped = payload.strip()
+            if stripped == _DONE:
+                self.ended = True
+                return
+            if stripped:
+                yield from self._read_chunk(_decode(stripped))
+
+    def _read_chunk(self, chunk: _Chunk) -> Iterator[_Piece]:
+        if chunk.model:
+            self._model = _storable(chunk.model)[:_MAX_MODEL_CHARACTERS]
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        error = chunk.error
+        for choice in chunk.choices or ():
+            if not choice.index:  # we never ask for more than one choice
+                if choice.delta is not None:
+                    yield from self._read_delta(choice.delta)
+                self._finish_reason = choice.finish_reason or self._finish_reason
+                error = error or choice.error
+        if error or self._finish_reason == "error":
+            self.failure = understand(error)
+            raise self.failure.as_error_in_stream()
+
+    def _read_delta(self, delta: _Delta) -> Iterator[_Piece]:
+        if reasoning := _reasoning(delta):
+            yield ReasoningDelta, self._counted(reasoning)
+        if text := delta.content or delta.refusal:
+            yield TextDelta, self._counted(text)
+        for piece in delta.tool_calls or ():
+            self._counted(self._tools.add(piece))
+
+    def _counted(self, text: str) -> str:
+        """Refuse an answer that would fill our memory; *text* is returned as it came."""
+        self._characters += len(text)
+        if self._characters > MAX_ANSWER_CHARACTERS:
+            raise ModelBroken
+        return text
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call in the making."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+class _ToolCalls:
+    """Puts the pieces of tool calls together."""
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+
+    def add(self, piece: _ToolCallPiece) -> str:
+        """Add *piece* to its call and return the text it brought."""
+        function = piece.function or _Function()
+        call = self._find(piece) or self._begin(piece)
+        call.id = call.id or piece.id or ""
+        call.name = call.name or function.name or ""
+        call.arguments.append(function.arguments or "")
+        return call.arguments[-1]
+
+    def assembled(self) -> list[ToolCall]:
+        """Return the whole calls, in the order they began."""
+        if not all(call.name for call in self.calls):
+            raise ModelBroken
+        return [
+            ToolCall(
+                call_id=_storable(call.id) or f"call_{number}",
+                name=_storable(call.name),
+                arguments=_storable("".join(call.arguments)) or "{}",
+            )
+            for number, call in enumerate(self.calls)
+        ]
+
+    def _find(self, piece: _ToolCallPiece) -> _Call | None:
+        if piece.index is None:
+            starts = piece.function is not None and piece.function.name
+            call = None if starts or not self.calls else self.calls[-1]
+        else:
+            call = self._by_index.get(piece.index)
+        # Some providers number every parallel call 0; their ids tell them apart.
+        if call is not None and piece.id and call.id and piece.id != call.id:
+            return None
+        return call
+
+    def _begin(self, piece: _ToolCallPiece) -> _Call:
+        if len(self.calls) >= _MAX_TOOL_CALLS:
+            raise ModelBroken
+        self.calls.append(_Call())
+        if piece.index is not None:
+            self._by_index[piece.index] = self.calls[-1]
+        return self.calls[-1]
+
+
+def _joined(pieces: Iterator[_Piece]) -> Iterator[TextDelta | ReasoningDelta]:
+    """Join neighbours of a kind; on an error, what came before it is still yielded."""
+    kind: _Kind = TextDelta
+    texts: list[str] = []
+    failure: ChatkeepError | None = None
+    while True:
+        try:
+            next_kind, text = next(pieces)
+        except StopIteration:
+            break
+        except ChatkeepError as error:
+            failure = error
+            break
+        if next_kind is not kind:
+            yield from _event(kind, texts)
+            kind, texts = next_kind, []
+        texts.append(text)
+    yield from _event(kind, texts)
+    if failure is not None:
+        raise failure
+
+
+def _event(kind: _Kind, texts: list[str]) -> Iterator[TextDelta | ReasoningDelta]:
+    if text := _storable("".join(texts)):
+        yield kind(text=text)
+
+
+def _reasoning(delta: _Delta) -> str:
+    if plain := delta.reasoning or delta.reasoning_content:
+        return plain
+    details = delta.reasoning_details or ()
+    return "".join(detail.text or detail.summary or "" for detail in details)
+
+
+def _storable(text: str) -> str:
+    """Drop NUL, which PostgreSQL cannot store."""
+    return text.replace("\0", "") if "\0" in text else text
+
+
+def _plausible(cost: Decimal | None) -> Decimal | None:
+    """Take a cost that can be booked; the answer does not fail for one that cannot."""
+    if cost is None or not cost.is_finite() or not 0 <= cost < _MAX_COST:
+        return None
+    return round(cost, _COST_PLACES)
+
+
+def _decode(payload: bytes) -> _Chunk:
+    try:
+        return _decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        raise ModelBroken from error
+    except (ValueError, RecursionError):
+        return _decode_mended(payload)
+
+
+def _decode_mended(payload: bytes) -> _Chunk:
+    """Decode what the strict decoder refuses for its text: bad UTF-8, lone surrogates.
+
+    Both become U+FFFD; everything else that is not JSON stays refused.
+    """
+    try:
+        value = json.loads(payload.decode("utf-8", "replace"))
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        mended = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return _decoder.decode(mended.encode())
+    except (ValueError, RecursionError) as error:
+        raise ModelBroken from error
