@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, TypeVar
 import msgspec
 import psycopg
 from psycopg import errors as pg
+from psycopg.pq import PipelineStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -41,6 +42,8 @@ Params = Sequence[object] | Mapping[str, object]
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
+_STATEMENTS_AT_MOST = 400
+_NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
     " set_config('statement_timeout', %s, true)"
@@ -100,7 +103,9 @@ class Database:
             min_size=min(2, pool_size),
             max_size=pool_size,
             timeout=_BORROW_TIMEOUT_S,
-            check=_check_alive,
+            # Its pauses double: after this long the next borrower starts anew, at once.
+            reconnect_timeout=_BORROW_TIMEOUT_S,
+            configure=_configure,
             open=False,
             kwargs=connection_settings(behind_pooler=behind_pooler),
         )
@@ -124,9 +129,8 @@ class Database:
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
-            async with connection.pipeline():
-                await _act_as(connection, caller)
-                cursor = await connection.execute(text, params)
+            async with _one_round_trip(connection, caller):
+                cursor = await connection.execute(text, params, prepare=True)
             return cursor.rowcount
 
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
@@ -137,11 +141,10 @@ class Database:
         """
         async with self._connection() as connection:
             cursors = []
-            async with connection.pipeline():
-                await _act_as(connection, caller)
+            async with _one_round_trip(connection, caller):
                 for query in queries:
                     cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
-                    cursors.append(await cursor.execute(query.text, query.params))
+                    cursors.append(await cursor.execute(query.text, query.params, prepare=True))
             return [await cursor.fetchall() for cursor in cursors]
 
     @asynccontextmanager
@@ -152,20 +155,36 @@ class Database:
         holding it.
         """
         async with self._connection() as connection, connection.transaction():
-            await _act_as(connection, caller)
+            await connection.execute(_ACT_AS, _act_as_params(caller))
             yield connection
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         with _our_errors():
-            async with self._pool.connection() as connection:
-                try:
-                    yield connection
-                except asyncio.CancelledError:
-                    # What a cancelled pipeline left on the wire must never be read by the
-                    # next borrower (the accident of CVE-2023-28858): give the pool a new one.
-                    await connection.close()
-                    raise
+            connection = await self._borrow()
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                # What a cancelled pipeline left on the wire must never be read by the
+                # next borrower (the accident of CVE-2023-28858): give the pool a new one.
+                await connection.close()
+                raise
+            finally:
+                # A cancellation here would lose the connection to the pool for good.
+                await asyncio.shield(self._pool.putconn(connection))
+
+    async def _borrow(self) -> AsyncConnection:
+        """Take a connection that is alive. One that is not makes the pool open another.
+
+        The pool's own `check` pauses a second after each dead one, and gives back a
+        connection that failed it unless psycopg has noticed that it is closed.
+        """
+        while True:
+            connection = await self._pool.getconn()
+            if _is_alive(connection):
+                return connection
+            await connection.close()
+            await self._pool.putconn(connection)
 
 
 def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
@@ -182,19 +201,45 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
     }
 
 
-async def _act_as(connection: AsyncConnection, caller: Caller) -> None:
-    await connection.execute(_ACT_AS, (caller.role, caller.user_id, _STATEMENT_TIMEOUT))
+async def _configure(connection: AsyncConnection) -> None:
+    # All our statements are literals, so their number is known and small.
+    connection.prepared_max = _STATEMENTS_AT_MOST
 
 
-async def _check_alive(connection: AsyncConnection) -> None:
-    """Refuse an idle connection that the server has closed, without a round trip.
+@asynccontextmanager
+async def _one_round_trip(connection: AsyncConnection, caller: Caller) -> AsyncIterator[None]:
+    """Send the statements of the block together, as one implicit transaction.
+
+    Each must be sent with `prepare=True`. When psycopg itself counts to the threshold and
+    an earlier statement fails just then, it believes prepared what the server skipped,
+    and the connection refuses that statement ever after.
+    """
+    async with connection.pipeline():
+        try:
+            await connection.execute(_ACT_AS, _act_as_params(caller), prepare=True)
+            yield
+        except BaseException:
+            # Leaving the pipeline commits what was sent before a statement that could not
+            # even be sent, unless the server has given up on all of it already.
+            if connection.info.pipeline_status is not PipelineStatus.ABORTED:
+                await connection.close()
+            raise
+
+
+def _act_as_params(caller: Caller) -> tuple[str, str, str]:
+    return caller.role, caller.user_id, _STATEMENT_TIMEOUT
+
+
+def _is_alive(connection: AsyncConnection) -> bool:
+    """Whether the server still holds an idle connection, without a round trip.
 
     A closed socket is readable; a healthy idle one is not.
     """
+    if connection.closed:
+        return False
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN)
-    if poller.poll(0):
-        raise psycopg.OperationalError("the server closed the connection")
+    return not poller.poll(0)
 
 
 @contextmanager
@@ -207,6 +252,9 @@ def _our_errors() -> Iterator[None]:
         if ours is None:
             raise
         raise ours from error
+    except UnicodeEncodeError as error:
+        # Half of a surrogate pair, for which UTF-8 has no bytes.
+        raise Invalid(_NOT_STORABLE) from error
 
 
 def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line
@@ -222,11 +270,11 @@ def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa
             return Unavailable(retry_after_s=1)
         case pg.QueryCanceled():
             return Unavailable("The database took too long.")
-        case PoolTimeout() | psycopg.OperationalError() | psycopg.InterfaceError():
-            return DatabaseUnavailable("The database cannot be reached right now.")
         case pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return DatabaseUnavailable("The database takes no writes right now.")
+        case PoolTimeout() | psycopg.OperationalError() | psycopg.InterfaceError():
+            return DatabaseUnavailable("The database cannot be reached right now.")
         case psycopg.DataError():
-            return Invalid("The request holds a character or number that cannot be stored.")
+            return Invalid(_NOT_STORABLE)
         case _:
             return None
