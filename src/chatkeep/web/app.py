@@ -31,7 +31,7 @@ from chatkeep.web import problems
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import Refuse, RequestRecord
-from chatkeep.web.routes import ai_sdk, gotrue, meta, pages, preferences
+from chatkeep.web.routes import ai_sdk, gotrue, gotrue_absent, meta, pages, preferences
 from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
 
@@ -86,7 +86,7 @@ def create_app(settings: Settings, *, model: Model | None = None) -> FastAPI:
     app.add_exception_handler(ChatkeepError, problems.on_chatkeep_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    routers = (meta, gotrue, conversation_routes, ai_sdk, preferences, pages)
+    routers = (meta, gotrue, gotrue_absent, conversation_routes, ai_sdk, preferences, pages)
     for routes in routers:
         app.include_router(routes.router)
     app.openapi = partial(_openapi, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
