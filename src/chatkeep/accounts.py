@@ -108,25 +108,31 @@ def normal_address(text: str) -> str:
     return unicodedata.normalize("NFC", checked.normalized.lower())
 
 
-def require_storable(metadata: Mapping[str, Any]) -> None:
-    """Refuse metadata that would not fit into a token, or not come back as it went.
+def storable(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *metadata* as it will come back from the database, if it fits into a token.
 
     Raises:
-        Invalid: it is too large, or holds a number beyond 64 bits.
+        Invalid: it is too large or too deep, or holds a number beyond 64 bits.
     """
-    if not _numbers_fit(metadata):
-        raise Invalid("User metadata must not contain numbers beyond 64 bits")
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+    try:
+        kept = {name: _written_out(value) for name, value in metadata.items()}
+        size = len(msgspec.json.encode(kept))
+    except RecursionError as error:
+        raise Invalid("User metadata is nested too deeply") from error
+    if size > MAX_METADATA_BYTES:
         raise Invalid(f"User metadata must not be longer than {MAX_METADATA_BYTES} bytes")
+    return kept
 
 
-def _numbers_fit(value: object) -> bool:
-    # PostgreSQL writes 1e300 out in full, and no 64-bit reader takes that back.
-    if isinstance(value, int | float):
-        return abs(value) < _NUMBER_LIMIT
+def _written_out(value: object) -> object:
+    # PostgreSQL writes 9e18 out in full, and so large a number nobody reads back.
+    if isinstance(value, int | float) and abs(value) >= _NUMBER_LIMIT:
+        raise Invalid("User metadata must not contain numbers beyond 64 bits")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, dict):
-        return all(map(_numbers_fit, value.values()))
-    return not isinstance(value, list) or all(map(_numbers_fit, value))
+        return {name: _written_out(one) for name, one in value.items()}
+    return [_written_out(one) for one in value] if isinstance(value, list) else value
 
 
 # --- statements that others put into one round trip with their own -----------------------
@@ -250,10 +256,8 @@ async def change_user(connection: AsyncConnection, user_id: UUID, change: Change
     before = await cursor.fetchone()
     if before is None:
         raise UserNotFound
-    merged = {**before.user_metadata, **(change.metadata or {})}
-    kept = {name: value for name, value in merged.items() if value is not None}
-    if change.metadata:
-        require_storable(kept)
+    merged = before.user_metadata | dict(change.metadata or {})
+    kept = storable({name: value for name, value in merged.items() if value is not None})
     await connection.execute(
         "update chatkeep.users set email = coalesce(%s, email),"
         " email_confirmed_at = case when %s::text is null then email_confirmed_at else now() end,"

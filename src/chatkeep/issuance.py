@@ -140,8 +140,7 @@ class EmbeddedIssuer:
             raise SignUpDisabled
         passwords.require_acceptable(wish.password or "")
         email = accounts.normal_address(wish.email or "")
-        metadata = wish.metadata or {}
-        accounts.require_storable(metadata)
+        metadata = accounts.storable(wish.metadata or {})
         # Hashed before anybody looks whether the address is taken: both take as long.
         stored = await self.passwords.hash(wish.password or "")
         user_id = UUID(new_id())

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.db import AUTH
-from chatkeep.errors import Unavailable
+from chatkeep.errors import ChatkeepError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +87,7 @@ class Revocations:
             self._look.clear()
             try:
                 await self.catch_up()
-            except Unavailable as error:
+            except ChatkeepError as error:
                 _log.warning("cannot see which sessions have ended: %s", error.code)
             try:
                 await asyncio.wait_for(self._look.wait(), _LOOK_EVERY_S)

@@ -67,7 +67,14 @@ def worded(error: errors.ChatkeepError) -> Refusal:
     for kind, status, code, message in _NAMES_HERE:
         if isinstance(error, kind):
             return Refusal(status, code, message or error.detail)
+    if error.code == errors.ChatkeepError.code:
+        return Refusal(error.status, "unexpected_failure", error.detail)
     return Refusal(error.status, error.code, error.detail)
+
+
+def speaks_for(path: str) -> bool:
+    """Whether failures at *path* are worded here."""
+    return path.startswith("/auth/v1/")
 
 
 def answer_of(error: errors.ChatkeepError | Refused, version: str | None) -> Response:

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 
 from chatkeep.errors import (
     BadRequest,
@@ -20,9 +20,10 @@ from chatkeep.errors import (
     PayloadTooLarge,
 )
 from chatkeep.ids import new_id
-from chatkeep.web.problems import answer_of
+from chatkeep.web import gotrue_errors, problems
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from chatkeep.web.clients import TrustedProxies
@@ -78,7 +79,7 @@ class RequestRecord:
             _log.exception("request %s failed", request_id)
             if status:
                 raise  # too late for an answer: the server closes the connection
-            await answer_of(ChatkeepError(), request_id)(scope, receive, send_recorded)
+            await _answer_of(ChatkeepError(), scope)(scope, receive, send_recorded)
         finally:
             _write_line(scope, status, time.perf_counter() - began)
 
@@ -123,7 +124,7 @@ class Refuse:
             return
         problem = self._problem(scope)
         if problem is not None:
-            await answer_of(problem, scope["state"]["request_id"])(scope, receive, send)
+            await _answer_of(problem, scope)(scope, receive, send)
             return
         await self._limited(scope, receive, send)
 
@@ -163,7 +164,15 @@ class Refuse:
         except PayloadTooLarge as error:
             if answered:
                 raise
-            await answer_of(error, scope["state"]["request_id"])(scope, receive, send)
+            await _answer_of(error, scope)(scope, receive, send)
+
+
+def _answer_of(error: ChatkeepError, scope: Scope) -> Response:
+    """The answer in the words of the surface that was spoken to."""
+    if gotrue_errors.speaks_for(scope["path"]):
+        version = Headers(scope=scope).get(gotrue_errors.VERSION_HEADER)
+        return gotrue_errors.answer_of(error, version)
+    return problems.answer_of(error, scope["state"]["request_id"])
 
 
 def _content_length(scope: Scope) -> int | None:
