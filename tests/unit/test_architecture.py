@@ -27,7 +27,7 @@ PACKAGE = Path(chatkeep.__file__).parent
 VOCABULARY = {"errors", "config", "principal", "ids", "events"}
 FOUNDATIONS = {"db", "notifications", "tokens", "jwks", "issuers", "llm", "sql"}
 SURFACES = {"web"}
-PROGRAMS = {"cli", "node", "__main__"}
+PROGRAMS = {"cli", "server", "workers", "__main__"}
 LAYERS = ("vocabulary", "foundations", "concepts", "surfaces", "programs")
 
 WEB_FRAMEWORKS = {"fastapi", "starlette"}
