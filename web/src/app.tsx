@@ -1,0 +1,89 @@
+/** Decides between the gate and the rooms behind it. */
+import { Component, useEffect, type ErrorInfo, type ReactNode } from "react";
+import { useAuth } from "./auth";
+import { navigate, useRoute } from "./router";
+import { Shell } from "./shell";
+import { SignInPage } from "./sign-in";
+import { Announcer } from "./ui/announce";
+import { Button, FullPage, Spinner } from "./ui/controls";
+import { Toasts } from "./ui/toasts";
+import { WorkspaceProvider } from "./workspace";
+
+// Where somebody wanted to go when they were asked to sign in.
+let wanted = "/";
+
+export function App() {
+  return (
+    <CrashScreen>
+      <Rooms />
+      <Toasts />
+      <Announcer />
+    </CrashScreen>
+  );
+}
+
+function Rooms() {
+  const { state, api } = useAuth();
+  const route = useRoute();
+  const atGate = route.page === "sign-in";
+
+  useEffect(() => {
+    if (state.status === "signed-out" && !atGate) {
+      // After signing out on purpose the next person starts at the front door.
+      wanted = state.notice === "left" || state.notice === "not-revoked" ? "/" : location.pathname;
+      navigate("/sign-in", { replace: true });
+    }
+    if (state.status === "signed-in" && atGate) navigate(wanted, { replace: true });
+  }, [state, atGate]);
+
+  switch (state.status) {
+    case "loading":
+      return <Starting />;
+    case "unreachable":
+      return (
+        <FullPage title="The server cannot be reached" actions={<Button tone="primary" icon="refresh" onClick={() => location.reload()}>Try again</Button>}>
+          <p>You are still signed in. This page goes on by itself when the server is back.</p>
+        </FullPage>
+      );
+    case "signed-out":
+      return atGate ? <SignInPage signUp={route.signUp} /> : <Starting />;
+    case "signed-in":
+      return atGate ? (
+        <Starting />
+      ) : (
+        <WorkspaceProvider key={state.user.id} user={state.user} api={api}>
+          <Shell />
+        </WorkspaceProvider>
+      );
+  }
+}
+
+export function Starting() {
+  return (
+    <div className="full-page" role="status">
+      <Spinner />
+      <span className="visually-hidden">Starting</span>
+    </div>
+  );
+}
+
+class CrashScreen extends Component<{ children: ReactNode }, { crashed: boolean }> {
+  override state = { crashed: false };
+
+  static getDerivedStateFromError() {
+    return { crashed: true };
+  }
+
+  override componentDidCatch(error: Error, info: ErrorInfo) {
+    console.error(error, info.componentStack);
+  }
+
+  override render() {
+    if (!this.state.crashed) return this.props.children;
+    return (
+      <FullPage title="This page stopped working" actions={<Button tone="primary" icon="refresh" onClick={() => location.reload()}>Load it again</Button>}>
+        <p>Your chats and what you typed are kept.</p>
+      </FullPage>
+    );
+  }
+}

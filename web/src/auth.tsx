@@ -1,0 +1,120 @@
+/**
+ * Who is signed in, as the unmodified Supabase client sees it.
+ *
+ * An expired session and a sign-out on purpose look different to a person: the first asks to
+ * sign in again and keeps what was typed, the second forgets it.
+ */
+import { createClient, type SupabaseClient, type User } from "@supabase/supabase-js";
+import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { createApi, retryAfterOf, type Api } from "./api";
+import { forgetDrafts } from "./drafts";
+import { read } from "./storage";
+import type { ServerConfig } from "./wire";
+
+/** How somebody who was signed in came to be signed out. */
+export type SignedOutNotice = "left" | "expired" | "not-revoked";
+
+export type AuthState =
+  | { status: "loading" }
+  /** There is a session, but it needs a refresh and the server is away. */
+  | { status: "unreachable" }
+  | { status: "signed-out"; notice: SignedOutNotice | null }
+  | { status: "signed-in"; user: User };
+
+interface AuthContext {
+  state: AuthState;
+  config: ServerConfig;
+  api: Api;
+  client: SupabaseClient;
+  /** The wait the sign-in service asked for with its last 429. */
+  lastRetryAfterS: () => number | null;
+  signOut: () => Promise<void>;
+}
+
+const SESSION_KEY = "chatkeep:session";
+
+const Context = createContext<AuthContext | null>(null);
+
+export function useAuth(): AuthContext {
+  const context = useContext(Context);
+  if (!context) throw new Error("useAuth outside AuthProvider");
+  return context;
+}
+
+/** The user, in pages that are only shown to somebody signed in. */
+export function useUser(): User {
+  const { state } = useAuth();
+  if (state.status !== "signed-in") throw new Error("useUser while signed out");
+  return state.user;
+}
+
+function connect(config: ServerConfig, onLimited: (seconds: number | null) => void): SupabaseClient {
+  return createClient(location.origin, config.publishable_key, {
+    auth: { storageKey: SESSION_KEY, detectSessionInUrl: false },
+    global: {
+      fetch: async (input, init) => {
+        const response = await fetch(input, init);
+        if (response.status === 429) onLimited(retryAfterOf(response.headers));
+        return response;
+      },
+    },
+  });
+}
+
+export function AuthProvider({ config, children }: { config: ServerConfig; children: ReactNode }) {
+  const [state, setState] = useState<AuthState>({ status: "loading" });
+  const limited = useRef<number | null>(null);
+  const onPurpose = useRef(false);
+  const userId = useRef<string | null>(null);
+  const hadSession = useRef(read(SESSION_KEY) !== null);
+
+  const client = useMemo(() => connect(config, (seconds) => (limited.current = seconds)), [config]);
+
+  useEffect(() => {
+    const { data } = client.auth.onAuthStateChange((event, session) => {
+      if (session) {
+        userId.current = session.user.id;
+        hadSession.current = true;
+        onPurpose.current = false;
+        setState((before) =>
+          before.status === "signed-in" && before.user.id === session.user.id
+            ? before
+            : { status: "signed-in", user: session.user },
+        );
+        return;
+      }
+      if (event === "INITIAL_SESSION" && read(SESSION_KEY) !== null) {
+        setState({ status: "unreachable" });
+        return;
+      }
+      const notice = onPurpose.current ? "left" : hadSession.current ? "expired" : null;
+      hadSession.current = false;
+      userId.current = null;
+      setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
+    });
+    return () => data.subscription.unsubscribe();
+  }, [client]);
+
+  const api = useMemo(
+    () => createApi(client.auth, () => void client.auth.signOut({ scope: "local" })),
+    [client],
+  );
+
+  const value = useMemo<AuthContext>(() => {
+    return {
+      state,
+      config,
+      client,
+      api,
+      lastRetryAfterS: () => limited.current,
+      signOut: async () => {
+        onPurpose.current = true;
+        if (userId.current) forgetDrafts(userId.current);
+        const { error } = await client.auth.signOut({ scope: "local" });
+        if (error) setState({ status: "signed-out", notice: "not-revoked" });
+      },
+    };
+  }, [state, config, client, api]);
+
+  return <Context value={value}>{children}</Context>;
+}

@@ -1,0 +1,243 @@
+/** An open conversation: its messages, and the box to go on. */
+import { useEffect, useMemo, useRef, useState } from "react";
+import { Button, IconButton, Notice, Spinner } from "../ui/controls";
+import { Icon } from "../ui/icons";
+import { isTouch, useLatest, useOnline, useSecondsUntil } from "../ui/hooks";
+import { navigate } from "../router";
+import { useStore } from "../stores";
+import { useLocale, useModels, useWorkspace } from "../workspace";
+import type { MessagePage } from "../wire";
+import { Composer, type ComposerHandle } from "./composer";
+import { keyOf } from "./messages";
+import { MessageView, Waiting, type MessageActions } from "./message-view";
+import { useStickyScroll } from "./scroll";
+import { useSession, type Session } from "./session";
+import { Welcome } from "./welcome";
+
+const NEW = "new";
+// The server names a conversation after its first answer, not always before we ask again.
+const TITLE_DELAY_MS = 2_500;
+
+/** The draft of this conversation, kept across reloads and expired sessions. */
+function useDraft(key: string, stored: MessagePage | null) {
+  const { drafts } = useWorkspace();
+  const [text, setText] = useState(() => {
+    const kept = drafts.get(key);
+    const lastAsked = stored?.messages.findLast((message) => message.role === "user")?.content;
+    // The page was left between sending and hearing that it arrived.
+    return kept.trim() === lastAsked?.trim() ? "" : kept;
+  });
+  const change = (value: string) => {
+    setText(value);
+    drafts.set(key, value);
+  };
+  return { text, change, hide: () => setText(""), forget: () => drafts.set(key, "") };
+}
+
+export function ChatView({ id, page }: { id: string; page: MessagePage | null }) {
+  const { api, conversations, chosenModel } = useWorkspace();
+  const { list } = useModels();
+  const chosen = useStore(chosenModel);
+  const model = list?.models.some((choice) => choice.id === chosen) ? chosen : null;
+  const draftKey = useRef(page === null ? NEW : id);
+  const draft = useDraft(draftKey.current, page);
+  const composer = useRef<ComposerHandle>(null);
+  const locale = useLocale();
+
+  const accepted = useLatest(() => {
+    draft.forget();
+    draftKey.current = id;
+    conversations.touch(id);
+    if (location.pathname === "/") navigate(`/c/${id}`, { replace: true });
+  });
+  const settled = useLatest(() => {
+    const refresh = () => conversations.refresh().catch((error: unknown) => console.info("The list was not read again:", error));
+    void refresh();
+    if (!conversations.find(id)?.title) setTimeout(refresh, TITLE_DELAY_MS);
+  });
+
+  const session = useSession({ id, api, page, model, onAccepted: accepted, onSettled: settled });
+  const { messages, busy, trouble } = session;
+  const { scroller, content, away, toBottom } = useStickyScroll(messages[0] && keyOf(messages[0]));
+
+  const waitS = useSecondsUntil(trouble?.kind === "unsent" ? trouble.until : null);
+  const blocked = trouble?.kind === "unsent";
+
+  const send = useLatest(async (text: string) => {
+    draft.hide();
+    toBottom();
+    const outcome = await session.ask(text);
+    if (outcome === "withdrawn") draft.change(text);
+  });
+
+  const takeBack = () => {
+    draft.change(session.withdraw());
+    composer.current?.focus();
+  };
+
+  const actions = useMemo<MessageActions>(
+    () => ({
+      edit: session.edit,
+      regenerate: (messageId) => {
+        toBottom();
+        void session.regenerate(messageId);
+      },
+      switchTo: (messageId) => void session.switchTo(messageId),
+    }),
+    [session.edit, session.regenerate, session.switchTo],
+  );
+
+  useEffect(() => {
+    const escape = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && busy && !event.defaultPrevented) void session.stop();
+    };
+    addEventListener("keydown", escape);
+    return () => removeEventListener("keydown", escape);
+  }, [busy, session.stop]);
+
+  const start = (text: string) => {
+    draft.change(text);
+    composer.current?.focus();
+  };
+  const lastIsQuestion = messages.at(-1)?.role === "user";
+  const answered = !busy && !blocked && lastIsQuestion && trouble === null;
+
+  return (
+    <div className="chat">
+      <div className="chat-scroll" ref={scroller} tabIndex={-1}>
+        <div className="chat-column" ref={content}>
+          {session.hasOlder ? <Older session={session} /> : null}
+          {messages.length === 0 ? <Welcome onPick={start} /> : null}
+          <div role="log" aria-label="Messages" aria-live="off">
+            {messages.map((message, index) => (
+              <MessageView
+                key={keyOf(message)}
+                message={message}
+                actions={actions}
+                locked={busy || blocked}
+                streaming={busy && index === messages.length - 1 && message.role === "assistant"}
+                last={index === messages.length - 1}
+                unsent={blocked && index === messages.length - 1}
+                locale={locale}
+              />
+            ))}
+          </div>
+          {busy && lastIsQuestion ? <Waiting /> : null}
+          {answered ? <Unanswered again={() => actions.regenerate(messages.at(-1)?.id ?? "")} /> : null}
+        </div>
+      </div>
+      <div className="chat-foot">
+        {away ? (
+          <IconButton
+            label="Jump to latest"
+            icon="arrowDown"
+            className="jump"
+            onClick={() => {
+              toBottom(true);
+              if (!isTouch()) composer.current?.focus();
+            }}
+          />
+        ) : null}
+        <div className="chat-column">
+          <Troubles session={session} waitS={waitS} takeBack={takeBack} />
+          <Composer
+            ref={composer}
+            text={draft.text}
+            onChange={draft.change}
+            onSend={() => void send(draft.text.trim())}
+            onStop={() => void session.stop()}
+            answering={busy}
+            blocked={blocked}
+            placeholder={messages.length === 0 ? "Ask anything" : "Reply"}
+          />
+          <p className="fine-print">Models make mistakes. Check what matters.</p>
+        </div>
+      </div>
+    </div>
+  );
+}
+
+function Older({ session }: { session: Session }) {
+  const line = useRef<HTMLDivElement>(null);
+  const { loadOlder, loadingOlder } = session;
+
+  useEffect(() => {
+    const node = line.current;
+    if (!node) return;
+    const observer = new IntersectionObserver((entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) void loadOlder();
+    });
+    observer.observe(node);
+    return () => observer.disconnect();
+  }, [loadOlder, loadingOlder]);
+
+  return (
+    <div className="older" ref={line}>
+      <Button busy={loadingOlder} onClick={() => void loadOlder()}>
+        Show earlier messages
+      </Button>
+    </div>
+  );
+}
+
+function Unanswered({ again }: { again: () => void }) {
+  return (
+    <Notice
+      tone="info"
+      actions={
+        <Button icon="refresh" onClick={again}>
+          Get an answer
+        </Button>
+      }
+    >
+      This message has no answer yet.
+    </Notice>
+  );
+}
+
+function Troubles({ session, waitS, takeBack }: { session: Session; waitS: number; takeBack: () => void }) {
+  const online = useOnline();
+  const { trouble } = session;
+  if (trouble?.kind === "unsent") {
+    const wait = waitS > 0 ? ` You can send it again in ${waitS} s.` : "";
+    return (
+      <Notice
+        tone="error"
+        actions={
+          <>
+            <Button onClick={takeBack}>Edit</Button>
+            <Button tone="primary" icon="refresh" disabled={waitS > 0} onClick={() => void session.retry()}>
+              {waitS > 0 ? `Send again (${waitS})` : "Send again"}
+            </Button>
+          </>
+        }
+      >
+        Your message was not sent. {trouble.text}
+        <span aria-hidden="true">{wait}</span>
+      </Notice>
+    );
+  }
+  if (!online) {
+    return (
+      <p className="strip" role="status">
+        <Icon name="offline" size={16} /> You are offline. What you type is kept.
+      </p>
+    );
+  }
+  if (trouble?.kind === "reconnecting") {
+    return (
+      <p className="strip" role="status">
+        <Spinner /> The connection broke. Getting the answer back…
+      </p>
+    );
+  }
+  if (trouble?.kind === "out-of-step") {
+    return (
+      <Notice tone="error" actions={<Button icon="refresh" onClick={() => void session.settle()}>Try again</Button>}>
+        The conversation could not be read again. {trouble.text}
+      </Notice>
+    );
+  }
+  return null;
+}
+

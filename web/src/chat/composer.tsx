@@ -1,0 +1,77 @@
+/** Where one types. Enter sends, Shift+Enter makes a line; on a touch screen Enter makes a line. */
+import { useEffect, useLayoutEffect, useRef, type KeyboardEvent, type Ref, useImperativeHandle } from "react";
+import { IconButton } from "../ui/controls";
+import { isTouch } from "../ui/hooks";
+
+export interface ComposerHandle {
+  focus: () => void;
+}
+
+interface ComposerProps {
+  ref?: Ref<ComposerHandle>;
+  text: string;
+  onChange: (text: string) => void;
+  onSend: () => void;
+  onStop: () => void;
+  answering: boolean;
+  blocked: boolean;
+  placeholder: string;
+}
+
+export function Composer({ ref, text, onChange, onSend, onStop, answering, blocked, placeholder }: ComposerProps) {
+  const area = useRef<HTMLTextAreaElement>(null);
+
+  useImperativeHandle(ref, () => ({ focus: () => area.current?.focus() }), []);
+
+  useLayoutEffect(() => {
+    const box = area.current;
+    if (!box) return;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight}px`;
+  }, [text]);
+
+  useEffect(() => {
+    const box = area.current;
+    if (!box || isTouch()) return;
+    box.focus();
+    box.setSelectionRange(box.value.length, box.value.length);
+  }, []);
+
+  const empty = text.trim() === "";
+  const send = () => {
+    if (!empty && !blocked) onSend();
+  };
+  const onKeyDown = (event: KeyboardEvent<HTMLTextAreaElement>) => {
+    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || isTouch()) return;
+    event.preventDefault();
+    send();
+  };
+
+  return (
+    <form
+      className="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <textarea
+        ref={area}
+        id="message"
+        rows={1}
+        value={text}
+        aria-label="Message"
+        aria-keyshortcuts="Enter"
+        placeholder={placeholder}
+        onChange={(event) => onChange(event.target.value)}
+        onKeyDown={onKeyDown}
+      />
+      {answering ? (
+        <IconButton label="Stop answering" hint="Esc" icon="stop" className="composer-button composer-stop" onClick={onStop} />
+      ) : null}
+      {answering && empty ? null : (
+        <IconButton label="Send message" hint="Enter" icon="arrowUp" type="submit" className="composer-button composer-send" disabled={empty || blocked} />
+      )}
+    </form>
+  );
+}

@@ -1,0 +1,234 @@
+/** One message: what was said, how it ended, and what can be done with it. */
+import { memo, useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { Button, IconButton, Notice } from "../ui/controls";
+import { Icon } from "../ui/icons";
+import { blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
+import { CopyButton } from "./copy-button";
+import { Markdown } from "./markdown";
+
+export interface MessageActions {
+  edit: (id: string, text: string) => Promise<boolean>;
+  regenerate: (id: string) => void;
+  switchTo: (id: string) => void;
+}
+
+interface MessageProps {
+  message: ChatMessage;
+  actions: MessageActions;
+  /** An answer is on its way: nothing that changes the conversation is offered. */
+  locked: boolean;
+  streaming: boolean;
+  last: boolean;
+  /** The question did not reach the server. */
+  unsent: boolean;
+  locale: string | undefined;
+}
+
+function Versions({ message, locked, switchTo }: { message: ChatMessage; locked: boolean; switchTo: (id: string) => void }) {
+  const siblings = message.metadata?.siblings ?? [];
+  const at = siblings.indexOf(message.id);
+  if (siblings.length < 2 || at < 0) return null;
+  const go = (step: number) => {
+    const id = siblings[at + step];
+    if (id !== undefined) switchTo(id);
+  };
+  return (
+    <span className="versions" role="group" aria-label="Versions">
+      <IconButton label="Previous version" icon="left" size={16} disabled={locked || at === 0} onClick={() => go(-1)} />
+      <span aria-label={`Version ${at + 1} of ${siblings.length}`}>
+        {at + 1} / {siblings.length}
+      </span>
+      <IconButton label="Next version" icon="right" size={16} disabled={locked || at === siblings.length - 1} onClick={() => go(1)} />
+    </span>
+  );
+}
+
+function SentAt({ message, locale }: { message: ChatMessage; locale: string | undefined }) {
+  const { createdAt, model } = message.metadata ?? {};
+  if (!createdAt) return null;
+  const date = new Date(createdAt);
+  const today = date.toDateString() === new Date().toDateString();
+  const text = new Intl.DateTimeFormat(locale, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date);
+  return (
+    <span className="sent-at">
+      <time dateTime={createdAt}>{text}</time>
+      {model ? <span> · {model}</span> : null}
+    </span>
+  );
+}
+
+interface EditBoxProps {
+  text: string;
+  onChange: (text: string) => void;
+  onSave: () => void;
+  onCancel: () => void;
+}
+
+function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
+  const area = useRef<HTMLTextAreaElement>(null);
+
+  useEffect(() => {
+    area.current?.focus();
+    area.current?.setSelectionRange(text.length, text.length);
+  }, []);
+
+  const ready = text.trim() !== "";
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      onCancel();
+    }
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && ready) onSave();
+  };
+  return (
+    <form
+      className="edit-box"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (ready) onSave();
+      }}
+    >
+      <textarea
+        ref={area}
+        aria-label="Edit message"
+        value={text}
+        rows={Math.min(12, text.split("\n").length + 1)}
+        onChange={(event) => onChange(event.target.value)}
+        onKeyDown={onKeyDown}
+      />
+      <div className="row row-end">
+        <Button onClick={onCancel}>Cancel</Button>
+        <Button tone="primary" type="submit" disabled={!ready}>
+          Send
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+function UserMessage({ message, actions, locked, unsent, locale }: MessageProps) {
+  const [draft, setDraft] = useState<string | null>(null);
+  const [sending, setSending] = useState(false);
+  const text = textOf(message);
+
+  const save = async () => {
+    const changed = draft?.trim() ?? "";
+    if (changed === text.trim()) return setDraft(null);
+    setSending(true);
+    // A refused edit finds its words again.
+    if (await actions.edit(message.id, changed)) setDraft(null);
+    setSending(false);
+  };
+  if (draft !== null && !sending) {
+    return (
+      <article className="message message-user" aria-label="You, editing">
+        <EditBox text={draft} onChange={setDraft} onSave={() => void save()} onCancel={() => setDraft(null)} />
+      </article>
+    );
+  }
+  return (
+    <article className="message message-user" aria-label="You">
+      <h2 className="visually-hidden">You said</h2>
+      <div className={unsent ? "bubble bubble-unsent" : "bubble"}>{text}</div>
+      {unsent ? null : (
+        <div className="message-actions">
+          <SentAt message={message} locale={locale} />
+          <Versions message={message} locked={locked} switchTo={actions.switchTo} />
+          <CopyButton text={text} label="Copy message" />
+          <IconButton label="Edit message" icon="pencil" size={16} disabled={locked} onClick={() => setDraft(text)} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+function Reasoning({ text, active }: { text: string; active: boolean }) {
+  return (
+    <details className="fold">
+      <summary>
+        <Icon name="bulb" size={16} />
+        <span className={active ? "shimmer" : ""}>{active ? "Thinking…" : "How it got there"}</span>
+        <Icon name="down" size={16} />
+      </summary>
+      <Markdown text={text} />
+    </details>
+  );
+}
+
+function ToolUse({ part }: { part: Extract<ReturnType<typeof blocksOf>[number], { kind: "tool" }>["part"] }) {
+  const output = part.state === "output-available" ? part.output : part.state === "output-error" ? part.errorText : undefined;
+  return (
+    <details className="fold">
+      <summary>
+        <Icon name="tool" size={16} />
+        <span>Used {part.toolName}</span>
+        <Icon name="down" size={16} />
+      </summary>
+      <pre>{JSON.stringify(part.input, null, 2)}</pre>
+      {output === undefined ? null : <pre>{typeof output === "string" ? output : JSON.stringify(output, null, 2)}</pre>}
+    </details>
+  );
+}
+
+const ENDINGS = {
+  stopped: "You stopped this answer.",
+  interrupted: "This answer was interrupted. What was said so far is kept.",
+  failed: "This answer failed.",
+};
+
+function Ending({ message, again, locked, last }: { message: ChatMessage; again: () => void; locked: boolean; last: boolean }) {
+  const { status, error } = message.metadata ?? {};
+  if (status !== "stopped" && status !== "interrupted" && status !== "failed") return null;
+  if (status === "stopped") return <p className="ending">{ENDINGS.stopped}</p>;
+  const retry = last ? (
+    <Button icon="refresh" disabled={locked} onClick={again}>
+      Try again
+    </Button>
+  ) : null;
+  return (
+    <Notice tone={status === "failed" ? "error" : "warning"} actions={retry}>
+      {error?.message ?? ENDINGS[status]}
+    </Notice>
+  );
+}
+
+function AssistantMessage({ message, actions, locked, streaming, last, locale }: MessageProps) {
+  const blocks = blocksOf(message);
+  const again = () => actions.regenerate(message.id);
+  return (
+    <article className={last ? "message message-assistant is-last" : "message message-assistant"} aria-label="Answer" aria-busy={streaming}>
+      <h2 className="visually-hidden">Answer</h2>
+      {blocks.map((block, index) => {
+        if (block.kind === "text") return <Markdown key={index} text={block.text} />;
+        if (block.kind === "tool") return <ToolUse key={index} part={block.part} />;
+        return <Reasoning key={index} text={block.text} active={streaming && index === blocks.length - 1} />;
+      })}
+      {streaming && !hasContent(message) ? <Waiting /> : null}
+      {streaming ? null : <Ending message={message} again={again} locked={locked} last={last} />}
+      {streaming ? null : (
+        <div className="message-actions">
+          <Versions message={message} locked={locked} switchTo={actions.switchTo} />
+          <CopyButton text={textOf(message)} label="Copy answer" />
+          <IconButton label="Answer again" icon="refresh" size={16} disabled={locked} onClick={again} />
+          <SentAt message={message} locale={locale} />
+        </div>
+      )}
+    </article>
+  );
+}
+
+/** Shown between the question and the first word of the answer. */
+export function Waiting() {
+  return (
+    <div className="waiting" role="status">
+      <span className="visually-hidden">Waiting for the answer</span>
+      <span aria-hidden="true" />
+      <span aria-hidden="true" />
+      <span aria-hidden="true" />
+    </div>
+  );
+}
+
+export const MessageView = memo(function MessageView(props: MessageProps) {
+  return props.message.role === "user" ? <UserMessage {...props} /> : <AssistantMessage {...props} />;
+});

@@ -1,0 +1,284 @@
+/**
+ * One open conversation: the AI SDK's chat, kept in step with what the server stores.
+ *
+ * The server's copy is the truth. After every answer, however it ended, the newest page is read
+ * again: it brings the stored ids, the siblings and the state of the answer, and when an answer is
+ * still being written (another device, a broken connection, a reload) it is played on from there.
+ */
+import { Chat, useChat } from "@ai-sdk/react";
+import { useEffect, useMemo, useRef, useState } from "react";
+import { ApiError, describe, isNetworkError, SessionOver, type Api } from "../api";
+import { newId } from "../ids";
+import { announce } from "../ui/announce";
+import { useLatest } from "../ui/hooks";
+import { toast } from "../ui/toasts";
+import type { MessagePage } from "../wire";
+import { fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage } from "./messages";
+import { createTransport } from "./transport";
+
+const PAGE = 60;
+const RETRY_MS = [500, 1_500, 4_000, 8_000];
+const RESUMES = 20;
+const SPOKEN_CHARACTERS = 600;
+
+/** What stands between the person and an answer, if anything. */
+export type Trouble =
+  | { kind: "unsent"; text: string; until: number | null }
+  | { kind: "reconnecting" }
+  | { kind: "out-of-step"; text: string };
+
+export function readPage(api: Api, id: string, signal?: AbortSignal): Promise<MessagePage> {
+  return api.json<MessagePage>("GET", `/api/v1/chat/${id}?limit=${PAGE}`, undefined, signal);
+}
+
+function delay(ms: number, cancelled: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    function done() {
+      clearTimeout(timer);
+      removeEventListener("online", done);
+      cancelled.removeEventListener("abort", done);
+      resolve();
+    }
+    // Being online again is worth a try at once.
+    addEventListener("online", done);
+    cancelled.addEventListener("abort", done);
+  });
+}
+
+interface SessionOptions {
+  id: string;
+  api: Api;
+  page: MessagePage | null;
+  model: string | null;
+  /** The server has the question now. */
+  onAccepted: () => void;
+  /** An answer ended, or the conversation changed otherwise. */
+  onSettled: () => void;
+}
+
+/** The stored messages of *page*, without an answer that is still being written. */
+function settledMessages(page: MessagePage): ChatMessage[] {
+  const running = page.active_run !== null && page.messages.at(-1)?.status === "running";
+  return (running ? page.messages.slice(0, -1) : page.messages).map(fromStored);
+}
+
+export function useSession(options: SessionOptions) {
+  const { id, api } = options;
+  const latest = useRef(options);
+  latest.current = options;
+
+  const [trouble, setTrouble] = useState<Trouble | null>(null);
+  const [cursor, setCursor] = useState(options.page?.next_cursor ?? null);
+  const [loadingOlder, setLoadingOlder] = useState(false);
+  const stopping = useRef<Promise<unknown>>(Promise.resolve());
+  const life = useRef(new AbortController());
+  // Only the newest request or reading may change the page.
+  const round = useRef(0);
+  const accepted = useRef(false);
+  const exists = useRef(options.page !== null);
+
+  const chat = useMemo(
+    () =>
+      new Chat<ChatMessage>({
+        id,
+        generateId: newId,
+        messages: latest.current.page ? settledMessages(latest.current.page) : [],
+        transport: createTransport({
+          api,
+          model: () => latest.current.model,
+          onAccepted: () => {
+            accepted.current = true;
+            exists.current = true;
+            latest.current.onAccepted();
+          },
+        }),
+      }),
+    [id, api],
+  );
+  const { messages, status } = useChat<ChatMessage>({ chat, throttle: 40 });
+  const isBusy = () => chat.status === "submitted" || chat.status === "streaming";
+
+  const show = (page: MessagePage) => {
+    const merged = mergePage(chat.messages, settledMessages(page), page.next_cursor !== null);
+    chat.messages = merged.messages;
+    if (!merged.keptOlder) setCursor(page.next_cursor);
+  };
+
+  const speak = () => {
+    const last = chat.lastMessage;
+    if (last?.role !== "assistant" || !hasContent(last)) return;
+    const answer = textOf(last);
+    announce(`Answer: ${answer.slice(0, SPOKEN_CHARACTERS)}${answer.length > SPOKEN_CHARACTERS ? " …" : ""}`);
+  };
+
+  /** Read the conversation again, waiting out a connection that is away. Null: this page is gone. */
+  const readUntilThere = async (mine: number): Promise<MessagePage | null> => {
+    for (let attempt = 0; ; attempt += 1) {
+      if (life.current.signal.aborted || mine !== round.current) return null;
+      try {
+        return await readPage(api, id, life.current.signal);
+      } catch (error) {
+        if (life.current.signal.aborted) return null;
+        const passing = isNetworkError(error) || (error instanceof ApiError && error.status >= 500);
+        if (!passing) throw error;
+        setTrouble({ kind: "reconnecting" });
+        await delay(RETRY_MS[attempt] ?? 15_000, life.current.signal);
+      }
+    }
+  };
+
+  /** Bring the page in step with the server, playing on whatever is still being written. */
+  const settle = useLatest(async () => {
+    const mine = ++round.current;
+    await stopping.current;
+    try {
+      for (let resumes = 0; resumes < RESUMES; resumes += 1) {
+        const page = await readUntilThere(mine);
+        if (page === null || mine !== round.current) return;
+        chat.clearError();
+        setTrouble(null);
+        show(page);
+        latest.current.onSettled();
+        if (page.active_run === null) return;
+        await chat.resumeStream();
+        if (mine !== round.current) return;
+        speak();
+      }
+    } catch (error) {
+      if (error instanceof SessionOver || mine !== round.current) return;
+      if (error instanceof ApiError && error.status === 403 && !exists.current) {
+        // Stopped before the server had made the conversation.
+        chat.messages = [];
+        return;
+      }
+      setTrouble({ kind: "out-of-step", text: describe(error) });
+    }
+  });
+
+  /** Run one request; true when the server took it in. */
+  const attempt = async (request: () => Promise<void>): Promise<boolean> => {
+    const mine = ++round.current;
+    accepted.current = false;
+    setTrouble(null);
+    await request();
+    if (mine !== round.current) return true;
+    if (chat.error && !accepted.current) return false;
+    await settle();
+    speak();
+    return true;
+  };
+
+  const unsent = (error: Error | undefined): Trouble => {
+    const seconds = error instanceof ApiError && error.status === 429 ? (error.retryAfterS ?? 10) : null;
+    return { kind: "unsent", text: describe(error), until: seconds === null ? null : Date.now() + seconds * 1000 };
+  };
+
+  /**
+   * Ask *text*. "unsent": the server could not be asked, and the page says so. "withdrawn": it was
+   * stopped before the server knew of it, and is not on the page any more.
+   */
+  const ask = useLatest(async (text: string, messageId: string = newId()): Promise<"taken" | "unsent" | "withdrawn"> => {
+    if (isBusy()) await stop();
+    const taken = await attempt(() => {
+      chat.messages = chat.messages.filter((message) => message.id !== messageId);
+      return chat.sendMessage({ id: messageId, role: "user", parts: [{ type: "text", text }] });
+    });
+    if (!taken) {
+      setTrouble(unsent(chat.error));
+      return "unsent";
+    }
+    const shown = chat.messages.some((message) => message.id === messageId || keyOf(message) === messageId);
+    return shown || accepted.current ? "taken" : "withdrawn";
+  });
+
+  /** Take the question that was not sent out of the page and hand its text back. */
+  const withdraw = useLatest((): string => {
+    const last = chat.lastMessage;
+    setTrouble(null);
+    chat.clearError();
+    if (last?.role !== "user") return "";
+    chat.messages = chat.messages.slice(0, -1);
+    return textOf(last);
+  });
+
+  const retry = useLatest(() => {
+    const last = chat.lastMessage;
+    chat.clearError();
+    return last?.role === "user" ? ask(textOf(last), last.id) : settle();
+  });
+
+  /** Ask something else in the place of *messageId*, as a new branch; false when it was refused. */
+  const edit = useLatest(async (messageId: string, text: string): Promise<boolean> => {
+    if (isBusy()) await stop();
+    const metadata = { ...chat.messages.find((message) => message.id === messageId)?.metadata, siblings: [] };
+    const taken = await attempt(() => chat.sendMessage({ text, messageId, metadata }));
+    if (!taken) await undoRefused();
+    return taken;
+  });
+
+  const regenerate = useLatest(async (messageId: string): Promise<void> => {
+    if (isBusy()) await stop();
+    const taken = await attempt(() => chat.regenerate({ messageId }));
+    if (!taken) await undoRefused();
+  });
+
+  // The AI SDK has already cut the messages off: what the server has is shown again.
+  const undoRefused = async () => {
+    const { error } = chat;
+    if (error instanceof SessionOver) return;
+    toast(describe(error), { tone: "error" });
+    await settle();
+  };
+
+  const stop = useLatest(async () => {
+    stopping.current = api
+      .json("POST", `/api/chat/${id}/stop`)
+      .catch((error: unknown) => toast(`Could not stop the answer: ${describe(error)}`, { tone: "error" }));
+    await chat.stop();
+    await stopping.current;
+  });
+
+  const switchTo = useLatest(async (headId: string) => {
+    try {
+      await api.json("PATCH", `/api/v1/chat/${id}`, { head_id: headId });
+      await settle();
+    } catch (error) {
+      toast(describe(error), { tone: "error" });
+    }
+  });
+
+  const loadOlder = useLatest(async () => {
+    if (cursor === null || loadingOlder) return;
+    setLoadingOlder(true);
+    try {
+      const path = `/api/v1/chat/${id}?limit=${PAGE}&before=${encodeURIComponent(cursor)}`;
+      const page = await api.json<MessagePage>("GET", path, undefined, life.current.signal);
+      chat.messages = [...page.messages.map(fromStored), ...chat.messages];
+      setCursor(page.next_cursor);
+    } catch (error) {
+      if (!life.current.signal.aborted) toast(describe(error), { tone: "error" });
+    } finally {
+      setLoadingOlder(false);
+    }
+  });
+
+  useEffect(() => {
+    if (latest.current.page?.active_run) void settle();
+    const back = () => {
+      const idle = chat.status === "ready" && chat.messages.length > 0;
+      if (document.visibilityState === "visible" && idle) void settle();
+    };
+    document.addEventListener("visibilitychange", back);
+    return () => {
+      document.removeEventListener("visibilitychange", back);
+      life.current.abort();
+      void chat.stop();
+    };
+  }, [chat]);
+
+  const busy = status === "submitted" || status === "streaming";
+  return { messages, status, busy, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, loadOlder };
+}
+
+export type Session = ReturnType<typeof useSession>;

@@ -1,0 +1,48 @@
+/** An empty conversation: a greeting and a few ways to begin. */
+import { Icon, Mark, type IconName } from "../ui/icons";
+import { useStore } from "../stores";
+import { useModels, useWorkspace } from "../workspace";
+
+const ELIZA = "chatkeep/eliza";
+
+const STARTS: { icon: IconName; title: string; text: string }[] = [
+  { icon: "bulb", title: "Think something through", text: "Help me think through a decision: " },
+  { icon: "pencil", title: "Write a first draft", text: "Write a short, friendly e-mail that " },
+  { icon: "book", title: "Explain it simply", text: "Explain in simple words: " },
+  { icon: "tool", title: "Find the bug", text: "What is wrong with this code?\n\n```python\n\n```" },
+];
+
+function greeting(hour: number): string {
+  if (hour < 5) return "Still up";
+  if (hour < 12) return "Good morning";
+  return hour < 18 ? "Good afternoon" : "Good evening";
+}
+
+export function Welcome({ onPick }: { onPick: (text: string) => void }) {
+  const { preferences } = useWorkspace();
+  const name = useStore(preferences)?.display_name?.trim();
+  const { current } = useModels();
+  return (
+    <section className="welcome">
+      <Mark size={44} />
+      <h1>
+        {greeting(new Date().getHours())}
+        {name ? `, ${name}` : ""}
+      </h1>
+      <p className="quiet">What is on your mind?</p>
+      <div className="starts">
+        {STARTS.map((start) => (
+          <button key={start.title} type="button" className="start" onClick={() => onPick(start.text)}>
+            <Icon name={start.icon} size={18} />
+            <span>{start.title}</span>
+          </button>
+        ))}
+      </div>
+      {current === ELIZA ? (
+        <p className="hint">
+          You are talking to ELIZA, a very small model built into this server. To talk to a large one, whoever runs the server sets an API key.
+        </p>
+      ) : null}
+    </section>
+  );
+}

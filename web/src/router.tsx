@@ -1,0 +1,54 @@
+/** A router for four pages, on the history API. */
+import { useSyncExternalStore, type AnchorHTMLAttributes, type MouseEvent } from "react";
+
+export type Route =
+  | { page: "chat"; id: string | null }
+  | { page: "settings" }
+  | { page: "sign-in"; signUp: boolean }
+  | { page: "missing" };
+
+const CHANGED = "chatkeep:navigated";
+
+export function parseRoute(url: URL): Route {
+  if (url.pathname === "/") return { page: "chat", id: null };
+  if (url.pathname === "/settings") return { page: "settings" };
+  if (url.pathname === "/sign-in") {
+    return { page: "sign-in", signUp: url.searchParams.get("mode") === "sign-up" };
+  }
+  const id = /^\/c\/([A-Za-z0-9_-]{1,64})$/.exec(url.pathname)?.[1];
+  return id ? { page: "chat", id } : { page: "missing" };
+}
+
+export function navigate(path: string, options: { replace?: boolean } = {}): void {
+  if (path === location.pathname + location.search) return;
+  if (options.replace) history.replaceState(null, "", path);
+  else history.pushState(null, "", path);
+  dispatchEvent(new Event(CHANGED));
+}
+
+function subscribe(listener: () => void): () => void {
+  addEventListener("popstate", listener);
+  addEventListener(CHANGED, listener);
+  return () => {
+    removeEventListener("popstate", listener);
+    removeEventListener(CHANGED, listener);
+  };
+}
+
+export function useRoute(): Route {
+  return parseRoute(new URL(useSyncExternalStore(subscribe, () => location.href)));
+}
+
+type LinkProps = AnchorHTMLAttributes<HTMLAnchorElement> & { href: string };
+
+/** A link within the app; new-tab clicks stay the browser's. */
+export function Link({ href, onClick, ...rest }: LinkProps) {
+  const follow = (event: MouseEvent<HTMLAnchorElement>) => {
+    onClick?.(event);
+    const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+    if (event.defaultPrevented || !plain) return;
+    event.preventDefault();
+    navigate(href);
+  };
+  return <a href={href} onClick={follow} {...rest} />;
+}

@@ -1,0 +1,148 @@
+/** The frame around every signed-in page: sidebar, top bar, shortcuts. */
+import { lazy, Suspense, useEffect, useRef, useState } from "react";
+import { ChatPage } from "./chat/chat-page";
+import { ModelPicker } from "./chat/model-picker";
+import { newId } from "./ids";
+import { navigate, useRoute, type Route } from "./router";
+import { UNTITLED } from "./sidebar/conversation-item";
+import { Sidebar } from "./sidebar/sidebar";
+import { read, write } from "./storage";
+import { useStore } from "./stores";
+import { Button, FullPage, IconButton, Spinner } from "./ui/controls";
+import { isTouch, useLatest, useMedia, useTitle } from "./ui/hooks";
+import { useWorkspace } from "./workspace";
+
+const SettingsPage = lazy(() => import("./settings/settings-page"));
+const HIDDEN_KEY = "chatkeep:sidebar-hidden";
+
+/** The conversation that is open; a fresh id for each new one, kept when its address appears. */
+function useOpenChat(route: Route) {
+  const [fresh, setFresh] = useState(newId);
+  const id = route.page === "chat" ? (route.id ?? fresh) : null;
+  const begun = useRef(new Set<string>());
+  const isNew = route.page === "chat" && route.id === null;
+
+  useEffect(() => {
+    if (isNew) begun.current.add(fresh);
+    // Left for another page: the next new chat is another one.
+    else if (route.page !== "chat" || route.id !== fresh) {
+      if (begun.current.has(fresh)) setFresh(newId());
+    }
+  }, [isNew, fresh, route]);
+
+  return { id, isNew, renew: () => setFresh(newId()) };
+}
+
+export function Shell() {
+  const route = useRoute();
+  const { conversations } = useWorkspace();
+  const { items } = useStore(conversations);
+  const narrow = useMedia("(max-width: 879px)");
+  const [hidden, setHidden] = useState(read(HIDDEN_KEY) === "1");
+  const [drawer, setDrawer] = useState(false);
+  const chat = useOpenChat(route);
+  const toggle = useRef<HTMLButtonElement>(null);
+  const shown = narrow ? drawer : !hidden;
+
+  const title = route.page === "settings" ? "Settings" : route.page === "chat" && route.id ? (items.find((item) => item.id === route.id)?.title ?? UNTITLED) : "";
+  useTitle(title);
+
+  const setShown = (value: boolean) => {
+    if (narrow) setDrawer(value);
+    else {
+      setHidden(!value);
+      write(HIDDEN_KEY, value ? "" : "1");
+    }
+  };
+
+  const newChat = useLatest(() => {
+    setDrawer(false);
+    if (route.page === "chat" && route.id === null) document.querySelector<HTMLElement>("#message")?.focus();
+    else {
+      chat.renew();
+      navigate("/");
+    }
+  });
+
+  const search = useLatest(() => {
+    setShown(true);
+    requestAnimationFrame(() => document.querySelector<HTMLInputElement>("#search")?.select());
+  });
+
+  useEffect(() => {
+    const shortcut = (event: KeyboardEvent) => {
+      if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
+      const key = event.key.toLowerCase();
+      if (key === "k" && !event.shiftKey) search();
+      else if (key === "o" && event.shiftKey) newChat();
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", shortcut);
+    return () => removeEventListener("keydown", shortcut);
+  }, [search, newChat]);
+
+  const drawerOpen = narrow && drawer;
+  useEffect(() => {
+    if (!drawerOpen) return;
+    document.querySelector<HTMLElement>("#new-chat")?.focus();
+    const escape = (event: KeyboardEvent) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      setDrawer(false);
+      toggle.current?.focus();
+    };
+    // Above the page's own Esc, below that of an open menu.
+    document.addEventListener("keydown", escape);
+    return () => document.removeEventListener("keydown", escape);
+  }, [drawerOpen]);
+
+  return (
+    <div className={shown ? "shell" : "shell shell-wide"}>
+      <a
+        className="skip-link"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault();
+          (document.querySelector<HTMLElement>("#message") ?? document.querySelector<HTMLElement>("#main"))?.focus();
+        }}
+      >
+        Skip to the conversation
+      </a>
+      {drawerOpen ? <div className="backdrop" onClick={() => setDrawer(false)} /> : null}
+      <aside className={shown ? "sidebar" : "sidebar is-hidden"} aria-label="Chats and account" inert={!shown}>
+        <Sidebar
+          onNewChat={newChat}
+          onNavigate={() => setDrawer(false)}
+          onClose={() => {
+            setShown(false);
+            requestAnimationFrame(() => toggle.current?.focus());
+          }}
+        />
+      </aside>
+      <main id="main" tabIndex={-1} inert={drawerOpen}>
+        <header className="top">
+          {shown && !narrow ? null : <IconButton ref={toggle} label="Open sidebar" icon={narrow ? "menu" : "sidebar"} aria-expanded={shown} onClick={() => setShown(true)} />}
+          {route.page === "chat" ? <ModelPicker /> : <span className="top-title">{title}</span>}
+          <span className="top-space" />
+          {narrow || hidden ? <IconButton label="New chat" icon="plus" onClick={newChat} /> : null}
+        </header>
+        <Page route={route} chat={chat} />
+      </main>
+    </div>
+  );
+}
+
+function Page({ route, chat }: { route: Route; chat: { id: string | null; isNew: boolean } }) {
+  if (route.page === "chat" && chat.id) return <ChatPage key={chat.id} id={chat.id} isNew={chat.isNew} />;
+  if (route.page === "settings") {
+    return (
+      <Suspense fallback={<div className="full-page"><Spinner /></div>}>
+        <SettingsPage />
+      </Suspense>
+    );
+  }
+  return (
+    <FullPage title="There is nothing here" actions={<Button tone="primary" autoFocus={!isTouch()} onClick={() => navigate("/")}>Go to your chats</Button>} />
+  );
+}

@@ -1,0 +1,67 @@
+/** A panel beside its button, drawn above everything, that closes when one turns away from it. */
+import { useEffect, useLayoutEffect, useRef, type ReactNode, type RefObject } from "react";
+import { createPortal } from "react-dom";
+
+const GAP = 6;
+const EDGE = 8;
+
+interface PopoverProps {
+  anchor: RefObject<HTMLElement | null>;
+  onClose: () => void;
+  className?: string;
+  children: ReactNode;
+}
+
+function place(panel: HTMLElement, anchor: HTMLElement): void {
+  const from = anchor.getBoundingClientRect();
+  const { offsetWidth: width, offsetHeight: height } = panel;
+  const below = innerHeight - from.bottom - GAP - EDGE;
+  const top = below >= height || below >= from.top ? from.bottom + GAP : from.top - GAP - height;
+  const left = from.left + width + EDGE <= innerWidth ? from.left : from.right - width;
+  panel.style.top = `${Math.max(EDGE, Math.min(top, innerHeight - height - EDGE))}px`;
+  panel.style.left = `${Math.max(EDGE, left)}px`;
+}
+
+export function Popover({ anchor, onClose, className = "", children }: PopoverProps) {
+  const panel = useRef<HTMLDivElement>(null);
+  const close = useRef(onClose);
+  close.current = onClose;
+
+  useLayoutEffect(() => {
+    if (panel.current && anchor.current) place(panel.current, anchor.current);
+  });
+
+  useEffect(() => {
+    const outside = (event: PointerEvent) => {
+      const target = event.target as Node;
+      if (!panel.current?.contains(target) && !anchor.current?.contains(target)) close.current();
+    };
+    const escape = (event: KeyboardEvent) => {
+      if (event.key !== "Escape") return;
+      // Esc closes the panel only; it must not also stop an answer behind it.
+      event.stopPropagation();
+      close.current();
+      anchor.current?.focus();
+    };
+    const moved = (event: Event) => {
+      if (!panel.current?.contains(event.target as Node)) close.current();
+    };
+    addEventListener("pointerdown", outside, true);
+    addEventListener("keydown", escape, true);
+    addEventListener("resize", moved);
+    addEventListener("wheel", moved, { capture: true, passive: true });
+    return () => {
+      removeEventListener("pointerdown", outside, true);
+      removeEventListener("keydown", escape, true);
+      removeEventListener("resize", moved);
+      removeEventListener("wheel", moved, { capture: true });
+    };
+  }, [anchor]);
+
+  return createPortal(
+    <div ref={panel} className={`popover ${className}`}>
+      {children}
+    </div>,
+    document.body,
+  );
+}

@@ -1,0 +1,95 @@
+/** The shapes the server speaks, as the HTTP reference describes them. */
+import type { UIMessage } from "ai";
+
+export interface ServerConfig {
+  name: string;
+  version: string;
+  publishable_key: string;
+  signup: boolean;
+  anonymous_chat: boolean;
+  environment: string;
+}
+
+export interface ModelChoice {
+  id: string;
+  name: string;
+}
+
+export interface ModelList {
+  default: string;
+  models: ModelChoice[];
+}
+
+export interface Conversation {
+  id: string;
+  title: string | null;
+  created_at: string;
+  updated_at: string;
+}
+
+export interface ConversationPage {
+  user_id: string;
+  conversations: Conversation[];
+  next_cursor: string | null;
+}
+
+export type MessageStatus = "done" | "running" | "stopped" | "failed" | "interrupted";
+
+export interface StoredMessage {
+  id: string;
+  role: "user" | "assistant" | "system";
+  content: string;
+  created_at: string;
+  parts: UIMessage["parts"] | null;
+  parent_id: string | null;
+  client_id: string | null;
+  status: MessageStatus;
+  model: string | null;
+  run_id: string | null;
+  error: { code: string; message: string } | null;
+  siblings: string[];
+}
+
+export interface MessagePage {
+  conversation_id: string;
+  title: string | null;
+  active_run: string | null;
+  next_cursor: string | null;
+  messages: StoredMessage[];
+}
+
+export interface Range {
+  min: number;
+  max: number;
+}
+
+export interface SettingsValues {
+  temperature: number | null;
+  top_p: number | null;
+  max_tokens: number | null;
+  system_prompt: string | null;
+  default_model: string | null;
+  display_name: string | null;
+  custom_instructions: string | null;
+  theme: "system" | "light" | "dark" | null;
+  locale: string | null;
+}
+
+export type SettingName = keyof SettingsValues;
+
+export interface Settings extends SettingsValues {
+  version: number;
+  effective: {
+    model: string | null;
+    temperature: number | null;
+    top_p: number | null;
+    max_tokens: number | null;
+  };
+  policy: {
+    models: string[] | null;
+    locked: string[];
+    temperature: Range | null;
+    top_p: Range | null;
+    max_tokens: Range | null;
+  };
+}

@@ -1,0 +1,83 @@
+/** Everything that belongs to the person who is signed in, made anew for the next one. */
+import type { User } from "@supabase/supabase-js";
+import { createContext, useContext, useEffect, useMemo, type ReactNode } from "react";
+import { describe, SessionOver, type Api } from "./api";
+import { Conversations } from "./conversations";
+import { draftsOf, type Drafts } from "./drafts";
+import { Preferences, usableLocale } from "./preferences";
+import { Store, useStore } from "./stores";
+import { toast } from "./ui/toasts";
+import type { ModelList } from "./wire";
+
+interface Workspace {
+  user: User;
+  api: Api;
+  drafts: Drafts;
+  conversations: Conversations;
+  preferences: Preferences;
+  models: Store<ModelList | null>;
+  /** The model chosen in this window for what comes next; null follows the settings. */
+  chosenModel: Store<string | null>;
+}
+
+const Context = createContext<Workspace | null>(null);
+
+export function useWorkspace(): Workspace {
+  const context = useContext(Context);
+  if (!context) throw new Error("useWorkspace outside WorkspaceProvider");
+  return context;
+}
+
+export function useLocale(): string | undefined {
+  return usableLocale(useStore(useWorkspace().preferences)?.locale);
+}
+
+/** The model that answers next, and all there are to choose from. */
+export function useModels(): { current: string | null; list: ModelList | null } {
+  const { models, chosenModel, preferences } = useWorkspace();
+  const list = useStore(models);
+  const chosen = useStore(chosenModel);
+  const settings = useStore(preferences);
+  const allowed = chosen !== null && list?.models.some((model) => model.id === chosen);
+  return { current: (allowed ? chosen : settings?.effective.model) ?? list?.default ?? null, list };
+}
+
+function report(error: unknown): void {
+  if (!(error instanceof SessionOver)) toast(describe(error), { tone: "error" });
+}
+
+export function WorkspaceProvider({ user, api, children }: { user: User; api: Api; children: ReactNode }) {
+  const workspace = useMemo<Workspace>(
+    () => ({
+      user,
+      api,
+      drafts: draftsOf(user.id),
+      conversations: new Conversations(api),
+      preferences: new Preferences(api),
+      models: new Store<ModelList | null>(null),
+      chosenModel: new Store<string | null>(null),
+    }),
+    [user, api],
+  );
+
+  useEffect(() => {
+    const { conversations, preferences, models } = workspace;
+    const load = () => {
+      conversations.refresh().catch(report);
+      if (preferences.value === null) preferences.load().catch(report);
+      if (models.value === null) api.json<ModelList>("GET", "/api/models").then((list) => models.set(list), report);
+    };
+    const back = () => {
+      if (document.visibilityState === "visible") conversations.refresh().catch(report);
+    };
+    load();
+    addEventListener("online", load);
+    document.addEventListener("visibilitychange", back);
+    return () => {
+      removeEventListener("online", load);
+      document.removeEventListener("visibilitychange", back);
+    };
+  }, [workspace, api]);
+
+  return <Context value={workspace}>{children}</Context>;
+}
