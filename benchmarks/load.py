@@ -1,0 +1,108 @@
+"""A load generator that costs little: keep-alive HTTP/1.1 over bare asyncio protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one round of load saw."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered a second."""
+        return self.requests / self.seconds
+
+
+def request_bytes(url: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
+    """Return the bytes of a request to *url*; a body makes it a POST."""
+    parts = urlsplit(url)
+    lines = [f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1", f"host: {parts.netloc}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body:
+        lines += ["content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join(lines).encode() + _HEAD_END + body
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: send, wait for the whole answer, send again, until the time is up."""
+
+    def __init__(self, request: bytes, until: float, taken: list[float]) -> None:
+        self._request = request
+        self._until = until
+        self._taken = taken
+        self._buffer = b""
+        self._sent = 0.0
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a TCP one
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(_HEAD_END)
+        if not separator or len(body) < _length(head):
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            self.ended.set_exception(RuntimeError(head.decode("latin-1")))
+            self._transport.close()
+            return
+        self._taken.append(time.perf_counter() - self._sent)
+        self._send()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def _send(self) -> None:
+        self._buffer = b""
+        self._sent = time.perf_counter()
+        if self._sent >= self._until:
+            self._transport.close()
+            return
+        self._transport.write(self._request)
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return int(line[15:])
+    raise RuntimeError("an answer without a length")
+
+
+async def load(base: str, request: bytes, *, clients: int, seconds: float) -> Measured:
+    """Send *request* over *clients* connections for *seconds*; every answer must be a 200."""
+    parts = urlsplit(base)
+    taken: list[float] = []
+    began = time.perf_counter()
+    made = [
+        await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(request, began + seconds, taken), parts.hostname, parts.port
+        )
+        for _ in range(clients)
+    ]
+    await asyncio.gather(*(protocol.ended for _, protocol in made))
+    took = time.perf_counter() - began
+    ordered = sorted(taken)
+    return Measured(
+        requests=len(ordered),
+        seconds=took,
+        p50_ms=ordered[len(ordered) // 2] * 1000,
+        p99_ms=ordered[int(len(ordered) * 0.99)] * 1000,
+    )
