@@ -9,7 +9,6 @@ same `NotYourConversation`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from chatkeep.db import WORKER, Query, as_user
@@ -17,6 +16,8 @@ from chatkeep.errors import NotYourConversation
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from chatkeep.db import Database
 
 Role = Literal["system", "user", "assistant"]

@@ -203,8 +203,11 @@ with old as materialized (
     %(parts)s::jsonb, %(client_id)s
   from place where %(content)s::text is not null
 ), answer as (
-  insert into chat.messages (user_id, conversation_id, id, parent_id, role, run_id)
-  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s from place
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, run_id, created_at)
+  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
+    clock_timestamp()
+  from place
 ), shown as (
   update chat.conversations
   set head_id = %(answer)s, updated_at = now(), title = coalesce(title, %(title)s)
