@@ -1,0 +1,127 @@
+"""Passwords are kept slow to guess, checked a few at a time, and never told apart by time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pytest
+from argon2 import PasswordHasher, extract_parameters
+
+from chatkeep.errors import Invalid, Unavailable, WeakPassword
+from chatkeep.passwords import Passwords, require_acceptable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def passwords() -> Iterator[Passwords]:
+    """What checks passwords, with one thread and room for one more."""
+    made = Passwords(threads=1, queue=1)
+    yield made
+    made.close()
+
+
+async def test_password_matches_its_own_hash_only(passwords: Passwords) -> None:
+    """The right password matches, another one does not, and nothing matches no hash."""
+    stored = await passwords.hash("correct horse")
+    assert await passwords.matches("correct horse", stored)
+    assert not await passwords.matches("Correct horse", stored)
+    assert not await passwords.matches("correct horse", None)
+    assert not await passwords.matches("correct horse", "")
+
+
+async def test_hash_has_the_costs_that_were_decided(passwords: Passwords) -> None:
+    """Argon2id, two passes over 19 MiB, one lane, and a salt of its own each time."""
+    stored = await passwords.hash("correct horse")
+    costs = extract_parameters(stored)
+    assert stored.startswith("$argon2id$")
+    assert (costs.time_cost, costs.memory_cost, costs.parallelism) == (2, 19 * 1024, 1)
+    assert stored != await passwords.hash("correct horse")
+
+
+async def test_hash_with_other_costs_is_outdated(passwords: Passwords) -> None:
+    """Hashes made with lower costs still match, and are known to be due for renewal."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash("correct horse")
+    assert await passwords.matches("correct horse", cheap)
+    assert passwords.is_outdated(cheap)
+    assert not passwords.is_outdated(await passwords.hash("correct horse"))
+
+
+async def test_no_hash_takes_as_long_as_a_wrong_password(passwords: Passwords) -> None:
+    """Whether somebody has an account cannot be seen in how long the refusal takes."""
+    stored = await passwords.hash("correct horse")
+    took: dict[str | None, list[float]] = {stored: [], None: []}
+    for _ in range(15):
+        for kept, times in took.items():
+            began = time.perf_counter()
+            await passwords.matches("wrong", kept)
+            times.append(time.perf_counter() - began)
+    assert 0.6 < median(took[None]) / median(took[stored]) < 1.7
+
+
+async def test_event_loop_keeps_turning_while_passwords_are_checked() -> None:
+    """Checking happens in threads of its own."""
+    passwords = Passwords(threads=1)
+    checking = asyncio.gather(*(passwords.hash("correct horse") for _ in range(5)))
+    turns = 0
+    while not checking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    passwords.close()
+    assert turns > 100
+
+
+async def test_full_queue_is_busy_and_recovers(passwords: Passwords) -> None:
+    """More than fit are refused at once with a time to come back; the others are served."""
+    asked = [passwords.hash("correct horse") for _ in range(5)]
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [one for one in results if isinstance(one, Unavailable)]
+    assert len(refused) == 3
+    assert all(one.retry_after_s for one in refused)
+    await passwords.hash("correct horse")
+
+
+async def test_cancelled_check_frees_its_place(passwords: Passwords) -> None:
+    """Callers who hang up while they wait do not use the queue up."""
+    for _ in range(4):
+        held = threading.Event()
+        blocker = asyncio.ensure_future(passwords._run(held.wait))
+        waiting = asyncio.ensure_future(passwords.hash("correct horse"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        held.set()
+        await blocker
+    assert await passwords.hash("correct horse")
+
+
+@pytest.mark.parametrize("password", ["12345678", "é" * 36, "x" * 72, "        "])
+def test_acceptable_password(password: str) -> None:
+    """Eight characters to 72 bytes are taken, whatever they are."""
+    require_acceptable(password)
+
+
+@pytest.mark.parametrize("password", ["", "1234567", "é" * 7])
+def test_short_password_is_weak(password: str) -> None:
+    """Fewer than eight characters are refused, with the reason clients look for."""
+    with pytest.raises(WeakPassword) as refused:
+        require_acceptable(password)
+    assert refused.value.members == {"weak_password": {"reasons": ["length"]}}
+
+
+@pytest.mark.parametrize("password", ["x" * 73, "é" * 37])
+def test_long_password_is_refused(password: str) -> None:
+    """More than 72 bytes are refused, because they could not move to where bcrypt is used."""
+    with pytest.raises(Invalid):
+        require_acceptable(password)
+
+
+async def test_too_long_a_password_matches_nothing(passwords: Passwords) -> None:
+    """A password that nobody can have is wrong, even where its beginning is right."""
+    stored = await passwords.hash("x" * 72)
+    assert not await passwords.matches("x" * 73, stored)
