@@ -106,7 +106,7 @@ def is_identifier(value: object) -> bool:
 def _check_identity(claims: dict[str, object], rules: Rules) -> None:
     if rules.iss is not None and claims.get("iss") != rules.iss:
         raise TokenInvalid
-    if not is_identifier(claims.get("sub")):
+    if not is_identifier(claims.get("sub")) or not is_identifier(claims.get("jti", "none")):
         raise TokenInvalid
     # RFC 7800: bound to a key whose possession a plain bearer does not prove.
     if "cnf" in claims:
