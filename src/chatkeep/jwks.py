@@ -87,7 +87,7 @@ class JwksClient:
         self._public_only = public_only
         self._clock = clock
         self._keys = KeySet()
-        self._document = b""
+        self._document: bytes | None = None
         self._fetched_at = _NEVER  # when the last good answer was asked for
         self._failed_at = _NEVER  # when the last bad one came, if none was good since
         self._asked_at = _NEVER  # when an unknown key id last caused a fetch
@@ -190,7 +190,7 @@ class JwksClient:
         for reason in published.left_out:
             _log.warning("a key from %s is left out: %s", self.url, reason)
         self.counters.keys_left_out += len(published.left_out)
-        self.counters.rotations += bool(self._document)
+        self.counters.rotations += self._document is not None
         self._keys, self._document = published.keys, document
 
     async def _download(self) -> bytes:

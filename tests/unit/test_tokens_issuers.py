@@ -92,6 +92,26 @@ async def test_principal_says_who_and_from_whom() -> None:
     assert who.claims == said
 
 
+async def test_token_need_not_say_when_it_was_issued() -> None:
+    """`iat` is optional, and then nobody knows."""
+    who = await table().authenticate(forge.forge(payload=claims(iat=...)))
+    assert who.issued_at is None
+
+
+async def test_names_are_looked_for_in_user_metadata() -> None:
+    """Where an issuer keeps names among what people write themselves, they are found."""
+    issuer = supabase_issuer(project_url=None, jwt_secret=SECRET.decode(), production=True)
+    more = {"full_name": 7, "name": "Ana", "avatar_url": "https://x.example/a.png"}
+    for metadata, name in ((more, "Ana"), ({}, None), (None, None), ("Ana", None)):
+        token = forge.forge(payload=claims(user_metadata=metadata))
+        assert (await table(issuer).authenticate(token)).name == name
+
+
+async def test_closing_closes_every_source_of_keys() -> None:
+    """Issuers with and without published keys are closed alike."""
+    await table(an_issuer(), replace(another_issuer(), keys=None)).close()
+
+
 async def test_claims_of_a_principal_cannot_be_written() -> None:
     """A principal is shared by every request of its token, so nobody may change it."""
     who = await table().authenticate(forge.forge())

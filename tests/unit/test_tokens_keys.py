@@ -18,9 +18,12 @@ from joserfc.jwk import ECKey
 from chatkeep.errors import TokenInvalid
 from chatkeep.tokens import (
     ASYMMETRIC_ALGORITHMS,
+    Header,
     KeySet,
+    check,
     issue,
     public_key,
+    read,
     read_key,
     read_key_set,
     read_pem,
@@ -86,6 +89,19 @@ def test_key_works_with_its_own_algorithm_only(used: str, bound: str) -> None:
         assert verify(token, keys=key_set(bound), rules=RULES, now=NOW) == claims()
     else:
         refuse(token, key_set(bound))
+
+
+@pytest.mark.parametrize("bound", ALGORITHMS)
+def test_check_refuses_a_key_of_another_algorithm(bound: str) -> None:
+    """Even handed the wrong key by mistake, the check itself does not use it."""
+    token = read(forge.forge(algorithm="ES256"))
+    key = key_set(bound).find(Header(bound, f"key-{bound}", None))
+    assert key is not None
+    if bound == "ES256":
+        assert check(token, key=key, rules=RULES, now=NOW) > NOW
+    else:
+        with pytest.raises(TokenInvalid):
+            check(token, key=key, rules=RULES, now=NOW)
 
 
 @pytest.mark.parametrize("digest", ["384", "512"])
@@ -438,6 +454,13 @@ def test_key_in_pem_is_read(algorithm: str) -> None:
     assert verify(forge.forge(algorithm=algorithm), keys=keys, rules=RULES, now=NOW)
 
 
+#: A well-formed key of the kind 1.2.3.4, which does not exist.
+UNHEARD_OF = b"""-----BEGIN PUBLIC KEY-----
+MA4wBQYDKgMEAwUAYWJjZA==
+-----END PUBLIC KEY-----
+"""
+
+
 def test_unfit_key_in_pem_is_refused() -> None:
     """Weakness, the wrong kind and what is no key are refused from a file, too."""
     ed = ed448.Ed448PrivateKey.generate().public_key()
@@ -447,6 +470,7 @@ def test_unfit_key_in_pem_is_refused() -> None:
         (forge.public_part("ES256").public_bytes(PEM, SPKI), "ES384"),
         (forge.public_part("ES256").public_bytes(PEM, SPKI), "HS256"),
         (ed.public_bytes(PEM, SPKI), "EdDSA"),
+        (UNHEARD_OF, "RS256"),
         (b"not a key", "RS256"),
         (b"", "RS256"),
     ):

@@ -147,12 +147,8 @@ def refuse_repeated_members(text: bytes, decoded: dict[str, object]) -> None:
     Raises:
         Repeated: a member is repeated, at any depth.
     """
-    try:
-        if _encoder.encode(decoded) == text:
-            return
-    except OverflowError:  # an integer of more than 64 bits can be read but not written
-        pass
-    json.loads(text.decode(), object_pairs_hook=_object_of_distinct)
+    if _encoder.encode(decoded) != text:
+        json.loads(text.decode(), object_pairs_hook=_object_of_distinct)
 
 
 def _object_of_distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:

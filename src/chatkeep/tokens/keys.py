@@ -153,7 +153,7 @@ def read_key_set(document: bytes, *, algorithms: Iterable[str]) -> PublishedKeys
     for jwk in _published(document):
         try:
             found.append(read_key(jwk, algorithms=allowed))
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             reasons.append(str(error))
     uses = Counter(key.kid for key in found if key.kid is not None)
     reasons += [f"{count} keys have the same id" for count in uses.values() if count > 1]
@@ -181,17 +181,14 @@ def read_key(jwk: Mapping[str, object], *, algorithms: Iterable[str]) -> Key:
 
     Raises:
         ValueError: it cannot be used to verify with one of *algorithms*; says why.
+        UnsupportedAlgorithm: the build of OpenSSL below us lacks its curve.
     """
     _refuse_purpose(jwk)
     kid = jwk.get("kid")
     if not isinstance(kid, str | None) or kid == "":
         raise ValueError("kid is not a text")
     algorithm = _algorithm_for(jwk, tuple(algorithms))
-    try:
-        public = _public_part(jwk, algorithm)
-    except UnsupportedAlgorithm as error:
-        raise ValueError("this kind of key is not supported here") from error
-    return public_key(public, algorithm=algorithm, kid=kid)
+    return public_key(_public_part(jwk, algorithm), algorithm=algorithm, kid=kid)
 
 
 def _refuse_purpose(jwk: Mapping[str, object]) -> None:
