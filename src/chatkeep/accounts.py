@@ -35,7 +35,10 @@ _NUMBER_LIMIT = 2**63
 
 _USER: LiteralString = (
     "select u.id, u.email, u.email_confirmed_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
-    " u.is_anonymous, u.banned_until, u.last_sign_in_at, u.created_at, u.updated_at,"
+    " u.is_anonymous, u.last_sign_in_at, u.created_at, u.updated_at,"
+    # An operator may have typed 'infinity', which Python has no date for.
+    " case when u.banned_until > now() then least(u.banned_until, '9999-12-31Z') end"
+    "  as banned_until,"
     " (select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at), '[]')"
     "  from chatkeep.identities i where i.user_id = u.id) as identities"
     " from chatkeep.users u"
@@ -44,7 +47,10 @@ _USER: LiteralString = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person as the token and the `/user` route show them: nothing secret."""
+    """A person as the token and the `/user` route show them: nothing secret.
+
+    *banned_until* is None for whoever is not suspended now.
+    """
 
     id: UUID
     email: str | None
@@ -60,9 +66,10 @@ class User:
     updated_at: datetime
     identities: list[dict[str, Any]]
 
-    def is_banned(self, now: datetime) -> bool:
-        """Whether the account is suspended at *now*."""
-        return self.banned_until is not None and now < self.banned_until
+    @property
+    def is_banned(self) -> bool:
+        """Whether the account was suspended when it was read."""
+        return self.banned_until is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,7 +178,7 @@ class EmbeddedIssuer:
             self._opening(credential.id, renewed or stored, device),
             accounts.by_id(credential.id),
         )
-        if users and users[0].is_banned(datetime.now(UTC)):
+        if users and users[0].is_banned:
             raise UserBanned
         if not opened:  # the password was changed while we looked at it
             raise InvalidCredentials
@@ -197,7 +197,7 @@ class EmbeddedIssuer:
         except RefreshTokenReused:
             self.revocations.ended([shown.session_id])
             raise
-        if rotated.user.is_banned(datetime.now(UTC)):
+        if rotated.user.is_banned:
             raise UserBanned
         return self._grant(rotated.user, rotated.session, rotated.successor, again=rotated.again)
 
@@ -219,10 +219,10 @@ class EmbeddedIssuer:
             raise UserNotFound
         if not found or not found[0].usable or found[0].user_id != principal.user_id:
             raise SessionNotFound
-        here, now = Here(user=users[0], session=found[0]), datetime.now(UTC)
-        if here.user.is_banned(now):
+        here = Here(user=users[0], session=found[0])
+        if here.user.is_banned:
             raise UserBanned
-        if here.session.last_activity_at < now - sessions.ACTIVITY_EVERY:
+        if here.session.last_activity_at < datetime.now(UTC) - sessions.ACTIVITY_EVERY:
             await sessions.note_activity(self.db, here.session.id)
         return here
 

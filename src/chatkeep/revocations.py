@@ -71,7 +71,7 @@ class Revocations:
         """
         rows = await self._db.fetch(
             AUTH,
-            "select id, revoked_at from public.user_sessions"
+            "select id, least(revoked_at, now()) as revoked_at from public.user_sessions"
             " where revoked_at > coalesce(%s, now() - %s) order by revoked_at",
             (self._newest and self._newest - _OVERLAP, LONGEST_TOKEN_LIFE),
             row=_Row,

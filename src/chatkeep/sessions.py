@@ -52,7 +52,7 @@ Scope = Literal["global", "local", "others"]
 
 _COLUMNS: LiteralString = (
     " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
-    " expires_at, expires_at <= now() as expired"
+    " least(expires_at, '9999-12-31Z') as expires_at, expires_at <= now() as expired"
 )
 
 
@@ -102,7 +102,7 @@ class _Setting:
 
 # A refresh waits this long for others of the same session, then says "busy": clients
 # throw a session away on 409 and 429, and retry on 503.
-_BOUNDED_WAIT = Query("select set_config('lock_timeout', '3s', true)", (), _Setting)
+_BOUNDED_WAIT = Query("select set_config('lock_timeout', '2s', true)", (), _Setting)
 
 
 def opening(

@@ -6,7 +6,7 @@ import pytest
 
 from chatkeep.devices import Device, device_name
 
-WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+WEBKIT = "AppleWebKit/605 (KHTML, like Gecko)"
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,11 @@ WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
             "Firefox on Linux",
         ),
         (
-            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15"
-            " (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+            f"Mozilla/5.0 (iPhone; CPU iPhone OS 18 like Mac OS X) {WEBKIT} Version/18 Safari",
             "Safari on iPhone",
         ),
         (
-            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15"
-            " (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+            f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {WEBKIT} Version/18.5 Safari/605.1",
             "Safari on macOS",
         ),
         (

@@ -1,0 +1,44 @@
+"""Our own issuer, opened for a test, and people who use it."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from chatkeep.config import Settings
+from chatkeep.devices import Device
+from chatkeep.issuance import EmbeddedIssuer, Grant, Here, Wish, open_issuer
+from chatkeep.issuers import Issuers
+
+if TYPE_CHECKING:
+    from chatkeep.db import Database
+
+SECRET = "a secret for tests: 0123456789abcdef"
+PASSWORD = "Correct-Horse-42-battery"
+DEVICE = Device(name="Firefox on Linux", address="192.0.2.7")
+_numbers = count()
+
+
+def new_address() -> str:
+    """Return an e-mail address that nobody has yet."""
+    return f"person-{next(_numbers)}@example.com"
+
+
+async def open_test_issuer(
+    db: Database, *, primary: bool = True, **settings: object
+) -> EmbeddedIssuer:
+    """Open the issuer as a server does at start; the caller closes it."""
+    chosen = Settings.from_env({}, **settings)
+    return await open_issuer(db, chosen, SECRET.encode(), primary=primary)
+
+
+async def sign_up(issuer: EmbeddedIssuer, email: str | None = None) -> Grant:
+    """Make somebody new and sign them in."""
+    wish = Wish(email=email or new_address(), password=PASSWORD)
+    return await issuer.sign_up(wish, DEVICE)
+
+
+async def locate(issuer: EmbeddedIssuer, grant: Grant) -> Here:
+    """Return who and where the bearer of *grant*'s access token is, as a route does."""
+    principal = await Issuers([issuer.issuer]).authenticate(grant.access_token)
+    return await issuer.locate(principal)
