@@ -16,7 +16,7 @@ from chatkeep.events import Done, ModelEvent, TextDelta
 from chatkeep.llm.model import ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from chatkeep.llm.model import Prompt
 
@@ -56,7 +56,7 @@ class FakeModel:
         """A name nobody mistakes for a provider's."""
         return "fake"
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[ModelEvent]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Play the script that is due; see `Model.stream`."""
         script = self._answer(prompt) if self._answer else self._next_script()
         self.prompts.append(prompt)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["openrouter", "openai", "compatible"]
 
 _MAX_SESSION_ID = 256
-_MAX_USER = 64
+_MAX_IDENTIFIER = 64
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -83,11 +83,13 @@ def _mended(request: _Request) -> _Request:
 
 def _particulars(prompt: Prompt, kind: Kind) -> dict[str, Any]:
     """What only this kind knows; a stranger may refuse a request for an unknown member."""
-    user = prompt.user_key and prompt.user_key[:_MAX_USER]
-    session = prompt.conversation_id and prompt.conversation_id[:_MAX_SESSION_ID]
+    user = (prompt.user_key or "")[:_MAX_IDENTIFIER] or None
+    session = prompt.conversation_id or ""
     if kind == "openrouter":
-        return {"user": user, "session_id": session, "usage": {"include": True}}
+        session_id = session[:_MAX_SESSION_ID] or None
+        return {"user": user, "session_id": session_id, "usage": {"include": True}}
     if kind == "openai":
         # What replaced `user` there (API reference, "Create chat completion").
-        return {"safety_identifier": user, "prompt_cache_key": session}
+        cache_key = session[:_MAX_IDENTIFIER] or None
+        return {"safety_identifier": user, "prompt_cache_key": cache_key}
     return {}

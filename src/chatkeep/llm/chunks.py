@@ -164,8 +164,8 @@ class AnswerReader:
     def _deltas(self, payloads: Iterable[bytes]) -> Iterator[_Piece]:
         for payload in payloads:
             stripped = payload.strip()
-            if stripped == _DONE:
-                self.ended = True
+            self.ended = self.ended or stripped == _DONE
+            if self.ended:
                 return
             if stripped:
                 yield from self._read_chunk(_decode(stripped))

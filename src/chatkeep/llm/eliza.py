@@ -25,7 +25,7 @@ from chatkeep.llm.eliza_story import asks_for_story, tell_story
 from chatkeep.llm.model import ModelInfo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import Prompt
@@ -55,7 +55,7 @@ class Eliza:
         """The name under which it is chosen, too."""
         return ELIZA
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[ModelEvent]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Answer *prompt* word by word; see `Model.stream`. A word counts as a token."""
         words = _WORD.findall(_answer(prompt))
         said = words[: prompt.settings.max_tokens]

@@ -138,7 +138,10 @@ def tell_story(text: str) -> str:
     cast = {
         "hero": dice.choice(_HEROES),
         "weather": dice.choice(_WEATHERS),
-        **{"a_place": a_place, "place": place, "a_thing": a_thing, "thing": thing},
+        "a_place": a_place,
+        "place": place,
+        "a_thing": a_thing,
+        "thing": thing,
     }
     parts = [f"## {_title(cast)}", _told(dice.choice(_OPENINGS), cast)]
     ending = _told(dice.choice(_ENDINGS), cast)

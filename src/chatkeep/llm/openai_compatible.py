@@ -20,7 +20,7 @@ from chatkeep.llm.sse import EventParser
 from chatkeep.llm.upstream import Timeouts, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import Prompt
@@ -78,7 +78,7 @@ class OpenAICompatibleModel:
         """The provider's name, or its host where it is nobody we know."""
         return _NAMES.get(self._kind, self._host)
 
-    async def stream(self, prompt: Prompt) -> AsyncIterator[ModelEvent]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Answer *prompt*; see `Model.stream`.
 
         Take the events to their end to let the connection be used again. The usage is

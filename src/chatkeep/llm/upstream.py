@@ -46,6 +46,10 @@ _MAX_ERROR_BYTES = 1 << 16
 _ERROR_BODY_S = 5.0
 #: After the reason to stop, only the usage can come: not worth keeping the reader waiting.
 _AFTERMATH_S = 5.0
+_LOOK_EVERY_S = 1.0
+#: What aiohttp raises when a body cannot be read on; RuntimeError when the connection is
+#: gone before it is asked.
+_LOST = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
 #: How long the end of the response may lag behind `[DONE]` and still save the connection.
 _DRAIN_S = 0.25
 _MAX_DRAINED_BYTES = 1 << 16
@@ -259,17 +263,19 @@ class Stream:
             ModelTimeout: nothing came in time.
             ModelBroken: the connection was lost.
         """
-        problem: ChatkeepError
-        try:
-            async with asyncio.timeout_at(self._deadline(finished=finished)):
-                data = await self._response.content.readany()
-            self._first_byte_by = None
-        except TimeoutError:
-            problem = ModelTimeout()
-        except (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError):
-            problem = ModelBroken()
-        else:
-            return data
+        deadline = self._deadline(finished=finished)
+        problem: ChatkeepError | None = None
+        while problem is None:
+            look_at = min(deadline, self._now() + _LOOK_EVERY_S)
+            try:
+                async with asyncio.timeout_at(look_at):
+                    data = await self._response.content.readany()
+                self._first_byte_by = None
+                return data
+            except TimeoutError:
+                problem = ModelTimeout() if look_at == deadline else self._loss()
+            except _LOST:
+                problem = ModelBroken()
         if finished:
             return b""
         raise problem
@@ -284,7 +290,7 @@ class Stream:
                     if not data:
                         return
                     drained += len(data)
-        except (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError):
+        except _LOST:  # a time-out is an OSError
             return  # the answer is complete; the caller closes the connection
 
     def report(self, error: ChatkeepError, failure: Failure | None) -> None:
@@ -294,6 +300,16 @@ class Stream:
     def close(self) -> None:
         """Close the connection at once, unless the response was read to its end."""
         self._response.close()
+
+    def _loss(self) -> ModelBroken | None:
+        """Notice a connection that is gone without a word.
+
+        aiohttp 3.14 wakes nobody who waits for a body whose chunked framing turns out to be
+        nonsense, or whose session is closed.
+        """
+        connection = self._response.connection
+        lost = connection is None or connection.transport is None
+        return ModelBroken() if lost else None
 
     def _deadline(self, *, finished: bool) -> float:
         if self._first_byte_by is not None:
@@ -325,7 +341,7 @@ async def _read_all(response: aiohttp.ClientResponse, max_bytes: int, deadline: 
         return bytes(body)
     except TimeoutError:
         problem = ModelTimeout()
-    except (aiohttp.ClientError, HttpProcessingError, OSError):
+    except _LOST:
         problem = ModelBroken()
     raise problem
 
