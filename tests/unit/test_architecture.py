@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ class Module:
         return _layer_of(self.part)
 
 
+@cache
 def read_modules(package: Path) -> list[Module]:
     """Read every Python file below *package*."""
     modules = []

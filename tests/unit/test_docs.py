@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from dataclasses import Field, fields, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chatkeep import errors
+from chatkeep.cli import _COMMANDS as COMMANDS
 from chatkeep.config import Settings
 from chatkeep.web.app import create_app
 
@@ -109,6 +111,20 @@ def test_every_route_is_explained() -> None:
     paths = create_app(Settings.from_env({})).openapi()["paths"]
     routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert set(sections(REFERENCE / "http.md", 3)) == routes
+
+
+def test_every_command_is_explained() -> None:
+    """The reference has one heading for each command and none beside them."""
+    assert set(sections(REFERENCE / "cli.md", 3)) == {f"chatkeep {name}" for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    """The explanation of a command names its options and none beside them."""
+    text = sections(REFERENCE / "cli.md", 3)[f"chatkeep {name}"]
+    command = importlib.import_module(COMMANDS[name]).command
+    options = {option for one in command.params for option in one.opts}
+    assert set(re.findall(r"^- `(--[a-z-]+)", text, re.MULTILINE)) == options
 
 
 def test_every_dependency_is_justified() -> None:
