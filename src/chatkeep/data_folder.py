@@ -31,12 +31,20 @@ _COMMAND_WAIT_S = 15.0
 
 
 class InUse(SetupError):
-    """Another process uses the data folder; *pid* and *use* say which and for what."""
+    """Another process uses the data folder; *holder* says which and for what."""
 
-    def __init__(self, folder: Path, pid: int, use: Use) -> None:
-        self.pid = pid
-        self.use = use
-        super().__init__(f"The data folder {folder} is in use by process {pid}.")
+    def __init__(self, folder: Path, holder: Holder) -> None:
+        self.holder = holder
+        super().__init__(f"The data folder {folder} is in use by process {holder.pid}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has the folder; *address* is where a server is reached."""
+
+    pid: int
+    use: Use
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +113,11 @@ class DataFolder:
             os.chown(file, owner.st_uid, owner.st_gid)
 
     @contextmanager
-    def locked(self, use: Use) -> Iterator[None]:
+    def locked(self, use: Use, address: str = "") -> Iterator[None]:
         """Hold the folder for this process alone, until the end of the block.
 
-        The lock ends with the process, however that ends. Waits for a short-lived command.
+        Others can read *use* and *address*. The lock ends with the process, however that
+        ends. Waits for a short-lived command.
 
         Raises:
             InUse: a server has it, or a command does not give it back.
@@ -119,7 +128,7 @@ class DataFolder:
         try:
             self._acquire(descriptor)
             os.truncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()} {use}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} {use} {address}\n".encode(), 0)
             yield
         finally:
             os.close(descriptor)
@@ -131,15 +140,30 @@ class DataFolder:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError as error:
-                pid, use = _holder(descriptor)
-                if (use == "server" and _is_alive(pid)) or time.monotonic() > deadline:
-                    raise InUse(self.path, pid, use) from error
+                holder = _holder(descriptor)
+                is_server = holder.use == "server" and _is_alive(holder.pid)
+                if is_server or time.monotonic() > deadline:
+                    raise InUse(self.path, holder) from error
             except OSError as error:
                 raise SetupError(
                     f"The data folder {self.path} cannot be locked ({error.strerror}): choose one"
                     " on a local disk with --data."
                 ) from error
             time.sleep(_POLL_S)
+
+    def holder(self) -> Holder | None:
+        """Return who has the folder locked now, None when nobody has."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(descriptor)
+        finally:
+            os.close(descriptor)
+        return None
 
     def problems(self) -> list[str]:
         """Return what is wrong with who may look into the folder: none, it is hoped."""
@@ -172,10 +196,13 @@ def prepare(path: Path) -> DataFolder:
     return folder
 
 
-def _holder(descriptor: int) -> tuple[int, Use]:
-    """Who has the lock. Empty for a moment: it has just been taken, by a command or not."""
-    pid, _, use = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip().partition(" ")
-    return (int(pid) if pid.isdigit() else 0), ("server" if use == "server" else "command")
+def _holder(descriptor: int) -> Holder:
+    """Who has the lock. Nobody is named for a moment: it has just been taken."""
+    words = os.pread(descriptor, 4096, 0).decode("utf-8", "replace").split()
+    pid, use, address = [*words, "", "", ""][:3]
+    return Holder(
+        int(pid) if pid.isdigit() else 0, "server" if use == "server" else "command", address
+    )
 
 
 def _is_alive(pid: int) -> bool:

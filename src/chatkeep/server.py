@@ -1,4 +1,4 @@
-"""The serving process: sockets, signals, and the application on them until it is told to stop.
+"""The serving process: the application on its sockets, until a signal ends it.
 
 The first SIGINT or SIGTERM drains (no new work, streams end, answers are stored), a second
 one does not wait. Nothing here knows where the database comes from.
@@ -7,86 +7,29 @@ one does not wait. Nothing here knows where the database comes from.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import resource
 import signal
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from chatkeep.errors import SetupError
+from chatkeep.listening import BACKLOG
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Sequence
 
     from chatkeep.config import Settings
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_BACKLOG: Final = 2048
 _KEEP_ALIVE_S: Final = 65  # longer than the proxies in front of us, which keep 60
 _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
 _AFTER_DRAIN_S: Final = 5
-_NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-
-def listen(host: str, port: int) -> list[socket.socket]:
-    """Return listening sockets on every address of *host*: from now on the port is ours.
-
-    Raises:
-        SetupError: the port is taken, forbidden, or *host* is not an address of this machine.
-    """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise SetupError(f"HOST {host} is not an address of this machine.") from error
-    opened: list[socket.socket] = []
-    absent: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
-        # Port 0 asks for any: the further addresses take the one that the first got.
-        chosen = opened[0].getsockname()[1] if opened else port
-        try:
-            opened.append(_listening(family, (address[0], chosen, *address[2:])))
-        except OSError as error:
-            if error.errno in _NO_SUCH_ADDRESS:
-                absent = error  # localhost has an IPv6 address on machines that have no IPv6
-                continue
-            for one in opened:
-                one.close()
-            raise SetupError(_why_not(error, host, port)) from error
-    if not opened and absent is not None:
-        raise SetupError(_why_not(absent, host, port)) from absent
-    return opened
-
-
-def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6 and address[0] != "::":
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        opened.bind(address)
-        opened.listen(_BACKLOG)
-    except OSError:
-        opened.close()
-        raise
-    return opened
-
-
-def _why_not(error: OSError, host: str, port: int) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return f"Port {port} on {host} is taken by another program: choose another with --port."
-        case errno.EACCES:
-            return f"Port {port} needs rights that this account has not: choose one above 1023."
-        case errno.EADDRNOTAVAIL:
-            return f"HOST {host} is not an address of this machine."
-        case _:
-            return f"Cannot listen on {host} port {port}: {error.strerror}."
 
 
 def serve(
@@ -94,9 +37,12 @@ def serve(
     sockets: Sequence[socket.socket],
     *,
     started: Callable[[], None],
+    stopping: Callable[[], None],
     stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> None:
-    """Serve on *sockets* until one of *stop_signals*; call *started* once requests are answered.
+    """Serve on *sockets* until one of *stop_signals*.
+
+    Calls *started* once requests are answered and *stopping* at the first signal.
 
     Raises:
         ChatkeepError: the application cannot start, and why.
@@ -105,7 +51,8 @@ def serve(
     application = _Application(create_app(settings))
     config = _configuration(application, settings)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        server = _Server(config, application, started, stop_signals)
+        server = _Server(config, application, started, stopping)
+        server.stop_signals = stop_signals
         runner.run(server.serve(list(sockets)))
 
 
@@ -121,7 +68,7 @@ def _configuration(application: _Application, settings: Settings) -> uvicorn.Con
         access_log=False,
         proxy_headers=False,  # the application knows which proxies to believe
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s + _AFTER_DRAIN_S,
     )
@@ -150,23 +97,24 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         application: _Application,
         started: Callable[[], None],
-        stop_signals: Sequence[signal.Signals],
+        stopping: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self._stop_signals = stop_signals
+        self.stop_signals: Sequence[signal.Signals] = STOP_SIGNALS
         self._application = application
         self._tell_started = started
+        self._tell_stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take the signals through the loop: what they call may then use it."""
         loop = asyncio.get_running_loop()
-        for number in self._stop_signals:
+        for number in self.stop_signals:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         try:
             yield
         finally:
-            for number in self._stop_signals:
+            for number in self.stop_signals:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)  # what is left is to stop, either way
 
@@ -187,6 +135,7 @@ class _Server(uvicorn.Server):
         if not self.should_exit:
             self.should_exit = True
             self._application.begin_shutdown()
+            self._tell_stopping()
             return
         self.force_exit = True
         for connection in list(self.server_state.connections):

@@ -47,9 +47,15 @@ class _Worker:
 
 
 def serve_with_workers(
-    settings: Settings, sockets: Sequence[socket.socket], *, started: Callable[[], None]
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    *,
+    started: Callable[[], None],
+    stopping: Callable[[], None],
 ) -> None:
-    """Serve with `settings.workers` processes until a signal; call *started* when all do.
+    """Serve with `settings.workers` processes until a signal.
+
+    Calls *started* when all of them answer requests and *stopping* at the first signal.
 
     Raises:
         ChatkeepError: one of them cannot start, and why.
@@ -60,6 +66,7 @@ def serve_with_workers(
             if supervisor.start():
                 started()
                 supervisor.look_after()
+                stopping()
         finally:
             supervisor.stop()
 
@@ -212,7 +219,13 @@ def _work(settings: Settings, sockets: list[socket.socket], said: Connection) ->
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logs.configure(settings.log_level)
     try:
-        serve(settings, sockets, started=lambda: _serving(said), stop_signals=(signal.SIGTERM,))
+        serve(
+            settings,
+            sockets,
+            started=lambda: _serving(said),
+            stopping=lambda: None,
+            stop_signals=(signal.SIGTERM,),
+        )
     except ChatkeepError as error:
         with suppress(OSError):
             said.send(getattr(error, "problems", (error.detail,)))

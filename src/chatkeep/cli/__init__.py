@@ -1,0 +1,93 @@
+"""The command line. Every failure we foresee is one clear line, never a traceback.
+
+The commands are imported when they are called, so that `chatkeep --help` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+import chatkeep
+from chatkeep.cli.words import examples
+from chatkeep.errors import ChatkeepError, SetupError
+
+_FAILED: Final = 1
+_INTERRUPTED: Final = 130
+
+# name: where it is
+_COMMANDS: Final = {
+    "serve": "chatkeep.cli.serve",
+    "keys": "chatkeep.cli.keys",
+    "token": "chatkeep.cli.token",
+    "doctor": "chatkeep.cli.doctor",
+    "migrate": "chatkeep.cli.migrate",
+    "assign": "chatkeep.cli.assign",
+    "version": "chatkeep.cli.version",
+}
+
+
+class _Commands(click.Group):
+    """The commands of the table above, in its order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 -- as above
+        place = _COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        found: click.Command = importlib.import_module(place).command
+        return found
+
+
+@click.command(
+    cls=_Commands,
+    epilog=examples(
+        "# with nothing to set up; then open http://127.0.0.1:8000",
+        "chatkeep serve",
+        "",
+        "# for a front end of your own: what createClient() wants, and a token to try with",
+        "chatkeep keys",
+        "chatkeep token --user ana",
+        "",
+        "# on a PostgreSQL of your own",
+        "export DATABASE_URL=postgresql://chatkeep:...@db.example/chat",
+        "chatkeep migrate && chatkeep doctor && chatkeep serve",
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(chatkeep.__version__, prog_name="chatkeep", message="%(prog)s %(version)s")
+def _commands() -> None:
+    """The signed-in back end of a chat application.
+
+    Settings come from the environment and from .env.local in this folder.
+    """
+
+
+def main() -> None:
+    """Run the command that the arguments name, and end the process with its exit code.
+
+    0: done. 1: it failed, and standard error says why. 2: it was called wrongly.
+    """
+    try:
+        _commands.main(prog_name="chatkeep", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_INTERRUPTED)
+    except SetupError as error:
+        _complain(*error.problems)
+        sys.exit(_FAILED)
+    except ChatkeepError as error:
+        _complain(error.detail)
+        sys.exit(_FAILED)
+
+
+def _complain(*problems: str) -> None:
+    for problem in problems:
+        click.echo(f"chatkeep: {problem}", err=True)

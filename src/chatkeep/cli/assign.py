@@ -1,0 +1,54 @@
+"""`chatkeep assign`: adopted conversations given to their owner."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.steps import Steps
+from chatkeep.cli.words import examples
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LONGEST_USER_ID: Final = 255
+
+
+@click.command(
+    "assign",
+    epilog=examples("chatkeep assign --conversation 0192f3c1 --conversation 0192f3c2 --user ana"),
+)
+@click.option(
+    "--conversation",
+    "conversations",
+    required=True,
+    multiple=True,
+    metavar="ID",
+    help="A conversation that nobody owns; may be repeated.",
+)
+@click.option("--user", required=True, metavar="ID", help="Whose it is from now on.")
+@data_option
+def command(conversations: tuple[str, ...], user: str, data: Path | None) -> None:
+    """Give adopted conversations, whose owner was unknown, to a person.
+
+    Until then nobody sees them. One that has an owner is never given to another.
+    """
+    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+    from chatkeep.sql.assignment import assign_conversations  # noqa: PLC0415 -- as above
+
+    if not user or len(user) > _LONGEST_USER_ID or not user.isprintable():
+        raise click.BadParameter("must have 1 to 255 printable characters", param_hint="--user")
+    settings = read_settings(data_folder=data)
+    steps = Steps(sys.stderr, quiet=True)
+    with prepared(settings, steps, "command") as complete:
+        bring_up_to_date(complete, steps)
+        admin_url = str(complete.database_admin_url or complete.database_url)
+        given = assign_conversations(admin_url, user, list(conversations))
+    if given < len(set(conversations)):
+        missing = len(set(conversations)) - given
+        raise SetupError(f"{given} given; {missing} have an owner already or do not exist.")
+    click.echo(f"{given} given to {user}.")

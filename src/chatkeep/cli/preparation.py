@@ -1,0 +1,111 @@
+"""Settings made complete: a database that answers, and the secret that belongs to it.
+
+Without DATABASE_URL that is the PostgreSQL in the data folder: started here, or the one
+that a running server has started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from psycopg.conninfo import conninfo_to_dict
+
+from chatkeep.data_folder import DataFolder, InUse, prepare
+from chatkeep.embedded import EmbeddedPostgreSQL, attach
+from chatkeep.errors import SetupError
+from chatkeep.sql.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chatkeep.cli.steps import Steps
+    from chatkeep.config import Secret, Settings
+    from chatkeep.data_folder import Use
+    from chatkeep.embedded import Addresses
+    from chatkeep.sql.migrations import Migrated
+
+_CONNECTIONS_OF_COMMANDS = 20
+_CONNECTIONS_BESIDE_THE_POOL = 3
+
+
+@contextmanager
+def prepared(settings: Settings, steps: Steps, use: Use) -> Iterator[Settings]:
+    """Lend *settings* with database and secret, until the end of the block.
+
+    A server gets the data folder for itself; a command shares the one of a server that runs,
+    and then learns that server's address.
+
+    Raises:
+        SetupError: there is no such database, or somebody else uses the folder.
+    """
+    if settings.database_url is not None:
+        yield dataclasses.replace(settings, secret=secret_of(settings))
+        return
+    folder = prepare(settings.data_folder)
+    with _embedded(folder, settings, steps, use) as addresses:
+        yield dataclasses.replace(
+            at_its_address(settings),
+            secret=secret_of(settings),
+            database_url=addresses.app_url,
+            database_admin_url=addresses.admin_url,
+            database_listen_url=None,
+            database_pooler=False,
+        )
+
+
+def secret_of(settings: Settings) -> Secret:
+    """Return the server's secret: the one that was set, else the data folder's."""
+    return settings.secret or prepare(settings.data_folder).secret()
+
+
+def at_its_address(settings: Settings) -> Settings:
+    """Return *settings* with the address of the server on its data folder, if one runs."""
+    holder = DataFolder(settings.data_folder.expanduser().absolute()).holder()
+    if settings.database_url is not None or holder is None or not holder.address:
+        return settings
+    return dataclasses.replace(settings, public_url=holder.address)
+
+
+def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
+    """Apply what is missing of the migrations to the database of prepared *settings*."""
+    admin_url = settings.database_admin_url or settings.database_url
+    if admin_url is None:
+        raise SetupError("Set DATABASE_URL.")
+    login = None
+    if settings.database_admin_url and settings.database_url:
+        login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None
+    with steps.step("Preparing the database"):
+        return migrate(admin_url, login=login)
+
+
+@contextmanager
+def _embedded(
+    folder: DataFolder, settings: Settings, steps: Steps, use: Use
+) -> Iterator[Addresses]:
+    address = settings.base_url if use == "server" else ""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder.locked(use, address))
+        except InUse as error:
+            if use == "server" or error.holder.use != "server":
+                raise
+            yield attach(folder)
+            return
+        yield stack.enter_context(_started(folder, settings, steps))
+
+
+@contextmanager
+def _started(folder: DataFolder, settings: Settings, steps: Steps) -> Iterator[Addresses]:
+    each = settings.database_pool_size + _CONNECTIONS_BESIDE_THE_POOL
+    server = EmbeddedPostgreSQL(
+        folder, max_connections=settings.workers * each + _CONNECTIONS_OF_COMMANDS
+    )
+    with steps.step("Starting PostgreSQL"):
+        addresses = server.start()
+    try:
+        yield addresses
+    finally:
+        with steps.step("Stopping PostgreSQL"):
+            server.stop()

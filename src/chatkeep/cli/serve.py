@@ -1,0 +1,159 @@
+"""`chatkeep serve`: everything that a server needs, then the server."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import click
+
+import chatkeep
+from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.steps import Steps
+from chatkeep.cli.words import database_in_words, examples, model_in_words
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from chatkeep.config import Settings
+
+
+class _Runner(Protocol):
+    """What serves until a signal: one process or several."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        sockets: Sequence[socket.socket],
+        *,
+        started: Callable[[], None],
+        stopping: Callable[[], None],
+    ) -> None: ...
+
+
+@click.command(
+    "serve",
+    epilog=examples(
+        "chatkeep serve",
+        "chatkeep serve --port 9000 --data /var/lib/chatkeep",
+        "OPENROUTER_API_KEY=sk-or-... chatkeep serve",
+        "DATABASE_URL=postgresql://... chatkeep serve --host 0.0.0.0 --workers 4",
+    ),
+)
+@click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1, or HOST]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="0 takes any free one.  [default: 8000, or PORT]"
+)
+@data_option
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="How many processes.  [default: 1, or WORKERS]"
+)
+def command(host: str | None, port: int | None, data: Path | None, workers: int | None) -> None:
+    """Run the server: API and web chat.
+
+    With no DATABASE_URL it keeps everything in the data folder, on a PostgreSQL of its own.
+    Ctrl-C (or SIGTERM) lets running answers end; a second one does not wait.
+    """
+    began = time.perf_counter()
+    signal.signal(signal.SIGTERM, _interrupt)
+    settings = read_settings(host=host, port=port, data_folder=data, workers=workers)
+    try:
+        _serve(settings, Steps(sys.stdout), began)
+    except KeyboardInterrupt:
+        click.echo("Stopped before it was ready.")
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """Until the server runs, SIGTERM is as Ctrl-C: what was started is stopped again."""
+    raise KeyboardInterrupt
+
+
+def _serve(settings: Settings, steps: Steps, began: float) -> None:
+    from chatkeep import logs  # noqa: PLC0415 -- `--help` needs none of these
+    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415
+    from chatkeep.listening import listen  # noqa: PLC0415
+
+    logs.configure(settings.log_level)
+    sockets = listen(settings.host, settings.port)
+    settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])
+    with prepared(settings, steps, "server") as complete:
+        bring_up_to_date(complete, steps)
+        _require_isolation(complete)
+        if settings.database_url is None:
+            asyncio.run(_end_what_a_crash_left(complete))
+        with ExitStack() as starting:
+            starting.enter_context(steps.step("Starting the server"))
+
+            def started() -> None:
+                starting.close()
+                _greet(settings, took_s=time.perf_counter() - began)
+
+            _runner(settings)(complete, sockets, started=started, stopping=partial(_part, settings))
+
+
+def _require_isolation(settings: Settings) -> None:
+    """Serve nobody from a database in which one person could read another's rows."""
+    from chatkeep.isolation import find_problems  # noqa: PLC0415 -- as above
+
+    problems = asyncio.run(find_problems(str(settings.database_url)))
+    if problems:
+        raise SetupError(*problems)
+
+
+async def _end_what_a_crash_left(settings: Settings) -> None:
+    """On a database that only this server uses, no answer is being made before it starts."""
+    from chatkeep import runs  # noqa: PLC0415 -- as above
+    from chatkeep.db import Database  # noqa: PLC0415 -- as above
+
+    db = Database(str(settings.database_url), pool_size=1)
+    await db.open()
+    try:
+        await runs.interrupt_all(db)
+    finally:
+        await db.close()
+
+
+def _runner(settings: Settings) -> _Runner:
+    if settings.workers > 1:
+        from chatkeep.workers import serve_with_workers  # noqa: PLC0415 -- slow to import
+
+        return serve_with_workers
+    from chatkeep.server import serve  # noqa: PLC0415 -- slow to import
+
+    return serve
+
+
+def _greet(settings: Settings, *, took_s: float) -> None:
+    """Say where everything is. *settings* are as they were set: without our own database."""
+    click.echo(f"\nChatkeep {chatkeep.__version__} is ready, after {took_s:.1f} s.\n")
+    lines = {
+        "Open": settings.base_url,
+        "Data": _data_place(settings),
+        "Model": model_in_words(settings),
+        "Stop": "Ctrl-C" if sys.stdout.isatty() else f"kill {os.getpid()}",
+    }
+    for name, value in lines.items():
+        click.echo(f"  {name:6} {value}")
+    click.echo()
+
+
+def _part(settings: Settings) -> None:
+    click.echo(
+        f"\nStopping: running answers have {settings.drain_s} s to end; once more to stop at once."
+    )
+
+
+def _data_place(settings: Settings) -> str:
+    if settings.database_url is None:
+        return str(settings.data_folder.expanduser().absolute())
+    return database_in_words(settings.database_url)

@@ -1,0 +1,53 @@
+"""Steps that take a moment, shown while they do: a spinner for people, a line for logs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Steps:
+    """Where steps are shown. *quiet*: only people at a terminal see them."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._quiet = quiet and not self._is_terminal
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Show *title* until the block ends, then how long it took."""
+        began = time.perf_counter()
+        if self._is_terminal:
+            with self._spinner(title):
+                yield
+            self._write(f"\N{CHECK MARK} {title} {_took(began)}\n")
+            return
+        self._write(f"{title} \N{HORIZONTAL ELLIPSIS} ")
+        try:
+            yield
+        except BaseException:
+            self._write("failed\n")
+            raise
+        self._write(f"{_took(began)}\n")
+
+    @contextmanager
+    def _spinner(self, title: str) -> Iterator[None]:
+        from rich.console import Console  # noqa: PLC0415 -- only for a terminal
+
+        with Console(file=self._stream).status(title, spinner="dots"):
+            yield
+
+    def _write(self, text: str) -> None:
+        if not self._quiet:
+            encoding = self._stream.encoding or "utf-8"
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+
+
+def _took(began: float) -> str:
+    return f"{time.perf_counter() - began:.1f} s"

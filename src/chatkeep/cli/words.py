@@ -1,0 +1,38 @@
+"""How commands speak of what was set: for people, and without secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from chatkeep.config import Settings
+
+
+def model_in_words(settings: Settings) -> str:
+    """Say which model answers when nobody chooses one, and who provides it."""
+    from chatkeep.llm.choice import default_model_id  # noqa: PLC0415 -- slow to import
+
+    model = default_model_id(settings)
+    if settings.openrouter_api_key is not None:
+        return f"{model}, by {urlsplit(settings.openrouter_base_url).hostname}"
+    if settings.openai_api_key is not None:
+        return f"{model}, by {urlsplit(settings.openai_base_url).hostname}"
+    return (
+        f"{model}, built in; set OPENROUTER_API_KEY or OPENAI_API_KEY for one that knows something"
+    )
+
+
+def database_in_words(url: str) -> str:
+    """Name the database at *url*, without who logs in and how."""
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 -- slow to import
+
+    parts = conninfo_to_dict(url)
+    return f"PostgreSQL database {parts.get('dbname')} on {parts.get('host') or 'this machine'}"
+
+
+def examples(*lines: str) -> str:
+    """Return *lines* as the end of a command's help, left as they are."""
+    # A line with a backspace alone tells click not to fill the paragraph that follows.
+    shown = "\n".join(f"  {line}" if line else "\n\b" for line in lines)
+    return f"\b\nExamples:\n{shown}"

@@ -1,0 +1,206 @@
+"""What is wrong with an installation, found by trying; each finding says what to do.
+
+Everything is looked at and nothing changed, but for what a first start makes anyway. No
+finding shows a secret.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import psycopg
+from psycopg import errors as pg
+
+from chatkeep import isolation
+from chatkeep.db import Database, connection_settings
+from chatkeep.errors import ChatkeepError, IssuerUnavailable, TokenInvalid
+from chatkeep.issuers import supabase_issuer
+from chatkeep.llm.choice import default_model_id
+from chatkeep.signing_keys import load_signing_keys
+from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
+from chatkeep.tokens import Header
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chatkeep.config import Settings
+    from chatkeep.data_folder import DataFolder
+
+_TIMEOUT_S: Final = 5.0
+_LARGEST_SKEW_S: Final = 2.0
+_REFUSED: Final = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at: how it is, and what to do where that is not good."""
+
+    name: str
+    note: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.problems
+
+
+def examine_settings(settings: Settings) -> Finding:
+    """Say which environment was read; that the settings agree has been checked by reading."""
+    file = "" if settings.environment_is_explicit else ", because ENVIRONMENT says nothing else"
+    return Finding(name="Settings", note=f"{settings.environment}{file}")
+
+
+def examine_folder(folder: DataFolder) -> Finding:
+    """Look at who may look into the data folder."""
+    if not folder.path.exists():
+        return Finding(name="Data folder", note=f"{folder.path} will be made at the first start")
+    return Finding(name="Data folder", note=str(folder.path), problems=tuple(folder.problems()))
+
+
+async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at the database of *settings*, and stop where going on makes no sense."""
+    try:
+        async with await _connected(str(settings.database_url)) as connection:
+            yield _version(connection)
+            yield await _clock(connection)
+        yield await _migrations(settings.database_admin_url or str(settings.database_url))
+        problems = await isolation.find_problems(str(settings.database_url))
+        yield Finding(name="Isolation", note="every table, every role", problems=tuple(problems))
+        if not problems:
+            yield await _keys(settings)
+        if settings.database_listen_url is not None:
+            async with await _connected(settings.database_listen_url) as connection:
+                await connection.execute("listen chatkeep_doctor")
+                yield Finding(name="Notifications", note="DATABASE_LISTEN_URL answers")
+    except psycopg.Error as error:
+        said = str(error).partition("\n")[0]
+        yield Finding(name="PostgreSQL", problems=(f"{said}. Check the DATABASE_... settings.",))
+
+
+async def _connected(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, **connection_settings(behind_pooler=True))
+
+
+def _version(connection: psycopg.AsyncConnection) -> Finding:
+    version = connection.info.server_version
+    if version < OLDEST_POSTGRESQL:
+        problem = f"Version {version // 10_000} is too old: use {OLDEST_POSTGRESQL // 10_000}."
+        return Finding(name="PostgreSQL", problems=(problem,))
+    shown = f"{version // 10_000}.{version % 10_000}"
+    return Finding(name="PostgreSQL", note=f"version {shown}, database {connection.info.dbname}")
+
+
+async def _clock(connection: psycopg.AsyncConnection) -> Finding:
+    """Leases and expiry are the database's time, tokens are ours."""
+    began = time.time()
+    cursor = await connection.execute("select extract(epoch from clock_timestamp())::float8")
+    ended = time.time()
+    row = await cursor.fetchone()
+    theirs = float(row[0]) if row is not None else ended
+    skew_s = max(began - theirs, theirs - ended, 0.0)
+    if skew_s > _LARGEST_SKEW_S:
+        problem = f"Its clock is {skew_s:.0f} s away from this machine's: set both by NTP."
+        return Finding(name="Clock", problems=(problem,))
+    return Finding(name="Clock", note="agrees with the database")
+
+
+async def _migrations(url: str) -> Finding:
+    try:
+        async with await _connected(url) as connection:
+            cursor = await connection.execute("select version_num from chatkeep.alembic_version")
+            row = await cursor.fetchone()
+    except (pg.UndefinedTable, pg.InvalidSchemaName):
+        row = None
+    except pg.InsufficientPrivilege:
+        return Finding(name="Migrations", note="only DATABASE_ADMIN_URL may look; it is not set")
+    revision = None if row is None else str(row[0])
+    if revision == HEAD:
+        return Finding(name="Migrations", note=f"at revision {HEAD}")
+    problem = f"At revision {revision or 'nothing'}, not {HEAD}: run `chatkeep migrate`."
+    return Finding(name="Migrations", problems=(problem,))
+
+
+async def _keys(settings: Settings) -> Finding:
+    db = Database(str(settings.database_url), pool_size=1, behind_pooler=settings.database_pooler)
+    try:
+        await db.open()
+        await load_signing_keys(db, str(settings.secret).encode())
+    except ChatkeepError as error:
+        return Finding(name="Signing keys", problems=(error.detail,))
+    finally:
+        await db.close()
+    return Finding(name="Signing keys", note="open with this secret")
+
+
+async def examine_model(settings: Settings) -> Finding:
+    """Ask the provider whether it is there and takes our key; no model is made to work."""
+    if settings.openrouter_api_key is not None:
+        name, key = "OPENROUTER_API_KEY", settings.openrouter_api_key
+        url = f"{settings.openrouter_base_url}/key"
+    elif settings.openai_api_key is not None:
+        name, key = "OPENAI_API_KEY", settings.openai_api_key
+        url = f"{settings.openai_base_url}/models"
+    else:
+        return Finding(name="Model", note=f"{default_model_id(settings)}, built in: no key is set")
+    status = await _status(url, {"authorization": f"Bearer {key}"})
+    host = urlsplit(url).hostname
+    if status is None:
+        return Finding(name="Model", problems=(f"{host} does not answer: check the network.",))
+    if status in _REFUSED:
+        return Finding(name="Model", problems=(f"{host} refuses the key: check {name}.",))
+    return Finding(name="Model", note=f"{default_model_id(settings)}; {host} takes the key")
+
+
+async def examine_supabase(settings: Settings) -> Finding:
+    """Fetch the keys that the project publishes."""
+    if settings.supabase_project_url is None:
+        secret = "the shared secret only" if settings.supabase_jwt_secret else "not used"
+        return Finding(name="Supabase", note=secret)
+    issuer = supabase_issuer(
+        project_url=settings.supabase_project_url, jwt_secret=None, production=settings.production
+    )
+    keys = issuer.source_for(Header(alg="ES256", kid="chatkeep-doctor", typ=None))
+    try:
+        await keys.find(Header(alg="ES256", kid="chatkeep-doctor", typ=None))
+    except TokenInvalid:
+        return Finding(name="Supabase", note="the project's keys were fetched")
+    except IssuerUnavailable:
+        problem = (
+            f"No keys at {settings.supabase_project_url}/auth/v1/.well-known/jwks.json:"
+            " check SUPABASE_PROJECT_URL."
+        )
+        return Finding(name="Supabase", problems=(problem,))
+    finally:
+        await keys.close()
+    return Finding(name="Supabase", note="the project's keys were fetched")
+
+
+async def examine_address(settings: Settings) -> Finding:
+    """See where PUBLIC_URL leads. Nobody there is no fault: the server may be stopped."""
+    if settings.public_url is None:
+        return Finding(name="Address", note=f"{settings.base_url}, because PUBLIC_URL is not set")
+    status = await _status(f"{settings.public_url}/healthz", {})
+    if status is None:
+        return Finding(name="Address", note=f"{settings.public_url}; nobody answers there now")
+    if status != HTTPStatus.OK:
+        problem = f"{settings.public_url} leads elsewhere (status {status}): check PUBLIC_URL."
+        return Finding(name="Address", problems=(problem,))
+    return Finding(name="Address", note=f"{settings.public_url} leads to a server that is healthy")
+
+
+async def _status(url: str, headers: dict[str, str]) -> int | None:
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as client,
+            client.get(url, headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status
+    except (aiohttp.ClientError, TimeoutError):
+        return None
