@@ -20,7 +20,7 @@ from chatkeep.issuers import (
     embedded_issuer,
     supabase_issuer,
 )
-from chatkeep.tokens import KeySet, public_key
+from chatkeep.tokens import KeySet, public_key, read
 from tests import forge
 from tests.forge import ISS, NOW, RULES, SECRET, claims, header, key_set
 
@@ -299,6 +299,15 @@ async def test_replaced_keys_empty_the_memory() -> None:
     await refuse(issuers, token)
     keys.replace(key_set("ES256"))
     assert await issuers.authenticate(token)
+
+
+async def test_given_keys_can_be_asked_for_directly() -> None:
+    """Given keys are a source of keys like any other: they find what they have."""
+    keys = StaticKeys(key_set("ES256"))
+    here = read(forge.forge(algorithm="ES256")).header
+    assert await keys.find(here) == (keys.current(), keys.current().find(here))
+    with pytest.raises(TokenInvalid):
+        await keys.find(read(forge.forge(header("ES256", kid="other"))).header)
 
 
 async def test_memory_is_bounded() -> None:

@@ -245,6 +245,13 @@ def test_character_outside_the_alphabet_is_refused(character: str, place: int) -
     refuse(token[:at] + character + token[at:])
 
 
+@pytest.mark.parametrize("junk", ["    ", "====", "\n\n\n\n", "++//", "!!!!", "\x00\x00\x00\x00"])
+def test_characters_that_a_lenient_decoder_skips_are_refused(junk: str) -> None:
+    """What many decoders skip in silence would make other texts of one good signature."""
+    token = forge.forge()
+    refuse(token[:-10] + junk + token[-10:])
+
+
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_padded_segment_is_refused(which: int) -> None:
     """What other libraries take as the same token is another text, and refused."""
