@@ -71,6 +71,7 @@ class FakeModel:
                 if isinstance(last, asyncio.Event):
                     await last.wait()
                 else:
+                    await asyncio.sleep(0)  # like a real answer, it can be cancelled anywhere
                     yield TextDelta(text=last) if isinstance(last, str) else last
             over = True
             if not isinstance(last, Done):

@@ -594,15 +594,31 @@ async def test_error_body_that_never_ends_does_not_hold_us() -> None:
 # --- trying again -----------------------------------------------------------------------
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between tries, not waited."""
+    waited: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("chatkeep.llm.upstream.asyncio.sleep", note)
+    return waited
+
+
 @pytest.mark.parametrize(
-    ("status", "headers"),
-    [(503, {}), (502, {}), (503, {"Retry_After": "1"}), (429, {"Retry_After": "1"})],
-    ids=["503", "502", "503 with time", "429 with time"],
+    ("status", "headers", "longest_wait_s"),
+    [
+        (503, {}, 0.25),
+        (502, {}, 0.25),
+        (503, {"Retry_After": "1"}, 1),
+        (429, {"Retry_After": "2"}, 2),
+    ],
 )
 async def test_request_that_was_not_accepted_is_made_again(
-    status: int, headers: dict[str, str]
+    status: int, headers: dict[str, str], longest_wait_s: float, waits: list[float]
 ) -> None:
-    """The reader never learns of it."""
+    """The reader never learns of it, and the provider gets the time it asked for."""
 
     async def answer(wire: Wire) -> None:
         if wire.number == 1:
@@ -614,13 +630,26 @@ async def test_request_that_was_not_accepted_is_made_again(
         assert text_of(await collect(model)) == "Hello"
     assert len(upstream.requests) == 2
     assert upstream.requests[0].body == upstream.requests[1].body
+    [wait_s] = waits
+    assert wait_s == longest_wait_s if headers else 0 < wait_s <= longest_wait_s
 
 
-async def test_tries_are_few() -> None:
+async def test_tries_are_few(waits: list[float]) -> None:
     """Then the reader is told."""
     async with serving(lambda wire: wire.answer(503, {})) as (model, upstream):
         assert await outcome(model) == ([], ModelUnavailable)
     assert len(upstream.requests) == TRIES == 3
+    assert len(waits) == 2
+
+
+async def test_next_try_that_would_come_too_late_is_not_made() -> None:
+    """The total covers the waits."""
+    async with serving(lambda wire: wire.answer(503, {}, Retry_After="2"), timeouts=QUICK) as (
+        model,
+        upstream,
+    ):
+        assert await outcome(model) == ([], ModelUnavailable)
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -643,7 +672,7 @@ async def test_request_is_not_repeated_when_that_is_unwise(
     assert len(upstream.requests) == 1
 
 
-async def test_unreachable_provider_is_unavailable(unused_port: int) -> None:
+async def test_unreachable_provider_is_unavailable(unused_port: int, waits: list[float]) -> None:
     """Nobody listens: a few tries, then 503."""
     model = OpenAICompatibleModel(base_url=f"http://127.0.0.1:{unused_port}/v1", api_key=KEY)
     assert await outcome(model) == ([], ModelUnavailable)

@@ -41,6 +41,11 @@ _ECHOED_AT_MOST = 200
 _WORD = re.compile(r"\S+\s*")
 _SENTENCE_END = re.compile(r"[.!?\n]+")
 _PERSONAL = re.compile(r"\bmy ([a-z]+)\b", re.IGNORECASE)
+#: The longest first, because "you are" begins with "you".
+_REFLECTED = re.compile(
+    rf"(?<![\w'])(?:{'|'.join(sorted(REFLECTIONS, key=len, reverse=True))})(?![\w'])",
+    re.IGNORECASE,
+)
 
 
 class Eliza:
@@ -118,5 +123,5 @@ def _find_rule(text: str) -> tuple[Rule | None, str]:
 
 
 def _reflected(phrase: str) -> str:
-    words = phrase.strip(" ,;:")[:_ECHOED_AT_MOST].split()
-    return " ".join(REFLECTIONS.get(word.lower(), word) for word in words)
+    phrase = " ".join(phrase.strip(" ,;:")[:_ECHOED_AT_MOST].split())
+    return _REFLECTED.sub(lambda found: REFLECTIONS[found[0].lower()], phrase)

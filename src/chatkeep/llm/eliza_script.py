@@ -18,6 +18,8 @@ INTRODUCTION = (
 
 #: How a phrase is turned around when it is said back.
 REFLECTIONS = {
+    "i am": "you are",
+    "i was": "you were",
     "i": "you",
     "me": "you",
     "my": "your",
@@ -28,8 +30,9 @@ REFLECTIONS = {
     "i've": "you have",
     "i'll": "you will",
     "i'd": "you would",
-    "was": "were",
-    "you": "I",
+    "you are": "I am",
+    "you were": "I was",
+    "you": "me",
     "your": "my",
     "yours": "mine",
     "yourself": "myself",
