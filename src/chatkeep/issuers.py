@@ -334,13 +334,11 @@ def supabase_issuer(
     known: it is then whoever is none of the other issuers.
 
     Raises:
-        ValueError: neither is given, or one of them cannot be used.
+        SetupError: neither is given, or one of them cannot be used.
     """
-    if project_url is None and jwt_secret is None:
-        raise ValueError("a Supabase issuer needs its project's address, its secret, or both")
-    if jwt_secret and (problems := check_shared_secret(jwt_secret, production=production)):
-        raise ValueError(" ".join(problems))
     base = project_url and f"{project_url.rstrip('/')}/auth/v1"
+    if problems := _supabase_problems(base, jwt_secret, production=production):
+        raise SetupError(*problems)
     return Issuer(
         name="supabase",
         preset="supabase",
@@ -351,11 +349,23 @@ def supabase_issuer(
             refused_roles=_GOTRUE_SYSTEM_ROLES,
             leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
         ),
-        secret=StaticKeys(KeySet.of_secret(jwt_secret.encode())) if jwt_secret else None,
-        keys=_gotrue_keys(base, public_only=production) if base else None,
+        secret=None if jwt_secret is None else StaticKeys(KeySet.of_secret(jwt_secret.encode())),
+        keys=None if base is None else _gotrue_keys(base, public_only=production),
         claim_names=_GOTRUE_CLAIMS,
         primary=primary,
     )
+
+
+def _supabase_problems(base: str | None, jwt_secret: str | None, *, production: bool) -> list[str]:
+    if base is None and jwt_secret is None:
+        return ["A Supabase issuer needs SUPABASE_PROJECT_URL, SUPABASE_JWT_SECRET or both."]
+    found = []
+    if base and production and not base.startswith("https://"):
+        found.append("SUPABASE_PROJECT_URL must be https in production.")
+    if jwt_secret is not None:
+        weak = check_shared_secret(jwt_secret, production=production)
+        found += [f"SUPABASE_JWT_SECRET: {problem}" for problem in weak]
+    return found
 
 
 def _gotrue_keys(base: str, *, public_only: bool) -> JwksClient:

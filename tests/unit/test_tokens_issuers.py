@@ -411,12 +411,15 @@ def test_supabase_with_its_address_expects_that_issuer() -> None:
 
 def test_supabase_needs_something_to_verify_with() -> None:
     """Neither address nor secret, or keys over plain HTTP in production, is a mistake."""
-    with pytest.raises(ValueError, match="address, its secret"):
-        supabase_issuer(project_url=None, jwt_secret=None, production=False)
-    with pytest.raises(ValueError, match="https"):
-        supabase_issuer(project_url="http://x.example", jwt_secret=None, production=True)
-    with pytest.raises(ValueError, match="32 bytes"):
-        supabase_issuer(project_url=None, jwt_secret="short", production=False)
+    for url, secret, production, problem in (
+        (None, None, False, "SUPABASE_PROJECT_URL, SUPABASE_JWT_SECRET"),
+        ("http://x.example", None, True, "SUPABASE_PROJECT_URL must be https"),
+        (None, "short", False, "SUPABASE_JWT_SECRET: .*32 bytes"),
+        (None, "", False, "SUPABASE_JWT_SECRET: .*32 bytes"),
+        (None, "super-secret-jwt-token-with-at-least-32-characters-long", True, "published"),
+    ):
+        with pytest.raises(SetupError, match=problem):
+            supabase_issuer(project_url=url, jwt_secret=secret, production=production)
 
 
 async def test_embedded_issuer_takes_its_own_tokens_only() -> None:

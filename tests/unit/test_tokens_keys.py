@@ -467,6 +467,10 @@ def test_unfit_key_in_pem_is_refused() -> None:
     for pem, algorithm in (
         (WEAK_RSA.public_bytes(PEM, SPKI), "RS256"),
         (forge.public_part("RS256").public_bytes(PEM, SPKI), "ES256"),
+        (forge.public_part("ES256").public_bytes(PEM, SPKI), "RS256"),
+        (forge.public_part("EdDSA").public_bytes(PEM, SPKI), "PS256"),
+        (forge.public_part("ES256").public_bytes(PEM, SPKI), "EdDSA"),
+        (forge.public_part("EdDSA").public_bytes(PEM, SPKI), "ES256"),
         (forge.public_part("ES256").public_bytes(PEM, SPKI), "ES384"),
         (forge.public_part("ES256").public_bytes(PEM, SPKI), "HS256"),
         (ed.public_bytes(PEM, SPKI), "EdDSA"),
