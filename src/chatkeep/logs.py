@@ -30,6 +30,8 @@ def configure(level: str, *, readable: bool | None = None) -> None:
     # It warns of every pipeline that an error ended; we answer and log the error itself.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    # It tells at length how it goes about a migration.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class JsonFormatter(logging.Formatter):

@@ -6,6 +6,7 @@ The commands are imported when they are called, so that `chatkeep --help` is qui
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Final
 
@@ -14,6 +15,8 @@ import click
 import chatkeep
 from chatkeep.cli.words import examples
 from chatkeep.errors import ChatkeepError, SetupError
+
+_log = logging.getLogger(__name__)
 
 _FAILED: Final = 1
 _INTERRUPTED: Final = 130
@@ -85,6 +88,10 @@ def main() -> None:
         sys.exit(_FAILED)
     except ChatkeepError as error:
         _complain(error.detail)
+        sys.exit(_FAILED)
+    except Exception as error:  # noqa: BLE001 -- the last resort, logged in full where wanted
+        _log.debug("unexpected", exc_info=error)
+        _complain(f"Unexpected {type(error).__name__}: {error}. LOG_LEVEL=DEBUG shows where.")
         sys.exit(_FAILED)
 
 

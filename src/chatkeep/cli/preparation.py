@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import conninfo_to_dict
 
+from chatkeep import logs
 from chatkeep.data_folder import DataFolder, InUse, prepare
 from chatkeep.embedded import EmbeddedPostgreSQL, attach
 from chatkeep.errors import SetupError
-from chatkeep.sql.migrations import migrate
+from chatkeep.sql.migrations import HEAD, Migrated, is_up_to_date, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from chatkeep.config import Secret, Settings
     from chatkeep.data_folder import Use
     from chatkeep.embedded import Addresses
-    from chatkeep.sql.migrations import Migrated
 
 _CONNECTIONS_OF_COMMANDS = 20
 _CONNECTIONS_BESIDE_THE_POOL = 3
@@ -40,6 +40,7 @@ def prepared(settings: Settings, steps: Steps, use: Use) -> Iterator[Settings]:
     Raises:
         SetupError: there is no such database, or somebody else uses the folder.
     """
+    logs.configure(settings.log_level)
     if settings.database_url is not None:
         yield dataclasses.replace(settings, secret=secret_of(settings))
         return
@@ -73,6 +74,8 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
     admin_url = settings.database_admin_url or settings.database_url
     if admin_url is None:
         raise SetupError("Set DATABASE_URL.")
+    if settings.database_admin_url is None and is_up_to_date(admin_url):
+        return Migrated(before=HEAD, after=HEAD)
     login = None
     if settings.database_admin_url and settings.database_url:
         login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None

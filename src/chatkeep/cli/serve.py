@@ -79,11 +79,9 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def _serve(settings: Settings, steps: Steps, began: float) -> None:
-    from chatkeep import logs  # noqa: PLC0415 -- `--help` needs none of these
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415
-    from chatkeep.listening import listen  # noqa: PLC0415
+    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+    from chatkeep.listening import listen  # noqa: PLC0415 -- as above
 
-    logs.configure(settings.log_level)
     sockets = listen(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])
     with prepared(settings, steps, "server") as complete:
