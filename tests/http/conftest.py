@@ -1,0 +1,87 @@
+"""A serving node for each module, and the people who call it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+import pytest
+
+from tests.serving import Node, Person, Stage, publish_keys, start_node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.postgres_servers import MigratedDatabase
+
+
+class StartNode(Protocol):
+    """Starts one more node; it ends with the test or module."""
+
+    async def __call__(self, database_url: str | None = None, **environment: str) -> Node:
+        """Start a node on the module's database, or on another one."""
+
+
+@pytest.fixture(scope="session")
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """What sends the requests of all tests."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+async def project() -> AsyncIterator[str]:
+    """The address of a Supabase project that publishes its keys."""
+    runner, address = await publish_keys()
+    yield address
+    await runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+async def node(
+    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
+) -> AsyncIterator[Node]:
+    """A node on the module's database."""
+    started = await start_node(database.url, session, project)
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def start(
+    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
+) -> AsyncIterator[StartNode]:
+    """Start further nodes for one test."""
+    started: list[Node] = []
+
+    async def begin(database_url: str | None = None, **environment: str) -> Node:
+        url = database_url or database.url
+        started.append(await start_node(url, session, project, **environment))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        if not one.task.done():
+            await one.stop()
+
+
+@pytest.fixture
+def stage(node: Node) -> Stage:
+    """The model of the module's node, with nothing put on."""
+    node.stage.play()
+    return node.stage
+
+
+@pytest.fixture
+def ana(node: Node) -> Person:
+    """Somebody new."""
+    return node.person()
+
+
+@pytest.fixture
+def bo(node: Node) -> Person:
+    """Somebody else, whose token is signed with a published key."""
+    return node.person("ES256")
