@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from decimal import Decimal
 
     from chatkeep.events import ModelEvent
@@ -171,7 +171,7 @@ class LiveAnswer:
         """Return the parts as they are kept; None when there is text and nothing else."""
         return stored(self.parts)
 
-    async def follow(self) -> AsyncIterator[AnswerEvent]:
+    async def follow(self) -> AsyncGenerator[AnswerEvent, None]:
         """Replay everything from the start, then go on live, until `Ended`."""
         reader, news = Reader(), asyncio.Event()
         self._waiting.add(news)
@@ -189,14 +189,8 @@ class LiveAnswer:
         finally:
             self._waiting.discard(news)
 
-    async def wait_ended(self) -> Ending:
-        """Wait for the end and return it."""
-        async for event in self.follow():
-            if isinstance(event, Ended):
-                return event.ending
-        raise AssertionError("follow ends with Ended")
-
     def _grow(self, kind: Literal["text", "reasoning"], text: str) -> None:
+        text = _storable(text)
         if not text:
             return
         if not self.parts or self.parts[-1].kind != kind:
@@ -206,6 +200,13 @@ class LiveAnswer:
     def _wake(self) -> None:
         for news in self._waiting:
             news.set()
+
+
+def _storable(text: str) -> str:
+    """Return *text* without what neither PostgreSQL nor UTF-8 can hold."""
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 async def _happens(news: asyncio.Event) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -21,7 +22,7 @@ from chatkeep.runs import Address, AlreadyStarted, Ending
 from chatkeep.titles import title_from
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
@@ -34,6 +35,7 @@ _log = logging.getLogger(__name__)
 _CHECKPOINT_S = 0.25
 _LEASE_RENEWAL_S = 4.0
 _REMOTE_POLL_S = 0.25
+_REMOTE_HEARTBEAT_POLLS = 40
 _STOP_WITHIN_S = 5.0
 _STORE_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
 
@@ -44,7 +46,7 @@ class Answer(Protocol):
     address: Address
     model: str
 
-    def follow(self) -> AsyncIterator[AnswerEvent]:
+    def follow(self) -> AsyncGenerator[AnswerEvent, None]:
         """Replay, then go on live, until `Ended`."""
 
 
@@ -65,7 +67,7 @@ class RemoteAnswer:
             user_message_id=run.user_message_id or "",
         )
 
-    async def follow(self) -> AsyncIterator[AnswerEvent]:
+    async def follow(self) -> AsyncGenerator[AnswerEvent, None]:
         """Replay what is stored, then each checkpoint's growth, until the end."""
         run, reader, growth = self._run, Reader(), Growth()
         polls = 0
@@ -79,9 +81,13 @@ class RemoteAnswer:
                 return
             await asyncio.sleep(_REMOTE_POLL_S)
             polls += 1
-            if polls % 40 == 0:
+            if polls % _REMOTE_HEARTBEAT_POLLS == 0:
                 yield StillWorking()
-            run = await runs.get_run(self._db, self._user_id, run.id)
+            try:
+                run = await runs.get_run(self._db, self._user_id, run.id)
+            except ChatkeepError as error:
+                yield Ended(ending=Ending(state="failed", error_code=error.code))
+                return
 
 
 _INTERRUPTED = Ending(state="interrupted", error_code="answer_interrupted")
@@ -107,10 +113,21 @@ class _Work:
     """A run this process works on."""
 
     live: LiveAnswer
-    task: asyncio.Task[None]
     renewed: float
+    task: asyncio.Task[None] | None = None
+    asking: bool = False
     stopped: bool = False
-    storing: bool = False
+
+    def let_go(self) -> None:
+        """Stop asking the model. Only then: cancelled earlier or later, nothing were kept."""
+        if self.asking and self.task is not None:
+            self.task.cancel()
+
+    def cut_short(self) -> Ending:
+        """Return how it ended, having been let go: by the person, or by our shutdown."""
+        if self.stopped:
+            return _ended(self.live, "stopped")
+        return _ended(self.live, "interrupted", error_code="answer_interrupted")
 
 
 class Replies:
@@ -122,6 +139,7 @@ class Replies:
         self._model = model
         self._pseudonym = pseudonym
         self._work: dict[str, _Work] = {}
+        self._unkept: set[asyncio.Task[Ending]] = set()
         self._closing = asyncio.Event()
 
     async def begin(self, user_id: str, turn: Turn, choices: Choices) -> Answer:
@@ -132,10 +150,9 @@ class Replies:
             NotFound: no such conversation of this user.
             Unavailable: the server is shutting down.
         """
-        if self._closing.is_set():
-            raise Unavailable("The server is restarting. Try again shortly.")
+        self._refuse_when_closing()
         try:
-            history = await runs.start(self._db, user_id, turn)
+            history = await self._start(user_id, turn)
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
         address = Address(
@@ -146,8 +163,8 @@ class Replies:
         )
         live = LiveAnswer(user_id=user_id, address=address, model=turn.model)
         prompt = self._prompt(history, choices, address.conversation_id, user_id)
-        task = asyncio.create_task(self._answer(live, prompt, question=turn.content or ""))
-        self._work[turn.run_id] = _Work(live, task, _now())
+        self._work[turn.run_id] = work = _Work(live, _now())
+        work.task = asyncio.create_task(self._answer(work, prompt, question=turn.content or ""))
         return live
 
     async def begin_instead(self, user_id: str, turn: Turn, choices: Choices) -> Answer:
@@ -196,35 +213,32 @@ class Replies:
         if work is None:
             return False
         work.stopped = True
-        if not work.storing:
-            work.task.cancel()
+        work.let_go()
         return True
 
     def told_to_stop(self, run_id: str) -> None:
         """Take note that somebody, on any node, asked to stop *run_id*."""
         self.stop_here(run_id)
 
-    async def answer_unkept(
+    def answer_unkept(
         self, said: Sequence[Said], choices: Choices
-    ) -> AsyncIterator[AnswerEvent]:
-        """Answer somebody who is not signed in: nothing is kept, hanging up stops it."""
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Answer somebody who is not signed in: nothing is kept, hanging up stops it.
+
+        Raises:
+            Unavailable: the server is shutting down.
+        """
+        self._refuse_when_closing()
         address = Address(id="", conversation_id="", message_id="", user_message_id="")
         live = LiveAnswer(user_id="", address=address, model=choices.settings.model)
-        prompt = self._prompt(said, choices, None, None)
-        task = asyncio.create_task(self._pump(live, prompt))
-        task.add_done_callback(lambda done: None if done.cancelled() else live.end(done.result()))
-        try:
-            async for event in live.follow():
-                yield event
-        finally:
-            task.cancel()
+        return self._follow_unkept(live, self._prompt(said, choices, None, None))
 
     async def keep_checkpoints(self) -> None:
         """Store what is new of every answer, and renew the leases, until cancelled."""
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
             for work in list(self._work.values()):
-                if not work.storing and self._is_due(work):
+                if work.asking and self._is_due(work):
                     await self._checkpoint(work)
 
     async def sweep(self) -> int:
@@ -234,15 +248,46 @@ class Replies:
     async def close(self, *, drain_s: float) -> None:
         """Take no new turns, let the running ones end, interrupt the rest and keep them."""
         self._closing.set()
-        await asyncio.sleep(0)  # a task cancelled before its first step could not store
-        tasks = [work.task for work in self._work.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=drain_s)
+        await asyncio.sleep(0)  # whoever was just begun takes its first step, and can be let go
+        tasks = [*self._unkept, *(work.task for work in self._work.values() if work.task)]
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=drain_s)
         for work in self._work.values():
-            if not work.storing:
-                work.task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_STOP_WITHIN_S)
+            work.let_go()
+        for task in self._unkept:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_STOP_WITHIN_S)
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing.is_set():
+            raise Unavailable("The server is restarting. Try again shortly.")
+
+    async def _start(self, user_id: str, turn: Turn) -> list[Said]:
+        try:
+            return await runs.start(self._db, user_id, turn)
+        except AlreadyStarted as same:
+            if not turn.may_recur:
+                raise
+            await runs.forget_request(self._db, user_id, same.run_id)
+        return await runs.start(self._db, user_id, turn)
+
+    async def _follow_unkept(
+        self, live: LiveAnswer, prompt: Prompt
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        # Begun by the first read: a reader who left before it leaves nothing running.
+        task = asyncio.create_task(self._pump(live, prompt))
+        self._unkept.add(task)
+        task.add_done_callback(self._unkept.discard)
+        task.add_done_callback(
+            lambda done: live.end(_INTERRUPTED if done.cancelled() else done.result())
+        )
+        try:
+            async with aclosing(live.follow()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            task.cancel()
 
     def _is_due(self, work: _Work) -> bool:
         return work.live.changed or _now() - work.renewed > _LEASE_RENEWAL_S
@@ -266,19 +311,27 @@ class Replies:
         if stop:
             self.stop_here(live.address.id)
 
-    async def _answer(self, live: LiveAnswer, prompt: Prompt, *, question: str) -> None:
+    async def _answer(self, work: _Work, prompt: Prompt, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""
-        run_id = live.address.id
-        try:
-            ending = await self._pump(live, prompt)
-        except asyncio.CancelledError:
-            ending = _ended(live, "stopped") if self._work[run_id].stopped else _INTERRUPTED
-        self._work[run_id].storing = True
+        live = work.live
+        ending = await self._ask(work, prompt)
         try:
             ending = await self._store(live, ending, question)
         finally:
-            del self._work[run_id]
+            del self._work[live.address.id]
             live.end(ending)
+
+    async def _ask(self, work: _Work, prompt: Prompt) -> Ending:
+        """Let the model answer until it has ended, or is let go."""
+        if work.stopped:
+            return work.cut_short()
+        work.asking = True
+        try:
+            return await self._pump(work.live, prompt)
+        except asyncio.CancelledError:
+            return work.cut_short()
+        finally:
+            work.asking = False
 
     async def _pump(self, live: LiveAnswer, prompt: Prompt) -> Ending:
         """Take everything the model says; say how it ended."""
@@ -343,7 +396,7 @@ class Replies:
 
 def _ended(
     live: LiveAnswer,
-    state: Literal["done", "stopped", "failed"],
+    state: Literal["done", "stopped", "failed", "interrupted"],
     *,
     finish_reason: str | None = None,
     error_code: str | None = None,

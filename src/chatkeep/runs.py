@@ -34,7 +34,8 @@ class Turn:
 
     *content* None: a new answer to *answers_id*, without a new question. Otherwise the
     question hangs below the head of the conversation, or below *parent_id* when
-    *branches* (an edit). *request_key* makes the same request the same run.
+    *branches* (an edit). *request_key* makes the same request the same run, unless it
+    *may_recur* and `forget_request` finds that it has.
     """
 
     conversation_id: str
@@ -50,6 +51,7 @@ class Turn:
     may_create: bool = False
     title: str | None = None
     request_key: str | None = None
+    may_recur: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,16 +245,26 @@ async def checkpoint(
     content: str,
     parts: Sequence[dict[str, Any]] | None,
 ) -> bool:
-    """Keep what was said so far and renew the lease; return whether a stop was asked for."""
+    """Keep what was said so far and renew the lease; return whether a stop was asked for.
+
+    The message is written only by who holds the run's row: a checkpoint that the database
+    delayed can never write its older text over the end.
+    """
     rows = await db.fetch(
         as_user(user_id),
         """
-        with kept as (
-          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-          where user_id = %(user)s and conversation_id = %(conversation)s and id = %(message)s
+        with run as (
+          update chat.runs set lease_until = now() + make_interval(secs => %(lease)s)
+          where user_id = %(user)s and id = %(run)s
+            and state in ('queued', 'running', 'interrupted')
+          returning message_id, stop_requested
+        ), kept as (
+          update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+          from run
+          where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+            and m.id = run.message_id
         )
-        update chat.runs set lease_until = now() + make_interval(secs => %(lease)s)
-        where user_id = %(user)s and id = %(run)s returning stop_requested
+        select stop_requested from run
         """,
         {**_address(user_id, run), "content": content, "parts": _json(parts), "lease": LEASE_S},
         row=_Stop,
@@ -279,16 +291,19 @@ async def finish(
     await db.execute(
         as_user(user_id),
         """
-        with answer as (
-          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-          where user_id = %(user)s and conversation_id = %(conversation)s and id = %(message)s
-        ), run as (
+        with run as (
           update chat.runs set state = %(state)s, ended_at = now(),
             finish_reason = %(finish_reason)s, error_code = %(error_code)s,
             model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
             completion_tokens = %(completion_tokens)s, cost = %(cost)s
           where user_id = %(user)s and id = %(run)s
             and state in ('queued', 'running', 'interrupted')
+          returning message_id
+        ), answer as (
+          update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+          from run
+          where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+            and m.id = run.message_id
         )
         update chat.conversations
         set updated_at = now(), title = coalesce(title, %(title)s)
@@ -356,6 +371,40 @@ async def find_by_request(db: Database, user_id: str, request_key: str) -> str |
         row=_Id,
     )
     return rows[0].id if rows else None
+
+
+async def forget_request(db: Database, user_id: str, run_id: str) -> bool:
+    """Let the request that began the run be made again; return whether that is right.
+
+    It is when the run failed, or when its answer is on a branch that is not shown any more:
+    then the same words do not mean the same request.
+    """
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        with recursive run as (
+          select id, conversation_id, message_id, state from chat.runs
+          where user_id = %(user)s and id = %(run)s and state not in ('queued', 'running')
+        ), shown as (
+          select c.head_id as id from chat.conversations c
+          join run on c.user_id = %(user)s and c.id = run.conversation_id
+          union all
+          select m.parent_id from shown
+          join run on shown.id <> run.message_id
+          join chat.messages m on m.user_id = %(user)s
+            and m.conversation_id = run.conversation_id and m.id = shown.id
+        )
+        update chat.runs r set request_key = null
+        from run
+        where r.user_id = %(user)s and r.id = run.id and r.request_key is not null
+          and (run.state in ('failed', 'interrupted')
+            or not exists (select from shown where shown.id = run.message_id))
+        returning r.id
+        """,
+        {"user": user_id, "run": run_id},
+        row=_Id,
+    )
+    return bool(rows)
 
 
 async def request_stop(db: Database, user_id: str, run_id: str) -> None:
