@@ -24,6 +24,7 @@ help: ## list these commands (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 install: .venv/.development $(PAGE) ## put everything needed to run, test and change it into .venv and web/
+	@:
 
 serve: .venv/.runtime $(PAGE) ## install what running needs, then run the server (ARGS="--port 9000")
 	@exec $(BIN)/chatkeep serve $(ARGS)
@@ -79,5 +80,5 @@ tests/clients/node_modules/.installed: tests/clients/package.json tests/clients/
 
 $(PAGE): $(WEB_SOURCES) web/node_modules/.installed
 	@echo "Building the web chat ..."
-	@cd web && ../scripts/with-node npm run --silent build -- --logLevel warn
+	@cd web && ../scripts/with-node npm run --silent build -- --logLevel error
 	@touch $@
