@@ -1,0 +1,126 @@
+"""The table of issuers: whose token is it, and who does it speak for.
+
+Keys never cross issuers. Revocation is somebody else's: a principal returned here is
+verified, not yet admitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from chatkeep.errors import SetupError, TokenInvalid
+from chatkeep.issuers.issuer import NAME
+from chatkeep.tokens import KeySet, Unverified, check, read, token_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chatkeep.issuers.issuer import Issuer, KeySource
+    from chatkeep.principal import Principal
+
+_MAX_VERIFIED: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A verdict, and what has to be so still for it to stand."""
+
+    principal: Principal
+    until: float
+    source: KeySource
+    keys: KeySet
+
+
+class Issuers:
+    """All issuers whose tokens are taken here.
+
+    Raises:
+        SetupError: two of them could not be told apart.
+    """
+
+    def __init__(
+        self,
+        issuers: Iterable[Issuer],
+        *,
+        clock: Callable[[], float] = time.time,
+        max_verified: int = _MAX_VERIFIED,
+    ) -> None:
+        """Index *issuers*; nothing is fetched yet."""
+        self._issuers = tuple(issuers)
+        if problems := _problems(self._issuers):
+            raise SetupError(*problems)
+        self._by_iss = {one.rules.iss: one for one in self._issuers}
+        self._clock = clock
+        self._max_verified = max_verified
+        self._verified: dict[bytes, _Verified] = {}
+
+    def __iter__(self) -> Iterator[Issuer]:
+        """Go through the issuers in the order they were given."""
+        return iter(self._issuers)
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return who *token* speaks for. Whether that was revoked is not looked at.
+
+        Raises:
+            TokenInvalid, TokenExpired, TokenNotActive, TokenWrongAudience: as `tokens.verify`.
+            IssuerUnavailable: it names a key that we cannot ask its issuer for now.
+        """
+        # The whole text is the key: tokens that begin alike are common.
+        digest = hashlib.sha256(token_bytes(token)).digest()
+        seen = self._verified.get(digest)
+        if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
+            return seen.principal
+        self._verified.pop(digest, None)
+        if "." not in token:
+            # An opaque token, which only an issuer with a look-up could know. None has.
+            raise TokenInvalid
+        verified = await self._verify(read(token))
+        self._remember(digest, verified)
+        return verified.principal
+
+    async def close(self) -> None:
+        """Stop whatever the issuers do in the background."""
+        for issuer in self._issuers:
+            if issuer.keys is not None:
+                await issuer.keys.close()
+
+    async def _verify(self, token: Unverified) -> _Verified:
+        issuer = self._issuer_of(token.claims)
+        source = issuer.source_for(token.header)
+        keys = source.current()
+        key = None if keys is None else keys.find(token.header)
+        if keys is None or key is None:
+            keys, key = await source.find(token.header)
+        until = check(token, key=key, rules=issuer.rules, now=self._clock())
+        return _Verified(issuer.principal(token), until, source, keys)
+
+    def _issuer_of(self, claims: dict[str, object]) -> Issuer:
+        """Choose by what the token claims; only that issuer's keys are then tried."""
+        iss = claims.get("iss")
+        if not isinstance(iss, str | None) or (iss is None and "iss" in claims):
+            raise TokenInvalid
+        issuer = self._by_iss.get(iss) or self._by_iss.get(None)
+        if issuer is None:
+            raise TokenInvalid
+        return issuer
+
+    def _remember(self, digest: bytes, verified: _Verified) -> None:
+        if len(self._verified) >= self._max_verified:
+            del self._verified[next(iter(self._verified))]  # the oldest
+        self._verified[digest] = verified
+
+
+def _problems(issuers: tuple[Issuer, ...]) -> list[str]:
+    names = [one.name for one in issuers]
+    addresses = [one.rules.iss for one in issuers]
+    found = [f"{name!r} cannot be an issuer's name." for name in names if not NAME.fullmatch(name)]
+    if len(set(names)) != len(names):
+        found.append("Two issuers have the same name.")
+    if len(set(addresses)) != len(addresses):
+        found.append("Two issuers have the same iss, or two have none: set their addresses.")
+    if sum(one.primary for one in issuers) > 1:
+        found.append("Only one issuer can be the primary one.")
+    return found
