@@ -140,7 +140,8 @@ def test_ecdsa_signature_is_two_numbers_of_full_length(algorithm: str) -> None:
     r, s = signature[:size], signature[size:]
     zero, top = b"\x00" * size, b"\xff" * size
     asn1 = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-    for bad in (zero + zero, zero + s, r + zero, top + s, r + top, top + top, asn1, r + r, s + r):
+    bare = [zero + zero, zero + s, r + zero, top + s, r + top, top + top, asn1, r + r, s + r]
+    for bad in (*bare, r + b"\x00" + s, b"\x00" + r + b"\x00" + s):
         refuse(f"{head}.{payload}.{forge.segment(bad)}", key_set(algorithm))
 
 
