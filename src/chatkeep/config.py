@@ -8,9 +8,10 @@ in `docs/reference/configuration.md`. Nothing reads the environment later.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from chatkeep.errors import SetupError
 
@@ -22,6 +23,7 @@ Environment = Literal["development", "production"]
 _TRUE = frozenset({"1", "on", "true", "yes"})
 _FALSE = frozenset({"0", "off", "false", "no"})
 _MINIMUM_SECRET_BYTES = 32
+_MINIMUM_DISTINCT_CHARACTERS = 8
 
 
 class Secret(str):
@@ -89,6 +91,19 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def _folder(text: str) -> Path:
+    return Path(_text(text))
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    for word in _words(text):
+        try:
+            ip_network(word, strict=False)
+        except ValueError:
+            raise _Refused("must list addresses or networks like 10.0.0.0/8") from None
+    return _words(text)
+
+
 def _secret(text: str) -> Secret:
     if text != text.strip():
         raise _Refused("must not begin or end with white space")
@@ -98,12 +113,14 @@ def _secret(text: str) -> Secret:
 def _long_secret(text: str) -> Secret:
     if len(_secret(text).encode()) < _MINIMUM_SECRET_BYTES:
         raise _Refused(f"must have at least {_MINIMUM_SECRET_BYTES} bytes")
+    if len(set(text)) < _MINIMUM_DISTINCT_CHARACTERS:
+        raise _Refused("repeats a few characters: anybody can guess it")
     return Secret(text)
 
 
 def _web_address(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = urlsplit(_text(text))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         raise _Refused("must be an address like https://example.com")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise _Refused("must not contain a user name, password, query or fragment")
@@ -139,7 +156,7 @@ class Settings:
     port: int = _setting("PORT", _whole(1, 65535), default=8000)
     workers: int = _setting("WORKERS", _whole(1, 64), default=1)
     public_url: str | None = _setting("PUBLIC_URL", _web_address)
-    data_folder: Path = _setting("CHATKEEP_DATA", Path, default=Path(".chatkeep"))
+    data_folder: Path = _setting("CHATKEEP_DATA", _folder, default=Path(".chatkeep"))
     secret: Secret | None = _setting("CHATKEEP_SECRET", _long_secret)
 
     database_url: Secret | None = _setting("DATABASE_URL", _database_url, "SUPABASE_DB_URL")
@@ -149,11 +166,12 @@ class Settings:
     database_pooler: bool = _setting("DATABASE_POOLER", _flag, default=False)
 
     supabase_project_url: str | None = _setting("SUPABASE_PROJECT_URL", _web_address)
-    supabase_jwt_secret: Secret | None = _setting("SUPABASE_JWT_SECRET", _secret)
+    supabase_jwt_secret: Secret | None = _setting("SUPABASE_JWT_SECRET", _long_secret)
     supabase_audience: str = _setting("SUPABASE_AUTH_AUDIENCE", _text, default="authenticated")
     primary_issuer: str | None = _setting("PRIMARY_ISSUER", _text)
     sign_up: bool = _setting("SIGN_UP", _flag, default=True)
     access_token_expiry_s: int = _setting("ACCESS_TOKEN_EXPIRY", _whole(60, 86_400), default=3600)
+    token_refresh_window_s: int = _setting("TOKEN_REFRESH_WINDOW", _whole(0, 86_400), default=300)
     development_user_header: bool = _setting("DEVELOPMENT_USER_HEADER", _flag, default=False)
 
     openrouter_api_key: Secret | None = _setting("OPENROUTER_API_KEY", _secret)
@@ -188,7 +206,7 @@ class Settings:
     anonymous_chat: bool = _setting("ANONYMOUS_CHAT", _flag, default=False)
 
     rate_limits: bool = _setting("RATE_LIMITS", _flag, default=True)
-    trusted_proxies: tuple[str, ...] = _setting("TRUSTED_PROXIES", _words, default=())
+    trusted_proxies: tuple[str, ...] = _setting("TRUSTED_PROXIES", _networks, default=())
     cors_origins: tuple[str, ...] = _setting("CORS_ORIGINS", _origins, default=())
     max_body_bytes: int = _setting("MAX_BODY_BYTES", _whole(1024, 64 << 20), default=1 << 20)
     log_level: str = _setting("LOG_LEVEL", str.upper, default="INFO")
@@ -250,11 +268,14 @@ def _read(
         values[name] = metadata["parse"](found[first])
     except _Refused as refused:
         problems.append(f"{first} {refused}.")
+    except ValueError:  # whose text may quote the value, which may be a secret
+        problems.append(f"{first} cannot be read.")
 
 
 LOCKABLE = frozenset(
     {"temperature", "top_p", "max_tokens", "system_prompt", "default_model", "custom_instructions"}
 )
+_LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
 LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 #: Shared secrets that anybody can look up.
 PUBLISHED_SECRETS = frozenset(
@@ -279,11 +300,9 @@ def _shape_problems(settings: Settings) -> list[str]:
         problems.append(f"LOG_LEVEL must be one of {', '.join(sorted(LOG_LEVELS))}.")
     if unknown := sorted(set(settings.locked_settings) - LOCKABLE):
         problems.append(
-            f"LOCKED_SETTINGS names {', '.join(unknown)}: choose from {', '.join(sorted(LOCKABLE))}."
+            f"LOCKED_SETTINGS names {', '.join(unknown)}: choose from"
+            f" {', '.join(sorted(LOCKABLE))}."
         )
-    secret = settings.supabase_jwt_secret
-    if secret is not None and len(secret.encode()) < _MINIMUM_SECRET_BYTES:
-        problems.append(f"SUPABASE_JWT_SECRET must have at least {_MINIMUM_SECRET_BYTES} bytes.")
     if settings.models and settings.default_model and settings.default_model not in settings.models:
         problems.append("OPENAI_CHAT_MODEL must be one of MODELS.")
     known = {"embedded"} | ({"supabase"} if _has_supabase(settings) else set())
@@ -303,7 +322,7 @@ def _header_problems(settings: Settings) -> list[str]:
     problems = []
     if not settings.environment_is_explicit or settings.production:
         problems.append("DEVELOPMENT_USER_HEADER needs ENVIRONMENT=development said explicitly.")
-    if settings.host not in {"127.0.0.1", "localhost", "::1"}:
+    if settings.host not in _LOOPBACK - {""}:
         problems.append("DEVELOPMENT_USER_HEADER needs HOST to be a loopback address.")
     if settings.database_url and not _is_local(settings.database_url):
         problems.append("DEVELOPMENT_USER_HEADER needs a database on this machine.")
@@ -311,7 +330,11 @@ def _header_problems(settings: Settings) -> list[str]:
 
 
 def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in {None, "", "localhost", "127.0.0.1", "::1"}
+    """Whether the database at *url* is on this machine; libpq also takes hosts as parameters."""
+    parts = urlsplit(url)
+    said = parse_qs(parts.query)
+    hosts = [parts.hostname or "", *said.get("host", ()), *said.get("hostaddr", ())]
+    return all(host in _LOOPBACK or host.startswith("/") for host in hosts)
 
 
 def _production_problems(settings: Settings) -> list[str]:

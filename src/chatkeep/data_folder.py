@@ -88,8 +88,7 @@ class DataFolder:
 
     def _make_secret(self) -> None:
         """Write it elsewhere, then link it: it is whole or not there, and the first one wins."""
-        draft = self.path / f".secret-{os.getpid()}"
-        draft.unlink(missing_ok=True)
+        draft = self.path / f".secret-{secrets.token_hex(8)}"
         self._write(draft, secrets.token_hex(_SECRET_BYTES) + "\n")
         with suppress(FileExistsError):
             os.link(draft, self.secret_file)
@@ -188,7 +187,7 @@ def prepare(path: Path) -> DataFolder:
         mode = stat.S_IMODE(folder.path.stat().st_mode)
         # The group's x may stand for an access control list of ours: see embedded_account.
         if mode & 0o067:
-            folder.path.chmod(mode & 0o710)
+            folder.path.chmod(0o700)
         ignore = folder.path / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="ascii")
