@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE_S: Final = 65  # longer than the proxies in front of us, which keep 60
 _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
 _AFTER_DRAIN_S: Final = 5
@@ -38,7 +38,7 @@ def serve(
     *,
     started: Callable[[], None],
     stopping: Callable[[], None],
-    stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
+    stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS,
 ) -> None:
     """Serve on *sockets* until one of *stop_signals*.
 
@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
         stopping: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self.stop_signals: Sequence[signal.Signals] = STOP_SIGNALS
+        self.stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS
         self._application = application
         self._tell_started = started
         self._tell_stopping = stopping

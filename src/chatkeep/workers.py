@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from chatkeep import logs
 from chatkeep.errors import ChatkeepError, SetupError
-from chatkeep.server import STOP_SIGNALS, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SPAWN: Final = multiprocessing.get_context("spawn")
 _START_TIMEOUT_S: Final = 60.0
 _AFTER_DRAIN_S: Final = 15.0
@@ -79,13 +79,13 @@ class _Signals:
         self._writing.setblocking(False)  # noqa: FBT003 -- the socket's own signature
 
     def __enter__(self) -> Self:
-        for number in STOP_SIGNALS:
+        for number in _STOP_SIGNALS:
             signal.signal(number, _note)
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in STOP_SIGNALS:
+        for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # what is left is to stop, either way
         signal.set_wakeup_fd(-1)
 
@@ -184,7 +184,7 @@ class _Supervisor:
 @contextmanager
 def _held_back() -> Iterator[None]:
     """Keep Ctrl-C from a process that is being started and cannot handle it yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield
     finally:
@@ -214,9 +214,11 @@ def _last_words(worker: _Worker) -> str:
 
 def _work(settings: Settings, sockets: list[socket.socket], said: Connection) -> None:
     """The whole life of a worker process."""
+    from chatkeep.server import serve  # noqa: PLC0415 -- slow to import, and the parent needs it not
+
     # A terminal sends Ctrl-C to all of us; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     logs.configure(settings.log_level)
     try:
         serve(
