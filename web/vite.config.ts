@@ -44,6 +44,7 @@ function apiDocs(): Plugin {
       for (const name of ["swagger-ui.css", "swagger-ui-bundle.js", "LICENSE"]) {
         copyFileSync(join(swagger, name), join(target, name));
       }
+      copyFileSync(join(here, "src/mark.svg"), join(target, "mark.svg"));
       for (const name of ["index.html", "init.js", "page.css"]) {
         copyFileSync(join(here, "docs", name), join(target, name));
       }

@@ -1,13 +1,16 @@
 /** Decides between the gate and the rooms behind it. */
-import { Component, useEffect, type ErrorInfo, type ReactNode } from "react";
+import { Component, lazy, Suspense, useEffect, type ErrorInfo, type ReactNode } from "react";
 import { useAuth } from "./auth";
 import { navigate, useRoute } from "./router";
-import { Shell } from "./shell";
 import { SignInPage } from "./sign-in";
 import { Announcer } from "./ui/announce";
 import { Button, FullPage, Spinner } from "./ui/controls";
 import { Toasts } from "./ui/toasts";
 import { WorkspaceProvider } from "./workspace";
+
+// Asked for at once, so that it is there when the session is known; the gate does not wait for it.
+const shell = import("./shell");
+const Shell = lazy(() => shell);
 
 // Where somebody wanted to go when they were asked to sign in.
 let wanted = "/";
@@ -52,7 +55,9 @@ function Rooms() {
         <Starting />
       ) : (
         <WorkspaceProvider key={state.user.id} user={state.user} api={api}>
-          <Shell />
+          <Suspense fallback={<Starting />}>
+            <Shell />
+          </Suspense>
         </WorkspaceProvider>
       );
   }

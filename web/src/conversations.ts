@@ -60,10 +60,10 @@ export class Conversations extends Store<ConversationsState> {
   }
 
   /** Show a conversation that was just written to at the top, before the server lists it. */
-  touch(id: string): void {
+  touch(id: string, title: string | null): void {
     const now = new Date().toISOString();
     const known = this.find(id);
-    const item: Conversation = known ? { ...known, updated_at: now } : { id, title: null, created_at: now, updated_at: now };
+    const item: Conversation = known ? { ...known, updated_at: now } : { id, title, created_at: now, updated_at: now };
     if (!known && this.value.query !== "") return;
     this.#patch({ items: [item, ...this.value.items.filter((other) => other.id !== id)] });
   }

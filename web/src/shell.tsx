@@ -1,16 +1,15 @@
 /** The frame around every signed-in page: sidebar, top bar, shortcuts. */
+import "./no-eval";
 import { lazy, Suspense, useEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import { ChatPage } from "./chat/chat-page";
 import { ModelPicker } from "./chat/model-picker";
 import { newId } from "./ids";
 import { navigate, useRoute, type Route } from "./router";
-import { UNTITLED } from "./sidebar/conversation-item";
 import { Sidebar } from "./sidebar/sidebar";
 import { read, write } from "./storage";
-import { useStore } from "./stores";
 import { Button, FullPage, IconButton, Spinner } from "./ui/controls";
-import { isTouch, useLatest, useMedia, useTitle } from "./ui/hooks";
-import { useWorkspace } from "./workspace";
+import { isTouch, useLatest, useMedia } from "./ui/hooks";
 
 const SettingsPage = lazy(() => import("./settings/settings-page"));
 const HIDDEN_KEY = "chatkeep:sidebar-hidden";
@@ -33,19 +32,14 @@ function useOpenChat(route: Route) {
   return { id, isNew, renew: () => setFresh(newId()) };
 }
 
-export function Shell() {
+export default function Shell() {
   const route = useRoute();
-  const { conversations } = useWorkspace();
-  const { items } = useStore(conversations);
   const narrow = useMedia("(max-width: 879px)");
   const [hidden, setHidden] = useState(read(HIDDEN_KEY) === "1");
   const [drawer, setDrawer] = useState(false);
   const chat = useOpenChat(route);
   const toggle = useRef<HTMLButtonElement>(null);
   const shown = narrow ? drawer : !hidden;
-
-  const title = route.page === "settings" ? "Settings" : route.page === "chat" && route.id ? (items.find((item) => item.id === route.id)?.title ?? UNTITLED) : "";
-  useTitle(title);
 
   const setShown = (value: boolean) => {
     if (narrow) setDrawer(value);
@@ -65,8 +59,9 @@ export function Shell() {
   });
 
   const search = useLatest(() => {
-    setShown(true);
-    requestAnimationFrame(() => document.querySelector<HTMLInputElement>("#search")?.select());
+    // Shown before the next key is pressed: it belongs to the search.
+    flushSync(() => setShown(true));
+    document.querySelector<HTMLInputElement>("#search")?.select();
   });
 
   useEffect(() => {
@@ -123,7 +118,7 @@ export function Shell() {
       <main id="main" tabIndex={-1} inert={drawerOpen}>
         <header className="top">
           {shown && !narrow ? null : <IconButton ref={toggle} label="Open sidebar" icon={narrow ? "menu" : "sidebar"} aria-expanded={shown} onClick={() => setShown(true)} />}
-          {route.page === "chat" ? <ModelPicker /> : <span className="top-title">{title}</span>}
+          {route.page === "chat" ? <ModelPicker /> : null}
           <span className="top-space" />
           {narrow || hidden ? <IconButton label="New chat" icon="plus" onClick={newChat} /> : null}
         </header>

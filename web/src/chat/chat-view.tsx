@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { Button, IconButton, Notice, Spinner } from "../ui/controls";
 import { Icon } from "../ui/icons";
-import { isTouch, useLatest, useOnline, useSecondsUntil } from "../ui/hooks";
+import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
 import { navigate } from "../router";
 import { useStore } from "../stores";
 import { useLocale, useModels, useWorkspace } from "../workspace";
@@ -36,18 +36,20 @@ function useDraft(key: string, stored: MessagePage | null) {
 
 export function ChatView({ id, page }: { id: string; page: MessagePage | null }) {
   const { api, conversations, chosenModel } = useWorkspace();
+  const { items } = useStore(conversations);
   const { list } = useModels();
   const chosen = useStore(chosenModel);
   const model = list?.models.some((choice) => choice.id === chosen) ? chosen : null;
   const draftKey = useRef(page === null ? NEW : id);
   const draft = useDraft(draftKey.current, page);
   const composer = useRef<ComposerHandle>(null);
+  useTitle(items.find((item) => item.id === id)?.title ?? page?.title ?? "");
   const locale = useLocale();
 
   const accepted = useLatest(() => {
     draft.forget();
     draftKey.current = id;
-    conversations.touch(id);
+    conversations.touch(id, page?.title ?? null);
     if (location.pathname === "/") navigate(`/c/${id}`, { replace: true });
   });
   const settled = useLatest(() => {

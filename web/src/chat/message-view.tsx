@@ -2,6 +2,7 @@
 import { memo, useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Button, IconButton, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
+import { useModels } from "../workspace";
 import { blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
 import { Markdown } from "./markdown";
@@ -45,6 +46,7 @@ function Versions({ message, locked, switchTo }: { message: ChatMessage; locked:
 
 function SentAt({ message, locale }: { message: ChatMessage; locale: string | undefined }) {
   const { createdAt, model } = message.metadata ?? {};
+  const { list } = useModels();
   if (!createdAt) return null;
   const date = new Date(createdAt);
   const today = date.toDateString() === new Date().toDateString();
@@ -52,7 +54,7 @@ function SentAt({ message, locale }: { message: ChatMessage; locale: string | un
   return (
     <span className="sent-at">
       <time dateTime={createdAt}>{text}</time>
-      {model ? <span> · {model}</span> : null}
+      {model ? <span> · {list?.models.find((choice) => choice.id === model)?.name ?? model}</span> : null}
     </span>
   );
 }
@@ -147,7 +149,7 @@ function Reasoning({ text, active }: { text: string; active: boolean }) {
     <details className="fold">
       <summary>
         <Icon name="bulb" size={16} />
-        <span className={active ? "shimmer" : ""}>{active ? "Thinking…" : "How it got there"}</span>
+        <span className={active ? "shimmer" : ""}>{active ? "Thinking…" : "Reasoning"}</span>
         <Icon name="down" size={16} />
       </summary>
       <Markdown text={text} />

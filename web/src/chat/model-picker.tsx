@@ -67,8 +67,13 @@ function ModelOptions({ models, current, choose }: ModelOptionsProps) {
   const id = useId();
   const searchable = models.length >= SEARCH_FROM;
 
-  useEffect(() => root.current?.querySelector<HTMLElement>("input, [role=listbox]")?.focus(), []);
-  useEffect(() => root.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" }), [active]);
+  useEffect(() => {
+    root.current?.querySelector<HTMLElement>("input, [role=listbox]")?.focus();
+  }, []);
+  useEffect(() => {
+    // In braces: newer browsers return a promise here, which is no clean-up function.
+    root.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  }, [active]);
 
   const onKeyDown = (event: KeyboardEvent) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -114,7 +119,7 @@ function ModelOptions({ models, current, choose }: ModelOptionsProps) {
             onClick={() => choose(model.id)}
           >
             <span className="model-option-name">{model.name}</span>
-            <span className="model-option-id">{model.id}</span>
+            {model.name === model.id ? null : <span className="model-option-id">{model.id}</span>}
             {model.id === current ? <Icon name="check" size={16} /> : null}
           </div>
         ))}

@@ -13,9 +13,8 @@ const STARTS: { icon: IconName; title: string; text: string }[] = [
 ];
 
 function greeting(hour: number): string {
-  if (hour < 5) return "Still up";
-  if (hour < 12) return "Good morning";
-  return hour < 18 ? "Good afternoon" : "Good evening";
+  if (hour >= 5 && hour < 12) return "Good morning";
+  return hour >= 12 && hour < 18 ? "Good afternoon" : "Good evening";
 }
 
 export function Welcome({ onPick }: { onPick: (text: string) => void }) {

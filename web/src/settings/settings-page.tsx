@@ -7,7 +7,7 @@ import { useStore } from "../stores";
 import { applyTheme, type Theme } from "../theme";
 import { announce } from "../ui/announce";
 import { Button, FullPage, Notice } from "../ui/controls";
-import { saveFile } from "../ui/hooks";
+import { saveFile, useTitle } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import { useModels, useWorkspace } from "../workspace";
 import type { SettingName, Settings, SettingsValues } from "../wire";
@@ -39,6 +39,7 @@ export default function SettingsPage() {
   const { preferences } = useWorkspace();
   const settings = useStore(preferences);
   const [failure, setFailure] = useState<unknown>(null);
+  useTitle("Settings");
 
   const load = () => {
     setFailure(null);
@@ -67,7 +68,9 @@ function SettingsForm({ settings }: { settings: Settings }) {
   const heading = useRef<HTMLHeadingElement>(null);
   const form = useRef<HTMLFormElement>(null);
 
-  useEffect(() => heading.current?.focus(), []);
+  useEffect(() => {
+    heading.current?.focus();
+  }, []);
   // Leaving without saving shows the saved theme again.
   useEffect(() => () => applyTheme(preferences.value?.theme ?? "system"), [preferences]);
 

@@ -9,7 +9,7 @@ import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import type { Conversation } from "../wire";
 
-export const UNTITLED = "New chat";
+const UNTITLED = "New chat";
 const LONGEST_TITLE = 200;
 
 interface ItemProps {
