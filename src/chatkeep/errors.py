@@ -57,6 +57,12 @@ class TokenExpired(TokenInvalid):
     code = "token_expired"
 
 
+class TokenWithoutExpiry(TokenInvalid):
+    """The signature verified, but the token would be good for ever."""
+
+    code = "token_without_expiry"
+
+
 class TokenNotActive(TokenInvalid):
     """The signature verified, but the token is before its `nbf`."""
 
@@ -89,6 +95,13 @@ class Forbidden(ChatkeepError):
     code = "forbidden"
     status = 403
     default_detail = "You may not do this."
+
+
+class CrossSiteRequest(Forbidden):
+    """A write with a cookie that another site sent, or nobody who says where they are."""
+
+    code = "cross_site_request"
+    default_detail = "This request came from another site, or does not say where it is from."
 
 
 class InsecureTransport(ChatkeepError):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
-CredentialKind = Literal["bearer", "development_header"]
+CredentialKind = Literal["bearer", "cookie", "development_header"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +37,7 @@ class Principal:
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     claims: Mapping[str, object] = field(default_factory=dict)
+
+    def expires_within(self, window: timedelta, *, now: datetime) -> bool:
+        """Whether the credential ends before *window* has passed; never for one without end."""
+        return self.expires_at is not None and self.expires_at - now <= window

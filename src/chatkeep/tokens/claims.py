@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
 
-from chatkeep.errors import TokenExpired, TokenInvalid, TokenNotActive, TokenWrongAudience
+from chatkeep.errors import (
+    TokenExpired,
+    TokenInvalid,
+    TokenNotActive,
+    TokenWithoutExpiry,
+    TokenWrongAudience,
+)
 from chatkeep.tokens.compact import Header, Unverified, read, refuse_repeated_members
 from chatkeep.tokens.keys import KeySet, canonical
 
@@ -106,7 +112,9 @@ def is_identifier(value: object) -> bool:
 def _check_identity(claims: dict[str, object], rules: Rules) -> None:
     if rules.iss is not None and claims.get("iss") != rules.iss:
         raise TokenInvalid
-    if not is_identifier(claims.get("sub")) or not is_identifier(claims.get("jti", "none")):
+    if not is_identifier(claims.get("sub")):
+        raise TokenInvalid
+    if "jti" in claims and not is_identifier(claims["jti"]):
         raise TokenInvalid
     # RFC 7800: bound to a key whose possession a plain bearer does not prove.
     if "cnf" in claims:
@@ -120,14 +128,16 @@ def _is_a_persons(role: object, refused: frozenset[str]) -> bool:
 
 
 def _check_times(claims: dict[str, object], rules: Rules, now: float) -> float:
-    expires = _moment(claims.get("exp"))
+    if "exp" not in claims:
+        raise TokenWithoutExpiry
+    expires = _moment(claims["exp"])
     issued = _moment(claims["iat"]) if "iat" in claims else min(now, expires)
     starts = _moment(claims["nbf"]) if "nbf" in claims else issued
     if not 0 <= expires - issued <= rules.max_lifetime_s:
         raise TokenInvalid
     until = expires + rules.leeway_s
     if now >= until:  # RFC 7519 section 4.1.4: "on or after"
-        raise TokenExpired
+        raise TokenExpired(expires_at=int(expires), issued_at=int(issued))
     if now + rules.leeway_s < max(issued, starts):
         raise TokenNotActive
     return until

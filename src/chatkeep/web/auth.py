@@ -1,25 +1,32 @@
 """Who may call: every route names it as a typed parameter.
 
-One credential a request, looked for in a fixed order: bearer token, then (development
-only) `X-User-Id`, else nobody. Two that disagree are refused, never mixed. A credential
-that is present and bad is an error, never "nobody".
+Only translates between a request and `authentication.Authenticator`, which decides.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep.errors import CredentialsConflict, TokenInvalid, TokenRevoked, Unauthenticated
+from chatkeep.authentication import Presented
+from chatkeep.errors import TokenInvalid, Unauthenticated
 from chatkeep.principal import Principal
+from chatkeep.web.cookies import read_cookies
+from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
 
-if TYPE_CHECKING:
-    from chatkeep.web.services import Services
 
-_LONGEST_USER_ID = 255
+def presented_by(request: Request) -> Presented:
+    """Return what *request* carries that could say who calls."""
+    headers = request.headers
+    return Presented(
+        authorization=tuple(headers.getlist("authorization")),
+        cookies=read_cookies(headers.getlist("cookie")),
+        user_ids=tuple(headers.getlist("x-user-id")),
+    )
 
 
 async def identify(request: Request) -> Principal | None:
@@ -28,15 +35,18 @@ async def identify(request: Request) -> Principal | None:
     Raises:
         TokenInvalid: a credential is there and bad (its subclasses say more where allowed).
         CredentialsConflict: there are two and they disagree.
+        CrossSiteRequest: a cookie says who calls, and another site sent it.
     """
     services = services_of(request)
-    bearer = await _by_bearer(request, services)
-    named = _by_development_header(request, services)
-    if bearer is not None and named is not None and bearer.user_id != named.user_id:
-        raise CredentialsConflict
-    principal = bearer or named
-    if principal is not None:
-        request.state.principal = principal
+    principal = await services.authenticator.identify(presented_by(request))
+    if principal is None:
+        return None
+    if principal.credential == "cookie":
+        settings = services.settings
+        require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
+    window = timedelta(seconds=services.settings.token_refresh_window_s)
+    request.state.principal = principal
+    request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
     return principal
 
 
@@ -65,34 +75,3 @@ SignedIn = Annotated[Principal, Depends(signed_in)]
 SignedInOnRest = Annotated[Principal, Depends(signed_in_on_rest)]
 Caller = Annotated[Principal | None, Depends(identify)]
 Anybody = Annotated[None, Depends(anybody)]
-
-
-async def _by_bearer(request: Request, services: Services) -> Principal | None:
-    sent = request.headers.getlist("authorization")
-    if not sent:
-        return None
-    if len(sent) > 1:
-        raise CredentialsConflict
-    scheme, _, token = sent[0].partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise TokenInvalid
-    principal = await services.issuers.authenticate(token)
-    if principal.session_id and services.embedded.revocations.is_revoked(principal.session_id):
-        raise TokenRevoked
-    return principal
-
-
-def _by_development_header(request: Request, services: Services) -> Principal | None:
-    if not services.settings.development_user_header:
-        return None
-    sent = request.headers.getlist("x-user-id")
-    if not sent:
-        return None
-    if len(sent) > 1:
-        raise CredentialsConflict
-    user_id = sent[0].strip()
-    if not user_id or len(user_id) > _LONGEST_USER_ID or not user_id.isprintable():
-        raise TokenInvalid
-    return Principal(
-        user_id=user_id, issuer="development", subject=user_id, credential="development_header"
-    )

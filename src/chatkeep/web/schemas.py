@@ -5,21 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-_FORBIDDEN = frozenset(chr(code) for code in range(32)) - {"\n", "\r", "\t"}
+from chatkeep.errors import Invalid
+
+_MESSAGE_AT_MOST = 200_000
 
 
-def _storable(text: str) -> str:
-    """Refuse what PostgreSQL cannot store, and control characters nobody types."""
-    if not _FORBIDDEN.isdisjoint(text):
+def _one_line(text: str) -> str:
+    """Refuse line ends and other control characters, which would break whatever shows it."""
+    if any(ord(character) < ord(" ") or character in "\x7f\u2028\u2029" for character in text):
         raise ValueError("must not contain control characters")
     return text
 
 
-Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+def _storable(text: str) -> str:
+    """Refuse the one character that PostgreSQL cannot store."""
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    return text
+
+
+Line = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_one_line),
+]
+AnyId = Annotated[str, Field(max_length=200), AfterValidator(_storable)]
 LongText = Annotated[str, Field(max_length=20_000), AfterValidator(_storable)]
-MessageText = Annotated[str, Field(min_length=1, max_length=200_000), AfterValidator(_storable)]
+MessageText = Annotated[
+    str, Field(min_length=1, max_length=_MESSAGE_AT_MOST), AfterValidator(_storable)
+]
 ConversationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
@@ -56,7 +72,7 @@ class StartRequest(Request):
 class SendRequest(Overrides):
     """One message to a conversation."""
 
-    conversation_id: Line
+    conversation_id: AnyId
     message: MessageText
     client_message_id: MessageId | None = None
 
@@ -72,9 +88,27 @@ class UiMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        """The visible text of all parts."""
+        """The visible text of all parts, without what could not be stored."""
         texts = (part.get("text") for part in self.parts if part.get("type") == "text")
-        return "\n\n".join(text for text in texts if isinstance(text, str))
+        joined = "\n\n".join(text for text in texts if isinstance(text, str))
+        return joined.replace("\x00", "").encode("utf-8", "replace").decode()
+
+    def question(self) -> str:
+        """The text, where it is something to answer.
+
+        Raises:
+            Invalid: it is not: no user's, empty, too long, or with files.
+        """
+        if self.role != "user":
+            raise Invalid("The last message must be the user's: this server offers no tools.")
+        if any(part.get("type") == "file" for part in self.parts):
+            raise Invalid("The last message has a file: this server takes text only.")
+        text = self.text
+        if not text.strip():
+            raise Invalid("The last message has no text.")
+        if len(text) > _MESSAGE_AT_MOST:
+            raise Invalid("The last message is too long.")
+        return text
 
 
 class ChatRequest(Overrides):
@@ -267,3 +301,37 @@ class HealthAnswer(BaseModel):
     """Alive, or ready."""
 
     status: Literal["ok"]
+
+
+Reason = Literal["expired", "not_active", "revoked", "wrong_audience", "no_expiry", "invalid"]
+
+
+class ExpiryAnswer(BaseModel):
+    """When a token ends. Seconds since 1970; null where the token does not verify."""
+
+    expired: bool
+    expires_at: int | None
+    expires_in: int | None
+    needs_refresh: bool
+
+
+class ValidityAnswer(ExpiryAnswer):
+    """Whether a token is valid, or why not."""
+
+    valid: bool
+    reason: Reason | None = None
+    user_id: str | None = None
+    issuer: str | None = None
+    issued_at: int | None = None
+
+
+class PersonAnswer(BaseModel):
+    """Who the caller is."""
+
+    id: str
+    email: str | None
+    name: str | None
+    picture: str | None
+    email_verified: bool
+    issuer: str
+    session_id: str | None

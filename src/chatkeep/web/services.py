@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 if TYPE_CHECKING:
+    from chatkeep.authentication import Authenticator
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
@@ -27,6 +28,7 @@ class Services:
     settings: Settings
     db: Database
     issuers: Issuers
+    authenticator: Authenticator
     embedded: EmbeddedIssuer
     model: Model
     policy: Policy
@@ -41,4 +43,9 @@ def services_of(request: Request) -> Services:
     return found
 
 
-Parts = Annotated[Services, Depends(services_of)]
+async def parts(request: Request) -> Services:
+    """Hand a route the services. Async, because FastAPI calls anything else in a thread."""
+    return services_of(request)
+
+
+Parts = Annotated[Services, Depends(parts)]

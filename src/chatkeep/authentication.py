@@ -1,0 +1,142 @@
+"""Who a request speaks for: its one credential, verified and admitted.
+
+A request may carry one credential: a bearer token, a session cookie or, on a developer's
+own machine, a name. They are looked for in that order; two that do not name the same
+caller are refused, never mixed, and one that is present and bad is an error, never
+"nobody". Nothing here knows HTTP: what a request carries comes as `Presented`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from chatkeep.errors import CredentialsConflict, TokenInvalid, TokenRevoked
+from chatkeep.principal import Principal
+
+if TYPE_CHECKING:
+    from chatkeep.issuers import Issuers
+    from chatkeep.revocations import Revocations
+
+Reader = Callable[[str], Awaitable[Principal]]
+Admission = Callable[[Principal], Awaitable[Principal]]
+
+_LONGEST_USER_ID = 255
+_LONGEST_TOKEN = 8192
+_DOTS_OF_A_JWT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presented:
+    """What a request carries, before any of it is believed: every value of each kind.
+
+    *authorization* are the whole header values; *cookies* has all values by name, because
+    a browser sends two of a name when somebody planted one.
+    """
+
+    authorization: tuple[str, ...] = ()
+    cookies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    user_ids: tuple[str, ...] = ()
+
+
+class Authenticator:
+    """Decides who calls. Share one per process.
+
+    *opaque* reads bearer tokens that are no JWT. *admissions* has, by issuer name, a last
+    look at a verified token of that issuer, because a signature cannot say that the person
+    has signed out since. *cookies* reads the cookies that sign somebody in, by name.
+    """
+
+    def __init__(
+        self,
+        issuers: Issuers,
+        *,
+        revocations: Revocations | None = None,
+        opaque: Reader | None = None,
+        admissions: Mapping[str, Admission] | None = None,
+        cookies: Mapping[str, Reader] | None = None,
+        development_header: bool = False,
+    ) -> None:
+        """Put the parts together; nothing is asked yet."""
+        self._issuers = issuers
+        self._revocations = revocations
+        self._opaque = opaque
+        self._admissions = admissions or {}
+        self._cookies = cookies or {}
+        self._development_header = development_header
+
+    async def identify(self, presented: Presented) -> Principal | None:
+        """Return who calls, None when nothing that could sign somebody in was presented.
+
+        Raises:
+            TokenInvalid: a credential is there and bad (its subclasses say more where allowed).
+            CredentialsConflict: there are several and they disagree.
+            Unavailable: whoever must be asked about it is away.
+        """
+        found = [
+            await self._by_authorization(presented.authorization),
+            *[await self._by_cookie(name, presented) for name in self._cookies],
+            self._by_name(presented.user_ids),
+        ]
+        callers = [one for one in found if one is not None]
+        if len({one.user_id for one in callers}) > 1:
+            raise CredentialsConflict
+        return callers[0] if callers else None
+
+    async def principal_of(self, token: str) -> Principal:
+        """Return who *token* speaks for, whoever issued it and of whichever kind it is.
+
+        Raises:
+            TokenInvalid: it does not verify, or is not admitted (any more).
+            Unavailable: whoever must be asked about it is away.
+        """
+        if token.count(".") == _DOTS_OF_A_JWT:
+            principal = await self._issuers.authenticate(token)
+            admit = self._admissions.get(principal.issuer)
+            if admit is not None:
+                principal = await admit(principal)
+        elif self._opaque is None or not 0 < len(token) <= _LONGEST_TOKEN:
+            raise TokenInvalid
+        else:
+            principal = await self._opaque(token)
+        return self._admitted(principal)
+
+    async def _by_authorization(self, values: tuple[str, ...]) -> Principal | None:
+        if not values:
+            return None
+        if len(values) > 1:
+            raise CredentialsConflict
+        scheme, _, token = values[0].partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise TokenInvalid
+        return await self.principal_of(token)
+
+    async def _by_cookie(self, name: str, presented: Presented) -> Principal | None:
+        values = presented.cookies.get(name, ())
+        if not values:
+            return None
+        if len(values) > 1 or not 0 < len(values[0]) <= _LONGEST_TOKEN:
+            # Which of two would be read first is the planter's choice (RFC 6265bis §8.6).
+            raise TokenInvalid
+        principal = await self._cookies[name](values[0])
+        return self._admitted(replace(principal, credential="cookie"))
+
+    def _by_name(self, user_ids: tuple[str, ...]) -> Principal | None:
+        """The development header. It is dead unless two settings say otherwise."""
+        if not self._development_header or not user_ids:
+            return None
+        if len(user_ids) > 1:
+            raise CredentialsConflict
+        user_id = user_ids[0].strip()
+        if not user_id or len(user_id) > _LONGEST_USER_ID or not user_id.isprintable():
+            raise TokenInvalid
+        return Principal(
+            user_id=user_id, issuer="development", subject=user_id, credential="development_header"
+        )
+
+    def _admitted(self, principal: Principal) -> Principal:
+        session_id = principal.session_id
+        if session_id and self._revocations and self._revocations.is_revoked(session_id):
+            raise TokenRevoked
+        return principal

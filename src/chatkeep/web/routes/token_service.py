@@ -1,0 +1,144 @@
+"""The token service: is this token good, when does it end, and who is it.
+
+The same routes under `/auth`, `/api/auth` and bare, for the tokens of every issuer.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+
+from chatkeep.errors import (
+    BadRequest,
+    TokenExpired,
+    TokenInvalid,
+    TokenNotActive,
+    TokenRevoked,
+    TokenWithoutExpiry,
+    TokenWrongAudience,
+)
+from chatkeep.web import schemas
+from chatkeep.web.auth import Anybody, SignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import ExpiryAnswer, PersonAnswer, Reason, ValidityAnswer
+from chatkeep.web.services import Parts, Services
+
+if TYPE_CHECKING:
+    from chatkeep.principal import Principal
+
+_ERRORS = described(400, 401, 403, 413, 415, 422, 429, 431, 500, 503)
+_REASONS: dict[type[TokenInvalid], Reason] = {
+    TokenExpired: "expired",
+    TokenNotActive: "not_active",
+    TokenRevoked: "revoked",
+    TokenWrongAudience: "wrong_audience",
+    TokenWithoutExpiry: "no_expiry",
+}
+
+
+class TokenRequest(schemas.Request):
+    """A token to look at; without it the one in `Authorization` is."""
+
+    token: Annotated[str, Field(max_length=16_384)] | None = None
+
+
+router = APIRouter()
+_routes = APIRouter(tags=["tokens"], responses=_ERRORS)
+
+
+@_routes.post("/token/validate")
+async def validate(
+    request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
+) -> ValidityAnswer:
+    """Say whether a token is valid or why not, and when it ends. No sign-in needed."""
+    parts.limits.spend("token", request.state.client.bucket)
+    try:
+        principal = await parts.authenticator.principal_of(_token(request, body))
+    except TokenInvalid as error:
+        issued_at = error.members.get("issued_at")
+        return ValidityAnswer(
+            valid=False,
+            reason=_REASONS.get(type(error), "invalid"),
+            issued_at=issued_at if isinstance(issued_at, int) else None,
+            **_ended(error).model_dump(),
+        )
+    return ValidityAnswer(
+        valid=True,
+        user_id=principal.user_id,
+        issuer=principal.issuer,
+        issued_at=_seconds(principal.issued_at),
+        **_ends(principal, parts).model_dump(),
+    )
+
+
+@_routes.post("/token/check-expiry")
+async def check_expiry(
+    request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
+) -> ExpiryAnswer:
+    """Say when a token ends, and whether it should be refreshed. No sign-in needed."""
+    parts.limits.spend("token", request.state.client.bucket)
+    try:
+        principal = await parts.authenticator.principal_of(_token(request, body))
+    except TokenInvalid as error:
+        return _ended(error)
+    return _ends(principal, parts)
+
+
+@_routes.get("/me")
+async def me(who: SignedIn) -> PersonAnswer:
+    """Say who the caller is."""
+    return PersonAnswer(
+        id=who.user_id,
+        email=who.email,
+        name=who.name,
+        picture=who.picture,
+        email_verified=who.email_verified,
+        issuer=who.issuer,
+        session_id=who.session_id,
+    )
+
+
+for _prefix in ("/auth", "/api/auth", ""):
+    router.include_router(_routes, prefix=_prefix)
+
+
+def _token(request: Request, body: TokenRequest | None) -> str:
+    """The token of the body, else the bearer; malformed is a 400, not a verdict."""
+    if body is not None and body.token:
+        return body.token
+    sent = request.headers.getlist("authorization")
+    if len(sent) != 1 or not sent[0].lower().startswith("bearer "):
+        raise BadRequest("Send the token as `token` in the body, or as a bearer.")
+    return sent[0][len("bearer ") :]
+
+
+def _ends(principal: Principal, parts: Services) -> ExpiryAnswer:
+    now, expires_at = datetime.now(UTC), principal.expires_at
+    window = timedelta(seconds=parts.settings.token_refresh_window_s)
+    return ExpiryAnswer(
+        expired=False,
+        expires_at=_seconds(expires_at),
+        expires_in=None if expires_at is None else int((expires_at - now).total_seconds()),
+        needs_refresh=principal.expires_within(window, now=now),
+    )
+
+
+def _ended(error: TokenInvalid) -> ExpiryAnswer:
+    """Say since when, for a token whose signature verified; of no other is anything known."""
+    expired = isinstance(error, TokenExpired)
+    expires_at = error.members.get("expires_at")
+    known = expires_at if isinstance(expires_at, int) else None
+    return ExpiryAnswer(
+        expired=expired,
+        expires_at=known,
+        expires_in=None if known is None else known - int(datetime.now(UTC).timestamp()),
+        needs_refresh=expired,
+    )
+
+
+def _seconds(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
