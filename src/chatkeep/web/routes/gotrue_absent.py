@@ -22,7 +22,7 @@ from chatkeep.web.routes.gotrue import SignedInHere
 from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, include_in_schema=False)
 
@@ -57,15 +57,15 @@ _PERSONAL: Final = {
 }
 
 
-def _refusing(refusal: Refusal) -> Callable[[Anybody], None]:
-    def refuse(_: Anybody) -> None:
+def _refusing(refusal: Refusal) -> Callable[[Anybody], Awaitable[None]]:
+    async def refuse(_: Anybody) -> None:
         raise Refused(refusal)
 
     return refuse
 
 
-def _refusing_person(refusal: Refusal) -> Callable[[SignedInHere], None]:
-    def refuse(_: SignedInHere) -> None:
+def _refusing_person(refusal: Refusal) -> Callable[[SignedInHere], Awaitable[None]]:
+    async def refuse(_: SignedInHere) -> None:
         raise Refused(refusal)
 
     return refuse
