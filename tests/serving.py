@@ -44,7 +44,9 @@ KEY_SECRET = forge.SECRET
 _names = count(1)
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = PATIENCE_S) -> None:
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = PATIENCE_S
+) -> None:
     """Return as soon as *holds* does; fail when that takes longer than *within_s*."""
     deadline = time.monotonic() + within_s
     while True:
@@ -136,7 +138,9 @@ def _event(block: str) -> Event | None:
     data = fields.get("data", "")
     return Event(
         name=fields.get("event"),
-        data=json_module.loads(data) if data.startswith(("{", "[", '"')) and data != "[DONE]" else data,
+        data=json_module.loads(data)
+        if data.startswith(("{", "[", '"')) and data != "[DONE]"
+        else data,
     )
 
 
@@ -150,7 +154,9 @@ def said(events: Sequence[Event]) -> str:
     chunks = [event.data for event in events if isinstance(event.data, dict)]
     return "".join(
         chunk["delta"] if chunk.get("type") == "text-delta" else chunk["text"]
-        for event, chunk in zip((e for e in events if isinstance(e.data, dict)), chunks, strict=True)
+        for event, chunk in zip(
+            (e for e in events if isinstance(e.data, dict)), chunks, strict=True
+        )
         if chunk.get("type") == "text-delta" or event.name == "delta"
     )
 
@@ -310,7 +316,9 @@ class Node:
         """Return a caller without a credential."""
         return Client(self.url, self.session).but(**headers)
 
-    def person(self, algorithm: str = "HS256", *, sub: str | None = None, **claims: object) -> Person:
+    def person(
+        self, algorithm: str = "HS256", *, sub: str | None = None, **claims: object
+    ) -> Person:
         """Return somebody (new, unless *sub* says who) with a token signed for *algorithm*."""
         sub = sub or str(uuid4())
         bearer = token(self.project, sub, algorithm, **claims)

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from chatkeep.errors import TokenExpired, TokenInvalid, TokenNotActive, TokenWrongAudience
+from chatkeep.errors import (
+    TokenExpired,
+    TokenInvalid,
+    TokenNotActive,
+    TokenWithoutExpiry,
+    TokenWrongAudience,
+)
 from chatkeep.tokens import Rules, verify
 from tests import forge
 from tests.forge import AUDIENCE, ISS, NOW, RULES, claims, header, key_set
@@ -92,7 +98,7 @@ def test_moment_that_is_no_date_is_refused(name: str, value: bytes) -> None:
 
 def test_token_without_expiry_is_refused() -> None:
     """What never ends is not an access token."""
-    assert judge(payload=claims(exp=...)) is TokenInvalid
+    assert judge(payload=claims(exp=...)) is TokenWithoutExpiry
 
 
 @pytest.mark.parametrize("spelled", [b"1800003600.5", b"1.8000036e9", b"1800003600.0"])
