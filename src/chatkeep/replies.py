@@ -37,6 +37,7 @@ _LEASE_RENEWAL_S = 4.0
 _REMOTE_POLL_S = 0.25
 _REMOTE_HEARTBEAT_POLLS = 40
 _STOP_WITHIN_S = 5.0
+_STOPS_AT_MOST = 3
 _STORE_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
 
 
@@ -169,11 +170,12 @@ class Replies:
 
     async def begin_instead(self, user_id: str, turn: Turn, choices: Choices) -> Answer:
         """Begin as `begin`, first stopping what the conversation is being answered with."""
-        try:
-            return await self.begin(user_id, turn, choices)
-        except RunInProgress:
-            await self.stop(user_id, turn.conversation_id)
-            return await self.begin(user_id, turn, choices)
+        for _ in range(_STOPS_AT_MOST):
+            try:
+                return await self.begin(user_id, turn, choices)
+            except RunInProgress:
+                await self.stop(user_id, turn.conversation_id)
+        return await self.begin(user_id, turn, choices)
 
     async def join(self, user_id: str, run_id: str) -> Answer:
         """Return an answer of *user_id* that was begun before, running or ended."""

@@ -7,6 +7,7 @@ optional field with null: both end the stream in the client. A stream always end
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -24,7 +25,7 @@ from chatkeep.web.rest_answers import failure_of
 from chatkeep.web.sse import HEARTBEAT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from chatkeep.events import ToolCall
     from chatkeep.live import AnswerEvent
@@ -36,27 +37,32 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def frames(
-    events: AsyncIterator[AnswerEvent], *, message_id: str, metadata: dict[str, Any]
+    events: AsyncGenerator[AnswerEvent, None], *, message_id: str, metadata: dict[str, Any]
 ) -> AsyncGenerator[bytes, None]:
     """Encode *events* as the assistant message *message_id*."""
     yield _chunk({"type": "start", "messageId": message_id, "messageMetadata": metadata})
     yield _chunk({"type": "start-step"})
-    async for event in events:
-        match event:
-            case PartGrew(index=index, kind=kind, text=text):
-                yield _chunk({"type": f"{kind}-delta", "id": f"p{index}", "delta": text})
-            case PartBegan(index=index, kind=kind):
-                yield _chunk({"type": f"{kind}-start", "id": f"p{index}"})
-            case PartEnded(index=index, kind=kind):
-                yield _chunk({"type": f"{kind}-end", "id": f"p{index}"})
-            case ToolCalled(call=call):
-                yield _chunk(_tool_chunk(call))
-            case StillWorking():
-                yield HEARTBEAT
-            case Ended(ending=ending):
-                yield _ending(ending)
-            case _:
-                assert_never(event)
+    async with aclosing(events):
+        async for event in events:
+            yield _encoded(event)
+
+
+def _encoded(event: AnswerEvent) -> bytes:
+    match event:
+        case PartGrew(index=index, kind=kind, text=text):
+            return _chunk({"type": f"{kind}-delta", "id": f"p{index}", "delta": text})
+        case PartBegan(index=index, kind=kind):
+            return _chunk({"type": f"{kind}-start", "id": f"p{index}"})
+        case PartEnded(index=index, kind=kind):
+            return _chunk({"type": f"{kind}-end", "id": f"p{index}"})
+        case ToolCalled(call=call):
+            return _chunk(_tool_chunk(call))
+        case StillWorking():
+            return HEARTBEAT
+        case Ended(ending=ending):
+            return _ending(ending)
+        case _:
+            assert_never(event)
 
 
 def _ending(ending: Ending) -> bytes:

@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 import chatkeep
 from chatkeep import conversations, primary_issuer
+from chatkeep.authentication import Authenticator
 from chatkeep.db import Database
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.issuance import open_issuer
@@ -28,10 +28,19 @@ from chatkeep.preferences import Preferences
 from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.web import problems
+from chatkeep.web.api_document import completed
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.limits import Limits
-from chatkeep.web.middleware import Refuse, RequestRecord
-from chatkeep.web.routes import ai_sdk, gotrue, gotrue_absent, meta, pages, preferences
+from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
+from chatkeep.web.routes import (
+    ai_sdk,
+    gotrue,
+    gotrue_absent,
+    meta,
+    pages,
+    preferences,
+    token_service,
+)
 from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
 
@@ -42,6 +51,17 @@ if TYPE_CHECKING:
     from chatkeep.issuers import Issuer
     from chatkeep.llm.model import Model
 
+#: In this order; the last takes every path that nobody else has.
+_ROUTES = (
+    meta,
+    gotrue,
+    gotrue_absent,
+    conversation_routes,
+    ai_sdk,
+    preferences,
+    token_service,
+    pages,
+)
 _SWEEP_EVERY_S = 5.0
 _PURGE_EVERY_SWEEPS = 120
 _ALLOWED_HEADERS = (
@@ -60,6 +80,7 @@ _EXPOSED_HEADERS = (
     "etag",
     "retry-after",
     "x-request-id",
+    "x-token-expiring",
     "x-supabase-api-version",
     "x-sb-error-code",
     "x-vercel-ai-ui-message-stream",
@@ -80,35 +101,47 @@ def create_app(settings: Settings, *, model: Model | None = None) -> FastAPI:
         middleware=_middleware(settings),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # behind a proxy it would name the wrong scheme and host
     )
     app.state.shutting_down = False
     app.state.begin_shutdown = partial(_begin_shutdown, app)
     app.add_exception_handler(ChatkeepError, problems.on_chatkeep_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    routers = (meta, gotrue, gotrue_absent, conversation_routes, ai_sdk, preferences, pages)
+    routers = (
+        meta,
+        gotrue,
+        gotrue_absent,
+        conversation_routes,
+        ai_sdk,
+        preferences,
+        token_service,
+        pages,
+    )
     for routes in routers:
         app.include_router(routes.router)
-    app.openapi = partial(_openapi, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = partial(completed, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
     origins = list(settings.cors_origins) or ([] if settings.production else ["*"])
+    cors = Middleware(
+        CrossOrigin,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=list(_ALLOWED_HEADERS),
+        expose_headers=list(_EXPOSED_HEADERS),
+        max_age=600,
+    )
     return [
-        Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=list(_ALLOWED_HEADERS),
-            expose_headers=list(_EXPOSED_HEADERS),
-            max_age=600,
-        ),
         Middleware(
             RequestRecord,
             proxies=TrustedProxies(settings.trusted_proxies),
             https=settings.production,
         ),
+        *([cors] if origins else []),
+        Middleware(Unforeseen),
         Middleware(Refuse, max_body_bytes=settings.max_body_bytes, https_only=settings.production),
     ]
 
@@ -147,6 +180,11 @@ async def _open(stack: AsyncExitStack, settings: Settings, model: Model | None) 
         settings=settings,
         db=db,
         issuers=issuers,
+        authenticator=Authenticator(
+            issuers,
+            revocations=embedded.revocations,
+            development_header=settings.development_user_header,
+        ),
         embedded=embedded,
         model=model,
         policy=Policy.of(settings, default_model=default_model_id(settings)),
@@ -244,14 +282,3 @@ def _pseudonyms(secret: bytes) -> Callable[[str], str]:
         return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
 
     return pseudonym
-
-
-def _openapi(generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Add the problem body, and how to sign in, to the generated document."""
-    document = generate()
-    parts = document.setdefault("components", {})
-    parts.setdefault("schemas", {})["Problem"] = problems.PROBLEM_SCHEMA
-    bearer = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
-    parts["securitySchemes"] = {"bearer": bearer}
-    document["security"] = [{"bearer": []}, {}]
-    return document

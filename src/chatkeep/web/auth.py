@@ -14,6 +14,7 @@ from starlette.requests import Request
 from chatkeep.authentication import Presented
 from chatkeep.errors import TokenInvalid, Unauthenticated
 from chatkeep.principal import Principal
+from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.cookies import read_cookies
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
@@ -29,13 +30,14 @@ def presented_by(request: Request) -> Presented:
     )
 
 
-async def identify(request: Request) -> Principal | None:
+async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
     """Return who calls, None when the request has no credential.
 
     Raises:
         TokenInvalid: a credential is there and bad (its subclasses say more where allowed).
         CredentialsConflict: there are two and they disagree.
         CrossSiteRequest: a cookie says who calls, and another site sent it.
+        RateLimited: they call too often.
     """
     services = services_of(request)
     principal = await services.authenticator.identify(presented_by(request))
@@ -47,19 +49,19 @@ async def identify(request: Request) -> Principal | None:
     window = timedelta(seconds=services.settings.token_refresh_window_s)
     request.state.principal = principal
     request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
+    services.limits.spend("api", principal.user_id)
     return principal
 
 
-async def signed_in(request: Request) -> Principal:
+async def signed_in(request: Request, _: TakesBearer = None) -> Principal:
     """Return who calls; refuse when nobody is signed in."""
     principal = await identify(request)
     if principal is None:
         raise Unauthenticated
-    services_of(request).limits.spend("api", principal.user_id)
     return principal
 
 
-async def signed_in_on_rest(request: Request) -> Principal:
+async def signed_in_on_rest(request: Request, _: TakesBearer = None) -> Principal:
     """Return who calls, with the wording that the REST conversation routes have promised."""
     try:
         return await signed_in(request)
@@ -67,7 +69,7 @@ async def signed_in_on_rest(request: Request) -> Principal:
         raise type(error)("Invalid or expired Supabase token") from error
 
 
-def anybody(request: Request) -> None:
+async def anybody() -> None:
     """Let everybody in, and look at no credential: for public routes."""
 
 

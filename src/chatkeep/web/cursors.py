@@ -29,12 +29,13 @@ def read_cursor(cursor: str) -> tuple[str, str]:
     Raises:
         Invalid: it is none of ours.
     """
+    problem = {"field": "cursor", "message": "is not a cursor of this list"}
+    refusal = Invalid("cursor: is not a cursor of this list", errors=[problem])
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         moment, conversation_id = _decoder.decode(raw)
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
-        problem = {"field": "cursor", "message": "is not a cursor of this list"}
-        raise Invalid("cursor: is not a cursor of this list", errors=[problem]) from error
+        raise refusal from error
     if moment.tzinfo is None or "\x00" in conversation_id:
-        raise Invalid("cursor: is not a cursor of this list")
+        raise refusal
     return moment.isoformat(), conversation_id

@@ -1,16 +1,19 @@
 """What every request passes through, as pure ASGI: nothing here buffers or wraps a stream.
 
 Outermost first: the request's id, its log line and the headers every answer carries; then
-the refusal of what is too large, or unencrypted in production.
+what browsers of other origins may read; then the answer to what nobody foresaw; then the
+refusal of what is too large, no JSON, or unencrypted in production.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from chatkeep.errors import (
     BadRequest,
@@ -18,12 +21,14 @@ from chatkeep.errors import (
     HeadersTooLarge,
     InsecureTransport,
     PayloadTooLarge,
+    UnsupportedMediaType,
 )
 from chatkeep.ids import new_id
 from chatkeep.web import gotrue_errors, problems
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from chatkeep.web.clients import TrustedProxies
@@ -46,7 +51,7 @@ _SECURITY_HEADERS = {
 
 
 class RequestRecord:
-    """Give each request an id, headers and one structured log line; catch what was unforeseen."""
+    """Give each request an id, headers and one structured log line."""
 
     def __init__(self, app: ASGIApp, *, proxies: TrustedProxies, https: bool) -> None:
         """Wrap *app*. *https*: tell browsers to come back encrypted only."""
@@ -62,7 +67,7 @@ class RequestRecord:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id = new_id()
+        state["request_id"] = new_id()
         state["client"] = self._proxies.client_of(scope)
         began, status = time.perf_counter(), 0
 
@@ -70,21 +75,18 @@ class RequestRecord:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._complete(MutableHeaders(scope=message), request_id)
+                self._complete(MutableHeaders(scope=message), state)
             await send(message)
 
         try:
             await self._app(scope, receive, send_recorded)
-        except Exception:
-            _log.exception("request %s failed", request_id)
-            if status:
-                raise  # too late for an answer: the server closes the connection
-            await _answer_of(ChatkeepError(), scope)(scope, receive, send_recorded)
         finally:
             _write_line(scope, status, time.perf_counter() - began)
 
-    def _complete(self, headers: MutableHeaders, request_id: str) -> None:
-        headers["x-request-id"] = request_id
+    def _complete(self, headers: MutableHeaders, state: Mapping[str, Any]) -> None:
+        headers["x-request-id"] = state["request_id"]
+        if state.get("token_expiring"):
+            headers["x-token-expiring"] = "true"
         for name, value in self._headers.items():
             headers.setdefault(name, value)
         if not headers.get("cache-control"):
@@ -108,8 +110,47 @@ def _write_line(scope: Scope, status: int, took_s: float) -> None:
     )
 
 
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, but that a preflight it refuses is silence, not a page of text."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight; without the headers it hopes for, the browser refuses."""
+        answer = super().preflight_response(request_headers)
+        kept = ("vary", "access-control-")
+        headers = {k: v for k, v in answer.headers.items() if k.startswith(kept)}
+        return Response(headers=headers)
+
+
+class Unforeseen:
+    """Answer what nobody foresaw with a bare 500, and log it under the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap *app*."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            _log.exception("request %s failed", scope["state"]["request_id"])
+            if answered:
+                raise  # too late for an answer: the server closes the connection
+            await _answer_of(ChatkeepError(), scope)(scope, receive, send)
+
+
 class Refuse:
-    """Refuse before any work: too large, two hosts, or plain HTTP in production."""
+    """Refuse before any work: too large, no JSON, two hosts, or plain HTTP in production."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, https_only: bool) -> None:
         """Wrap *app*."""
@@ -140,7 +181,7 @@ class Refuse:
         length = _content_length(scope)
         if length is not None and length > self._max_body_bytes:
             return PayloadTooLarge()
-        return None
+        return UnsupportedMediaType() if length != 0 and _is_foreign_body(scope) else None
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the body while it is read; a chunked one does not say its length before."""
@@ -154,17 +195,20 @@ class Refuse:
                 raise PayloadTooLarge
             return message
 
-        async def send_noted(message: Message) -> None:
+        async def send_unless_too_large(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            # The framework words whatever stops it from reading the body as its own 400.
+            if answered or received <= self._max_body_bytes:
+                answered = True
+                await send(message)
 
         try:
-            await self._app(scope, receive_counted, send_noted)
-        except PayloadTooLarge as error:
+            await self._app(scope, receive_counted, send_unless_too_large)
+        except PayloadTooLarge:
             if answered:
                 raise
-            await _answer_of(error, scope)(scope, receive, send)
+        if not answered and received > self._max_body_bytes:
+            await _answer_of(PayloadTooLarge(), scope)(scope, receive, send)
 
 
 def _answer_of(error: ChatkeepError, scope: Scope) -> Response:
@@ -176,7 +220,22 @@ def _answer_of(error: ChatkeepError, scope: Scope) -> Response:
 
 
 def _content_length(scope: Scope) -> int | None:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return None
+    """How long the body says it is; 0 without one, None when only its end will tell."""
+    headers = dict(scope["headers"])
+    if b"transfer-encoding" in headers:
+        return None
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else None
+
+
+def _is_foreign_body(scope: Scope) -> bool:
+    """Whether the body is said to be anything but JSON in UTF-8 (a form of another site, say).
+
+    The issuer's surface looks for itself, in its own order.
+    """
+    if gotrue_errors.speaks_for(scope["path"]):
+        return False
+    said = Headers(scope=scope).get("content-type", "").lower()
+    media_type, _, parameter = said.partition(";")
+    charset = parameter.strip().removeprefix("charset=").strip('"')
+    return media_type.strip() != "application/json" or charset not in {"", "utf-8"}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _MEDIA_TYPE = "application/problem+json"
+_ERRORS_AT_MOST = 20
+_LONGEST_FIELD = 100
 _BY_STATUS: dict[int, type[errors.ChatkeepError]] = {
     400: errors.BadRequest,
     404: errors.NotFound,
@@ -48,8 +50,8 @@ def body_of(error: errors.ChatkeepError, request_id: str) -> dict[str, Any]:
 def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
     """Return the HTTP answer for *error*."""
     headers = {"cache-control": "no-store"}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(error.retry_after_s)
+    if (wait_s := _retry_after_s(error)) is not None:
+        headers["retry-after"] = str(wait_s)
     if isinstance(error, errors.Unauthenticated):
         headers["www-authenticate"] = "Bearer"
     elif isinstance(error, errors.TokenInvalid):
@@ -76,8 +78,9 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request that does not fit its schema: fields and messages, no values."""
     found: RequestValidationError = error  # type: ignore[assignment]  # registered for this type alone
-    problems = [_field_problem(one) for one in found.errors()]
-    if any(one["type"] == "json_invalid" for one in found.errors()):
+    refused = found.errors()
+    problems = [_field_problem(one) for one in refused[:_ERRORS_AT_MOST]]
+    if any(one["type"] == "json_invalid" for one in refused):
         return answer_of(errors.BadRequest("The body is not valid JSON."), request_id_of(request))
     first = problems[0]
     detail = f"{first['field']}: {first['message']}"
@@ -104,13 +107,24 @@ def _status(error: Exception) -> int:
     return refused.status_code
 
 
+def _retry_after_s(error: errors.ChatkeepError) -> int | None:
+    if error.retry_after_s is None and error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return errors.Unavailable().retry_after_s
+    return error.retry_after_s
+
+
 def _field_problem(one: dict[str, Any]) -> dict[str, str]:
-    return {"field": _path(one["loc"]), "message": str(one["msg"])}
+    message = str(one["msg"]).removeprefix("Value error, ")
+    return {"field": _path(one["loc"]), "message": message}
 
 
 def _path(loc: Sequence[str | int]) -> str:
-    """The field's path, without the part of the request it is in and without our own keys."""
-    return ".".join(str(step) for step in loc[1:]) or str(loc[0])
+    """The field's path, without the part of the request it is in.
+
+    The name of a member we do not know is the caller's own text: kept short, and storable.
+    """
+    path = ".".join(str(step) for step in loc[1:]) or str(loc[0])
+    return path[:_LONGEST_FIELD].encode("utf-8", "replace").decode()
 
 
 PROBLEM_SCHEMA = {

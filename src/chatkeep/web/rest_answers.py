@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from chatkeep.conversations import Conversation, Message
+    from chatkeep.events import ToolCall
     from chatkeep.replies import Answer
     from chatkeep.runs import Ending
 
@@ -98,26 +100,24 @@ async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]
     """Encode *answer* as named events: `start`, `delta`s, then one `done` or `error`."""
     text: list[str] = []
     yield _frame("start", {**answer_ids(answer), "model": answer.model})
-    async for event in answer.follow():
-        match event:
-            case PartGrew(kind="text", text=more):
-                text.append(more)
-                yield _frame("delta", {"text": more})
-            case PartGrew(kind="reasoning", text=more):
-                yield _frame("reasoning", {"text": more})
-            case ToolCalled(call=call):
-                yield _frame(
-                    "tool_call",
-                    {"id": call.call_id, "name": call.name, "arguments": call.arguments},
-                )
-            case StillWorking():
-                yield HEARTBEAT
-            case Ended(ending=ending):
-                yield _last_frame(answer, "".join(text), ending, request_id)
-            case PartBegan() | PartEnded() | PartGrew():
-                pass
-            case _:
-                assert_never(event)
+    async with aclosing(answer.follow()) as events:
+        async for event in events:
+            match event:
+                case PartGrew(kind="text", text=more):
+                    text.append(more)
+                    yield _frame("delta", {"text": more})
+                case PartGrew(kind="reasoning", text=more):
+                    yield _frame("reasoning", {"text": more})
+                case ToolCalled(call=call):
+                    yield _frame("tool_call", _tool_call(call))
+                case StillWorking():
+                    yield HEARTBEAT
+                case Ended(ending=ending):
+                    yield _last_frame(answer, "".join(text), ending, request_id)
+                case PartBegan() | PartEnded() | PartGrew():
+                    pass
+                case _:
+                    assert_never(event)
 
 
 def answer_ids(answer: Answer) -> dict[str, str]:
@@ -135,6 +135,10 @@ def failure_of(ending: Ending) -> ChatkeepError | None:
     if ending.state in {"done", "stopped"}:
         return None
     return error_named(ending.error_code or "internal")
+
+
+def _tool_call(call: ToolCall) -> dict[str, str]:
+    return {"id": call.call_id, "name": call.name, "arguments": call.arguments}
 
 
 def _last_frame(answer: Answer, text: str, ending: Ending, request_id: str) -> bytes:

@@ -10,19 +10,19 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import conversations
-from chatkeep.errors import Invalid, NotFound, Unauthenticated
+from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices, choose
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.runs import Said, Turn
 from chatkeep.titles import title_from
 from chatkeep.web import ai_sdk_answers, rest_answers
+from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import ChatRequest, StopAnswer, UiMessage
@@ -38,11 +38,31 @@ router = APIRouter(
     responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
 )
 _STREAM: dict[int | str, dict[str, object]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "The UI message stream.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+_STREAM_OR_WHOLE: dict[int | str, dict[str, object]] = {
+    200: {
+        "description": "The UI message stream, or with `Accept: application/json` the whole answer.",
+        "content": {
+            "text/event-stream": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/SendAnswer"}},
+        },
+    }
 }
 
+# What is none of the caller's conversations has no answer being made.
+AnyId = Annotated[str, Path(max_length=200)]
 
-@router.post("", response_model=None, responses={**_STREAM, **described(404, 409, 502, 504)})
+
+@router.post(
+    "",
+    response_model=None,
+    responses={**_STREAM_OR_WHOLE, **described(404, 409, 415, 502, 504)},
+    openapi_extra=BEARER_OPTIONAL,
+)
 async def chat(
     request: Request,
     body: ChatRequest,
@@ -52,7 +72,7 @@ async def chat(
 ) -> Response:
     """Submit, edit or regenerate, and stream the answer as a UI message stream.
 
-    With `Accept: application/json` the whole answer comes as JSON.
+    Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
     if not body.history:
         raise Invalid("Send `messages` or `message`.")
@@ -71,8 +91,9 @@ async def chat(
     "/{conversation_id:path}/stream",
     response_model=None,
     responses={**_STREAM, 204: {"description": "No answer is being made."}},
+    openapi_extra=BEARER_OPTIONAL,
 )
-async def resume(conversation_id: str, who: Caller, parts: Parts) -> Response:
+async def resume(conversation_id: AnyId, who: Caller, parts: Parts) -> Response:
     """Play the answer being made from its start and go on live, or 204."""
     if who is None and not parts.settings.anonymous_chat:
         raise Unauthenticated
@@ -81,7 +102,7 @@ async def resume(conversation_id: str, who: Caller, parts: Parts) -> Response:
 
 
 @router.post("/{conversation_id:path}/stop")
-async def stop(conversation_id: str, who: SignedIn, parts: Parts) -> StopAnswer:
+async def stop(conversation_id: AnyId, who: SignedIn, parts: Parts) -> StopAnswer:
     """Stop the answer being made, from any device; what was said is kept."""
     return StopAnswer(stopped=await parts.replies.stop(who.user_id, conversation_id))
 
@@ -92,10 +113,6 @@ async def _begin(
     if body.trigger == "regenerate-message":
         return await _regenerate(parts, user_id, body, choices, key)
     last = body.history[-1]
-    if last.role != "user":
-        raise Invalid("The last message must be the user's: this server offers no tools.")
-    if not last.text.strip():
-        raise Invalid("The last message has no text.")
     turn = await _question(parts, user_id, body, last, choices.settings.model, key)
     return await parts.replies.begin_instead(user_id, turn, choices)
 
@@ -109,6 +126,7 @@ async def _question(
     key: str | None,
 ) -> Turn:
     """A new question, or another wording of one (`messageId` names the one replaced)."""
+    text = last.question()
     replaced = body.messageId and await conversations.find_place(
         parts.db, user_id, body.id, body.messageId
     )
@@ -118,49 +136,71 @@ async def _question(
         message_id=new_id(),
         user_message_id=new_id(),
         model=model,
-        content=last.text,
+        content=text,
         client_id=last.id,
         branches=bool(replaced),
         parent_id=replaced.parent_id if replaced else None,
         may_create=True,
-        title=title_from(last.text),
-        request_key=_request_key(body, last, key),
+        title=title_from(text),
+        request_key=_request_key(body, last.id, text, key),
+        may_recur=bool(replaced) and key is None,
     )
 
 
 async def _regenerate(
     parts: Services, user_id: str, body: ChatRequest, choices: Choices, key: str | None
 ) -> Answer:
-    """Answer the same question again, beside the earlier answer."""
-    running = await parts.replies.find_running(user_id, body.id)
-    if running is not None and key is None:
+    """Answer the same question again, beside the earlier answer.
+
+    Without a key nothing tells a second click from a repeated request, so both join the
+    answer that is being made.
+    """
+    replies = parts.replies
+    if key is not None:
+        turn = await _same_question(parts, user_id, body, choices.settings.model, key)
+        return await replies.begin_instead(user_id, turn, choices)
+    running = await replies.find_running(user_id, body.id)
+    if running is not None:
         return running
+    turn = await _same_question(parts, user_id, body, choices.settings.model, None)
+    try:
+        return await replies.begin(user_id, turn, choices)
+    except RunInProgress as busy:
+        if busy.run_id is None:
+            raise
+        return await replies.join(user_id, busy.run_id)
+
+
+async def _same_question(
+    parts: Services, user_id: str, body: ChatRequest, model: str, key: str | None
+) -> Turn:
     place = await conversations.find_place(parts.db, user_id, body.id, body.messageId)
     if place is None:
         raise NotFound
     question = place.parent_id if place.role == "assistant" else place.id
     if question is None:
         raise Invalid("This message answers no question.")
-    turn = Turn(
+    return Turn(
         conversation_id=body.id,
         run_id=new_id(),
         message_id=new_id(),
         user_message_id=question,
-        model=choices.settings.model,
+        model=model,
         content=None,
-        request_key=key and f"key:{key}",
+        request_key=key and f"key:{body.id}:{key}",
     )
-    return await parts.replies.begin(user_id, turn, choices)
 
 
-def _request_key(body: ChatRequest, last: UiMessage, key: str | None) -> str | None:
+def _request_key(
+    body: ChatRequest, message_id: str | None, text: str, key: str | None
+) -> str | None:
     """The same question, sent twice, is one question."""
     if key is not None:
-        return f"key:{key}"
-    if last.id is None:
+        return f"key:{body.id}:{key}"
+    if message_id is None:
         return None
-    digest = hashlib.sha256(msgspec.json.encode([last.parts, body.messageId])).hexdigest()
-    return f"ui:{body.id}:{last.id}:{digest}"
+    digest = hashlib.sha256(f"{body.messageId}\n{text}".encode()).hexdigest()
+    return f"ui:{body.id}:{message_id}:{digest}"
 
 
 def _streamed(answer: Answer) -> EventStream:

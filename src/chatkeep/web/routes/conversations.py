@@ -91,7 +91,7 @@ async def send(
 
 
 def _turn(body: SendRequest, model: str, idempotency_key: str | None) -> Turn:
-    key = idempotency_key and f"key:{idempotency_key}"
+    key = idempotency_key and f"key:{body.conversation_id}:{idempotency_key}"
     if key is None and body.client_message_id is not None:
         key = f"rest:{body.conversation_id}:{body.client_message_id}"
     return Turn(

@@ -17,6 +17,7 @@ from chatkeep.devices import Device
 from chatkeep.errors import CredentialsConflict, Invalid, Unauthenticated
 from chatkeep.issuance import EmbeddedIssuer, Here, Wish
 from chatkeep.sessions import Scope
+from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue_answers import (
     json_answer,
@@ -41,7 +42,7 @@ router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase A
 _KEPT_FOR_TEN_MINUTES: Final = {"cache-control": "public, max-age=600"}
 
 
-def issuer_of(request: Request) -> EmbeddedIssuer:
+async def issuer_of(request: Request) -> EmbeddedIssuer:
     """Return the issuer of the application that *request* came to."""
     return services_of(request).embedded
 
@@ -49,13 +50,22 @@ def issuer_of(request: Request) -> EmbeddedIssuer:
 def limited(kind: str) -> Any:  # noqa: ANN401 -- what Depends returns has no public type
     """Return the dependency that counts a request of *kind* against its client's limit."""
 
-    def spend(request: Request) -> None:
-        services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
+    async def spend(request: Request) -> None:
+        spend_limit(request, kind)
 
     return Depends(spend)
 
 
-async def here_of(request: Request) -> Here:
+def spend_limit(request: Request, kind: str) -> None:
+    """Count *request* as one of *kind*.
+
+    Raises:
+        RateLimited: its client has sent too many.
+    """
+    services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
+
+
+async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
     """Return who calls and on which device, as the database has it now.
 
     Raises:
@@ -191,6 +201,8 @@ async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> R
         raise Refused(Refusal(403, "not_admin", "Updating app_metadata requires admin privileges"))
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone numbers are disabled"))
+    if body.password:  # "same password" tells who guesses right: no more tries than at sign-in
+        spend_limit(request, "token")
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
     return json_answer(user_members(await issuer.update(here, wish)))
 
