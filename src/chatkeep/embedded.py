@@ -245,9 +245,11 @@ class EmbeddedPostgreSQL:
             if found is not None and found.pid == process.pid and found.ready:
                 return
             time.sleep(_POLL_S)
+        status = process.poll() if process is not None else None
         tail = self._log_file.read_text(encoding="utf-8", errors="replace")[-4096:]
         raise SetupError(
-            f"PostgreSQL did not start: {_last_failure(tail)}. More is in {self._log_file}."
+            f"PostgreSQL did not start (exit code {status}): {_last_failure(tail)}. More is in"
+            f" {self._log_file}."
         )
 
 
@@ -345,13 +347,15 @@ def _make_database(addresses: Addresses, secret: Secret) -> None:
                         "create role {} login noinherit nosuperuser nobypassrls password {}"
                     ).format(sql.Identifier(LOGIN), sql.Literal(_password(secret, LOGIN)))
                 )
-    except pg.InvalidPassword as error:
-        raise SetupError(
-            "The data folder's PostgreSQL was made with another secret than the one in the file"
-            " `secret` beside it: restore that file from a backup."
-        ) from error
     except psycopg.OperationalError as error:
-        raise SetupError(f"PostgreSQL does not answer: {str(error).splitlines()[0]}") from error
+        said = str(error).partition("\n")[0]
+        # libpq hands on no error code of a refused connection, only PostgreSQL's words.
+        if "password authentication failed" in said:
+            raise SetupError(
+                "The PostgreSQL in the data folder was made with another secret than the one in"
+                " the file `secret` beside it: restore that file from a backup."
+            ) from error
+        raise SetupError(f"PostgreSQL does not answer: {said}") from error
 
 
 def _last_failure(output: str) -> str:

@@ -1,0 +1,288 @@
+"""The PostgreSQL in the data folder: made once, closed to others, and hard to lose."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from chatkeep.data_folder import DataFolder, prepare
+from chatkeep.embedded import LOGIN, Addresses, EmbeddedPostgreSQL, attach
+from chatkeep.embedded_postmaster import is_running, read_postmaster
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PATIENCE_S = 30.0
+ABANDON = """
+import os, signal, sys
+from pathlib import Path
+from chatkeep.data_folder import prepare
+from chatkeep.embedded import EmbeddedPostgreSQL
+folder = prepare(Path(sys.argv[1]))
+with folder.locked("server"):
+    EmbeddedPostgreSQL(folder, max_connections=20).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    """A data folder in which nothing has been started."""
+    return prepare(tmp_path / "data")
+
+
+@contextmanager
+def started(folder: DataFolder) -> Iterator[Addresses]:
+    """Run PostgreSQL on *folder*."""
+    server = EmbeddedPostgreSQL(folder, max_connections=20)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def ask(url: str, question: str) -> object:
+    """Return the one value that *question* has for an answer."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute(question.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until *holds* does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def postmaster(folder: DataFolder) -> int:
+    """Return the number of the PostgreSQL process that runs on *folder*."""
+    found = read_postmaster(folder.postgresql)
+    assert found is not None
+    assert is_running(found.pid, folder.postgresql)
+    return found.pid
+
+
+def test_everything_written_is_there_after_a_restart(folder: DataFolder) -> None:
+    """What was stored before a clean stop is stored after the next start."""
+    with started(folder) as addresses, psycopg.connect(addresses.admin_url) as connection:
+        connection.execute("create table kept as select 42 as answer")
+    assert read_postmaster(folder.postgresql) is None
+    with started(folder) as addresses:
+        assert ask(addresses.admin_url, "select answer from kept") == 42
+
+
+def test_nobody_gets_in_without_a_password(folder: DataFolder) -> None:
+    """Neither the superuser nor the server's login is let in on trust, and no TCP port is open."""
+    with started(folder) as addresses:
+        assert ask(addresses.admin_url, "show listen_addresses") == ""
+        assert ask(addresses.admin_url, "show fsync") == "on"
+        assert ask(addresses.admin_url, "show synchronous_commit") == "on"
+        methods = "select string_agg(distinct auth_method, ' ') from pg_hba_file_rules"
+        assert ask(addresses.admin_url, methods) == "scram-sha-256"
+        for role in ("postgres", LOGIN):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(addresses.app_url, user=role, password="guess")
+    sockets = folder.postgresql.stat()
+    assert stat.S_IMODE(sockets.st_mode) == 0o700
+
+
+def test_server_logs_in_as_a_role_that_may_nothing(folder: DataFolder) -> None:
+    """The login of a server is no superuser, inherits nothing and cannot bypass policies."""
+    with started(folder) as addresses:
+        rights = (
+            "select array[rolsuper, rolbypassrls, rolinherit, rolcreaterole, rolcreatedb]"
+            " from pg_roles where rolname = current_user"
+        )
+        assert ask(addresses.app_url, "select current_user::text") == LOGIN
+        assert ask(addresses.app_url, rights) == [False] * 5
+
+
+def test_left_behind_by_a_killed_server_it_is_taken_down_and_started(folder: DataFolder) -> None:
+    """After kill -9 of the server its PostgreSQL still runs; the next start begins with that."""
+    subprocess.run([sys.executable, "-c", ABANDON, folder.path], check=False)
+    left_behind = postmaster(folder)
+    with started(folder) as addresses:
+        assert ask(addresses.admin_url, "select 1") == 1
+        assert postmaster(folder) != left_behind
+        assert not is_running(left_behind, folder.postgresql)
+
+
+def test_pid_file_that_names_another_process_does_not_keep_it_from_starting(
+    folder: DataFolder,
+) -> None:
+    """After a restart of the machine the old number may be anybody's, ours included."""
+    with started(folder):
+        pass
+    stale = folder.postgresql / "postmaster.pid"
+    stale.write_text(f"{os.getpid()}\n{folder.postgresql}\n1\n5432\n\n\n\nready\n")
+    owner = folder.postgresql.stat()
+    os.chown(stale, owner.st_uid, owner.st_gid)
+    with started(folder) as addresses:
+        assert ask(addresses.admin_url, "select 1") == 1
+
+
+def test_killed_postgresql_is_started_again(folder: DataFolder) -> None:
+    """When PostgreSQL itself is killed the server gets it back, with all that was committed."""
+    with started(folder) as addresses:
+        with psycopg.connect(addresses.admin_url) as connection:
+            connection.execute("create table kept as select 42 as answer")
+        killed = postmaster(folder)
+        os.kill(killed, signal.SIGKILL)
+
+        def answers() -> bool:
+            try:
+                return ask(addresses.admin_url, "select answer from kept") == 42
+            except psycopg.OperationalError:
+                return False
+
+        eventually(lambda: not is_running(killed, folder.postgresql))
+        eventually(answers)
+        assert postmaster(folder) != killed
+
+
+def test_another_process_can_attach(folder: DataFolder) -> None:
+    """A command finds the running PostgreSQL through the folder alone."""
+    with started(folder) as addresses:
+        assert attach(DataFolder(folder.path)) == addresses
+
+
+def test_other_version_is_refused_and_left_alone(folder: DataFolder) -> None:
+    """A folder of another PostgreSQL is named as such, and nothing in it changes."""
+    with started(folder):
+        pass
+    version = folder.postgresql / "PG_VERSION"
+    version.write_text("16\n")
+    with pytest.raises(SetupError, match="PostgreSQL 16"), started(folder):
+        pass
+    assert version.read_text() == "16\n"
+
+
+def test_other_secret_is_refused(folder: DataFolder) -> None:
+    """With a secret from elsewhere the folder does not open, and the reason is said."""
+    with started(folder):
+        pass
+    before = folder.secret_file.read_text()
+    folder.secret_file.write_text("0" * 64 + "\n")
+    with pytest.raises(SetupError, match="another secret"), started(folder):
+        pass
+    folder.secret_file.write_text(before)
+    with started(folder) as addresses:
+        assert ask(addresses.app_url, "select 1") == 1
+
+
+def test_foreign_folder_is_not_overwritten(folder: DataFolder) -> None:
+    """Files of somebody else in the place of PostgreSQL's are kept and named."""
+    folder.secret()
+    folder.postgresql.mkdir()
+    (folder.postgresql / "thesis.txt").write_text("mine")
+    with pytest.raises(SetupError), started(folder):
+        pass
+    assert (folder.postgresql / "thesis.txt").read_text() == "mine"
+
+
+def test_start_that_was_cut_off_is_begun_again(folder: DataFolder) -> None:
+    """Half a PostgreSQL folder, as after a power cut in the first start, is in nobody's way."""
+    half = folder.path / "postgresql.new"
+    half.mkdir()
+    (half / "PG_VERSION").write_text("18\n")
+    with started(folder) as addresses:
+        assert ask(addresses.admin_url, "select 1") == 1
+    assert not half.exists()
+
+
+def test_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    """A deep folder has its socket elsewhere, in a folder that is as closed."""
+    folder = prepare(tmp_path / ("long" * 30) / "data")
+    with started(folder) as addresses:
+        assert ask(addresses.app_url, "select 1") == 1
+        found = read_postmaster(folder.postgresql)
+        assert found is not None
+        assert found.socket_folder is not None
+        sockets = found.socket_folder
+        assert not sockets.is_relative_to(folder.path)
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    sockets.rmdir()
+
+
+def test_log_tells_nothing_of_what_people_wrote(folder: DataFolder) -> None:
+    """A statement that fails leaves no trace of its values."""
+    with started(folder) as addresses, psycopg.connect(addresses.admin_url) as connection:
+        connection.execute("create table kept (name text primary key)")
+        connection.execute("insert into kept values ('my diary')")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("insert into kept values ('my diary')")
+    assert "diary" not in (folder.path / "postgresql.log").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_as_root_postgresql_is_somebody_else_and_its_way_is_narrow(folder: DataFolder) -> None:
+    """Run by root, PostgreSQL has an account of its own; nobody else may look in the folder."""
+    with started(folder):
+        process = Path("/proc") / str(postmaster(folder))
+        account = pwd.getpwuid(process.stat().st_uid)
+    assert account.pw_uid != 0
+    assert account.pw_shell.endswith("nologin")
+    assert folder.problems() == []
+    anybody = subprocess.run(
+        ["ls", folder.path], user="nobody", group="nogroup", check=False, capture_output=True
+    )
+    assert anybody.returncode != 0
+    its_own = subprocess.run(
+        ["ls", folder.path],
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=(),
+        check=False,
+        capture_output=True,
+    )
+    assert its_own.returncode != 0  # it may pass through, and not look around
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_root_runs_a_folder_as_its_owner(folder: DataFolder) -> None:
+    """A folder of an ordinary account stays that account's when root starts it."""
+    with started(folder):
+        pass
+    owner = pwd.getpwnam("nobody")
+    subprocess.run(["chown", "-R", f"{owner.pw_uid}:{owner.pw_gid}", folder.path], check=True)
+    (folder.path / "postgresql.log").unlink()
+    with started(folder) as addresses:
+        assert ask(addresses.app_url, "select 1") == 1
+        assert (Path("/proc") / str(postmaster(folder))).stat().st_uid == owner.pw_uid
+    assert {path.stat().st_uid for path in folder.path.iterdir()} == {owner.pw_uid}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_folder_of_root_is_refused_with_what_to_do(folder: DataFolder) -> None:
+    """PostgreSQL's files may not be root's; whoever made them so is told the command."""
+    with started(folder):
+        pass
+    subprocess.run(["chown", "-R", "root:root", folder.postgresql], check=True)
+    with pytest.raises(SetupError, match="chown -R chatkeep-postgres"), started(folder):
+        pass
+
+
+async def test_starting_does_not_wait_for_an_event_loop(folder: DataFolder) -> None:
+    """It is started before there is a loop, and may be from a thread beside one."""
+
+    def once() -> object:
+        with started(folder) as addresses:
+            return ask(addresses.app_url, "select 1")
+
+    assert await asyncio.to_thread(once) == 1
