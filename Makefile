@@ -18,7 +18,7 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench lock clean
+.PHONY: help install serve test check bench fuzz lock clean
 
 help: ## list these commands (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ check: .venv/.development web/node_modules/.installed ## check layout, rules, ty
 
 bench: .venv/.development ## measure the hot paths (ARGS="name ...")
 	@scripts/with-node $(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: .venv/.development ## compare our verdicts on a million bent tokens with other verifiers' (ARGS="rounds seed")
+	@$(BIN)/python -m tests.fuzz_tokens $(or $(ARGS),1000000)
 
 lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
 	@scripts/lock

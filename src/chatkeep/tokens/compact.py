@@ -21,7 +21,12 @@ from chatkeep.errors import TokenInvalid
 MAX_TOKEN_LENGTH = 8192
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+# Turns base64url into the alphabet that the decoder knows, and all that is foreign to it
+# (padding and dots among it) into a byte that the decoder refuses.
+_TO_STANDARD = bytes(
+    b"+/"[b"-_".index(code)] if code in b"-_" else code if code in _ALPHABET else 0
+    for code in range(256)
+)
 # By the segment's length modulo four: the characters it may end with so that the bits
 # which stand for no byte are zero (RFC 4648 section 3.5), and the padding left off.
 _ENDINGS = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
@@ -86,18 +91,17 @@ def read(token: str) -> Unverified:
             two are JSON objects in UTF-8; or its header asks for what we do not do.
     """
     raw = token_bytes(token)
-    # What is left after every allowed character is taken out must be the two dots.
-    if raw.translate(None, _ALPHABET) != b"..":
-        raise TokenInvalid
     signing_input, _, signature = raw.rpartition(b".")
     header, _, payload = signing_input.partition(b".")
     try:
-        read_header = _header(header)
-        payload = decode_segment(payload)
+        # A dot too many is left in the payload, and foreign to it; one too few leaves
+        # nothing for a segment. So this is where the segments are counted.
+        payload, signature = _decode(payload), _decode(signature)
+        known = _header(header)
         claims = _object_decoder.decode(payload)
-        return Unverified(read_header, claims, payload, signing_input, decode_segment(signature))
     except (ValueError, RecursionError) as error:
         raise TokenInvalid from error
+    return Unverified(known, claims, payload, signing_input, signature)
 
 
 def token_bytes(token: str) -> bytes:
@@ -111,28 +115,21 @@ def token_bytes(token: str) -> bytes:
     return token.encode()
 
 
-def decode_segment(segment: bytes) -> bytes:
-    """Decode base64url without padding whose characters were checked already.
-
-    Raises:
-        ValueError: it is empty, or not the one canonical spelling of its bytes.
-    """
-    rest = len(segment) & 3
-    if not segment or segment[-1] not in _ENDINGS[rest]:
-        raise ValueError("not canonical base64url")
-    return a2b_base64(segment.translate(_TO_STANDARD) + _PADDING[rest])
-
-
 def decode_base64url(text: str) -> bytes:
-    """Decode base64url without padding, from anywhere.
+    """Decode base64url without padding.
 
     Raises:
         ValueError: it has other characters, is empty, or is not canonical.
     """
-    segment = text.encode()
-    if segment.translate(None, _ALPHABET):
-        raise ValueError("not base64url")
-    return decode_segment(segment)
+    return _decode(text.encode())
+
+
+def _decode(segment: bytes) -> bytes:
+    rest = len(segment) & 3
+    if not segment or segment[-1] not in _ENDINGS[rest]:
+        raise ValueError("not canonical base64url")
+    # Not strict, it would skip foreign characters in silence.
+    return a2b_base64(segment.translate(_TO_STANDARD) + _PADDING[rest], strict_mode=True)
 
 
 def refuse_repeated_members(text: bytes, decoded: dict[str, object]) -> None:
@@ -161,7 +158,7 @@ def _object_of_distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 # One issuer's tokens share a handful of headers. What is refused is not kept.
 @lru_cache(maxsize=_KNOWN_HEADERS)
 def _header(segment: bytes) -> Header:
-    text = decode_segment(segment)
+    text = _decode(segment)
     refuse_repeated_members(text, _object_decoder.decode(text))
     written = _header_decoder.decode(text)
     # RFC 7515 section 4.1.11: what is critical and not understood must be refused. We
