@@ -366,7 +366,16 @@ UNFIT: dict[str, dict[str, object]] = {
         x=forge.segment(b"\x00" * 32), y=forge.segment(b"\x00" * 32)
     ),
     "short coordinate": elsewhere(x=forge.segment(b"\x01" * 31)),
-    "long coordinate": elsewhere(x=forge.segment(b"\x00" + b"\x01" * 32)),
+    "long coordinates": elsewhere(
+        **{
+            name: forge.segment(b"\x00" + forge.unsegment(str(jwk("ES256")[name])))
+            for name in ("x", "y")
+        }
+    ),
+    "Ed25519 key too long": {
+        **jwk("EdDSA"),
+        "x": forge.segment(forge.unsegment(str(jwk("EdDSA")["x"])) + b"\x00"),
+    },
     "coordinate is a number": elsewhere(x=1),
     "coordinate missing": elsewhere(y=...),
     "coordinate padded": elsewhere(x=str(jwk("ES256")["x"]) + "="),
