@@ -9,7 +9,7 @@ import pytest
 from tests.postgres_servers import Server, Version, why_not
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session", params=["18", "15"], ids=["pg18", "pg15"])
@@ -25,3 +25,12 @@ def version(request: pytest.FixtureRequest) -> Version:
 def postgres(version: Version, servers: Callable[[Version], Server]) -> Server:
     """The running server of that version, shared by the whole run."""
     return servers(version)
+
+
+@pytest.fixture
+def empty_database(postgres: Server) -> Iterator[str]:
+    """The administrator's address of a database in which Chatkeep never was."""
+    postgres.migrated_template()
+    name = postgres.new_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)

@@ -7,7 +7,6 @@ from alembic import context
 context.configure(
     connection=context.config.attributes["connection"],
     version_table_schema="chatkeep",
-    transaction_per_migration=True,
 )
 with context.begin_transaction():
     context.run_migrations()

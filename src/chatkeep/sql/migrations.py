@@ -6,21 +6,25 @@ so that an up-to-date database costs one query.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import errors as pg
 from psycopg import sql
 
 from chatkeep.errors import SetupError
+from chatkeep.sql import adoption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
 HEAD = "0001"
 OLDEST_POSTGRESQL = 150000
+_MEMBERSHIP_OPTIONS = 160000
 ROLES = ("chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin")
 _LOCK = 0x63686174  # 'chat': one migration at a time, over all nodes
 
@@ -38,26 +42,27 @@ def migrate(
 ) -> Migrated:
     """Bring the database at *admin_url* to `HEAD`; do nothing when it is there.
 
-    *login* names the role that the server will connect as; it is allowed to become our
-    narrow roles. *progress* is told each step in words.
+    *login* names the role that the server will connect as (the administrator's own when
+    left out); it is allowed to become our narrow roles. *progress* is told each step in words.
 
     Raises:
-        SetupError: unreachable, too old, or made by a newer Chatkeep.
+        SetupError: unreachable, too old, made by a newer Chatkeep, or holding chat tables
+            that cannot be adopted as they are.
     """
     try:
-        with psycopg.connect(admin_url, autocommit=True, connect_timeout=5) as connection:
-            _require_version(connection)
-            connection.execute("select pg_advisory_lock(%s)", [_LOCK])
-            before = current_revision(connection)
-            if before != HEAD:
-                _require_known(before)
-                progress("Applying migrations")
-                _upgrade(admin_url)
-            if login is not None:
-                _allow(connection, login)
-            return Migrated(before=before, after=HEAD)
+        connection = psycopg.connect(admin_url, autocommit=True, connect_timeout=5)
     except psycopg.OperationalError as error:
-        raise SetupError(f"Cannot reach the database: {_reason(error)}") from error
+        raise SetupError(f"Cannot reach the database: {_first_line(error)}") from error
+    with connection, _refusals():
+        _require_version(connection)
+        connection.execute("select pg_advisory_lock(%s)", [_LOCK])
+        before = current_revision(connection)
+        if before != HEAD:
+            _require_known(before)
+            progress("Applying migrations")
+            _upgrade(admin_url)
+        _allow(connection, login or connection.info.user)
+        return Migrated(before=before, after=HEAD)
 
 
 def current_revision(connection: psycopg.Connection) -> str | None:
@@ -67,6 +72,20 @@ def current_revision(connection: psycopg.Connection) -> str | None:
         return None
     found = connection.execute("select version_num from chatkeep.alembic_version").fetchone()
     return None if found is None else str(found[0])
+
+
+def is_up_to_date(url: str) -> bool:
+    """Whether the database is at `HEAD`, as far as a login with no rights but our roles' sees.
+
+    So a server can start without an administrator's address when others migrate for it.
+    """
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            connection.execute("set local role chatkeep_app")
+            row = connection.execute("select version_num from chatkeep.alembic_version").fetchone()
+            return row is not None and row[0] == HEAD
+    except psycopg.Error:
+        return False  # whoever asks goes on to `migrate`, which says what is wrong
 
 
 def _require_version(connection: psycopg.Connection) -> None:
@@ -87,6 +106,7 @@ def _upgrade(admin_url: str) -> None:
     from alembic import command  # noqa: PLC0415 -- see the module docstring
     from alembic.config import Config  # noqa: PLC0415
     from sqlalchemy import create_engine, pool  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     # The URL may say things only libpq understands, so libpq makes the connection.
     engine = create_engine(
@@ -96,23 +116,48 @@ def _upgrade(admin_url: str) -> None:
     )
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    with engine.connect() as connection:
-        connection.exec_driver_sql("create schema if not exists chatkeep")
-        connection.commit()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.exec_driver_sql("alter table chatkeep.alembic_version enable row level security")
-        connection.exec_driver_sql("alter table chatkeep.alembic_version force row level security")
-        connection.commit()
-    engine.dispose()
+    try:
+        # Alembic joins this transaction: all of it happens, or nothing.
+        with engine.begin() as connection:
+            connection.exec_driver_sql("create schema if not exists chatkeep")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise error.orig or error from error
 
 
 def _allow(connection: psycopg.Connection, login: str) -> None:
     """Let *login* become our roles, without giving it their rights meanwhile."""
+    # From 16 on a membership says what it is for; before, whether a role inherits is its own.
+    says_so = connection.info.server_version >= _MEMBERSHIP_OPTIONS
+    privilege = "set" if says_so else "member"
+    options = sql.SQL(" with inherit false, set true" if says_so else "")
     for role in ROLES:
-        connection.execute(sql.SQL("grant {} to {}").format(*map(sql.Identifier, (role, login))))
+        row = connection.execute("select pg_has_role(%s, %s, %s)", [login, role, privilege])
+        if row.fetchone() == (False,):
+            grant = sql.SQL("grant {} to {}").format(sql.Identifier(role), sql.Identifier(login))
+            connection.execute(grant + options)
 
 
-def _reason(error: psycopg.OperationalError) -> str:
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in one sentence what PostgreSQL refused. Nothing of it was done by then."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise SetupError(_refusal(error)) from error
+
+
+def _refusal(error: psycopg.Error) -> str:
+    message = error.diag.message_primary or _first_line(error)
+    if error.diag.sqlstate == adoption.REFUSED:
+        return message
+    # These details name tables and columns; those of others may hold what people wrote.
+    if isinstance(error, (pg.DependentObjectsStillExist, pg.FeatureNotSupported)):
+        message = f"{message} ({error.diag.message_detail})"
+    return f"The migration failed and changed nothing. PostgreSQL says: {message}"
+
+
+def _first_line(error: psycopg.Error) -> str:
     """The driver's first line: it names host and cause, never the password."""
-    return str(error).splitlines()[0]
+    return str(error).partition("\n")[0]

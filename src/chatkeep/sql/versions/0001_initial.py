@@ -3,12 +3,15 @@
 Every key of user data leads with `user_id`, because foreign keys bypass row-level
 security: only a composite key makes it impossible to hang a row under another person's.
 A `user_id` of '' belongs to nobody (adopted rows whose owner is unknown): no caller has
-that id, so no policy shows them.
+that id, so no policy shows them. Chat tables of another application are made into these in
+place (`chatkeep.sql.adoption`), therefore columns come first and keys after them.
 """
 
 from __future__ import annotations
 
 from alembic import op
+
+from chatkeep.sql import adoption
 
 revision = "0001"
 down_revision = None
@@ -22,10 +25,12 @@ begin
     array['chatkeep_app', 'chatkeep_auth', 'chatkeep_worker', 'chatkeep_admin', 'authenticated']
   loop
     if not exists (select from pg_roles where rolname = wanted) then
-      execute format('create role %I nologin noinherit', wanted);
-    end if;
-    if wanted <> 'authenticated' and not pg_has_role(current_user, wanted, 'member') then
-      execute format('grant %I to current_user', wanted);
+      begin
+        execute format('create role %I nologin noinherit', wanted);
+      exception when duplicate_object or unique_violation then
+        -- Roles belong to the whole server: another of its databases was quicker.
+        null;
+      end;
     end if;
   end loop;
 end
@@ -34,6 +39,7 @@ $$;
 create schema if not exists chatkeep;
 create schema if not exists chat;
 revoke all on schema chatkeep from public;
+revoke create on schema chat from public;
 grant usage on schema chat to chatkeep_app, chatkeep_worker, authenticated;
 grant usage on schema chatkeep to chatkeep_app, chatkeep_auth, chatkeep_worker, chatkeep_admin;
 
@@ -48,46 +54,59 @@ create or replace function chat.caller_id() returns text language sql stable par
 grant execute on function chat.caller_id() to public;
 """
 
-CONVERSATIONS = """
-create table if not exists chat.conversations (
-  user_id text not null,
-  id text not null,
-  title text,
-  head_id text,
-  created_at timestamptz not null default now(),
-  updated_at timestamptz not null default now(),
-  deleted_at timestamptz,
-  primary key (user_id, id)
-);
+COLUMNS = """
+create table if not exists chat.conversations ();
+alter table chat.conversations
+  add column if not exists user_id text,
+  add column if not exists id text,
+  add column if not exists title text,
+  add column if not exists head_id text,
+  add column if not exists created_at timestamptz,
+  add column if not exists updated_at timestamptz,
+  add column if not exists deleted_at timestamptz;
+
+create table if not exists chat.messages ();
+alter table chat.messages
+  add column if not exists user_id text,
+  add column if not exists conversation_id text,
+  add column if not exists id text,
+  add column if not exists parent_id text,
+  add column if not exists role text,
+  add column if not exists content text,
+  add column if not exists parts jsonb,
+  add column if not exists client_id text,
+  add column if not exists run_id text,
+  add column if not exists created_at timestamptz;
+"""
+
+KEYS = """
+alter table chat.conversations
+  alter column created_at set default now(), alter column created_at set not null,
+  alter column updated_at set default now(), alter column updated_at set not null,
+  add constraint conversations_pkey primary key (user_id, id);
 -- An id that cannot be guessed means one conversation in the world, so that a stranger's
 -- write to it can be refused; a short id is a name that each person may use.
-create unique index if not exists conversations_unguessable_id
+create unique index conversations_unguessable_id
   on chat.conversations (id) where length(id) >= 16;
-create index if not exists conversations_newest
+create index conversations_newest
   on chat.conversations (user_id, updated_at desc, id desc) where deleted_at is null;
-create index if not exists conversations_deleted
+create index conversations_deleted
   on chat.conversations (deleted_at) where deleted_at is not null;
 
-create table if not exists chat.messages (
-  user_id text not null,
-  conversation_id text not null,
-  id text not null,
-  parent_id text,
-  role text not null check (role in ('system', 'user', 'assistant')),
-  content text not null default '',
-  parts jsonb,
-  client_id text,
-  run_id text,
-  created_at timestamptz not null default now(),
-  primary key (user_id, conversation_id, id),
-  constraint messages_conversation foreign key (user_id, conversation_id)
+alter table chat.messages
+  alter column role set not null,
+  alter column content set default '', alter column content set not null,
+  alter column created_at set default now(), alter column created_at set not null,
+  add constraint messages_pkey primary key (user_id, conversation_id, id),
+  add constraint messages_role_check check (role in ('system', 'user', 'assistant')),
+  add constraint messages_conversation foreign key (user_id, conversation_id)
     references chat.conversations (user_id, id) on update cascade on delete cascade,
-  constraint messages_parent foreign key (user_id, conversation_id, parent_id)
-    references chat.messages (user_id, conversation_id, id) on update cascade on delete cascade
-);
-create index if not exists messages_siblings
-  on chat.messages (user_id, conversation_id, parent_id);
+  add constraint messages_parent foreign key (user_id, conversation_id, parent_id)
+    references chat.messages (user_id, conversation_id, id) on update cascade on delete cascade;
+create index messages_siblings on chat.messages (user_id, conversation_id, parent_id);
+"""
 
+RUNS = """
 create table chat.runs (
   user_id text not null,
   id text not null,
@@ -126,7 +145,6 @@ create policy conversations_of_caller on chat.conversations
 create policy conversations_to_purge on chat.conversations
   for all to chatkeep_worker using (deleted_at is not null) with check (false);
 grant select, insert, update, delete on chat.conversations to chatkeep_app;
-grant select on chat.conversations to authenticated;
 grant select (deleted_at), delete on chat.conversations to chatkeep_worker;
 
 alter table chat.messages enable row level security;
@@ -135,7 +153,6 @@ create policy messages_of_caller on chat.messages
   for all to chatkeep_app, authenticated
   using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
 grant select, insert, update on chat.messages to chatkeep_app;
-grant select on chat.messages to authenticated;
 
 alter table chat.runs enable row level security;
 alter table chat.runs force row level security;
@@ -176,7 +193,6 @@ create policy profiles_change on chat.profiles
   for update to chatkeep_app, authenticated
   using (id = (select chat.caller_id())) with check (id = (select chat.caller_id()));
 grant select, insert, update on chat.profiles to chatkeep_app;
-grant select, insert, update on chat.profiles to authenticated;
 
 -- Whoever changes a profile, through us or through Supabase's data API: its version rises
 -- and every node that has it cached is told.
@@ -298,7 +314,6 @@ create policy user_sessions_sign_in on public.user_sessions
   for all to chatkeep_auth using (true) with check (true);
 create policy user_sessions_of_caller on public.user_sessions
   for select to chatkeep_app using (user_id = (select chat.caller_id()));
-revoke all on public.user_sessions from public, authenticated;
 grant select, insert, update, delete on public.user_sessions to chatkeep_auth;
 grant select on public.user_sessions to chatkeep_app;
 
@@ -320,9 +335,51 @@ create trigger session_changed before update on public.user_sessions
 """
 
 
+NOBODY_ELSE = """
+-- The administrator must read the revision, row-level security forced or not.
+alter table chatkeep.alembic_version enable row level security;
+alter table chatkeep.alembic_version force row level security;
+create policy alembic_version_of_owner on chatkeep.alembic_version
+  for all to current_user using (true) with check (true);
+-- A server that may not migrate sees that somebody has.
+create policy alembic_version_of_server on chatkeep.alembic_version
+  for select to chatkeep_app using (true);
+grant select on chatkeep.alembic_version to chatkeep_app;
+
+-- An adopted table was opened to somebody, or the schema opens every new table to somebody
+-- (Supabase does that for `public`): row-level security does not govern truncate.
+do $$
+declare
+  one record;
+begin
+  for one in
+    select distinct c.oid::regclass as tbl, a.grantee
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    cross join lateral (
+      select grantee from aclexplode(c.relacl)
+      union select x.grantee from pg_attribute t, aclexplode(t.attacl) x where t.attrelid = c.oid
+    ) a
+    where c.relkind = 'r' and a.grantee <> c.relowner
+      and (n.nspname = 'chatkeep' or (n.nspname, c.relname) in (('chat', 'conversations'),
+        ('chat', 'messages'), ('chat', 'runs'), ('chat', 'profiles'), ('public', 'user_sessions')))
+      and a.grantee not in (select oid from pg_roles where rolname in
+        ('chatkeep_app', 'chatkeep_auth', 'chatkeep_worker', 'chatkeep_admin'))
+  loop
+    execute format('revoke all on %s from %s cascade', one.tbl,
+      case one.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(one.grantee)) end);
+  end loop;
+end
+$$;
+grant select on chat.conversations, chat.messages to authenticated;
+grant select, insert, update on chat.profiles to authenticated;
+"""
+
+
 def upgrade() -> None:
     """Make everything; each part is safe beside a running older version."""
-    for part in (ROLES, CONVERSATIONS, CONVERSATION_RIGHTS, PROFILES, ISSUER, SESSIONS):
+    before = (ROLES, adoption.OPEN, COLUMNS, adoption.FILL, KEYS, adoption.CLOSE)
+    rights = (RUNS, CONVERSATION_RIGHTS, PROFILES, ISSUER, SESSIONS, NOBODY_ELSE)
+    for part in (*before, *rights):
         op.execute(part)
 
 
