@@ -52,9 +52,21 @@ class TokenInvalid(ChatkeepError):
 
 
 class TokenExpired(TokenInvalid):
-    """The signature verified, but the token is at or after its `exp`."""
+    """The signature verified, but the token is at or after its `exp` (both in seconds)."""
 
     code = "token_expired"
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        expires_at: int | None = None,
+        issued_at: int | None = None,
+    ) -> None:
+        """Keep its times for whoever asks; they are not part of the answer's body."""
+        self.expires_at = expires_at
+        self.issued_at = issued_at
+        super().__init__(detail)
 
 
 class TokenWithoutExpiry(TokenInvalid):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,20 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import chatkeep
-from chatkeep import conversations, primary_issuer
-from chatkeep.authentication import Authenticator
-from chatkeep.db import Database
-from chatkeep.errors import ChatkeepError, SetupError
-from chatkeep.issuance import open_issuer
-from chatkeep.issuers import Issuers, supabase_issuer
+from chatkeep.errors import ChatkeepError
 from chatkeep.llm.choice import choose_model, default_model_id
-from chatkeep.notifications import Listener
+from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.web import problems
 from chatkeep.web.api_document import completed
+from chatkeep.web.background import start_background
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
@@ -45,10 +41,9 @@ from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
     from chatkeep.config import Settings
-    from chatkeep.issuers import Issuer
     from chatkeep.llm.model import Model
 
 #: In this order; the last takes every path that nobody else has.
@@ -62,8 +57,6 @@ _ROUTES = (
     token_service,
     pages,
 )
-_SWEEP_EVERY_S = 5.0
-_PURGE_EVERY_SWEEPS = 120
 _ALLOWED_HEADERS = (
     "authorization",
     "apikey",
@@ -157,111 +150,25 @@ async def _lifespan(
 
 async def _open(stack: AsyncExitStack, settings: Settings, model: Model | None) -> Services:
     """Open every part in the order they need each other; *stack* closes them."""
-    if settings.database_url is None or settings.secret is None:
-        raise SetupError("Set DATABASE_URL and CHATKEEP_SECRET, or start with `chatkeep serve`.")
-    secret = settings.secret.encode()
-    db = Database(
-        settings.database_url,
-        pool_size=settings.database_pool_size,
-        behind_pooler=settings.database_pooler,
-    )
-    await db.open()
-    stack.push_async_callback(db.close)
+    db = await open_database(stack, settings)
+    gate = await open_own_gate(stack, settings, db)
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
-    primary = await primary_issuer.settle(db, _wanted_primary(settings))
-    embedded = await open_issuer(db, settings, secret, primary=primary == "embedded")
-    stack.callback(embedded.close)
-    supabase = _supabase(settings, primary=primary == "supabase")
-    issuers = Issuers([embedded.issuer, *([supabase] if supabase else [])])
-    stack.push_async_callback(issuers.close)
     parts = Services(
         settings=settings,
         db=db,
-        issuers=issuers,
-        authenticator=Authenticator(
-            issuers,
-            revocations=embedded.revocations,
-            development_header=settings.development_user_header,
-        ),
-        embedded=embedded,
+        issuers=gate.issuers,
+        authenticator=gate.authenticator,
+        embedded=gate.embedded,
         model=model,
         policy=Policy.of(settings, default_model=default_model_id(settings)),
         preferences=Preferences(db),
-        replies=Replies(db, model, pseudonym=_pseudonyms(secret)),
+        replies=Replies(db, model, pseudonym=_pseudonyms(str(settings.secret).encode())),
         limits=Limits(enabled=settings.rate_limits),
     )
-    await _start_background(stack, parts)
+    start_background(stack, parts)
     return parts
-
-
-def _wanted_primary(settings: Settings) -> str:
-    return settings.primary_issuer or ("supabase" if _has_supabase(settings) else "embedded")
-
-
-def _has_supabase(settings: Settings) -> bool:
-    return bool(settings.supabase_project_url or settings.supabase_jwt_secret)
-
-
-def _supabase(settings: Settings, *, primary: bool) -> Issuer | None:
-    if not _has_supabase(settings):
-        return None
-    return supabase_issuer(
-        project_url=settings.supabase_project_url,
-        jwt_secret=settings.supabase_jwt_secret,
-        audience=settings.supabase_audience,
-        production=settings.production,
-        primary=primary,
-    )
-
-
-async def _start_background(stack: AsyncExitStack, parts: Services) -> None:
-    """Start what works beside the requests; on the way out, answers end before it does."""
-    settings = parts.settings
-    work: list[Coroutine[Any, Any, None]] = [
-        parts.replies.keep_checkpoints(),
-        _keep_swept(parts),
-        parts.embedded.revocations.run(),
-    ]
-    if settings.database_listen_url or not settings.database_pooler:
-        work.append(_listener(parts).run())
-    tasks = [asyncio.create_task(one) for one in work]
-    stack.push_async_callback(_end, tasks)
-    stack.push_async_callback(parts.replies.close, drain_s=float(settings.drain_s))
-
-
-def _listener(parts: Services) -> Listener:
-    settings, revocations = parts.settings, parts.embedded.revocations
-    listener = Listener(settings.database_listen_url or parts.db.url)
-    listener.subscribe(
-        "chatkeep_profiles", parts.preferences.forget, missed=parts.preferences.forget_all
-    )
-    listener.subscribe("chatkeep_sessions", revocations.told, missed=revocations.missed)
-    listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
-    return listener
-
-
-def _nothing() -> None:
-    """A lost wish to stop is found again by the next checkpoint."""
-
-
-async def _keep_swept(parts: Services) -> None:
-    """Find runs whose process died, and conversations whose day of grace is over."""
-    sweeps = 0
-    while True:
-        with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
-            await parts.replies.sweep()
-            if sweeps % _PURGE_EVERY_SWEEPS == 0:
-                await conversations.purge_deleted(parts.db)
-        sweeps += 1
-        await asyncio.sleep(_SWEEP_EVERY_S)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _begin_shutdown(app: FastAPI) -> None:

@@ -59,11 +59,10 @@ async def validate(
     try:
         principal = await parts.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
-        issued_at = error.members.get("issued_at")
         return ValidityAnswer(
             valid=False,
             reason=_REASONS.get(type(error), "invalid"),
-            issued_at=issued_at if isinstance(issued_at, int) else None,
+            issued_at=error.issued_at if isinstance(error, TokenExpired) else None,
             **_ended(error).model_dump(),
         )
     return ValidityAnswer(
@@ -129,14 +128,12 @@ def _ends(principal: Principal, parts: Services) -> ExpiryAnswer:
 
 def _ended(error: TokenInvalid) -> ExpiryAnswer:
     """Say since when, for a token whose signature verified; of no other is anything known."""
-    expired = isinstance(error, TokenExpired)
-    expires_at = error.members.get("expires_at")
-    known = expires_at if isinstance(expires_at, int) else None
+    known = error.expires_at if isinstance(error, TokenExpired) else None
     return ExpiryAnswer(
-        expired=expired,
+        expired=known is not None,
         expires_at=known,
         expires_in=None if known is None else known - int(datetime.now(UTC).timestamp()),
-        needs_refresh=expired,
+        needs_refresh=known is not None,
     )
 
 

@@ -1,0 +1,68 @@
+"""What a server does beside its requests: checkpoints, sweeping, listening."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chatkeep import conversations
+from chatkeep.errors import ChatkeepError
+from chatkeep.notifications import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextlib import AsyncExitStack
+
+    from chatkeep.web.services import Services
+
+_SWEEP_EVERY_S = 5.0
+_PURGE_EVERY_SWEEPS = 120
+
+
+def start_background(stack: AsyncExitStack, parts: Services) -> None:
+    """Start it; *stack* ends it, after the answers being made have ended."""
+    settings = parts.settings
+    work: list[Coroutine[Any, Any, None]] = [
+        parts.replies.keep_checkpoints(),
+        _keep_swept(parts),
+        parts.embedded.revocations.run(),
+    ]
+    if settings.database_listen_url or not settings.database_pooler:
+        work.append(_listener(parts).run())
+    tasks = [asyncio.create_task(one) for one in work]
+    stack.push_async_callback(_end, tasks)
+    stack.push_async_callback(parts.replies.close, drain_s=float(settings.drain_s))
+
+
+def _listener(parts: Services) -> Listener:
+    settings, revocations = parts.settings, parts.embedded.revocations
+    listener = Listener(settings.database_listen_url or parts.db.url)
+    listener.subscribe(
+        "chatkeep_profiles", parts.preferences.forget, missed=parts.preferences.forget_all
+    )
+    listener.subscribe("chatkeep_sessions", revocations.told, missed=revocations.missed)
+    listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
+    return listener
+
+
+def _nothing() -> None:
+    """A lost wish to stop is found again by the next checkpoint."""
+
+
+async def _keep_swept(parts: Services) -> None:
+    """Find runs whose process died, and conversations whose day of grace is over."""
+    sweeps = 0
+    while True:
+        with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
+            await parts.replies.sweep()
+            if sweeps % _PURGE_EVERY_SWEEPS == 0:
+                await conversations.purge_deleted(parts.db)
+        sweeps += 1
+        await asyncio.sleep(_SWEEP_EVERY_S)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
