@@ -25,7 +25,8 @@ from chatkeep.errors import (
 from chatkeep.events import Done, ModelEvent, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatkeep.llm.model import ModelInfo, ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
-from chatkeep.llm.upstream import TRIES, Timeouts
+from chatkeep.llm.response import Timeouts
+from chatkeep.llm.upstream import TRIES
 from tests.raw_upstream import PATIENCE_S, RawUpstream, Wire, delta, raw_upstream
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ QUICK = Timeouts(connect_s=0.2, first_byte_s=0.2, between_chunks_s=0.2, total_s=
 
 @pytest.fixture
 def _close_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatkeep.llm.upstream._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("chatkeep.llm.response._LOOK_EVERY_S", 0.05)
 
 
 @asynccontextmanager
@@ -327,7 +328,7 @@ async def test_proxy_and_netrc_of_the_environment_are_ignored(
 
 
 async def _cut_chunked(wire: Wire) -> None:
-    wire.writer.transport.abort()
+    wire.writer.close()
 
 
 async def _end_early(wire: Wire) -> None:
@@ -427,7 +428,7 @@ async def test_complete_answer_survives_a_lost_connection() -> None:
     async def answer(wire: Wire) -> None:
         await wire.begin()
         await wire.event({"choices": [{"delta": {"content": "all"}, "finish_reason": "stop"}]})
-        wire.writer.transport.abort()
+        wire.writer.close()
 
     async with serving(answer) as (model, _):
         assert await collect(model) == [TextDelta(text="all"), Done(finish_reason="stop")]
@@ -447,6 +448,35 @@ async def test_complete_answer_survives_a_provider_that_never_closes() -> None:
     async with serving(answer) as (model, _):
         assert text_of(await collect(model)) == "all"
         await asyncio.wait_for(hung_up.wait(), 2)
+
+
+async def _torrent(wire: Wire) -> None:
+    block = b"data: late\n\n" * 1000
+    while not wire.writer.is_closing():
+        await wire.send(block)
+
+
+@pytest.mark.parametrize("afterwards", [_cut_chunked, _torrent, _bad_chunk_size])
+async def test_nothing_after_done_hurts_a_complete_answer(afterwards: Answer) -> None:
+    """Whatever the connection does then, it is not used again."""
+    heard = asyncio.Event()
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.say("all")
+        await heard.wait()
+        await wire.send(b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        await afterwards(wire)
+
+    async with serving(answer) as (model, upstream):
+        for _ in range(2):
+            heard.clear()
+            events: list[ModelEvent] = []
+            async for event in model.stream(PROMPT):
+                events.append(event)
+                heard.set()
+            assert text_of(events) == "all"
+    assert upstream.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -602,7 +632,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def note(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("chatkeep.llm.upstream.asyncio.sleep", note)
+    monkeypatch.setattr("chatkeep.llm.upstream.sleep", note)
     return waited
 
 
@@ -672,6 +702,14 @@ async def test_request_is_not_repeated_when_that_is_unwise(
     assert len(upstream.requests) == 1
 
 
+async def test_refusal_in_the_guise_of_an_outage_is_not_repeated() -> None:
+    """The provider's word for it counts: asking again would not make it shorter."""
+    error = {"metadata": {"error_type": "context_length_exceeded"}}
+    async with serving(lambda wire: wire.answer(503, {"error": error})) as (model, upstream):
+        assert await outcome(model) == ([], ModelRefused)
+    assert len(upstream.requests) == 1
+
+
 async def test_unreachable_provider_is_unavailable(unused_port: int, waits: list[float]) -> None:
     """Nobody listens: a few tries, then 503."""
     model = OpenAICompatibleModel(base_url=f"http://127.0.0.1:{unused_port}/v1", api_key=KEY)
@@ -691,7 +729,7 @@ async def test_provider_that_comes_back_between_tries_is_reached(
         refused.set()
         await there.wait()
 
-    monkeypatch.setattr("chatkeep.llm.upstream.asyncio.sleep", wait_for_it)
+    monkeypatch.setattr("chatkeep.llm.upstream.sleep", wait_for_it)
     model = OpenAICompatibleModel(base_url=f"http://127.0.0.1:{unused_port}/v1", api_key=KEY)
     asked = asyncio.create_task(collect(model))
     await refused.wait()
@@ -922,6 +960,19 @@ async def test_list_that_fails_is_named(
     """Nonsense and 9 MB too."""
     async with serving(lambda wire: wire.answer(status, body)) as (model, _):
         with pytest.raises(expected):
+            await model.list_models()
+
+
+async def test_list_that_breaks_off_is_broken() -> None:
+    """Half a list is none."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin(200, "application/json")
+        await wire.send(b'{"data": [{"id": "a"}')
+        wire.writer.close()
+
+    async with serving(answer) as (model, _):
+        with pytest.raises(ModelBroken):
             await model.list_models()
 
 

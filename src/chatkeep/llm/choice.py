@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from chatkeep.llm.eliza import Eliza
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
-from chatkeep.llm.upstream import Timeouts
+from chatkeep.llm.response import Timeouts
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings

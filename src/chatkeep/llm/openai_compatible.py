@@ -16,8 +16,9 @@ from chatkeep.errors import ChatkeepError, ModelBroken, SetupError
 from chatkeep.llm.chat_requests import Kind, encode_request, find_kind
 from chatkeep.llm.chunks import AnswerReader
 from chatkeep.llm.model import ModelInfo
+from chatkeep.llm.response import Timeouts
 from chatkeep.llm.sse import EventParser
-from chatkeep.llm.upstream import Timeouts, Upstream
+from chatkeep.llm.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
