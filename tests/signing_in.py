@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from argon2 import PasswordHasher
+
 from chatkeep.config import Settings
 from chatkeep.devices import Device
 from chatkeep.issuance import EmbeddedIssuer, Grant, Here, Wish, open_issuer
@@ -27,9 +29,15 @@ def new_address() -> str:
 async def open_test_issuer(
     db: Database, *, primary: bool = True, **settings: object
 ) -> EmbeddedIssuer:
-    """Open the issuer as a server does at start; the caller closes it."""
+    """Open the issuer as a server does at start; the caller closes it.
+
+    But for one thing: its passwords are quick to check, so that races are about the database.
+    """
     chosen = Settings.from_env({}, **settings)
-    return await open_issuer(db, chosen, SECRET.encode(), primary=primary)
+    opened = await open_issuer(db, chosen, SECRET.encode(), primary=primary)
+    opened.passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    opened.passwords._nobodys_hash = opened.passwords._hasher.hash("nobody's")
+    return opened
 
 
 async def sign_up(issuer: EmbeddedIssuer, email: str | None = None) -> Grant:

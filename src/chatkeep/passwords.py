@@ -99,12 +99,8 @@ class Passwords:
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._places <= 0:
             raise Unavailable("Too many people are signing in. Try again shortly.")
+        future: Future[Result] = self._threads.submit(work)
         self._places -= 1
-        try:
-            future: Future[Result] = self._threads.submit(work)
-        except BaseException:
-            self._places += 1
-            raise
         loop = asyncio.get_running_loop()
         # The thread works on when the request has been cancelled, so only it frees the place.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))

@@ -256,7 +256,7 @@ async def test_outdated_hash_is_renewed_at_sign_in(
     """Whoever comes with a hash of lower costs leaves with one of today's."""
     email = new_address()
     user = (await sign_up(issuer, email)).user
-    cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
     change(database, "update chatkeep.users set password_hash = %s where id = %s", cheap, user.id)
     await issuer.sign_in(email, PASSWORD, DEVICE)
     credential = await accounts.get_credential(issuer.db, user.id)

@@ -33,6 +33,7 @@ async def test_password_matches_its_own_hash_only(passwords: Passwords) -> None:
     assert not await passwords.matches("Correct horse", stored)
     assert not await passwords.matches("correct horse", None)
     assert not await passwords.matches("correct horse", "")
+    assert not await passwords.matches("correct horse", "no hash at all")
 
 
 async def test_hash_has_the_costs_that_were_decided(passwords: Passwords) -> None:
