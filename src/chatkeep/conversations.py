@@ -109,6 +109,21 @@ async def list_conversations(
     )
 
 
+async def list_by_id(
+    db: Database, user_id: str, *, limit: int, after: str = ""
+) -> list[Conversation]:
+    """List at most *limit* conversations by their ids: no change moves one past the reader."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select id, title, created_at, updated_at from chat.conversations
+        where user_id = %s and deleted_at is null and id > %s order by id limit %s
+        """,
+        [user_id, after, limit],
+        row=Conversation,
+    )
+
+
 async def search_titles(
     db: Database,
     user_id: str,

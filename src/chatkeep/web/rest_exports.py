@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chatkeep import conversations
-from chatkeep.conversations import FIRST_PAGE
 from chatkeep.errors import NotYourConversation
 from chatkeep.web import rest_answers
 
@@ -43,14 +42,12 @@ def markdown(conversation: Conversation, messages: Sequence[Message]) -> str:
 async def everything(db: Database, user_id: str) -> AsyncIterator[bytes]:
     """Yield the JSON of all conversations of *user_id*, a few in memory at a time."""
     yield b'{"user_id":%s,"conversations":[' % msgspec.json.encode(user_id)
-    before, separator = FIRST_PAGE, b""
-    while page := await conversations.list_conversations(
-        db, user_id, limit=_AT_A_TIME, before=before
-    ):
+    after, separator = "", b""
+    while page := await conversations.list_by_id(db, user_id, limit=_AT_A_TIME, after=after):
         for one in page:
             with suppress(NotYourConversation):  # deleted while the export runs
                 whole = await conversations.list_every_message(db, user_id, one.id)
                 yield separator + msgspec.json.encode(exported(*whole))
                 separator = b","
-        before = (page[-1].updated_at.isoformat(), page[-1].id)
+        after = page[-1].id
     yield b"]}"
