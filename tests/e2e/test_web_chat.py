@@ -359,23 +359,23 @@ async def test_edits_and_new_answers_are_versions(visitor: Visitor) -> None:
         await visitor.sign_up(page)
         await ask(page, "My dog sleeps")
         await page.get_by_role("button", name="Answer again").click()
-        await expect(page.get_by_label("Version 2 of 2")).to_be_visible()
+        await expect(page.get_by_text("Version 2 of 2")).to_be_visible()
         await expect(stop_button(page)).to_be_hidden(timeout=30_000)
         await page.get_by_role("button", name="Previous version").click()
-        await expect(page.get_by_label("Version 1 of 2")).to_be_visible()
+        await expect(page.get_by_text("Version 1 of 2")).to_be_visible()
 
         question = page.get_by_role("article", name="You")
         await question.hover()
         await page.get_by_role("button", name="Edit message").click()
         await page.get_by_label("Edit message").fill("My cat sleeps")
         await page.get_by_role("button", name="Send", exact=True).click()
-        await expect(question.get_by_label("Version 2 of 2")).to_be_visible()
+        await expect(question.get_by_text("Version 2 of 2")).to_be_visible()
         await expect(stop_button(page)).to_be_hidden(timeout=30_000)
         await page.reload()
         await expect(question).to_contain_text("My cat sleeps")
         await question.get_by_role("button", name="Previous version").click()
         await expect(question).to_contain_text("My dog sleeps")
-        await expect(answers(page).get_by_label("Version 2 of 2")).to_be_visible()
+        await expect(answers(page).get_by_text("Version 2 of 2")).to_be_visible()
 
 
 async def test_settings_are_saved_and_a_newer_version_is_not_overwritten(visitor: Visitor) -> None:
@@ -505,7 +505,7 @@ async def test_the_page_waits_for_a_server_that_was_killed(
             await expect(again).to_be_visible(timeout=30_000)
             assert (await said(answers(page).last)).startswith(before[:60])
             await again.click()
-            await expect(page.get_by_label("Version 2 of 2")).to_be_visible(timeout=30_000)
+            await expect(page.get_by_text("Version 2 of 2")).to_be_visible(timeout=30_000)
     finally:
         await server.end()
 

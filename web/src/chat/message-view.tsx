@@ -36,8 +36,11 @@ function Versions({ message, locked, switchTo }: { message: ChatMessage; locked:
   return (
     <span className="versions" role="group" aria-label="Versions">
       <IconButton label="Previous version" icon="left" size={16} disabled={locked || at === 0} onClick={() => go(-1)} />
-      <span aria-label={`Version ${at + 1} of ${siblings.length}`}>
+      <span aria-hidden="true">
         {at + 1} / {siblings.length}
+      </span>
+      <span className="visually-hidden">
+        Version {at + 1} of {siblings.length}
       </span>
       <IconButton label="Next version" icon="right" size={16} disabled={locked || at === siblings.length - 1} onClick={() => go(1)} />
     </span>
