@@ -1,7 +1,44 @@
 """Chatkeep: the signed-in back end of a chat application.
 
-Importing the package starts nothing and reads no setting; see `chatkeep.cli` for the
-server and `chatkeep.web.app` for the application to mount elsewhere.
+For your own application: `signed_in`, `optional_user`, `require` (dependencies for FastAPI
+and Starlette), their annotated forms `SignedIn` and `OptionalUser`, `ChatkeepMiddleware`
+(plain ASGI), and `create_app` for the whole server. Importing the package starts nothing,
+reads no setting and imports no framework; using one of these names does.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chatkeep.principal import Principal
+    from chatkeep.web.app import create_app
+    from chatkeep.web.guard import (
+        ChatkeepMiddleware,
+        OptionalUser,
+        SignedIn,
+        optional_user,
+        require,
+        signed_in,
+    )
+
 __version__ = "0.1.0"
+__all__ = [
+    "ChatkeepMiddleware",
+    "OptionalUser",
+    "Principal",
+    "SignedIn",
+    "__version__",
+    "create_app",
+    "optional_user",
+    "require",
+    "signed_in",
+]
+
+_HOMES = {"Principal": "chatkeep.principal", "create_app": "chatkeep.web.app"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "chatkeep.web.guard")), name)

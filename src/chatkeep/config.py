@@ -7,6 +7,7 @@ in `docs/reference/configuration.md`. Nothing reads the environment later.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Environment = Literal["development", "production"]
 
+_FILE = ".env.local"
 _TRUE = frozenset({"1", "on", "true", "yes"})
 _FALSE = frozenset({"0", "off", "false", "no"})
 _MINIMUM_SECRET_BYTES = 32
@@ -248,6 +250,24 @@ class Settings:
             return self.public_url
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 -- a comparison, not a bind
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+def read_environment() -> dict[str, str]:
+    """Return the environment, and beneath it `.env.local` of the current folder.
+
+    Raises:
+        SetupError: the file is there and cannot be read.
+    """
+    file = Path(_FILE)
+    if not file.is_file():
+        return dict(os.environ)
+    from dotenv import dotenv_values  # noqa: PLC0415 -- only when there is a file
+
+    try:
+        found = dotenv_values(file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{_FILE} cannot be read: {error}.") from error
+    return {name: value for name, value in found.items() if value is not None} | dict(os.environ)
 
 
 def _read(

@@ -109,6 +109,14 @@ class Forbidden(ChatkeepError):
     default_detail = "You may not do this."
 
 
+class StepUpRequired(ChatkeepError):
+    """The sign-in is too weak or too long ago for this; another one would do (RFC 9470)."""
+
+    code = "step_up_required"
+    status = 401
+    default_detail = "Sign in again, or with a second factor, to do this."
+
+
 class CrossSiteRequest(Forbidden):
     """A write with a cookie that another site sent, or nobody who says where they are."""
 

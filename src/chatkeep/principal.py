@@ -19,7 +19,9 @@ class Principal:
     *user_id* is ours: unique over all issuers, and what row-level security compares.
     *subject* is what *issuer* (its configured name) calls the same person. *claims* is
     the verified token's whole claim set; nothing in it that a user can write (such as
-    `user_metadata`) may grant a right.
+    `user_metadata`) may grant a right: *roles* come from what only the issuer's operator
+    writes. *authenticated_at* is when the person last proved who they are; a refreshed
+    token does not change it.
     """
 
     user_id: str
@@ -33,7 +35,10 @@ class Principal:
     name: str | None = None
     picture: str | None = None
     role: str = "authenticated"
+    roles: frozenset[str] = frozenset()
+    scopes: frozenset[str] = frozenset()
     aal: str = "aal1"
+    authenticated_at: datetime | None = None
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     claims: Mapping[str, object] = field(default_factory=dict)

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from chatkeep.errors import TokenInvalid
 from chatkeep.principal import Principal
-from chatkeep.tokens import HMAC_ALGORITHMS, Header, Key, KeySet, Rules, Unverified, is_identifier
+from chatkeep.tokens import (
+    HMAC_ALGORITHMS,
+    LAST_MOMENT,
+    Header,
+    Key,
+    KeySet,
+    Rules,
+    Unverified,
+    is_identifier,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +96,7 @@ class ClaimNames:
     session_id: str = "session_id"
     name: tuple[tuple[str, ...], ...] = (("name",),)
     picture: tuple[tuple[str, ...], ...] = (("picture",),)
+    roles: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +164,10 @@ class Issuer:
             email_verified=claims.get("email_verified") is True,
             name=_first_text(claims, names.name),
             picture=_first_text(claims, names.picture),
+            roles=_words(claims, names.roles),
+            scopes=_words(claims, (("scope",),)),
             aal="aal2" if claims.get("aal") == "aal2" else "aal1",
+            authenticated_at=_authenticated_at(claims),
             issued_at=_moment(claims.get("iat")),
             expires_at=_moment(claims["exp"]),
             claims=MappingProxyType(claims),
@@ -173,14 +186,45 @@ def _first_text(claims: Mapping[str, object], places: tuple[tuple[str, ...], ...
 
 def _text_at(claims: Mapping[str, object], path: tuple[str, ...]) -> str | None:
     """Return the text at *path*; what could not be stored or shown counts as absent."""
+    value = _value_at(claims, path)
+    if type(value) is str and 0 < len(value) <= _MAX_TEXT_LENGTH:
+        return value if value.translate(_JOINERS).isprintable() else None
+    return None
+
+
+def _value_at(claims: Mapping[str, object], path: tuple[str, ...]) -> object:
     value: object = claims
     for step in path:
         if not isinstance(value, dict):
             return None
         value = value.get(step)
-    if type(value) is str and 0 < len(value) <= _MAX_TEXT_LENGTH:
-        return value if value.translate(_JOINERS).isprintable() else None
-    return None
+    return value
+
+
+def _words(claims: Mapping[str, object], places: tuple[tuple[str, ...], ...]) -> frozenset[str]:
+    """Return the words at *places*: a text of words, or a list of them."""
+    found: set[str] = set()
+    for path in places:
+        value = _value_at(claims, path)
+        if isinstance(value, str):
+            found.update(value.split())
+        elif isinstance(value, list):
+            found.update(word for word in value if isinstance(word, str) and word)
+    return frozenset(found)
+
+
+def _authenticated_at(claims: Mapping[str, object]) -> datetime | None:
+    """When the person proved who they are: `auth_time`, or the newest proof in `amr`."""
+    methods = claims.get("amr")
+    proofs = [
+        one["timestamp"]
+        for one in (methods if isinstance(methods, list) else ())
+        if isinstance(one, dict)
+        and type(one.get("timestamp")) is int
+        and one.get("method") != "token_refresh"
+    ]
+    newest = claims.get("auth_time", max(proofs, default=None))
+    return _moment(newest) if type(newest) is int and 0 <= newest <= LAST_MOMENT else None
 
 
 def _moment(seconds: object) -> datetime | None:

@@ -19,6 +19,7 @@ _MIN_DISTINCT_CHARACTERS: Final = 8
 _GOTRUE_CLAIMS: Final = ClaimNames(
     name=(("user_metadata", "full_name"), ("user_metadata", "name")),
     picture=(("user_metadata", "avatar_url"), ("user_metadata", "picture")),
+    roles=(("app_metadata", "roles"), ("app_metadata", "role")),
 )
 
 

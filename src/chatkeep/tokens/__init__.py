@@ -15,6 +15,7 @@ from chatkeep.tokens.algorithms import (
 )
 from chatkeep.tokens.claims import (
     ACCESS_TOKEN_TYPES,
+    LAST_MOMENT,
     MAX_IDENTIFIER_LENGTH,
     Rules,
     check,
@@ -30,6 +31,7 @@ __all__ = [
     "ASYMMETRIC_ALGORITHMS",
     "ED25519_NAMES",
     "HMAC_ALGORITHMS",
+    "LAST_MOMENT",
     "MAX_IDENTIFIER_LENGTH",
     "MAX_TOKEN_LENGTH",
     "Header",

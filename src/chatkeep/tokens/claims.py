@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chatkeep.tokens.algorithms import Key
 
 #: The last second of the year 9999: what comes later is no date that we could show.
-_LAST_MOMENT: Final = 253_402_300_799
+LAST_MOMENT: Final = 253_402_300_799
 MAX_IDENTIFIER_LENGTH: Final = 255
 _NUMBERS = frozenset({int, float})  # bool is an int, but not of this type
 
@@ -145,7 +145,7 @@ def _check_times(claims: dict[str, object], rules: Rules, now: float) -> float:
 
 def _moment(value: object) -> float:
     # A comparison with NaN is false, and neither text nor true is a number here.
-    if type(value) in _NUMBERS and 0 <= value <= _LAST_MOMENT:  # type: ignore[operator]
+    if type(value) in _NUMBERS and 0 <= value <= LAST_MOMENT:  # type: ignore[operator]
         return value  # type: ignore[return-value]
     raise TokenInvalid
 

@@ -1,0 +1,224 @@
+"""For other people's applications: who calls, as a dependency or as ASGI middleware.
+
+    from chatkeep import SignedIn
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+    @app.get("/me")
+    async def me(who: SignedIn) -> dict[str, str]:
+        return {"id": who.user_id}
+
+The issuers come from the environment (or `.env.local`), read when the first request comes.
+With `ChatkeepMiddleware` they are opened when the application starts, closed when it ends,
+and every request is looked at once, before any route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
+
+from chatkeep.authentication import Presented
+from chatkeep.config import Settings, read_environment
+from chatkeep.errors import ChatkeepError, StepUpRequired, TokenInvalid, Unauthenticated
+from chatkeep.errors import Forbidden as NotAllowed
+from chatkeep.opening import Gate, open_gate
+from chatkeep.principal import Principal
+from chatkeep.web.clients import TrustedProxies
+from chatkeep.web.cookies import read_cookies
+from chatkeep.web.same_origin import require_same_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_STATE = "chatkeep_guard"
+
+
+class Guard:
+    """Decides who calls one application. Opened by its first request, or before."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Use *settings*, or those of the environment when they are first needed."""
+        self._settings = settings
+        self._opened: Gate | None = None
+        self._lock = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> Gate:
+        """Open the issuers, once. Raises `SetupError` naming what is wrong."""
+        if self._opened is None:
+            async with self._lock:
+                if self._opened is None:
+                    self._opened = await open_gate(self._stack, self.settings)
+        return self._opened
+
+    async def close(self) -> None:
+        """Let go of what was opened."""
+        await self._stack.aclose()
+
+    @property
+    def settings(self) -> Settings:
+        """What this guard goes by."""
+        if self._settings is None:
+            self._settings = Settings.from_env(read_environment())
+        return self._settings
+
+    async def identify(self, connection: HTTPConnection) -> Principal | None:
+        """Return who calls, None when nobody is signed in; raises `ChatkeepError`s."""
+        gate, headers = await self.open(), connection.headers
+        presented = Presented(
+            authorization=tuple(headers.getlist("authorization")),
+            cookies=read_cookies(headers.getlist("cookie")),
+            user_ids=tuple(headers.getlist("x-user-id")),
+        )
+        principal = await gate.authenticator.identify(presented)
+        if principal is not None and principal.credential == "cookie":
+            self._require_same_origin(connection)
+        return principal
+
+    def _require_same_origin(self, connection: HTTPConnection) -> None:
+        state = connection.scope.setdefault("state", {})
+        proxies = TrustedProxies(self.settings.trusted_proxies)
+        state.setdefault("client", proxies.client_of(connection.scope))
+        require_same_origin(
+            Request(connection.scope),
+            own=self.settings.public_url,
+            allowed=self.settings.cors_origins,
+        )
+
+
+async def optional_user(request: Request) -> Principal | None:
+    """Return who calls, None when nobody is signed in. A bad credential is a 401."""
+    if "chatkeep_principal" in request.scope.get("state", {}):
+        found: Principal | None = request.scope["state"]["chatkeep_principal"]
+        return found
+    guard = getattr(request.app.state, _STATE, None)
+    if guard is None:
+        guard = Guard()
+        setattr(request.app.state, _STATE, guard)
+    try:
+        return await guard.identify(request)
+    except ChatkeepError as error:
+        raise _refused(error) from error
+
+
+async def signed_in(request: Request) -> Principal:
+    """Return who calls; 401 when nobody is signed in."""
+    principal = await optional_user(request)
+    if principal is None:
+        raise _refused(Unauthenticated())
+    return principal
+
+
+def require(
+    *,
+    roles: Collection[str] = (),
+    scopes: Collection[str] = (),
+    aal: str | None = None,
+    max_age: timedelta | None = None,
+) -> Callable[[Request], Awaitable[Principal]]:
+    """Return a dependency that lets in who is signed in and has all that is asked.
+
+    One of *roles*, all of *scopes*, at least the assurance level *aal* ("aal2": a second
+    factor), and a sign-in not longer ago than *max_age*. 403 for a missing right, 401 with
+    `insufficient_user_authentication` for what another sign-in would mend (RFC 9470).
+    """
+    wanted_roles, wanted_scopes = frozenset(roles), frozenset(scopes)
+
+    async def required(request: Request) -> Principal:
+        who = await signed_in(request)
+        if wanted_roles and wanted_roles.isdisjoint(who.roles):
+            raise _refused(NotAllowed())
+        if not wanted_scopes <= who.scopes:
+            raise _refused(NotAllowed())
+        if aal is not None and who.aal < aal:
+            raise _refused(StepUpRequired())
+        if max_age is not None and not _is_fresh(who, max_age):
+            raise _refused(StepUpRequired())
+        return who
+
+    return required
+
+
+SignedIn = Annotated[Principal, Depends(signed_in)]
+OptionalUser = Annotated[Principal | None, Depends(optional_user)]
+
+
+class ChatkeepMiddleware:
+    """ASGI middleware: every request is looked at once, and a bad credential goes no further.
+
+    The caller is `scope["state"]["chatkeep_principal"]` (None: nobody is signed in), which
+    `signed_in` and the others read. With *required*, nobody unsigned gets in but to the
+    paths of *public*.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Settings | None = None,
+        required: bool = False,
+        public: Collection[str] = (),
+    ) -> None:
+        """Wrap *app*."""
+        self._app = app
+        self._guard = Guard(settings)
+        self._required = required
+        self._public = frozenset(public)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, or the application's start and end."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            principal = await self._guard.identify(HTTPConnection(scope))
+            if principal is None and self._required and scope["path"] not in self._public:
+                raise Unauthenticated
+        except ChatkeepError as error:
+            refused = _refused(error)
+            body = {"detail": refused.detail}
+            await JSONResponse(body, refused.status_code, refused.headers)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["chatkeep_principal"] = principal
+        await self._app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_after_closing(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown"):
+                await self._guard.close()
+            await send(message)
+
+        await self._guard.open()
+        await self._app(scope, receive, send_after_closing)
+
+
+def _is_fresh(who: Principal, max_age: timedelta) -> bool:
+    since = who.authenticated_at
+    return since is not None and datetime.now(UTC) - since <= max_age
+
+
+def _refused(error: ChatkeepError) -> HTTPException:
+    """The framework's own exception, so that the application's handlers see what they know."""
+    headers: dict[str, Any] = {"cache-control": "no-store"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if isinstance(error, StepUpRequired):
+        headers["www-authenticate"] = 'Bearer error="insufficient_user_authentication"'
+    elif isinstance(error, TokenInvalid):
+        headers["www-authenticate"] = 'Bearer error="invalid_token"'
+    elif isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return HTTPException(error.status, error.detail, headers)
