@@ -353,6 +353,19 @@ async def test_chats_are_renamed_found_deleted_and_brought_back(visitor: Visitor
         await expect(chats(page).get_by_text("Orchard")).to_be_visible()
 
 
+async def test_deleting_the_open_chat_closes_it(visitor: Visitor) -> None:
+    """A new chat takes its place, and undoing opens it again."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Plums are blue")
+        await choose(page, "Actions for Plums", "Delete")
+        await expect(page).to_have_url(re.compile("/$"))
+        await expect(answers(page)).to_have_count(0)
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page).to_have_url(re.compile("/c/"))
+        await expect(answers(page)).to_have_count(1)
+
+
 async def test_edits_and_new_answers_are_versions(visitor: Visitor) -> None:
     """Nothing is overwritten: one can go back to every version."""
     async with visitor.open() as page:

@@ -14,22 +14,16 @@ import { isTouch, useLatest, useMedia } from "./ui/hooks";
 const SettingsPage = lazy(() => import("./settings/settings-page"));
 const HIDDEN_KEY = "chatkeep:sidebar-hidden";
 
-/** The conversation that is open; a fresh id for each new one, kept when its address appears. */
+/**
+ * The conversation that is open. A new one gets its id before it has an address, and keeps it when
+ * the address appears; from then on the front page stands for the next new one.
+ */
 function useOpenChat(route: Route) {
-  const [fresh, setFresh] = useState(newId);
-  const id = route.page === "chat" ? (route.id ?? fresh) : null;
-  const begun = useRef(new Set<string>());
-  const isNew = route.page === "chat" && route.id === null;
-
-  useEffect(() => {
-    if (isNew) begun.current.add(fresh);
-    // Left for another page: the next new chat is another one.
-    else if (route.page !== "chat" || route.id !== fresh) {
-      if (begun.current.has(fresh)) setFresh(newId());
-    }
-  }, [isNew, fresh, route]);
-
-  return { id, isNew, renew: () => setFresh(newId()) };
+  const [next, setNext] = useState(() => ({ id: newId(), addressed: false }));
+  if (route.page !== "chat") return { id: null, isNew: false };
+  if (route.id === next.id && !next.addressed) setNext({ ...next, addressed: true });
+  if (route.id === null && next.addressed) setNext({ id: newId(), addressed: false });
+  return { id: route.id ?? next.id, isNew: route.id === null };
 }
 
 export default function Shell() {
@@ -52,10 +46,7 @@ export default function Shell() {
   const newChat = useLatest(() => {
     setDrawer(false);
     if (route.page === "chat" && route.id === null) document.querySelector<HTMLElement>("#message")?.focus();
-    else {
-      chat.renew();
-      navigate("/");
-    }
+    else navigate("/");
   });
 
   const search = useLatest(() => {
