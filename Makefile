@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 NPM := npm --no-audit --no-fund --no-update-notifier --loglevel=error
-CHECKED := $(wildcard src tests benchmarks scripts)
+CHECKED := $(wildcard src tests benchmarks)
 PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
@@ -33,12 +33,11 @@ test: .venv/.development $(PAGE) tests/clients/node_modules/.installed ## run al
 	@scripts/apt-packages
 	@scripts/with-node $(BIN)/python -m pytest $(ARGS)
 
-check: .venv/.development web/node_modules/.installed ## check layout, rules, types and docstrings
+check: .venv/.development web/node_modules/.installed ## check layout, rules (docstrings among them) and types
 	@$(BIN)/ruff format --quiet --check . || { echo "Run: $(BIN)/ruff format ." >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary $(CHECKED)
-	@$(BIN)/interrogate --quiet $(CHECKED)
-	@scripts/with-node npm --prefix web run --silent check
+	@said=$$(scripts/with-node npm --prefix web run --silent check 2>&1) || { echo "$$said"; exit 1; }
 
 bench: .venv/.development ## measure the hot paths (ARGS="name ...")
 	@scripts/with-node $(BIN)/python -m benchmarks $(ARGS)
