@@ -147,7 +147,24 @@ async def test_openrouter_is_told_which_app_is_calling_and_gets_the_key() -> Non
     assert request.headers["http-referer"] == "https://chat.example"
     assert request.headers["content-type"] == "application/json"
     assert KEY not in json.dumps(request.body)
-    assert "cookie" not in request.headers
+    assert request.headers["accept-encoding"] == "identity"
+
+
+async def test_no_cookie_is_kept() -> None:
+    """Nothing that the provider sets connects one person's answer with the next."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin(Set_Cookie="track=1; Path=/")
+        await wire.say("x")
+        await wire.finish()
+
+    async with raw_upstream(answer) as upstream:
+        address = upstream.base_url.replace("127.0.0.1", "localhost")
+        model = OpenAICompatibleModel(base_url=address, api_key=KEY)
+        for _ in range(2):
+            await collect(model)
+        await model.aclose()
+    assert all("cookie" not in request.headers for request in upstream.requests)
 
 
 async def test_strangers_are_not_told_which_app_is_calling() -> None:
@@ -163,6 +180,25 @@ async def test_connection_is_used_again_after_a_whole_answer() -> None:
     async with serving(say_hello) as (model, upstream):
         for _ in range(3):
             assert text_of(await collect(model)) == "Hello"
+    assert upstream.connections == 1
+
+
+async def test_end_that_comes_after_done_is_awaited_for_the_connections_sake() -> None:
+    """Most providers send it in a packet of its own."""
+    heard = asyncio.Event()
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.send(b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+        await heard.wait()
+        await wire.end()
+
+    async with serving(answer) as (model, upstream):
+        for _ in range(2):
+            heard.clear()
+            async for event in model.stream(PROMPT):
+                assert isinstance(event, Done)
+                heard.set()
     assert upstream.connections == 1
 
 
@@ -479,6 +515,21 @@ async def test_nothing_after_done_hurts_a_complete_answer(afterwards: Answer) ->
     assert upstream.connections == 2
 
 
+async def test_complete_answer_does_not_wait_long_for_its_usage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A provider that said why it stopped and then nothing more."""
+    monkeypatch.setattr("chatkeep.llm.response._AFTERMATH_S", 0.1)
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.event({"choices": [{"delta": {"content": "all"}, "finish_reason": "stop"}]})
+        await wire.hung_up()
+
+    async with serving(answer) as (model, _), asyncio.timeout(PATIENCE_S / 2):
+        assert await collect(model) == [TextDelta(text="all"), Done(finish_reason="stop")]
+
+
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
@@ -568,6 +619,19 @@ async def test_silence_has_a_time_out_at_every_stage(begins: Answer, said: str) 
         assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("begins", [_silence, _head_only])
+async def test_first_byte_has_a_time_out_of_its_own(begins: Answer) -> None:
+    """Shorter than the pause between chunks and the total."""
+
+    async def answer(wire: Wire) -> None:
+        await begins(wire)
+        await wire.hung_up()
+
+    timeouts = Timeouts(first_byte_s=0.1)
+    async with serving(answer, timeouts=timeouts) as (model, _), asyncio.timeout(PATIENCE_S / 2):
+        assert await outcome(model) == ([], ModelTimeout)
+
+
 @pytest.mark.parametrize("keep_alive", [b": still here\n\n", b"data: {}\n\n"])
 async def test_signs_of_life_do_not_outlast_the_total(keep_alive: bytes) -> None:
     """Comments keep an answer alive beyond the pause between chunks, not for ever."""
@@ -609,16 +673,21 @@ async def test_slow_reader_of_ours_is_not_the_providers_fault() -> None:
 
 
 async def test_error_body_that_never_ends_does_not_hold_us() -> None:
-    """The status is enough."""
+    """The status is enough, and the connection is closed."""
+    hung_up = asyncio.Event()
 
     async def answer(wire: Wire) -> None:
         await wire.begin(500, "application/json")
         block = b"x" * 10_000
-        while not wire.writer.is_closing():
-            await wire.send(block)
+        try:
+            while not wire.writer.is_closing():
+                await wire.send(block)
+        finally:
+            hung_up.set()
 
     async with serving(answer) as (model, _), asyncio.timeout(PATIENCE_S):
         assert await outcome(model) == ([], ModelUnavailable)
+        await hung_up.wait()
 
 
 # --- trying again -----------------------------------------------------------------------

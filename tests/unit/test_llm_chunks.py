@@ -340,9 +340,14 @@ def test_other_choices_and_empty_payloads_are_passed_over() -> None:
 def test_endless_answer_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider in a loop does not fill our memory, by text or by arguments."""
     monkeypatch.setattr(chunks, "MAX_ANSWER_CHARACTERS", 100)
-    for more in (chunk(content="x" * 30), chunk(reasoning="x" * 30), tool(0, arguments="x" * 30)):
+    for more in (
+        chunk(content="x" * 30),
+        chunk(reasoning="x" * 30),
+        tool(0, name="f", arguments="x" * 30),
+    ):
+        assert read(*[more] * 3, STOP)[-1] == Done(finish_reason="stop")
         with pytest.raises(ModelBroken):
-            read(*[more] * 4)
+            read(*[more] * 4, STOP)
 
 
 def test_long_model_name_is_cut_and_clean() -> None:

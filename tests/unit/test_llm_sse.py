@@ -31,6 +31,8 @@ def parse(*pieces: bytes, max_event_bytes: int = 1 << 20) -> list[bytes]:
         (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
         (b"data: a\r\n\ndata: b\n\r\n", [b"a", b"b"]),
         (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"data: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
+        (b"data: a\rdata: b\r\r", [b"a\nb"]),
         (b"data: a\ndata\ndata:\n\n", [b"a\n\n"]),
         (b"data\n\n", [b""]),
         (b"\n\n\ndata: a\n\n\n\n", [b"a"]),
@@ -66,7 +68,8 @@ def test_any_cut_of_the_bytes_gives_the_same_events(stream: bytes, cuts: list[in
     """Where the network cuts a stream changes nothing."""
     marks = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(marks)]
-    assert parse(*pieces) == parse(stream) == _by_the_book(stream)
+    single = [stream[at : at + 1] for at in range(len(stream))]
+    assert parse(*pieces) == parse(*single) == parse(stream) == _by_the_book(stream)
 
 
 def _by_the_book(stream: bytes) -> list[bytes]:

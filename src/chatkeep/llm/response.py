@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: After the reason to stop, only the usage can come: not worth keeping the reader waiting.
 _AFTERMATH_S = 5.0
+#: aiohttp 3.14 wakes nobody who waits for a body whose framing turns out to be nonsense, or
+#: whose session is closed; but asked anew, it says so.
 _LOOK_EVERY_S = 1.0
 #: What aiohttp raises when a body cannot be read on; RuntimeError when the connection is
 #: gone before it is asked.
@@ -91,7 +93,7 @@ class Stream:
                 self._first_byte_by = None
                 return data
             except TimeoutError:
-                problem = ModelTimeout() if look_at == deadline else self._loss()
+                problem = ModelTimeout() if look_at == deadline else None
             except _LOST:
                 problem = ModelBroken()
         if finished:
@@ -118,16 +120,6 @@ class Stream:
     def close(self) -> None:
         """Close the connection at once, unless the response was read to its end."""
         self._response.close()
-
-    def _loss(self) -> ModelBroken | None:
-        """Notice a connection that is gone without a word.
-
-        aiohttp 3.14 wakes nobody who waits for a body whose chunked framing turns out to be
-        nonsense, or whose session is closed.
-        """
-        connection = self._response.connection
-        lost = connection is None or connection.transport is None
-        return ModelBroken() if lost else None
 
     def _deadline(self, *, finished: bool) -> float:
         if self._first_byte_by is not None:
