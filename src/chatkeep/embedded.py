@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -36,6 +36,8 @@ from chatkeep.embedded_postmaster import is_running, read_postmaster, stop_left_
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chatkeep.data_folder import DataFolder
 
 _log = logging.getLogger(__name__)
@@ -94,36 +96,39 @@ class EmbeddedPostgreSQL:
         self._programs = _programs()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._changing = threading.Lock()
 
     def start(self) -> Addresses:
         """Start it, made first when it is not there; return once it answers.
 
         One that a killed server left behind is stopped cleanly before.
 
+        Call `stop` afterwards in any case: when this fails or is interrupted, too.
+
         Raises:
             SetupError: it cannot run here, and why.
         """
         secret = self._folder.secret()
-        if self._account is not None:
-            let_through(self._account, self._folder.path)
-            _let_run(self._account, self._programs)
+        self._open_the_way()
         self._make_cluster(secret)
         stop_left_behind(self._data)
         sockets = _socket_folder(self._data, self._account)
         addresses = _addresses(sockets, secret)
-        try:
-            self._launch(sockets)
-            self._await_ready()
-            _make_database(addresses, secret)
-        except BaseException:
-            self.stop()
-            raise
+        self._launch(sockets)
+        self._await_ready()
+        _make_database(addresses, secret)
         threading.Thread(target=self._watch, args=[sockets], name="postgresql", daemon=True).start()
         return addresses
 
+    @property
+    def is_started(self) -> bool:
+        """Whether there is something to stop."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """Stop it cleanly: open transactions are rolled back, everything is written."""
-        self._stopping.set()
+        with self._changing:
+            self._stopping.set()
         process = self._process
         if process is None:
             return
@@ -141,8 +146,16 @@ class EmbeddedPostgreSQL:
             self._process.wait()
             if self._stopping.wait(_RESTART_PAUSE_S):
                 return
-            _log.error("PostgreSQL ended by itself; starting it again")
+            with self._changing:
+                if not self._stopping.is_set():
+                    self._restart(sockets)
+
+    def _restart(self, sockets: Path) -> None:
+        _log.error("PostgreSQL ended by itself; starting it again")
+        try:
             self._launch(sockets)
+        except (OSError, SetupError):
+            _log.exception("PostgreSQL could not be started again; trying once more")
 
     def _make_cluster(self, secret: Secret) -> None:
         if (self._data / "PG_VERSION").exists():
@@ -186,6 +199,12 @@ class EmbeddedPostgreSQL:
             shutil.rmtree(draft, ignore_errors=True)
             raise SetupError(f"PostgreSQL could not be set up: {_last_failure(done.stderr)}.")
 
+    def _open_the_way(self) -> None:
+        """Before each program: a chmod of a folder above, by anybody, closes it again."""
+        if self._account is not None:
+            let_through(self._account, self._folder.path)
+            _let_run(self._account, self._programs)
+
     def _own(self, path: Path, mode: int) -> None:
         path.chmod(mode)
         if self._account is not None:
@@ -215,8 +234,9 @@ class EmbeddedPostgreSQL:
             # Its number may belong to another process by now (a restarted container), which
             # PostgreSQL would take for itself; pg_ctl says "not that one" in the same way.
             child["env"]["PG_GRANDPARENT_PID"] = str(stale.pid)
+        self._open_the_way()
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with self._open_log() as log:
+        with self._open_log() as log, _uninterrupted():
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *words],
                 stdout=log,
@@ -270,6 +290,16 @@ def attach(folder: DataFolder) -> Addresses:
                 return addresses
         time.sleep(_POLL_S)
     raise SetupError(f"The server that uses {folder.path} has no PostgreSQL that answers.")
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no signal come between a process that is there and our knowing of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _programs() -> Path:
@@ -367,7 +397,7 @@ def _last_failure(output: str) -> str:
 
 
 def _complaint(line: str) -> str:
-    for mark in ("FATAL:", "PANIC:", "error:"):
+    for mark in ("FATAL:", "PANIC:", "error:", "postgres:"):
         _, found, said = line.partition(mark)
         if found:
             return said.strip()

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +40,16 @@ with folder.locked("server"):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> DataFolder:
+def place() -> Iterator[Path]:
+    """A folder that only this test changes: pytest closes its own to all other accounts."""
+    with tempfile.TemporaryDirectory(prefix="chatkeep-place-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def folder(place: Path) -> DataFolder:
     """A data folder in which nothing has been started."""
-    return prepare(tmp_path / "data")
+    return prepare(place / "data")
 
 
 @contextmanager
@@ -206,9 +214,9 @@ def test_start_that_was_cut_off_is_begun_again(folder: DataFolder) -> None:
     assert not half.exists()
 
 
-def test_path_too_long_for_a_socket(tmp_path: Path) -> None:
+def test_path_too_long_for_a_socket(place: Path) -> None:
     """A deep folder has its socket elsewhere, in a folder that is as closed."""
-    folder = prepare(tmp_path / ("long" * 30) / "data")
+    folder = prepare(place / ("long" * 30) / "data")
     with started(folder) as addresses:
         assert ask(addresses.app_url, "select 1") == 1
         found = read_postmaster(folder.postgresql)

@@ -91,10 +91,11 @@ def main() -> None:
         sys.exit(_FAILED)
     except Exception as error:  # noqa: BLE001 -- the last resort, logged in full where wanted
         _log.debug("unexpected", exc_info=error)
-        _complain(f"Unexpected {type(error).__name__}: {error}. LOG_LEVEL=DEBUG shows where.")
+        # Its text may quote anything, a password in an address too.
+        _complain(f"Unexpected {type(error).__name__}: LOG_LEVEL=DEBUG shows what and where.")
         sys.exit(_FAILED)
 
 
 def _complain(*problems: str) -> None:
     for problem in problems:
-        click.echo(f"chatkeep: {problem}", err=True)
+        click.echo(f"chatkeep: {' '.join(problem.split())}", err=True)

@@ -7,9 +7,10 @@ that a running server has started.
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from chatkeep import logs
@@ -41,6 +42,7 @@ def prepared(settings: Settings, steps: Steps, use: Use) -> Iterator[Settings]:
         SetupError: there is no such database, or somebody else uses the folder.
     """
     logs.configure(settings.log_level)
+    _require_readable_addresses(settings)
     if settings.database_url is not None:
         yield dataclasses.replace(settings, secret=secret_of(settings))
         return
@@ -83,6 +85,15 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
         return migrate(admin_url, login=login)
 
 
+def _require_readable_addresses(settings: Settings) -> None:
+    """What libpq says of an address that it cannot read may quote the password in it."""
+    for name in ("database_url", "database_admin_url", "database_listen_url"):
+        try:
+            conninfo_to_dict(getattr(settings, name) or "")
+        except psycopg.ProgrammingError:
+            raise SetupError(f"{name.upper()} is not an address of a database.") from None
+
+
 @contextmanager
 def _embedded(
     folder: DataFolder, settings: Settings, steps: Steps, use: Use
@@ -105,10 +116,10 @@ def _started(folder: DataFolder, settings: Settings, steps: Steps) -> Iterator[A
     server = EmbeddedPostgreSQL(
         folder, max_connections=settings.workers * each + _CONNECTIONS_OF_COMMANDS
     )
-    with steps.step("Starting PostgreSQL"):
-        addresses = server.start()
     try:
+        with steps.step("Starting PostgreSQL"):
+            addresses = server.start()
         yield addresses
     finally:
-        with steps.step("Stopping PostgreSQL"):
+        with steps.step("Stopping PostgreSQL") if server.is_started else nullcontext():
             server.stop()

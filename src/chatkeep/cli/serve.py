@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import click
 
@@ -41,6 +41,9 @@ class _Runner(Protocol):
     ) -> None: ...
 
 
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
 @click.command(
     "serve",
     epilog=examples(
@@ -65,7 +68,8 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
     Ctrl-C (or SIGTERM) lets running answers end; a second one does not wait.
     """
     began = time.perf_counter()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, _interrupt)
     settings = read_settings(host=host, port=port, data_folder=data, workers=workers)
     try:
         _serve(settings, Steps(sys.stdout), began)
@@ -74,7 +78,9 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Until the server runs, SIGTERM is as Ctrl-C: what was started is stopped again."""
+    """Until the server runs: what was started is stopped again, however impatient one is."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
