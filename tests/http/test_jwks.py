@@ -275,6 +275,18 @@ async def test_tokens_that_can_never_match_ask_nobody(
     assert server.connections == 0
 
 
+async def test_missing_key_id_asks_nobody_again(
+    server: Server, issuers: Issuers, clock: Clock
+) -> None:
+    """A token that names no key is served by the only one it can mean, or by none."""
+    server.body = document(jwk("ES256"), jwk("EdDSA"), jwk("EdDSA", kid="second"))
+    one, two = (forge.forge(header(name, kid=...), algorithm=name) for name in ("ES256", "EdDSA"))
+    assert await outcome(issuers, one) == "taken"
+    clock.now += COOLDOWN_S
+    assert await outcome(issuers, two) == "token_invalid"
+    assert server.connections == 1
+
+
 @pytest.mark.parametrize("name", ["jku", "x5u"])
 async def test_address_in_a_token_is_never_visited(
     name: str, server: Server, issuers: Issuers

@@ -355,6 +355,8 @@ UNFIT: dict[str, dict[str, object]] = {
         "alg": "EdDSA",
         "x": forge.segment(ed448.Ed448PrivateKey.generate().public_key().public_bytes_raw()),
     },
+    "Ed25519 as EC": {**jwk("EdDSA"), "kty": "EC"},
+    "P-256 as OKP": elsewhere(kty="OKP"),
     "X25519": {"kty": "OKP", "crv": "X25519", "kid": "a", "x": "A" * 43},
     "no kty": elsewhere(kty=...),
     "kty is a list": elsewhere(kty=["EC"]),
@@ -387,7 +389,7 @@ UNFIT: dict[str, dict[str, object]] = {
     "RSA exponent 1": rsa_jwk(MODULUS, 1),
     "RSA exponent 2": rsa_jwk(MODULUS, 2),
     "RSA exponent 65536": rsa_jwk(MODULUS, 65536),
-    "RSA exponent huge": rsa_jwk(MODULUS, 2**64 + 1),
+    "RSA exponent of 33 bits": rsa_jwk(MODULUS, 2**32 + 1),
     "RSA modulus even": rsa_jwk(MODULUS + 1),
     "RSA modulus empty": {**rsa_jwk(MODULUS), "n": ""},
     "RSA by a broken generator": rsa_jwk(roca_modulus()),
@@ -406,6 +408,11 @@ def test_unfit_key_is_left_out_and_the_rest_is_kept(name: str) -> None:
     assert len(published.left_out) == 1
     with pytest.raises(ValueError, match="no usable key"):
         read_key_set(forge.document(UNFIT[name]), algorithms=ASYMMETRIC_ALGORITHMS)
+
+
+def test_largest_exponent_is_taken() -> None:
+    """The cap on exponents is a cap."""
+    assert read_key(rsa_jwk(MODULUS, 2**32 - 1), algorithms=["RS256"]).algorithm == "RS256"
 
 
 def test_two_keys_of_one_id_are_both_left_out() -> None:
@@ -474,6 +481,7 @@ MA4wBQYDKgMEAwUAYWJjZA==
 def test_unfit_key_in_pem_is_refused() -> None:
     """Weakness, the wrong kind and what is no key are refused from a file, too."""
     ed = ed448.Ed448PrivateKey.generate().public_key()
+    small_order = ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(SMALL_ORDER[4]))
     for pem, algorithm in (
         (WEAK_RSA.public_bytes(PEM, SPKI), "RS256"),
         (forge.public_part("RS256").public_bytes(PEM, SPKI), "ES256"),
@@ -485,6 +493,7 @@ def test_unfit_key_in_pem_is_refused() -> None:
         (forge.public_part("ES256").public_bytes(PEM, SPKI), "HS256"),
         (ed.public_bytes(PEM, SPKI), "EdDSA"),
         (UNHEARD_OF, "RS256"),
+        (small_order.public_bytes(PEM, SPKI), "EdDSA"),
         (b"not a key", "RS256"),
         (b"", "RS256"),
     ):

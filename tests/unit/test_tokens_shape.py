@@ -252,6 +252,20 @@ def test_characters_that_a_lenient_decoder_skips_are_refused(junk: str) -> None:
     refuse(token[:-10] + junk + token[-10:])
 
 
+def test_standard_alphabet_is_refused() -> None:
+    """The two letters that the alphabets differ in are no second spelling of a signature."""
+    changed = 0
+    for spaces in range(40):
+        signed, _, signature = forge.forge(
+            payload=forge.text_of(claims()) + b" " * spaces
+        ).rpartition(".")
+        other = signature.replace("-", "+").replace("_", "/")
+        if other != signature:
+            refuse(f"{signed}.{other}")
+            changed += 1
+    assert changed
+
+
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_padded_segment_is_refused(which: int) -> None:
     """What other libraries take as the same token is another text, and refused."""
