@@ -94,6 +94,7 @@ class Stream:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         self.raw = b""
+        self.events: list[Event] = []
         self._response = response
         self._taken = 0
 
@@ -110,6 +111,7 @@ class Stream:
                 continue
             block, self._taken = self.raw[self._taken : end].decode(), end + 2
             if (event := _event(block)) is not None:
+                self.events.append(event)
                 return event
 
     async def until(self, wanted: Callable[[Event], bool]) -> list[Event]:
@@ -292,6 +294,11 @@ class _Server(uvicorn.Server):
         yield
 
 
+def quiet_server(config: uvicorn.Config) -> uvicorn.Server:
+    """Return a server of *config* that leaves the signals to pytest."""
+    return _Server(config)
+
+
 @dataclass(slots=True, kw_only=True)
 class Node:
     """One serving process, but for being in ours."""
@@ -367,7 +374,7 @@ async def start_node(
     }
     stage = Stage()
     app = create_app(Settings.from_env(environ), model=stage)
-    listening = _listening()
+    listening = listening_socket()
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -396,7 +403,8 @@ async def start_node(
     )
 
 
-def _listening() -> socket.socket:
+def listening_socket() -> socket.socket:
+    """Return a socket that listens on a free port."""
     # asyncio switches Nagle's algorithm off only for sockets that say TCP (uvloop: always);
     # with it, each answer waits 40 ms for an acknowledgement.
     opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -416,7 +424,7 @@ async def publish_keys() -> tuple[web.AppRunner, str]:
     app.router.add_get("/auth/v1/.well-known/jwks.json", jwks)
     runner = web.AppRunner(app)
     await runner.setup()
-    listening = _listening()
+    listening = listening_socket()
     await web.SockSite(runner, listening).start()
     return runner, f"http://127.0.0.1:{listening.getsockname()[1]}"
 

@@ -184,17 +184,15 @@ class Conflict(ChatkeepError):
 
 
 class RunInProgress(Conflict):
-    """The conversation is being answered; `run_id`, where known, names the running answer."""
+    """The conversation is being answered; `run_id` names the answer that is in the way."""
 
     code = "run_in_progress"
     default_detail = "This conversation is being answered. Wait for it or stop it first."
 
-    def __init__(self, detail: str | None = None, *, run_id: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, run_id: str = "") -> None:
         """Keep which run it is, for the caller to see and for who wants to join it."""
-        super().__init__(detail)
+        super().__init__(detail, run_id=run_id)
         self.run_id = run_id
-        if run_id is not None:
-            self.members = {"run_id": run_id}
 
 
 class PreconditionFailed(ChatkeepError):

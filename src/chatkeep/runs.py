@@ -156,12 +156,11 @@ async def _explain(
         same = await find_by_request(db, user_id, turn.request_key)
         if same is not None:
             return AlreadyStarted(same)
-    running = await find_active(db, user_id, turn.conversation_id)
-    if running is not None:
-        return RunInProgress(run_id=running)
-    if violated.name in {"conversations_pkey", "conversations_unguessable_id", "messages_parent"}:
+    if violated.name == "messages_parent":
         return NotFound()
-    return RunInProgress()
+    # The one in the way may have ended since; it is still the one.
+    newest = await _find_newest(db, user_id, turn.conversation_id)
+    return NotFound() if newest is None else RunInProgress(run_id=newest)
 
 
 def _values(user_id: str, turn: Turn) -> dict[str, object]:
@@ -355,6 +354,21 @@ async def find_active(db: Database, user_id: str, conversation_id: str) -> str |
         join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
         where r.user_id = %s and r.conversation_id = %s and r.state in ('queued', 'running')
           and c.deleted_at is null
+        """,
+        [user_id, conversation_id],
+        row=_Id,
+    )
+    return rows[0].id if rows else None
+
+
+async def _find_newest(db: Database, user_id: str, conversation_id: str) -> str | None:
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.id from chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where r.user_id = %s and r.conversation_id = %s and c.deleted_at is null
+        order by r.state in ('queued', 'running') desc, r.started_at desc limit 1
         """,
         [user_id, conversation_id],
         row=_Id,

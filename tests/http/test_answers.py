@@ -95,7 +95,9 @@ async def test_repeated_request_gets_the_answer_again(ana: Person, stage: Stage)
     again = await ana.client.post(f"{CHAT}/message", body, headers=key)
     assert again.body == first.body
     assert first.json["usage"] == {
-        **{"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+        "prompt_tokens": 3,
+        "completion_tokens": 1,
+        "total_tokens": 4,
         "cost": 0.5,
     }
     async with ana.client.stream(f"{CHAT}/message", body, **STREAM, **key) as stream:
@@ -204,7 +206,7 @@ async def test_partial_answer_is_kept_while_it_is_made(ana: Person, stage: Stage
     body = {"conversation_id": conversation, "message": "Go"}
 
     async def kept() -> bool:
-        return (await messages(ana.client, conversation))[-1]["content"] == "So far"
+        return bool((await messages(ana.client, conversation))[-1]["content"] == "So far")
 
     async with ana.client.stream(f"{CHAT}/message", body, **STREAM):
         await until(kept)
@@ -306,7 +308,7 @@ FAILURES: list[tuple[ChatkeepError, int, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("failure", "status", "retry"), FAILURES, ids=lambda one: str(one))
+@pytest.mark.parametrize(("failure", "status", "retry"), FAILURES, ids=str)
 @pytest.mark.parametrize("partial", [[], ["Half of it"]], ids=["at once", "midway"])
 async def test_failed_answer_says_why(
     ana: Person,

@@ -88,16 +88,15 @@ class UiMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        """The visible text of all parts, without what could not be stored."""
+        """The visible text of all parts."""
         texts = (part.get("text") for part in self.parts if part.get("type") == "text")
-        joined = "\n\n".join(text for text in texts if isinstance(text, str))
-        return joined.replace("\x00", "").encode("utf-8", "replace").decode()
+        return "\n\n".join(text for text in texts if isinstance(text, str))
 
     def question(self) -> str:
         """The text, where it is something to answer.
 
         Raises:
-            Invalid: it is not: no user's, empty, too long, or with files.
+            Invalid: it is not: no user's, with files, empty, too long, or not storable.
         """
         if self.role != "user":
             raise Invalid("The last message must be the user's: this server offers no tools.")
@@ -108,6 +107,8 @@ class UiMessage(BaseModel):
             raise Invalid("The last message has no text.")
         if len(text) > _MESSAGE_AT_MOST:
             raise Invalid("The last message is too long.")
+        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise Invalid("The last message has a character that cannot be stored.")
         return text
 
 

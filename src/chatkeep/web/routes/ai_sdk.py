@@ -166,8 +166,6 @@ async def _regenerate(
     try:
         return await replies.begin(user_id, turn, choices)
     except RunInProgress as busy:
-        if busy.run_id is None:
-            raise
         return await replies.join(user_id, busy.run_id)
 
 
