@@ -196,13 +196,24 @@ class ChatkeepMiddleware:
         await self._app(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open before the application starts, so that a wrong setting stops the start."""
+        startup = await receive()
+        try:
+            await self._guard.open()
+        except ChatkeepError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.detail})
+            return
+        pending = [startup]
+
+        async def receive_again() -> Message:
+            return pending.pop() if pending else await receive()
+
         async def send_after_closing(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown"):
                 await self._guard.close()
             await send(message)
 
-        await self._guard.open()
-        await self._app(scope, receive, send_after_closing)
+        await self._app(scope, receive_again, send_after_closing)
 
 
 def _is_fresh(who: Principal, max_age: timedelta) -> bool:

@@ -1,0 +1,148 @@
+"""Other people's applications: the examples of the how-to page, served for real."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+
+from tests.serving import Client, listening_socket, quiet_server, token, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/protect-your-own-app.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def example(containing: str) -> Any:  # noqa: ANN401 -- some ASGI application
+    """Return the application of the page's example that has *containing* in it."""
+    (code,) = [one for one in EXAMPLES if containing in one]
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102 -- our own page
+    return names["app"]
+
+
+@pytest.fixture(autouse=True)
+def issuers(project: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment names one Supabase project, and there is no `.env.local`."""
+    monkeypatch.setenv("SUPABASE_PROJECT_URL", project)
+    monkeypatch.chdir(tmp_path)
+
+
+@asynccontextmanager
+async def served(app: Any, session: aiohttp.ClientSession) -> AsyncIterator[Client]:  # noqa: ANN401
+    """Serve *app* on a free port; yield somebody who calls it."""
+    opened = listening_socket()
+    server = quiet_server(uvicorn.Config(app, ws="none", log_config=None))
+    task = asyncio.create_task(server.serve([opened]))
+    await until(lambda: server.started or task.done())
+    yield Client(f"http://127.0.0.1:{opened.getsockname()[1]}", session)
+    server.should_exit = True
+    await task
+
+
+def signed(project: str, sub: str, **claims: object) -> dict[str, str]:
+    """Return the header of somebody with a token of *project*."""
+    return {"authorization": f"Bearer {token(project, sub, 'ES256', **claims)}"}
+
+
+async def test_route_knows_who_is_signed_in(session: aiohttp.ClientSession, project: str) -> None:
+    """Five lines are enough: the caller's id for a token, 401 without and with a bad one."""
+    async with served(example('-> dict[str, str]:\n    return {"id"'), session) as client:
+        found = await client.get("/me", headers=signed(project, "ana"))
+        missing = await client.get("/me")
+        bad = await client.get("/me", headers={"authorization": "Bearer a.b.c"})
+    assert (found.status, found.json) == (200, {"id": "ana"})
+    assert (missing.status, missing.headers["www-authenticate"]) == (401, "Bearer")
+    assert (bad.status, bad.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+
+
+async def test_stranger_is_let_in_where_nobody_needs_to_sign_in(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """No token is nobody, and a bad one is still refused."""
+    async with served(example("stranger"), session) as client:
+        assert (await client.get("/greeting")).json == {"hello": "stranger"}
+        known = await client.get("/greeting", headers=signed(project, "ana"))
+        assert known.json == {"hello": "ana"}
+        bad = await client.get("/greeting", headers={"authorization": "Bearer x"})
+        assert bad.status == 401
+
+
+async def test_role_comes_from_what_a_user_cannot_write(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """`app_metadata` grants; the same words anywhere a user can write them do not."""
+    async with served(example("Editor"), session) as client:
+        granted = signed(project, "ana", app_metadata={"roles": ["editor"]})
+        assert (await client.call("PUT", "/page", headers=granted)).status == 200
+        forged: list[dict[str, object]] = [
+            {"user_metadata": {"roles": ["editor"]}},
+            {"role": "authenticated", "roles": ["editor"]},
+            {"app_metadata.roles": ["editor"]},
+            {"app_metadata": {"roles": {"editor": True}}},
+        ]
+        for claims in forged:
+            headers = signed(project, "bo", **claims)
+            assert (await client.call("PUT", "/page", headers=headers)).status == 403, claims
+
+
+async def test_old_or_weak_sign_in_is_asked_to_step_up(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """A second factor a moment ago does; a week ago, or no second factor, does not."""
+    now = int(time.time())
+    fresh = [{"method": "totp", "timestamp": now}]
+    stale = [{"method": "totp", "timestamp": now - 7 * 86_400}]
+    refreshed = [{"method": "token_refresh", "timestamp": now}, *stale]
+    async with served(example("JustNow"), session) as client:
+        strong = signed(project, "ana", aal="aal2", amr=fresh)
+        assert (await client.call("DELETE", "/account", headers=strong)).status == 200
+        weak_claims: list[dict[str, object]] = [
+            {"aal": "aal1", "amr": fresh},
+            {"aal": "aal2", "amr": stale},
+            {"aal": "aal2", "amr": refreshed},
+            {"aal": "aal2", "amr": "x"},
+        ]
+        for claims in weak_claims:
+            weak = signed(project, "ana", **claims)
+            answer = await client.call("DELETE", "/account", headers=weak)
+            assert answer.status == 401, claims
+            assert "insufficient_user_authentication" in answer.headers["www-authenticate"]
+
+
+async def test_middleware_decides_before_any_route(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """Nobody gets in without a token, but to what is public; a bad one gets in nowhere."""
+    async with served(example("ChatkeepMiddleware"), session) as client:
+        assert (await client.get("/health")).status == 200
+        assert (await client.get("/me")).status == 401
+        assert (await client.get("/nowhere")).status == 401
+        bad = {"authorization": "Bearer a.b.c"}
+        assert (await client.get("/health", headers=bad)).status == 401
+        found = await client.get("/me", headers=signed(project, "ana"))
+        assert found.json == {"id": "ana"}
+
+
+async def test_configuration_that_names_no_issuer_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application does not start, and the log names the settings."""
+    monkeypatch.delenv("SUPABASE_PROJECT_URL")
+    server = quiet_server(uvicorn.Config(example("ChatkeepMiddleware"), log_config=None))
+    opened = listening_socket()
+    async with asyncio.timeout(10):
+        await server.serve([opened])
+    opened.close()
+    assert not server.started
+    assert "SUPABASE_PROJECT_URL" in caplog.text
