@@ -130,7 +130,7 @@ class Database:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
             async with _one_round_trip(connection, caller):
-                cursor = await connection.execute(text, params, prepare=True)
+                cursor = await connection.execute(text, params)
             return cursor.rowcount
 
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
@@ -144,7 +144,7 @@ class Database:
             async with _one_round_trip(connection, caller):
                 for query in queries:
                     cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
-                    cursors.append(await cursor.execute(query.text, query.params, prepare=True))
+                    cursors.append(await cursor.execute(query.text, query.params))
             return [await cursor.fetchall() for cursor in cursors]
 
     @asynccontextmanager
@@ -202,21 +202,21 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
 
 
 async def _configure(connection: AsyncConnection) -> None:
-    # All our statements are literals, so their number is known and small.
-    connection.prepared_max = _STATEMENTS_AT_MOST
+    if connection.prepare_threshold is not None:
+        # Prepared at first sight, never later: when psycopg counts how often it saw a
+        # statement, and an earlier one of the pipeline fails just as the count is reached, it
+        # believes prepared what the server skipped, and that statement never works again.
+        connection.prepare_threshold = 0
+        # All our statements are literals, so their number is known and small.
+        connection.prepared_max = _STATEMENTS_AT_MOST
 
 
 @asynccontextmanager
 async def _one_round_trip(connection: AsyncConnection, caller: Caller) -> AsyncIterator[None]:
-    """Send the statements of the block together, as one implicit transaction.
-
-    Each must be sent with `prepare=True`. When psycopg itself counts to the threshold and
-    an earlier statement fails just then, it believes prepared what the server skipped,
-    and the connection refuses that statement ever after.
-    """
+    """Send the statements of the block together, as one implicit transaction."""
     async with connection.pipeline():
         try:
-            await connection.execute(_ACT_AS, _act_as_params(caller), prepare=True)
+            await connection.execute(_ACT_AS, _act_as_params(caller))
             yield
         except BaseException:
             # Leaving the pipeline commits what was sent before a statement that could not

@@ -49,7 +49,7 @@ grant usage on schema chatkeep to chatkeep_app, chatkeep_auth, chatkeep_worker, 
 create or replace function chat.caller_id() returns text language sql stable parallel safe
   return coalesce(
     nullif(current_setting('chatkeep.user_id', true), ''),
-    nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub'
+    nullif(nullif(current_setting('request.jwt.claims', true), '')::json ->> 'sub', '')
   );
 grant execute on function chat.caller_id() to public;
 """

@@ -1,0 +1,436 @@
+"""Ana and Bo have a row in every table; these checks fail when one of them reaches the other's.
+
+They are plain functions, so that they can be run again on a database from which one policy
+was taken away: at least one of them must then fail. Each leaves the rows as it found them.
+"""
+
+# ruff: noqa: S608 -- names of tables and columns are put into statements, all from this file
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
+
+import psycopg
+
+from chatkeep.db import ADMIN, AUTH, WORKER, Caller, ConstraintViolated, Database, as_user
+from chatkeep.errors import NotFound
+from chatkeep.sql.migrations import HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ANA, BO = "ana-of-the-twins", "bo-of-the-twins"
+ANAS_TALK, BOS_TALK = "the-conversation-of-ana", "the-conversation-of-bo"
+NOBODY = Caller("chatkeep_app")
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """The door under test, and the administrator's address to look behind it."""
+
+    db: Database
+    admin_url: str
+
+
+Check = Callable[[Twins], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedTable:
+    """How a person's rows of a table are read and written.
+
+    *insert* takes the owner and is otherwise a row that may be made; None where the role
+    of people's requests has no right to.
+    """
+
+    name: LiteralString
+    owner: LiteralString
+    insert: LiteralString | None
+    change: LiteralString
+    may_change: bool
+    may_delete: bool
+    through_data_api: bool
+
+
+#: Every table that holds rows of people; a test compares it with the database.
+OWNED = (
+    OwnedTable(
+        name="chat.conversations",
+        owner="user_id",
+        insert="insert into chat.conversations (user_id, id) values (%s, 'made by the test')",
+        change="title = 'changed'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=True,
+    ),
+    OwnedTable(
+        name="chat.messages",
+        owner="user_id",
+        insert=(
+            "insert into chat.messages (user_id, conversation_id, id, role)"
+            " select user_id, id, 'made by the test', 'user' from (values"
+            " ('ana-of-the-twins', 'the-conversation-of-ana'),"
+            " ('bo-of-the-twins', 'the-conversation-of-bo')) c (user_id, id) where user_id = %s"
+        ),
+        change="content = 'changed'",
+        may_change=True,
+        may_delete=False,
+        through_data_api=True,
+    ),
+    OwnedTable(
+        name="chat.runs",
+        owner="user_id",
+        insert=(
+            "insert into chat.runs (user_id, id, conversation_id, message_id, state, model,"
+            " lease_until) select user_id, 'made by the test', id, 'answer', 'done', 'm', now()"
+            " from (values ('ana-of-the-twins', 'the-conversation-of-ana'),"
+            " ('bo-of-the-twins', 'the-conversation-of-bo')) c (user_id, id) where user_id = %s"
+        ),
+        change="model = 'changed'",
+        may_change=True,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.profiles",
+        owner="id",
+        insert="insert into chat.profiles (id) values (%s)",
+        change="display_name = 'changed'",
+        may_change=True,
+        may_delete=False,
+        through_data_api=True,
+    ),
+    OwnedTable(
+        name="public.user_sessions",
+        owner="user_id",
+        insert=None,
+        change="device = 'changed'",
+        may_change=False,
+        may_delete=False,
+        through_data_api=False,
+    ),
+)
+
+_SEED: LiteralString = """
+truncate chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
+  chatkeep.signing_keys, chatkeep.issuers cascade;
+insert into chat.conversations (user_id, id, title) values
+  ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
+  ('bo-of-the-twins', 'the-conversation-of-bo', 'secret of bo');
+insert into chat.conversations (user_id, id, title, deleted_at) values
+  ('ana-of-the-twins', 'deleted', 'secret of ana', now() - interval '1 day'),
+  ('bo-of-the-twins', 'deleted', 'secret of bo', now() - interval '1 day');
+insert into chat.messages (user_id, conversation_id, id, role, content)
+  select user_id, id, 'answer', 'assistant', title from chat.conversations
+  where title like 'secret of %';
+insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
+  select user_id, 'run', conversation_id, id, 'running', 'm', now() - interval '1 hour'
+  from chat.messages where conversation_id like 'the-conversation-of-%';
+insert into chat.profiles (id, system_prompt) values
+  ('ana-of-the-twins', 'secret of ana'), ('bo-of-the-twins', 'secret of bo');
+insert into public.user_sessions (user_id, id, device, expires_at) values
+  ('ana-of-the-twins', gen_random_uuid(), 'secret of ana', now() + interval '1 day'),
+  ('bo-of-the-twins', gen_random_uuid(), 'secret of bo', now() + interval '1 day');
+insert into chatkeep.users (id, email) values
+  ('a0000000-0000-4000-8000-000000000001', 'ana@example.com');
+insert into chatkeep.identities (user_id, id, provider, provider_id) values
+  ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000002', 'email', 'ana');
+insert into chatkeep.signing_keys (kid, algorithm, public_jwk, private_key, status)
+  values ('key of the twins', 'ES256', '{}', '', 'standby');
+insert into chatkeep.issuers (name, id_prefix) values ('of the twins', 'twins:');
+"""
+
+
+def seed(admin_url: str) -> None:
+    """Give Ana and Bo their rows, and nobody any other."""
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(_SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    text: str
+
+
+async def _texts(db: Database, caller: Caller, query: LiteralString) -> list[str]:
+    return [row.text for row in await db.fetch(caller, query, [], row=_Text)]
+
+
+def _all_rows(table: OwnedTable) -> LiteralString:
+    return f"select t::text as text from {table.name} t order by 1"
+
+
+def _rows_of(admin_url: str, table: OwnedTable, person: str) -> list[str]:
+    query = f"select t::text from {table.name} t where {table.owner} = %s order by 1"
+    with psycopg.connect(admin_url) as connection:
+        return [str(row[0]) for row in connection.execute(query, [person])]
+
+
+async def _refused(
+    db: Database, caller: Caller, statement: LiteralString, values: Sequence[object] = ()
+) -> None:
+    """The database does not do *statement*, whether or not there is such a row."""
+    try:
+        touched = await db.execute(caller, statement, values)
+    except NotFound:
+        return
+    assert touched == 0, f"{caller} could: {statement}"
+
+
+async def _rolled_back(
+    db: Database, caller: Caller, statement: LiteralString, values: Sequence[object] = ()
+) -> int:
+    """Do *statement* and take it back; return how many rows it touched."""
+    async with db.acting_as(caller) as connection:
+        cursor = await connection.execute(statement, values)
+        await connection.execute("rollback and chain")
+        return cursor.rowcount
+
+
+async def everybody_sees_all_of_their_own(twins: Twins) -> None:
+    """Through the door a person sees each of their rows, in every table."""
+    for table in OWNED:
+        for person in (ANA, BO):
+            seen = await _texts(twins.db, as_user(person), _all_rows(table))
+            assert set(seen) >= set(_rows_of(twins.admin_url, table, person)) != set(), table.name
+
+
+async def nobody_sees_rows_of_others(twins: Twins) -> None:
+    """Through the door a person sees no row but their own, in any table."""
+    for table in OWNED:
+        for person in (ANA, BO):
+            seen = await _texts(twins.db, as_user(person), _all_rows(table))
+            assert set(seen) <= set(_rows_of(twins.admin_url, table, person)), table.name
+
+
+async def without_caller_there_is_nothing(twins: Twins) -> None:
+    """An unset or empty caller sees no row of any table, and can write none."""
+    for table in OWNED:
+        assert await _texts(twins.db, NOBODY, _all_rows(table)) == [], table.name
+        await _refused(twins.db, NOBODY, f"update {table.name} set {table.change}")
+        if table.insert is not None:
+            await _refused(twins.db, NOBODY, table.insert, [ANA])
+
+
+async def everybody_writes_their_own(twins: Twins) -> None:
+    """A person can make, change and delete where their role has the right to."""
+    for table in OWNED:
+        ana = as_user(ANA)
+        if table.may_change:
+            change: LiteralString = f"update {table.name} set {table.change}"
+            assert await _rolled_back(twins.db, ana, change) > 0, table.name
+        if table.may_delete:
+            erase: LiteralString = f"delete from {table.name}"
+            assert await _rolled_back(twins.db, ana, erase) > 0, table.name
+        if table.insert is not None:
+            person = "somebody new" if table.name == "chat.profiles" else ANA
+            caller = as_user(person)
+            assert await _rolled_back(twins.db, caller, table.insert, [person]) == 1, table.name
+
+
+async def rows_of_others_cannot_be_written(twins: Twins) -> None:
+    """Inserting for, changing, erasing and giving a row to another person does nothing."""
+    for table in OWNED:
+        before = _rows_of(twins.admin_url, table, ANA), _rows_of(twins.admin_url, table, BO)
+        bo = as_user(BO)
+        if table.insert is not None:
+            await _refused(twins.db, bo, table.insert, [ANA])
+        mine: LiteralString = f"where {table.owner} = '{ANA}'"
+        await _refused(twins.db, bo, f"update {table.name} set {table.change} {mine}")
+        await _refused(twins.db, bo, f"delete from {table.name} {mine}")
+        give: LiteralString = f"update {table.name} set {table.owner} = '{ANA}'"
+        await _refused(twins.db, bo, f"{give} where {table.owner} = '{BO}'")
+        # A statement that reads no column is not held by the policy for reading.
+        await _refused(twins.db, bo, f"update {table.name} set {table.owner} = 'a third person'")
+        after = _rows_of(twins.admin_url, table, ANA), _rows_of(twins.admin_url, table, BO)
+        assert after == before, table.name
+
+
+async def nothing_hangs_under_the_conversation_of_another(twins: Twins) -> None:
+    """Keys that lead with the owner refuse what row-level security cannot see."""
+    below: dict[str, LiteralString] = {
+        "messages_conversation": """
+            insert into chat.messages (user_id, conversation_id, id, role)
+            values (%s, 'the-conversation-of-ana', 'smuggled', 'user')
+            """,
+        "messages_parent": """
+            insert into chat.messages (user_id, conversation_id, id, parent_id, role)
+            values (%s, 'the-conversation-of-bo', 'smuggled', 'not there', 'user')
+            """,
+        "runs_message": """
+            insert into chat.runs (user_id, id, conversation_id, message_id, state, model,
+              lease_until)
+            values (%s, 'smuggled', 'the-conversation-of-ana', 'answer', 'done', 'm', now())
+            """,
+        "conversations_unguessable_id": """
+            insert into chat.conversations (user_id, id) values (%s, 'the-conversation-of-ana')
+            """,
+    }
+    for constraint, statement in below.items():
+        assert await _violated_by(twins.db, statement) == constraint
+
+
+async def _violated_by(db: Database, statement: LiteralString) -> str | None:
+    try:
+        await db.execute(as_user(BO), statement, [BO])
+    except ConstraintViolated as violated:
+        return violated.name
+    return None
+
+
+async def claims_of_the_data_api_work_alike(twins: Twins) -> None:
+    """As `authenticated`, with the claims that Supabase's data API sets, the same holds."""
+    for table in OWNED:
+        rows = await _through_data_api(twins, ANA, _all_rows(table))
+        expected = _rows_of(twins.admin_url, table, ANA) if table.through_data_api else None
+        assert rows == expected, table.name
+        assert await _through_data_api(twins, "", _all_rows(table)) in ([], None), table.name
+    change: LiteralString = "update chat.profiles set theme = 'dark' returning id"
+    assert await _through_data_api(twins, ANA, change) == [ANA]
+    make: LiteralString = "insert into chat.profiles (id) values ('{}') returning id"
+    assert await _through_data_api(twins, "new", make.replace("{}", "new")) == ["new"]
+    assert await _through_data_api(twins, "new", make.replace("{}", "other")) is None
+    for table in OWNED:
+        if table.name != "chat.profiles":
+            forbidden: LiteralString = f"update {table.name} set {table.change} returning 1"
+            assert await _through_data_api(twins, ANA, forbidden) is None, table.name
+
+
+async def _through_data_api(twins: Twins, subject: str, query: LiteralString) -> list[str] | None:
+    """Return the first column, None when it was refused; nothing is kept."""
+    async with await psycopg.AsyncConnection.connect(twins.admin_url) as connection:
+        claims = f'{{"sub": "{subject}", "role": "authenticated"}}'
+        await connection.execute(
+            "select set_config('role', 'authenticated', true),"
+            " set_config('request.jwt.claims', %s, true)",
+            [claims],
+        )
+        try:
+            cursor = await connection.execute(query)
+            return [str(row[0]) for row in await cursor.fetchall()]
+        except psycopg.errors.InsufficientPrivilege:
+            return None
+        finally:
+            await connection.rollback()
+
+
+async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
+    """It ends abandoned runs and erases deleted conversations, and can do nothing else."""
+    db = twins.db
+    ended: LiteralString = "update chat.runs set state = 'interrupted' where state = 'running'"
+    assert await _rolled_back(db, WORKER, ended) >= 2
+    await _refused(db, WORKER, "update chat.runs set state = 'done'")
+    assert await _rolled_back(db, WORKER, "delete from chat.conversations") >= 2
+    await _refused(db, WORKER, "delete from chat.conversations where deleted_at is null")
+    await _refused(db, WORKER, "update chat.conversations set deleted_at = null")
+    forbidden: Sequence[LiteralString] = (
+        "select content as text from chat.messages",
+        "select title as text from chat.conversations",
+        "select model as text from chat.runs",
+        "select id as text from chat.profiles",
+        "select user_id as text from public.user_sessions",
+        "select email as text from chatkeep.users",
+        "insert into chat.conversations (user_id, id) values ('ana-of-the-twins', 'w')",
+        "delete from chat.runs",
+        "update chat.runs set model = 'other'",
+    )
+    for statement in forbidden:
+        await _refused(db, WORKER, statement)
+
+
+async def signing_in_sees_no_chats(twins: Twins) -> None:
+    """It reads and writes accounts, keys and sessions of everybody, and nothing they said."""
+    db = twins.db
+    for name in ("users", "identities", "signing_keys", "issuers"):
+        query: LiteralString = f"select t::text as text from chatkeep.{name} t"
+        assert await _texts(db, AUTH, query), name
+        change: LiteralString = f"update chatkeep.{name} set {_A_COLUMN[name]} = {_A_COLUMN[name]}"
+        assert await _rolled_back(db, AUTH, change) > 0, name
+    assert len(await _texts(db, AUTH, "select device as text from public.user_sessions")) >= 2
+    ended: LiteralString = "update public.user_sessions set is_active = false"
+    assert await _rolled_back(db, AUTH, ended) >= 2
+    for table in OWNED:
+        if table.name != "public.user_sessions":
+            await _refused(db, AUTH, f"select 1 from {table.name}")
+            await _refused(db, AUTH, f"update {table.name} set {table.change}")
+            await _refused(db, AUTH, f"delete from {table.name}")
+
+
+_A_COLUMN: dict[str, LiteralString] = {
+    "users": "email",
+    "identities": "provider",
+    "signing_keys": "status",
+    "issuers": "id_prefix",
+}
+
+
+async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
+    """The roles of requests and of administration read no keys, accounts or chats."""
+    for name in ("users", "identities", "signing_keys", "issuers"):
+        for caller in (as_user(ANA), WORKER, ADMIN):
+            await _refused(twins.db, caller, f"select 1 from chatkeep.{name}")
+            await _refused(twins.db, caller, f"delete from chatkeep.{name}")
+    for table in OWNED:
+        if table.name != "public.user_sessions":
+            await _refused(twins.db, ADMIN, f"select 1 from {table.name}")
+
+
+async def the_login_alone_is_nobody(twins: Twins) -> None:
+    """A connection that did not become one of our roles can read no table."""
+    async with await psycopg.AsyncConnection.connect(twins.db.url, autocommit=True) as connection:
+        for table in (*(one.name for one in OWNED), "chatkeep.users", "chatkeep.signing_keys"):
+            try:
+                await connection.execute(f"select from {table}")
+            except psycopg.errors.InsufficientPrivilege:
+                continue
+            raise AssertionError(table)
+
+
+async def the_server_knows_the_revision(twins: Twins) -> None:
+    """The role of requests can read how far the database is migrated, and not change it."""
+    known = "select version_num as text from chatkeep.alembic_version"
+    assert await _texts(twins.db, NOBODY, known) == [HEAD]
+    await _refused(twins.db, NOBODY, "update chatkeep.alembic_version set version_num = '9'")
+
+
+async def row_security_is_forced_everywhere(twins: Twins) -> None:
+    """Every table of ours has row-level security, for its owner too."""
+    found = await _texts(
+        twins.db,
+        NOBODY,
+        "select c.oid::regclass::text as text from pg_class c"
+        " join pg_namespace n on n.oid = c.relnamespace"
+        " where c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)"
+        " and (n.nspname in ('chat', 'chatkeep') or c.relname = 'user_sessions')",
+    )
+    assert found == []
+
+
+#: What must hold, each shown by a behaviour (the last by the catalogue).
+CHECKS: tuple[Check, ...] = (
+    everybody_sees_all_of_their_own,
+    nobody_sees_rows_of_others,
+    without_caller_there_is_nothing,
+    everybody_writes_their_own,
+    rows_of_others_cannot_be_written,
+    nothing_hangs_under_the_conversation_of_another,
+    claims_of_the_data_api_work_alike,
+    the_worker_sees_states_and_no_words,
+    signing_in_sees_no_chats,
+    people_and_the_administrator_see_no_secrets,
+    the_login_alone_is_nobody,
+    the_server_knows_the_revision,
+    row_security_is_forced_everywhere,
+)
+
+
+async def first_failing(twins: Twins, checks: Sequence[Check] = CHECKS) -> str | None:
+    """Return the name of the first check that does not hold, None when all do."""
+    for check in checks:
+        try:
+            await check(twins)
+        except (AssertionError, NotFound, ConstraintViolated, psycopg.Error):
+            return check.__name__
+    return None
