@@ -170,10 +170,10 @@ async def examine_supabase(settings: Settings) -> Finding:
     except TokenInvalid:
         return Finding(name="Supabase", note="the project's keys were fetched")
     except IssuerUnavailable:
-        problem = (
-            f"No keys at {settings.supabase_project_url}/auth/v1/.well-known/jwks.json:"
-            " check SUPABASE_PROJECT_URL."
-        )
+        address = f"{settings.supabase_project_url}/auth/v1/.well-known/jwks.json"
+        if settings.supabase_jwt_secret is not None:  # a project that has not moved to keys yet
+            return Finding(name="Supabase", note=f"the shared secret only: no keys at {address}")
+        problem = f"No keys at {address}: check SUPABASE_PROJECT_URL, or set SUPABASE_JWT_SECRET."
         return Finding(name="Supabase", problems=(problem,))
     finally:
         await keys.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def command(data: Path | None) -> None:
     """
     from chatkeep.doctor import Finding  # noqa: PLC0415 -- slow to import
 
+    logging.disable(logging.WARNING)  # what they would warn of is said once, as a finding
     try:
         settings = read_settings(data_folder=data)
     except SetupError as error:
