@@ -1,0 +1,222 @@
+"""What the catalogue must say: row-level security everywhere, narrow roles, exact rights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+import psycopg
+
+from chatkeep.sql.migrations import ROLES
+from tests.db.twins import OWNED
+from tests.postgres_servers import LOGIN
+
+if TYPE_CHECKING:
+    from tests.postgres_servers import MigratedDatabase
+
+#: Who may do what, and nobody else anything. In brackets the columns, where not all.
+RIGHTS: dict[str, dict[str, set[str]]] = {
+    "chatkeep_app": {
+        "chat.conversations": {"select", "insert", "update", "delete"},
+        "chat.messages": {"select", "insert", "update"},
+        "chat.runs": {"select", "insert", "update"},
+        "chat.profiles": {"select", "insert", "update"},
+        "public.user_sessions": {"select"},
+        "chatkeep.alembic_version": {"select"},
+    },
+    "authenticated": {
+        "chat.conversations": {"select"},
+        "chat.messages": {"select"},
+        "chat.profiles": {"select", "insert", "update"},
+    },
+    "chatkeep_auth": {
+        "chatkeep.users": {"select", "insert", "update", "delete"},
+        "chatkeep.identities": {"select", "insert", "update", "delete"},
+        "chatkeep.issuers": {"select", "insert", "update"},
+        "chatkeep.signing_keys": {"select", "insert", "update"},
+        "public.user_sessions": {"select", "insert", "update", "delete"},
+    },
+    "chatkeep_worker": {
+        "chat.conversations": {"delete", "select(deleted_at)"},
+        "chat.runs": {
+            "select(user_id)",
+            "select(id)",
+            "select(conversation_id)",
+            "select(state)",
+            "select(lease_until)",
+            "update(state)",
+            "update(ended_at)",
+            "update(error_code)",
+        },
+    },
+    "chatkeep_admin": {},
+}
+
+#: Functions that run with their owner's rights; each would need a review of its own.
+REVIEWED_DEFINERS: set[str] = set()
+
+_OURS: LiteralString = (
+    " (n.nspname in ('chat', 'chatkeep')"
+    " or (n.nspname = 'public' and c.relname = 'user_sessions')) "
+)
+
+
+def rows(database: MigratedDatabase, query: LiteralString) -> list[tuple[str, ...]]:
+    """Return what the catalogue answers."""
+    with psycopg.connect(database.admin_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def names(database: MigratedDatabase, query: LiteralString) -> set[str]:
+    """Return the first column of what the catalogue answers."""
+    return {row[0] for row in rows(database, query)}
+
+
+def test_every_table_is_under_row_security(database: MigratedDatabase) -> None:
+    """Enabled and forced on each, with a policy wherever somebody has a right."""
+    found = rows(
+        database,
+        "select c.oid::regclass::text, c.relrowsecurity and c.relforcerowsecurity,"  # noqa: S608 -- ours
+        " exists (select from pg_policy p where p.polrelid = c.oid)"
+        "   or (c.relacl is null and not exists (select from pg_attribute a"
+        "     where a.attrelid = c.oid and a.attacl is not null))"
+        " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+        " where c.relkind in ('r', 'p', 'f') and" + _OURS,
+    )
+    assert len(found) >= 9
+    assert {name for name, forced, governed in found if not (forced and governed)} == set()
+
+
+def test_nothing_reads_around_row_security(database: MigratedDatabase) -> None:
+    """No view without security_invoker, no materialised view, no unreviewed definer."""
+    views = names(
+        database,
+        "select oid::regclass::text from pg_class where relkind = 'v'"
+        " and relnamespace in ('chat'::regnamespace, 'chatkeep'::regnamespace,"
+        "   'public'::regnamespace)"
+        " and coalesce(reloptions::text, '') !~ 'security_invoker=(true|on|1)'",
+    )
+    assert views == set()
+    assert names(database, "select oid::regclass::text from pg_class where relkind = 'm'") == set()
+    definers = names(
+        database,
+        "select oid::regprocedure::text from pg_proc where prosecdef and pronamespace in"
+        " ('chat'::regnamespace, 'chatkeep'::regnamespace, 'public'::regnamespace)",
+    )
+    assert definers == REVIEWED_DEFINERS
+
+
+def test_rights_are_exactly_these(database: MigratedDatabase) -> None:
+    """No role has a right on our tables that is not in the table above."""
+    found = rows(
+        database,
+        "select coalesce(pg_get_userbyid(nullif(a.grantee, 0)), 'public'), a.tbl,"  # noqa: S608 -- ours
+        " lower(a.privilege_type) || a.col, a.is_grantable::text from ("
+        "  select c.oid::regclass::text as tbl, '' as col, x.* , c.relowner"
+        "  from pg_class c, aclexplode(c.relacl) x, pg_namespace n"
+        "  where n.oid = c.relnamespace and c.relkind in ('r', 'v', 'S') and" + _OURS + "union all"
+        "  select c.oid::regclass::text, format('(%s)', t.attname), x.*, c.relowner"
+        "  from pg_class c join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) x,"
+        "    pg_namespace n where n.oid = c.relnamespace and" + _OURS + ") a"
+        " where a.grantee <> a.relowner",
+    )
+    granted: dict[str, dict[str, set[str]]] = {role: {} for role in RIGHTS}
+    for role, table, right, _ in found:
+        full = table if "." in table else f"public.{table}"
+        granted.setdefault(role, {}).setdefault(full, set()).add(right)
+    assert granted == RIGHTS
+    assert {grantable for *_, grantable in found} == {"false"}
+
+
+def test_our_roles_are_narrow(database: MigratedDatabase) -> None:
+    """They cannot log in, bypass, create or own anything, and are members of nothing."""
+    powerful = names(
+        database,
+        "select rolname from pg_roles where rolname like 'chatkeep\\_%'"
+        " and (rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication"
+        "   or rolinherit)",
+    )
+    assert powerful == set()
+    logins = names(
+        database,
+        "select rolname from pg_roles where rolname like 'chatkeep\\_%' and rolcanlogin",
+    )
+    assert logins <= {LOGIN}
+    members = names(
+        database,
+        "select m.rolname from pg_auth_members a join pg_roles m on m.oid = a.member"
+        " where m.rolname like 'chatkeep\\_%'",
+    )
+    assert members <= {LOGIN}
+    owners = names(
+        database,
+        "select distinct r.rolname from pg_shdepend d join pg_roles r on r.oid = d.refobjid"
+        " where d.deptype = 'o' and r.rolname like 'chatkeep\\_%'",
+    )
+    assert owners == set()
+
+
+def test_the_login_may_become_our_roles_and_nothing_else(database: MigratedDatabase) -> None:
+    """What a server logs in as has rights only while it is one of the four."""
+    may_become = names(
+        database,
+        "select r.rolname from pg_roles r where r.rolname <> 'chatkeep_login'"
+        " and pg_has_role('chatkeep_login', r.oid, 'member')",
+    )
+    assert may_become == set(ROLES)
+    has_now = names(
+        database,
+        "select r.rolname from pg_roles r where r.rolname <> 'chatkeep_login'"
+        " and pg_has_role('chatkeep_login', r.oid, 'usage')",
+    )
+    assert has_now == set()
+
+
+def test_schemas_take_nothing_from_strangers(database: MigratedDatabase) -> None:
+    """Only the owner makes anything in our schemas; outsiders do not even look into ours."""
+    found = rows(
+        database,
+        "select n.nspname, coalesce(pg_get_userbyid(nullif(x.grantee, 0)), 'public'),"
+        " lower(x.privilege_type) from pg_namespace n, aclexplode(n.nspacl) x"
+        " where n.nspname in ('chat', 'chatkeep') and x.grantee <> n.nspowner",
+    )
+    assert {right for *_, right in found} == {"usage"}
+    inside = {role for schema, role, _ in found if schema == "chatkeep"}
+    assert inside == {"chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"}
+
+
+def test_policies_name_their_roles_and_have_no_way_around(database: MigratedDatabase) -> None:
+    """A policy for callers is a plain comparison: no `or`, no exception for "unset"."""
+    found = rows(
+        database,
+        "select policyname, roles::text, coalesce(qual, with_check), coalesce(with_check, qual),"
+        " permissive from pg_policies"
+        " where schemaname in ('chat', 'chatkeep') or tablename = 'user_sessions'",
+    )
+    for name, roles, using, check, permissive in found:
+        assert "public" not in roles, name
+        assert permissive == "PERMISSIVE", name
+        for condition in (using, check):
+            assert " or " not in condition.lower(), name
+            assert "null" not in condition.lower().replace("is not null", ""), name
+        if "chatkeep_app" in roles and name != "alembic_version_of_server":
+            column = "id" if name.startswith("profiles") else "user_id"
+            plain = f"({column} = ( SELECT chat.caller_id() AS caller_id))"
+            assert (using, check) == (plain, plain), name
+
+
+def test_keys_lead_with_the_owner(database: MigratedDatabase) -> None:
+    """Foreign keys bypass row-level security, so the owner is part of each."""
+    found = rows(
+        database,
+        "select k.conrelid::regclass::text, k.contype::text,"
+        " (select attname from pg_attribute where attrelid = k.conrelid and attnum = k.conkey[1]),"
+        " coalesce((select attname from pg_attribute"
+        "   where attrelid = k.confrelid and attnum = k.confkey[1]), '')"
+        " from pg_constraint k where k.contype in ('p', 'f', 'u')",
+    )
+    owner = {table.name.removeprefix("public."): table.owner for table in OWNED}
+    keys = [row for row in found if row[0] in owner]
+    assert len(keys) >= 8
+    for table, kind, first, points_to in keys:
+        assert first == owner[table], (table, kind)
+        assert points_to in {"", "user_id"}, (table, kind)
