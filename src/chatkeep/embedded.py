@@ -316,9 +316,14 @@ def _programs() -> Path:
 
 
 def _let_run(account: Account, programs: Path) -> None:
-    let_through(account, programs.parent)
-    if not (programs / "postgres").stat().st_mode & stat.S_IXOTH:
-        let_read(account, programs.parent)
+    """Where pip was told to keep others out (umask 077), let the account run the programs."""
+    package = programs.parents[1]
+    libraries = package.with_name(f"{package.name}.libs")  # beside it, as wheels are repaired
+    for folder, sample in ((programs.parent, programs / "postgres"), (libraries, libraries)):
+        if folder.exists():
+            let_through(account, folder)
+            if not sample.stat().st_mode & stat.S_IXOTH:
+                let_read(account, folder)
 
 
 def _require_version(data: Path) -> None:
@@ -390,10 +395,9 @@ def _make_database(addresses: Addresses, secret: Secret) -> None:
 
 def _last_failure(output: str) -> str:
     """The last thing that PostgreSQL complained about, without its decoration."""
-    complaints = [line for line in output.splitlines() if _complaint(line)]
-    if not complaints:
-        return "it gave no reason"
-    return _complaint(complaints[-1]).rstrip(".")
+    lines = [line for line in output.splitlines() if line.strip()]
+    complaints = [_complaint(line) for line in lines if _complaint(line)]
+    return ["it gave no reason", *lines[-1:], *complaints[-1:]][-1].rstrip(".")
 
 
 def _complaint(line: str) -> str:
