@@ -523,8 +523,9 @@ async def test_the_page_waits_for_a_server_that_was_killed(
         await server.end()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 820, 1440])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "light"), (390, "dark"), (820, "dark"), (1440, "light")]
+)
 async def test_pages_fit_and_every_control_has_a_name(
     visitor: Visitor, width: int, scheme: Literal["light", "dark"]
 ) -> None:

@@ -59,7 +59,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   });
 
   const session = useSession({ id, api, page, model, onAccepted: accepted, onSettled: settled });
-  const { messages, busy, trouble } = session;
+  const { messages, busy, settling, trouble } = session;
   const { scroller, content, away, toBottom } = useStickyScroll(messages[0] && keyOf(messages[0]));
 
   const waitS = useSecondsUntil(trouble?.kind === "unsent" ? trouble.until : null);
@@ -102,7 +102,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
     composer.current?.focus();
   };
   const lastIsQuestion = messages.at(-1)?.role === "user";
-  const answered = !busy && !blocked && lastIsQuestion && trouble === null;
+  const unanswered = lastIsQuestion && !busy && !settling && trouble === null;
 
   return (
     <div className="chat">
@@ -116,7 +116,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
                 key={keyOf(message)}
                 message={message}
                 actions={actions}
-                locked={busy || blocked}
+                locked={busy || trouble !== null}
                 streaming={busy && index === messages.length - 1 && message.role === "assistant"}
                 last={index === messages.length - 1}
                 unsent={blocked && index === messages.length - 1}
@@ -124,8 +124,8 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
               />
             ))}
           </div>
-          {busy && lastIsQuestion ? <Waiting /> : null}
-          {answered ? <Unanswered again={() => actions.regenerate(messages.at(-1)?.id ?? "")} /> : null}
+          {lastIsQuestion && (busy || (settling && !blocked)) ? <Waiting /> : null}
+          {unanswered ? <Unanswered again={() => actions.regenerate(messages.at(-1)?.id ?? "")} /> : null}
         </div>
       </div>
       <div className="chat-foot">

@@ -19,6 +19,7 @@ import { createTransport } from "./transport";
 const PAGE = 60;
 const RETRY_MS = [500, 1_500, 4_000, 8_000];
 const RESUMES = 20;
+const PAUSE_MS = 1_000;
 const SPOKEN_CHARACTERS = 600;
 
 /** What stands between the person and an answer, if anything. */
@@ -71,6 +72,7 @@ export function useSession(options: SessionOptions) {
   const [trouble, setTrouble] = useState<Trouble | null>(null);
   const [cursor, setCursor] = useState(options.page?.next_cursor ?? null);
   const [loadingOlder, setLoadingOlder] = useState(false);
+  const [settling, setSettling] = useState(Boolean(options.page?.active_run));
   const stopping = useRef<Promise<unknown>>(Promise.resolve());
   const life = useRef(new AbortController());
   // Only the newest request or reading may change the page.
@@ -131,11 +133,16 @@ export function useSession(options: SessionOptions) {
   /** Bring the page in step with the server, playing on whatever is still being written. */
   const settle = useLatest(async () => {
     const mine = ++round.current;
+    setSettling(true);
     await stopping.current;
     try {
+      let played: string | null = null;
       for (let resumes = 0; resumes < RESUMES; resumes += 1) {
         const page = await readUntilThere(mine);
         if (page === null || mine !== round.current) return;
+        // It is said to run, yet there was nothing to play: give it a moment.
+        if (page.active_run !== null && page.active_run === played) await delay(PAUSE_MS, life.current.signal);
+        played = page.active_run;
         chat.clearError();
         setTrouble(null);
         show(page);
@@ -153,6 +160,8 @@ export function useSession(options: SessionOptions) {
         return;
       }
       setTrouble({ kind: "out-of-step", text: describe(error) });
+    } finally {
+      if (mine === round.current) setSettling(false);
     }
   });
 
@@ -161,6 +170,7 @@ export function useSession(options: SessionOptions) {
     const mine = ++round.current;
     accepted.current = false;
     setTrouble(null);
+    setSettling(false);
     await request();
     if (mine !== round.current) return true;
     if (chat.error && !accepted.current) return false;
@@ -278,7 +288,7 @@ export function useSession(options: SessionOptions) {
   }, [chat]);
 
   const busy = status === "submitted" || status === "streaming";
-  return { messages, status, busy, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, loadOlder };
+  return { messages, status, busy, settling, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, loadOlder };
 }
 
 export type Session = ReturnType<typeof useSession>;
