@@ -259,6 +259,13 @@ def test_role_may_be_missing() -> None:
         assert judge(payload=claims(role=role)) is None
 
 
+def test_role_is_looked_at_only_where_some_are_refused() -> None:
+    """What other issuers call a role, and of what type it is, is their own affair."""
+    rules = replace(RULES, refused_roles=frozenset())
+    for role in ("anon", ["a", "b"], {}, 1):
+        assert judge(payload=claims(role=role), rules=rules) is None
+
+
 def test_only_a_good_signature_earns_a_reason() -> None:
     """Without a valid signature, expired and not active look like everything else."""
     for said in (claims(exp=NOW - 60, iat=...), claims(nbf=NOW + 60), claims(aud="other")):

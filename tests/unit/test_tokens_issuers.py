@@ -161,6 +161,22 @@ async def test_session_id_that_is_no_sound_name_is_refused(session: object) -> N
     await refuse(table(), forge.forge(payload=claims(session_id=session)))
 
 
+@pytest.mark.parametrize(("session_id", "token_id"), [("s1", None), (None, "t1"), ("s1", "t1")])
+async def test_ids_that_a_token_has_are_its_only_ones(
+    session_id: str | None, token_id: str | None
+) -> None:
+    """One id is enough to revoke by; none is made up beside it."""
+    said = claims(session_id=session_id, jti=token_id or ...)
+    who = await table().authenticate(forge.forge(payload=said))
+    assert (who.session_id, who.token_id) == (session_id, token_id)
+
+
+@pytest.mark.parametrize("level", ["aal1", "aal2"])
+async def test_level_of_assurance_is_the_issuers(level: str) -> None:
+    """How somebody signed in is what the issuer says it is."""
+    assert (await table().authenticate(forge.forge(payload=claims(aal=level)))).aal == level
+
+
 async def test_token_without_ids_gets_one_that_its_twin_shares() -> None:
     """What is to be revoked is named by what was signed, never by the signature."""
     issuers = table()

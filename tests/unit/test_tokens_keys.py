@@ -92,6 +92,17 @@ def test_key_works_with_its_own_algorithm_only(used: str, bound: str) -> None:
 
 
 @pytest.mark.parametrize("bound", ALGORITHMS)
+@pytest.mark.parametrize("named", ALGORITHMS)
+def test_header_must_name_the_algorithm_that_signed(named: str, bound: str) -> None:
+    """A good signature by the right key does not make up for a header that says otherwise."""
+    token = forge.forge(header(named, kid=f"key-{bound}"), algorithm=bound)
+    if {named, bound} <= {"EdDSA", "Ed25519"} or named == bound:
+        assert verify(token, keys=key_set(bound), rules=RULES, now=NOW) == claims()
+    else:
+        refuse(token, key_set(bound))
+
+
+@pytest.mark.parametrize("bound", ALGORITHMS)
 def test_check_refuses_a_key_of_another_algorithm(bound: str) -> None:
     """Even handed the wrong key by mistake, the check itself does not use it."""
     token = read(forge.forge(algorithm="ES256"))
@@ -355,6 +366,7 @@ UNFIT: dict[str, dict[str, object]] = {
         "alg": "EdDSA",
         "x": forge.segment(ed448.Ed448PrivateKey.generate().public_key().public_bytes_raw()),
     },
+    "Ed25519 as X25519": {**jwk("EdDSA"), "crv": "X25519"},
     "Ed25519 as EC": {**jwk("EdDSA"), "kty": "EC"},
     "P-256 as OKP": elsewhere(kty="OKP"),
     "X25519": {"kty": "OKP", "crv": "X25519", "kid": "a", "x": "A" * 43},
