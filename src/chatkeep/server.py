@@ -138,6 +138,8 @@ class _Server(uvicorn.Server):
             self._tell_stopping()
             return
         self.force_exit = True
+        # What is cut off now complains of it at length.
+        logging.getLogger("uvicorn.error").disabled = True
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

@@ -28,7 +28,7 @@ def data_option(command: _Command) -> _Command:
     """Add `--data` to *command*."""
     return click.option(
         "--data",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path, file_okay=False, readable=False),
         metavar="DIR",
         help="The data folder.  [default: .chatkeep, or CHATKEEP_DATA]",
     )(command)
