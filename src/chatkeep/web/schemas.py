@@ -26,6 +26,14 @@ def _storable(text: str) -> str:
     return text
 
 
+def _is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store it: no NUL, no half of a surrogate pair."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
 Line = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
@@ -107,7 +115,7 @@ class UiMessage(BaseModel):
             raise Invalid("The last message has no text.")
         if len(text) > _MESSAGE_AT_MOST:
             raise Invalid("The last message is too long.")
-        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if not _is_storable(text):
             raise Invalid("The last message has a character that cannot be stored.")
         return text
 

@@ -45,7 +45,7 @@ _STREAM: dict[int | str, dict[str, object]] = {
 }
 _STREAM_OR_WHOLE: dict[int | str, dict[str, object]] = {
     200: {
-        "description": "The UI message stream, or with `Accept: application/json` the whole answer.",
+        "description": "The UI message stream; with `Accept: application/json` the whole answer.",
         "content": {
             "text/event-stream": {"schema": {"type": "string"}},
             "application/json": {"schema": {"$ref": "#/components/schemas/SendAnswer"}},
@@ -215,6 +215,7 @@ def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
         raise Unauthenticated
     parts.limits.spend("anonymous_chat", request.state.client.bucket)
     choices = choose(NO_PROFILE, body.wishes(), parts.policy)
+    body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
     events = parts.replies.answer_unkept(said, choices)
     metadata = {"model": choices.settings.model}
