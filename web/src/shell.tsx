@@ -75,7 +75,8 @@ export default function Shell() {
     const escape = (event: KeyboardEvent) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
-      setDrawer(false);
+      flushSync(() => setDrawer(false));
+      // Possible only now: behind an open drawer nothing takes the focus.
       toggle.current?.focus();
     };
     // Above the page's own Esc, below that of an open menu.
