@@ -1,0 +1,411 @@
+"""The one door to SQL: what one borrower of a connection did never reaches the next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, LiteralString
+
+import psycopg
+import pytest
+
+from chatkeep import db as door
+from chatkeep.db import WORKER, Caller, ConstraintViolated, Database, Query, as_user
+from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
+from chatkeep.ids import new_id
+from tests.postgres_servers import LOGIN, new_server, throw_away
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.postgres_servers import MigratedDatabase, Server, Version
+
+ROUNDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, and as whom it was asked."""
+
+    nonce: int
+    who: str
+    owners: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a connection still has when nobody holds it."""
+
+    role: str
+    user_id: str | None
+    statement_timeout: str
+
+
+ASK: LiteralString = (
+    "select %s::int as nonce, chat.caller_id() as who,"
+    " array(select distinct user_id from chat.conversations) as owners"
+)
+ASK_AGAIN: LiteralString = "select %s::int as nonce, user_id as who, array[user_id] as owners"
+ASK_AGAIN += " from chat.conversations limit 1"
+
+
+@pytest.fixture
+async def single(database: MigratedDatabase) -> AsyncIterator[Database]:
+    """A door with one connection, so that everybody gets the same one."""
+    opened = Database(database.url, pool_size=1)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(scope="module")
+def people(database: MigratedDatabase) -> tuple[str, str]:
+    """Two people with a conversation each."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        for person in ("ana", "bo"):
+            connection.execute(
+                "insert into chat.conversations (user_id, id) values (%s, 'theirs')", [person]
+            )
+    return "ana", "bo"
+
+
+async def left_on(db: Database) -> Left:
+    """Return what the pool's connection still has."""
+    async with db._pool.connection() as connection:
+        cursor = await connection.execute(
+            "select current_setting('role'), current_setting('chatkeep.user_id', true),"
+            " current_setting('statement_timeout')"
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return Left(*row)
+
+
+def is_clean(left: Left) -> bool:
+    """Whether nothing of a former caller is left."""
+    return (left.role, left.user_id or "", left.statement_timeout) == ("none", "", "0")
+
+
+class Interleaved:
+    """Two people's statements, of every kind and every ill fate, on one connection."""
+
+    def __init__(self, db: Database, seed: int) -> None:
+        self.db = db
+        self.random = random.Random(seed)
+        self.outcomes: Counter[str] = Counter()
+        self.nonce = 0
+
+    async def ask(self, person: str) -> None:
+        """Ask once, by one of the ways through the door, and look at whose answer came."""
+        self.nonce += 1
+        nonce, caller = self.nonce, as_user(person)
+        match self.random.choices(("one", "two", "steps", "fault", "slow"), (640, 200, 100, 57, 3))[
+            0
+        ]:
+            case "one":
+                answers = await self.db.fetch(caller, ASK, [nonce], row=Answer)
+            case "two":
+                first, second = await self.db.fetch_all(
+                    caller, Query(ASK, [nonce], Answer), Query(ASK_AGAIN, [nonce], Answer)
+                )
+                answers = first + second
+            case "steps":
+                async with self.db.acting_as(caller) as connection:
+                    cursor = await connection.execute(ASK, [nonce])
+                    answers = [Answer(*row) for row in await cursor.fetchall()]
+            case "fault":
+                await self.fault(caller, nonce)
+                return
+            case _:
+                await self.db.fetch(caller, "select 1 as nonce from pg_sleep(9)", [], row=Answer)
+                return
+        for answer in answers:
+            assert answer == Answer(nonce, person, [person])
+        self.outcomes["answered"] += 1
+
+    async def fault(self, caller: Caller, nonce: int) -> None:
+        """Ask something that fails before, between or after good statements."""
+        good = Query(ASK, [nonce], Answer)
+        bad = self.random.choice(
+            (
+                Query("select 1 / %s::int as nonce", [0], Answer),
+                Query("select from chatkeep.users where id::text = %s", ["x"], Answer),
+                Query("select %s::text as nonce", ["\0"], Answer),
+            )
+        )
+        await self.db.fetch_all(caller, *self.random.sample((good, bad, good), 3))
+
+    async def one_round(self, person: str) -> None:
+        """Ask once; now and then somebody hangs up in the middle."""
+        task = asyncio.ensure_future(self.ask(person))
+        hang_up = None
+        if self.random.random() < 0.02:
+            delay = self.random.random() * 0.001
+            hang_up = asyncio.get_running_loop().call_later(delay, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            self.outcomes["cancelled"] += 1
+        except ChatkeepError as error:
+            self.outcomes[type(error).__name__] += 1
+        finally:
+            if hang_up is not None:
+                hang_up.cancel()
+
+
+async def test_interleaved_people_never_read_each_other(
+    single: Database, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,000 rounds on one connection with errors, time-outs and hang-ups: no cross-read."""
+    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "15ms")
+    rounds = Interleaved(single, seed=20)
+    left = iter(range(ROUNDS))
+
+    async def keep_asking(person: str) -> None:
+        for _ in left:
+            await rounds.one_round(person)
+
+    await asyncio.gather(*(keep_asking(person) for person in people * 3))
+    outcomes = rounds.outcomes
+    assert outcomes.total() > ROUNDS * 0.97
+    assert outcomes["answered"] > ROUNDS * 0.8
+    assert min(outcomes[kind] for kind in ("cancelled", "Invalid", "NotFound", "Unavailable")) > 20
+    assert outcomes["DatabaseUnavailable"] == 0
+    assert is_clean(await left_on(single))
+    assert single._pool.get_stats()["pool_size"] == 1
+
+
+FATES: dict[str, LiteralString] = {
+    "success": "select 1 as nonce, '' as who, array[]::text[] as owners",
+    "an error": "select 1 / 0 as nonce, '' as who, array[]::text[] as owners",
+    "a refusal": "select 1 as nonce from chatkeep.users",
+    "a time-out": "select 1 as nonce from pg_sleep(9)",
+}
+
+
+@pytest.mark.parametrize("fate", FATES)
+async def test_nothing_is_left_on_the_connection(
+    fate: str, single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Role, caller and time limit end with the statement, however it ended."""
+    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "50ms")
+    try:
+        await single.fetch(as_user("ana"), FATES[fate], [], row=Answer)
+    except ChatkeepError:
+        assert fate != "success"
+    assert is_clean(await left_on(single))
+
+
+async def test_cancelled_statement_ends_at_once(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """Who hangs up does not wait, the server stops working for them, the next is served."""
+    task = asyncio.create_task(
+        single.execute(as_user("ana"), "select pg_sleep(60)", []), name="hangs up"
+    )
+    await backends(database.admin_url, "query ~ 'pg_sleep.60' and state = 'active'", 1)
+    began = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await single.execute(WORKER, "select 1", []) == 1
+    await backends(database.admin_url, "query ~ 'pg_sleep.60' and state = 'active'", 0)
+    assert time.monotonic() - began < 2
+
+
+async def backends(admin_url: str, condition: LiteralString, wanted: int) -> None:
+    """Wait until as many of our connections to this database as *wanted* meet *condition*."""
+    query: LiteralString = (
+        "select count(*) from pg_stat_activity where datname = current_database()"  # noqa: S608 -- ours
+        " and application_name = 'chatkeep' and " + condition
+    )
+    async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as connection:
+        async with asyncio.timeout(10):
+            while True:
+                row = await (await connection.execute(query)).fetchone()
+                if row == (wanted,):
+                    return
+
+
+@pytest.mark.parametrize("before", range(9))
+async def test_failing_pipeline_spoils_no_statement(before: int, single: Database) -> None:
+    """However often a statement ran before its pipeline failed, it works afterwards.
+
+    psycopg prepares a statement after a number of uses; when the server skips that because
+    of an earlier error, the connection must not believe that it happened.
+    """
+
+    async def ask(divisor: int) -> None:
+        slow_so_that_both_are_sent = Query(
+            "select 1 / %s::int as nonce, '' as who, array[]::text[] as owners"
+            " from pg_sleep(0.005)",
+            [divisor],
+            Answer,
+        )
+        await single.fetch_all(as_user("ana"), slow_so_that_both_are_sent, Query(ASK, [1], Answer))
+
+    for _ in range(before):
+        await ask(1)
+        async with single.acting_as(as_user("ana")) as connection:
+            await connection.execute(ASK, [1])
+    with pytest.raises(Invalid):
+        await ask(0)
+    await ask(1)
+
+
+@pytest.mark.parametrize("value", ["\0", "\ud800"], ids=["NUL", "half a surrogate pair"])
+async def test_what_cannot_be_sent_undoes_what_was(
+    value: str, single: Database, database: MigratedDatabase
+) -> None:
+    """Either all statements of a pipeline happened or none, also when one cannot be sent."""
+    person = new_id()
+    make: LiteralString = "insert into chat.conversations (user_id, id) values (%s, %s)"
+    with pytest.raises(Invalid):
+        await single.fetch_all(
+            as_user(person),
+            Query(make, [person, "first"], Answer),
+            Query(make, [person, value], Answer),
+        )
+    with psycopg.connect(database.admin_url) as connection:
+        made = connection.execute(
+            "select count(*) from chat.conversations where user_id = %s", [person]
+        ).fetchone()
+    assert made == (0,)
+    assert await single.execute(as_user(person), make, [person, "works again"]) == 1
+
+
+async def test_refused_statement_undoes_the_ones_before_it(single: Database) -> None:
+    """A pipeline is one transaction: a violated constraint takes all of it back."""
+    person = new_id()
+    make: LiteralString = "insert into chat.conversations (user_id, id) values (%s, %s)"
+    with pytest.raises(ConstraintViolated, match="conversations_pkey"):
+        await single.fetch_all(
+            as_user(person),
+            Query(make, [person, "same"], Answer),
+            Query(make, [person, "same"], Answer),
+        )
+    assert await single.execute(as_user(person), make, [person, "same"]) == 1
+
+
+async def test_several_steps_are_kept_or_undone_together(single: Database) -> None:
+    """`acting_as` commits at its end, and rolls back on any exception."""
+    person = new_id()
+    make: LiteralString = "insert into chat.conversations (user_id, id) values (%s, %s)"
+
+    async def change_ones_mind() -> None:
+        async with single.acting_as(as_user(person)) as connection:
+            await connection.execute(make, [person, "one"])
+            raise NotFound
+
+    with pytest.raises(NotFound):
+        await change_ones_mind()
+    async with single.acting_as(as_user(person)) as connection:
+        await connection.execute(make, [person, "one"])
+    erase: LiteralString = "delete from chat.conversations"
+    assert await single.execute(as_user(person), erase, []) == 1
+
+
+async def test_errors_tell_no_values(single: Database) -> None:
+    """What a caller is told holds neither a row's values nor SQL nor the driver's words."""
+    faults: list[LiteralString] = [
+        "select %s::text::int as nonce",
+        "select %s::text as nonce from chatkeep.users",
+        "insert into chat.profiles (id, locale) values ('ana', %s), ('ana', 'twice')",
+    ]
+    for statement in faults:
+        with pytest.raises((ChatkeepError, ConstraintViolated)) as raised:
+            await single.execute(as_user("ana"), statement, ["canary"])
+        assert "canary" not in str(raised.value)
+        assert "select" not in str(raised.value)
+
+
+def test_nobody_is_a_caller_by_mistake() -> None:
+    """An empty user id is a bug of ours, never a caller."""
+    with pytest.raises(ValueError, match="never empty"):
+        as_user("")
+
+
+async def test_busy_pool_answers_in_time(single: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gets no connection in time is told to try again, and the holder is not disturbed."""
+    monkeypatch.setattr(single._pool, "timeout", 0.05)
+    async with single.acting_as(WORKER) as connection:
+        with pytest.raises(DatabaseUnavailable) as raised:
+            await single.execute(WORKER, "select 1", [])
+        assert raised.value.retry_after_s
+        await connection.execute("select 1")
+
+
+async def kill(database: MigratedDatabase) -> None:
+    """End every connection of ours, as an administrator or a failing network does."""
+    async with await psycopg.AsyncConnection.connect(
+        database.admin_url, autocommit=True
+    ) as connection:
+        await connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and application_name = 'chatkeep'"
+        )
+
+
+async def test_killed_idle_connections_are_not_noticed(
+    db: Database, database: MigratedDatabase
+) -> None:
+    """After all idle connections were ended, the next borrowers are served at once."""
+    sleeps = (db.execute(WORKER, "select pg_sleep(0.05)", []) for _ in range(4))
+    await asyncio.gather(*sleeps)
+    await backends(database.admin_url, "true", 4)
+    await kill(database)
+    began = time.monotonic()
+    answers = await asyncio.gather(*(db.execute(WORKER, "select 1", []) for _ in range(8)))
+    assert answers == [1] * 8
+    assert time.monotonic() - began < 1
+
+
+async def test_connection_killed_at_work_fails_once(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """The statement that was running says to try again; trying again works."""
+    task = asyncio.create_task(single.execute(WORKER, "select pg_sleep(60)", []))
+    await backends(database.admin_url, "query ~ 'pg_sleep.60' and state = 'active'", 1)
+    await kill(database)
+    with pytest.raises(Unavailable):
+        await task
+    assert await single.execute(WORKER, "select 1", []) == 1
+
+
+@pytest.fixture
+def own_server(version: Version) -> Iterator[Server]:
+    """A PostgreSQL of one's own, to be stopped and started."""
+    server = new_server(version)
+    yield server
+    throw_away(server)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_restart_of_postgresql_is_survived(
+    own_server: Server, mode: Literal["fast", "immediate"]
+) -> None:
+    """While it is away callers are told so; within 5 s of its return they are served."""
+    name = own_server.migrated_template()
+    with psycopg.connect(own_server.url(name), autocommit=True) as connection:
+        connection.execute("checkpoint")  # these servers do not keep what a crash takes
+    db = Database(own_server.url(name, user=LOGIN), pool_size=4)
+    await db.open()
+    assert await db.execute(WORKER, "select 1", []) == 1
+    await asyncio.to_thread(own_server.stop, mode)
+    waiting = [asyncio.create_task(db.execute(WORKER, "select 1", [])) for _ in range(6)]
+    await asyncio.wait(waiting, timeout=0.5)
+    await asyncio.to_thread(own_server.start)
+    back = time.monotonic()
+    served = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(one) for one in served} <= {int, DatabaseUnavailable}
+    while True:
+        try:
+            await db.execute(WORKER, "select 1", [])
+            break
+        except DatabaseUnavailable:
+            continue
+    assert time.monotonic() - back < 5
+    await db.close()
