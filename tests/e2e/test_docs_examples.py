@@ -47,18 +47,19 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.strip(), re.DOTALL) is not None
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run the server as the tutorial does, on a data folder of its own."""
-    folder = tmp_path_factory.mktemp("tutorial")
+@pytest.fixture
+def address(home: Path) -> Iterator[str]:
+    """Run the server as the tutorial does, in a folder of its own."""
     command = [str(Path(sys.executable).with_name("chatkeep")), "serve", "--port", "0"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             lines = iter(server.stdout or ())
-            yield next(found[1] for line in lines if (found := re.search(r"Open +(\S+)", line)))
+            found = next((one for line in lines if (one := re.search(r"Open +(\S+)", line))), None)
+            assert found, "the server ended before it was ready"
+            yield found[1]
         finally:
             server.terminate()
             server.communicate(timeout=60)
