@@ -89,11 +89,12 @@ def _length(head: bytes) -> int:
 async def load(base: str, request: bytes, *, clients: int, seconds: float) -> Measured:
     """Send *request* over *clients* connections for *seconds*; every answer must be a 200."""
     parts = urlsplit(base)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
     taken: list[float] = []
     began = time.perf_counter()
     made = [
         await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(request, began + seconds, taken), parts.hostname, parts.port
+            lambda: _Connection(request, began + seconds, taken), host, port
         )
         for _ in range(clients)
     ]

@@ -262,7 +262,8 @@ def test_role_may_be_missing() -> None:
 def test_role_is_looked_at_only_where_some_are_refused() -> None:
     """What other issuers call a role, and of what type it is, is their own affair."""
     rules = replace(RULES, refused_roles=frozenset())
-    for role in ("anon", ["a", "b"], {}, 1):
+    roles: tuple[object, ...] = ("anon", ["a", "b"], {}, 1)
+    for role in roles:
         assert judge(payload=claims(role=role), rules=rules) is None
 
 
