@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.postgres_servers import Server, Version, why_not
+from tests.postgres_servers import Server, Version, new_server, throw_away, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,3 +34,11 @@ def empty_database(postgres: Server) -> Iterator[str]:
     name = postgres.new_database()
     yield postgres.url(name)
     postgres.drop_database(name)
+
+
+@pytest.fixture
+def own_server(version: Version) -> Iterator[Server]:
+    """A PostgreSQL of one's own: to be stopped, or because roles belong to a whole server."""
+    server = new_server(version)
+    yield server
+    throw_away(server)

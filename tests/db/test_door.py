@@ -16,12 +16,12 @@ from chatkeep import db as door
 from chatkeep.db import WORKER, Caller, ConstraintViolated, Database, Query, as_user
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.ids import new_id
-from tests.postgres_servers import LOGIN, new_server, throw_away
+from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
-    from tests.postgres_servers import MigratedDatabase, Server, Version
+    from tests.postgres_servers import MigratedDatabase, Server
 
 ROUNDS = 10_000
 
@@ -373,14 +373,6 @@ async def test_connection_killed_at_work_fails_once(
     with pytest.raises(Unavailable):
         await task
     assert await single.execute(WORKER, "select 1", []) == 1
-
-
-@pytest.fixture
-def own_server(version: Version) -> Iterator[Server]:
-    """A PostgreSQL of one's own, to be stopped and started."""
-    server = new_server(version)
-    yield server
-    throw_away(server)
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 from psycopg import errors as pg
@@ -26,7 +26,9 @@ HEAD = "0001"
 OLDEST_POSTGRESQL = 150000
 _MEMBERSHIP_OPTIONS = 160000
 ROLES = ("chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin")
-_LOCK = 0x63686174  # 'chat': one migration at a time, over all nodes
+# One migration at a time, over all nodes. It ends with the transaction: a lock of the session
+# would stay behind in a pooler. ('chat' as a number.)
+_ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +52,17 @@ def migrate(
             that cannot be adopted as they are.
     """
     try:
-        connection = psycopg.connect(admin_url, autocommit=True, connect_timeout=5)
+        connection = _connect(admin_url)
     except psycopg.OperationalError as error:
         raise SetupError(f"Cannot reach the database: {_first_line(error)}") from error
     with connection, _refusals():
         _require_version(connection)
-        connection.execute("select pg_advisory_lock(%s)", [_LOCK])
         before = current_revision(connection)
         if before != HEAD:
             _require_known(before)
             progress("Applying migrations")
             _upgrade(admin_url)
+        connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
         return Migrated(before=before, after=HEAD)
 
@@ -88,6 +90,11 @@ def is_up_to_date(url: str) -> bool:
         return False  # whoever asks goes on to `migrate`, which says what is wrong
 
 
+def _connect(admin_url: str) -> psycopg.Connection:
+    # Prepared statements would be somebody else's behind a pooler.
+    return psycopg.connect(admin_url, connect_timeout=5, prepare_threshold=None)
+
+
 def _require_version(connection: psycopg.Connection) -> None:
     if connection.info.server_version < OLDEST_POSTGRESQL:
         version = connection.info.server_version // 10_000
@@ -111,7 +118,7 @@ def _upgrade(admin_url: str) -> None:
     # The URL may say things only libpq understands, so libpq makes the connection.
     engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(admin_url),
+        creator=lambda: _connect(admin_url),
         poolclass=pool.NullPool,
     )
     config = Config()
@@ -119,6 +126,7 @@ def _upgrade(admin_url: str) -> None:
     try:
         # Alembic joins this transaction: all of it happens, or nothing.
         with engine.begin() as connection:
+            connection.exec_driver_sql(_ONE_AT_A_TIME)
             connection.exec_driver_sql("create schema if not exists chatkeep")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -152,6 +160,8 @@ def _refusal(error: psycopg.Error) -> str:
     message = error.diag.message_primary or _first_line(error)
     if error.diag.sqlstate == adoption.REFUSED:
         return message
+    if isinstance(error, pg.LockNotAvailable):
+        return "Another program is using the chat tables: stop it, then migrate again."
     # These details name tables and columns; those of others may hold what people wrote.
     if isinstance(error, (pg.DependentObjectsStillExist, pg.FeatureNotSupported)):
         message = f"{message} ({error.diag.message_detail})"

@@ -25,7 +25,6 @@ create index on chat.conversations (user_id) where title <> '';
 create index words on chat.messages using gin (to_tsvector('simple', content));
 create index by_tokens on chat.messages (tokens);
 alter table chat.conversations enable row level security;
-alter table chat.conversations force row level security;
 alter table chat.messages enable row level security;
 create policy own on chat.conversations
   using (user_id = 'a1a1a1a1-0000-4000-8000-000000000001');
@@ -61,3 +60,4 @@ insert into chat.messages values
     'user', 'Is the sea hot?', 5, '2024-03-01 12:00+00'),
   ('e0e0e0e0-0000-4000-8000-000000000004', 'c0c0c0c0-0000-4000-8000-000000000002',
     'user', 'Have pigs wings?', 4, '2024-03-02 12:00+00');
+alter table chat.conversations force row level security;
