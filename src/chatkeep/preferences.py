@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TTL_S = 5.0
 _CACHED_AT_MOST = 50_000
+_CHANGED_ELSEWHERE = "Your settings were changed elsewhere. Read them again and retry."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ class Preferences:
         Raises:
             PreconditionFailed: *expected_version* is not the present one.
         """
+        if not wishes:
+            return await self._unchanged(user_id, expected_version)
         profile = await _write(self._db, user_id, wishes, expected_version)
         self.forget(user_id)
         return profile
@@ -85,6 +88,12 @@ class Preferences:
         """Drop everything, because changes may have been missed."""
         self._changes += 1
         self._cache.clear()
+
+    async def _unchanged(self, user_id: str, expected: int | None) -> Profile:
+        profile = await _read(self._db, user_id)
+        if expected not in {None, profile.version}:
+            raise PreconditionFailed(_CHANGED_ELSEWHERE)
+        return profile
 
     def _keep(self, user_id: str, profile: Profile) -> None:
         self._cache[user_id] = (time.monotonic() + _TTL_S, profile)
@@ -159,5 +168,5 @@ async def _write(
         row=Profile,
     )
     if not rows:
-        raise PreconditionFailed("Your settings were changed elsewhere. Read them again and retry.")
+        raise PreconditionFailed(_CHANGED_ELSEWHERE)
     return rows[0]

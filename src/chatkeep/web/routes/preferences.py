@@ -45,9 +45,18 @@ async def change(
     """
     wishes = body.model_dump(exclude_unset=True, exclude={"version"})
     check_wishes(wishes, parts.policy)
-    expected = body.version if if_match is None else _version(if_match)
+    expected = _expected(body.version, if_match)
     profile = await parts.preferences.change_profile(who.user_id, wishes, expected_version=expected)
     return _shown(profile, parts)
+
+
+def _expected(version: int | None, if_match: str | None) -> int | None:
+    if if_match is None or if_match.strip() == "*":  # RFC 9110 section 13.1.1: any version
+        return version
+    read = _version(if_match)
+    if version not in {None, read}:
+        raise Invalid("version: is another one than If-Match names")
+    return read
 
 
 def _version(if_match: str) -> int:
