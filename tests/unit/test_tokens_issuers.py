@@ -107,9 +107,22 @@ async def test_names_are_looked_for_in_user_metadata() -> None:
         assert (await table(issuer).authenticate(token)).name == name
 
 
+class Closing(StaticKeys):
+    """Keys that know whether they were let go of."""
+
+    closed = False
+
+    async def close(self) -> None:
+        """Take note."""
+        self.closed = True
+
+
 async def test_closing_closes_every_source_of_keys() -> None:
-    """Issuers with and without published keys are closed alike."""
-    await table(an_issuer(), replace(another_issuer(), keys=None)).close()
+    """Nothing goes on fetching once the table is closed, whichever issuers have keys."""
+    keys = Closing(KeySet())
+    await table(replace(another_issuer(), keys=None), an_issuer(keys=keys)).close()
+    assert keys.closed
+    await table(another_issuer()).close()
 
 
 async def test_claims_of_a_principal_cannot_be_written() -> None:
@@ -423,6 +436,16 @@ def test_supabase_with_its_address_expects_that_issuer() -> None:
     assert issuer.rules.iss == "https://ref.supabase.co/auth/v1"
     assert issuer.keys.url == "https://ref.supabase.co/auth/v1/.well-known/jwks.json"  # type: ignore[union-attr]
     assert issuer.secret is None
+
+
+def test_supabase_on_ones_own_machine_is_plain_http() -> None:
+    """Outside production the project may be the one that `supabase start` runs."""
+    issuer = supabase_issuer(
+        project_url="http://127.0.0.1:54321",
+        jwt_secret="super-secret-jwt-token-with-at-least-32-characters-long",
+        production=False,
+    )
+    assert issuer.rules.iss == "http://127.0.0.1:54321/auth/v1"
 
 
 def test_supabase_needs_something_to_verify_with() -> None:
