@@ -1,0 +1,126 @@
+"""Fetch a small document from somebody who may not be what they seem.
+
+Bounded in time and size, never led elsewhere, and in production never into a private
+network. What the document says is for whoever asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+MAX_DOCUMENT_BYTES: Final = 256 * 1024
+DEADLINE_S: Final = 5.0
+
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
+
+class FetchFailed(Exception):
+    """There is no such document to be had; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What was fetched, and what time its server thinks it is, if it says."""
+
+    body: bytes
+    date: datetime | None
+
+
+def require_fetchable(url: str, *, public_only: bool) -> None:
+    """Refuse an address that `fetch` may not be asked for.
+
+    Raises:
+        ValueError: it is not https although it must be, or no address of the web at all.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in ({"https"} if public_only else {"http", "https"}):
+        raise ValueError("keys must be fetched over https")
+
+
+async def fetch(url: str, *, public_only: bool) -> Document:
+    """Return the document at *url*.
+
+    *public_only* (production) takes https addresses that lead to the public internet and
+    nothing else.
+
+    Raises:
+        FetchFailed: nobody is there, or the answer is not what was asked for.
+        ValueError: *url* is none that may be fetched.
+    """
+    require_fetchable(url, public_only=public_only)
+    # Fetches are minutes apart: a session of its own leaves no idle connection behind and
+    # nothing to close.
+    connector = aiohttp.TCPConnector(
+        socket_factory=_public_socket if public_only else None, force_close=True
+    )
+    try:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+            session.get(url, headers=_HEADERS, allow_redirects=False) as response,
+        ):
+            body = await _body(response)
+            return Document(body=body, date=_moment(response.headers.get("Date")))
+    except (aiohttp.ClientError, OSError) as error:
+        raise FetchFailed(str(error) or type(error).__name__) from error
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:  # noqa: PLR2004 -- the only answer that has the document
+        raise FetchFailed(f"it answered {response.status}")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise FetchFailed("the answer is compressed although we asked for none")
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise FetchFailed(f"the answer has more than {MAX_DOCUMENT_BYTES} bytes")
+    return bytes(body)
+
+
+def _moment(date: str | None) -> datetime | None:
+    """Return the moment that a `Date` header names (RFC 9110 section 6.6.1)."""
+    try:
+        return parsedate_to_datetime(date or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _public_socket(address: tuple[Any, ...]) -> socket.socket:
+    """Make the socket for an address that a name really led to, if it is a public one.
+
+    Asked with the address about to be connected to, so a name that resolves differently
+    the second time gains nothing.
+    """
+    family, kind, protocol, _, (host, *_) = address
+    if not is_public(host):
+        raise OSError(f"{host} is not a public address")
+    return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def is_public(host: str) -> bool:
+    """Whether *host*, an IP address, is on the public internet, whatever it is wrapped in."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or _translated(address)
+        if inner is not None:
+            address = inner
+    return address.is_global and not address.is_multicast
+
+
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind NAT64
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return None

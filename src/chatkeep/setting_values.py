@@ -1,0 +1,171 @@
+"""What the text of a setting may be: each function reads one kind of value.
+
+They raise `Refused`, whose text completes a sentence that begins with the setting's name
+and never quotes the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Environment = Literal["development", "production"]
+
+_TRUE = frozenset({"1", "on", "true", "yes"})
+_FALSE = frozenset({"0", "off", "false", "no"})
+_MINIMUM_SECRET_BYTES = 32
+_MINIMUM_DISTINCT_CHARACTERS = 8
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class Secret(str):
+    """A string whose `repr` never shows it. Use it where the value is really needed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Hide the value."""
+        return "Secret('***')"
+
+
+class Refused(ValueError):
+    """A value that a parser cannot take; the text says what would be right."""
+
+
+def flag(text: str) -> bool:
+    """Read on or off, and the usual words for them."""
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise Refused("must be on or off")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a whole number from *low* to *high*."""
+
+    def parse(text: str) -> int:
+        if not text.strip().isascii() or not text.strip().isdigit():
+            raise Refused(f"must be a whole number from {low} to {high}")
+        if not low <= int(text) <= high:
+            raise Refused(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads a number from *low* to *high*."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise Refused(f"must be a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def environment(text: str) -> Environment:
+    """Read which environment this is."""
+    match text:
+        case "development" | "production":
+            return text
+        case _:
+            raise Refused("must be development or production")
+
+
+def plain_text(text: str) -> str:
+    """Read a text without control characters."""
+    if any(ord(character) < ord(" ") and character not in "\n\t" for character in text):
+        raise Refused("must not contain control characters")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read a list with commas between its members."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read a list of different names that people's ids may begin with."""
+    found = words(text)
+    if len(set(found)) != len(found) or not all(_NAME.fullmatch(word) for word in found):
+        raise Refused("must list different names of lower-case letters, digits and dashes")
+    return found
+
+
+def path(text: str) -> tuple[str, ...]:
+    """Read a path of names with spaces between; dots and slashes belong to a name."""
+    return tuple(plain_text(text).split())
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder."""
+    return Path(plain_text(text))
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """Read a list of addresses or networks."""
+    for word in words(text):
+        try:
+            ip_network(word, strict=False)
+        except ValueError:
+            raise Refused("must list addresses or networks like 10.0.0.0/8") from None
+    return words(text)
+
+
+def secret(text: str) -> Secret:
+    """Read a secret that somebody else made."""
+    if text != text.strip():
+        raise Refused("must not begin or end with white space")
+    return Secret(text)
+
+
+def long_secret(text: str) -> Secret:
+    """Read a secret that signatures stand on."""
+    if len(secret(text).encode()) < _MINIMUM_SECRET_BYTES:
+        raise Refused(f"must have at least {_MINIMUM_SECRET_BYTES} bytes")
+    if len(set(text)) < _MINIMUM_DISTINCT_CHARACTERS:
+        raise Refused("repeats a few characters: anybody can guess it")
+    return Secret(text)
+
+
+def web_address(text: str) -> str:
+    """Read the address of a web server; slashes at its end say nothing."""
+    return exact_web_address(text).rstrip("/")
+
+
+def exact_web_address(text: str) -> str:
+    """Read an address that is also a name, so that every character counts."""
+    parts = urlsplit(plain_text(text))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise Refused("must be an address like https://example.com")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise Refused("must not contain a user name, password, query or fragment")
+    return text
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Read a list of origins as browsers write them."""
+    for word in words(text):
+        if web_address(word) != word or urlsplit(word).path:
+            raise Refused("must list origins like https://app.example.com, with commas between")
+    return words(text)
+
+
+def database_url(text: str) -> Secret:
+    """Read the address of a PostgreSQL database, which holds a password."""
+    if urlsplit(text).scheme not in {"postgres", "postgresql"}:
+        raise Refused("must be an address like postgresql://user:password@host:5432/name")
+    return Secret(text)
