@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import stat
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,6 +179,48 @@ async def test_running_answer_ends_before_the_server_does(
     async with serving("--port", base.rpartition(":")[2], cwd=home) as server:
         await address(server)
         assert len((await history(http, base, ana, chat))[-1]) > 0
+
+
+@asynccontextmanager
+async def silent_provider() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A model's provider that takes a question and never says a word; and when it was asked."""
+    asked = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await reader.read()  # until the other side has hung up, body and all
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", asked
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_second_signal_does_not_wait(
+    home: Path, http: aiohttp.ClientSession, workers: str
+) -> None:
+    """Whoever asks twice gets the server stopped, with an answer still running."""
+    async with silent_provider() as (provider, asked):
+        settings = {
+            "OPENAI_API_KEY": "sk-test",
+            "OPENAI_BASE_URL": provider,
+            "DRAIN_SECONDS": "600",
+        }
+        async with serving(*ANY_PORT, "--workers", workers, cwd=home, settings=settings) as server:
+            base = await address(server)
+            ana = await token(home, "ana")
+            asking = asyncio.create_task(ask(http, base, ana, "Hello?"))
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            server.signal(signal.SIGTERM)
+            await server.says("Stopping: ")
+            server.signal(signal.SIGTERM)
+            assert await server.ends() == 0
+            assert "Stopping PostgreSQL" in server.out
+            with pytest.raises(aiohttp.ClientError):
+                await asking
+    assert "Traceback" not in (home / "errors.txt").read_text()
 
 
 async def test_workers_share_the_port_and_are_replaced(

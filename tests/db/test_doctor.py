@@ -1,0 +1,57 @@
+"""What doctor says of a database: reached, migrated, isolating, with keys that open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chatkeep.config import Secret, Settings
+from chatkeep.doctor import Finding, examine_database
+from chatkeep.signing_keys import load_signing_keys
+from tests.postgres_servers import LOGIN
+
+if TYPE_CHECKING:
+    from chatkeep.db import Database
+    from tests.postgres_servers import MigratedDatabase, Server
+
+SECRET = "0123456789abcdef" * 2
+
+
+async def findings(url: str, **settings: str) -> dict[str, Finding]:
+    """Return what is found at *url*, by name."""
+    environ = {"DATABASE_URL": url, "CHATKEEP_SECRET": SECRET, **settings}
+    found = [one async for one in examine_database(Settings.from_env(environ))]
+    return {one.name: one for one in found}
+
+
+async def test_good_database_is_good_throughout(database: MigratedDatabase) -> None:
+    """With the narrow login and with an administrator's, and a listening address."""
+    for url in (database.url, database.admin_url):
+        found = await findings(url, DATABASE_LISTEN_URL=database.url)
+        assert [one.name for one in found.values() if not one.is_good] == []
+        assert "Notifications" in found
+
+
+async def test_other_secret_is_named(database: MigratedDatabase, db: Database) -> None:
+    """Keys that were made with another secret are said to be, without either secret."""
+    await load_signing_keys(db, SECRET.encode())
+    other = Secret("fedcba9876543210" * 2)
+    found = await findings(database.url, CHATKEEP_SECRET=other)
+    assert "CHATKEEP_SECRET" in found["Signing keys"].problems[0]
+
+
+async def test_empty_database_is_to_be_migrated(postgres: Server) -> None:
+    """Where nobody has migrated, that is what is said."""
+    postgres.migrated_template()  # the roles are the server's, not the database's
+    name = postgres.new_database()
+    try:
+        found = await findings(postgres.url(name, user=LOGIN))
+        assert "chatkeep migrate" in found["Migrations"].problems[0]
+        assert "Signing keys" not in found
+    finally:
+        postgres.drop_database(name)
+
+
+async def test_absent_listening_address_is_named(database: MigratedDatabase) -> None:
+    """An address that is wrong in a setting of its own is found, too."""
+    found = await findings(database.url, DATABASE_LISTEN_URL="postgresql://a@127.0.0.1:1/x")
+    assert "DATABASE_" in found["PostgreSQL"].problems[0]
