@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -60,6 +60,10 @@ class MigratedDatabase:
     def admin_url(self) -> str:
         """The same database as superuser: to look at what no caller may see."""
         return self.server.url(self.name)
+
+    def reached_by(self, folder: Path) -> MigratedDatabase:
+        """Return the same database, reached through what listens in *folder*."""
+        return replace(self, server=replace(self.server, folder=folder))
 
 
 @dataclass(kw_only=True)
@@ -189,7 +193,7 @@ def _debian(folder: Path) -> Server:
 
 @cache
 def _unprivileged_user() -> str | None:
-    """PostgreSQL refuses to run as root, so root runs it as somebody else."""
+    """Return as whom to run what refuses to run as root, None where nothing needs changing."""
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from tests.postgres_servers import Server, Version, new_server, throw_away, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.postgres_servers import MigratedDatabase
 
 
 @pytest.fixture(scope="session", params=["18", "15"], ids=["pg18", "pg15"])
@@ -42,3 +45,14 @@ def own_server(version: Version) -> Iterator[Server]:
     server = new_server(version)
     yield server
     throw_away(server)
+
+
+@pytest.fixture(scope="module")
+def people(database: MigratedDatabase) -> tuple[str, str]:
+    """Two people with a conversation each."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        for person in ("ana", "bo"):
+            connection.execute(
+                "insert into chat.conversations (user_id, id) values (%s, 'theirs')", [person]
+            )
+    return "ana", "bo"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, LiteralString
 
@@ -13,9 +11,10 @@ import psycopg
 import pytest
 
 from chatkeep import db as door
-from chatkeep.db import WORKER, Caller, ConstraintViolated, Database, Query, as_user
+from chatkeep.db import WORKER, ConstraintViolated, Database, Query, as_user
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.ids import new_id
+from tests.db.interleaving import ASK, Answer, interleave
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
@@ -27,29 +26,12 @@ ROUNDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, and as whom it was asked."""
-
-    nonce: int
-    who: str
-    owners: list[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """What a connection still has when nobody holds it."""
 
     role: str
     user_id: str | None
     statement_timeout: str
-
-
-ASK: LiteralString = (
-    "select %s::int as nonce, chat.caller_id() as who,"
-    " array(select distinct user_id from chat.conversations) as owners"
-)
-ASK_AGAIN: LiteralString = "select %s::int as nonce, user_id as who, array[user_id] as owners"
-ASK_AGAIN += " from chat.conversations limit 1"
 
 
 @pytest.fixture
@@ -59,17 +41,6 @@ async def single(database: MigratedDatabase) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
-
-
-@pytest.fixture(scope="module")
-def people(database: MigratedDatabase) -> tuple[str, str]:
-    """Two people with a conversation each."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        for person in ("ana", "bo"):
-            connection.execute(
-                "insert into chat.conversations (user_id, id) values (%s, 'theirs')", [person]
-            )
-    return "ana", "bo"
 
 
 async def left_on(db: Database) -> Left:
@@ -89,87 +60,12 @@ def is_clean(left: Left) -> bool:
     return (left.role, left.user_id or "", left.statement_timeout) == ("none", "", "0")
 
 
-class Interleaved:
-    """Two people's statements, of every kind and every ill fate, on one connection."""
-
-    def __init__(self, db: Database, seed: int) -> None:
-        self.db = db
-        self.random = random.Random(seed)
-        self.outcomes: Counter[str] = Counter()
-        self.nonce = 0
-
-    async def ask(self, person: str) -> None:
-        """Ask once, by one of the ways through the door, and look at whose answer came."""
-        self.nonce += 1
-        nonce, caller = self.nonce, as_user(person)
-        match self.random.choices(("one", "two", "steps", "fault", "slow"), (640, 200, 100, 57, 3))[
-            0
-        ]:
-            case "one":
-                answers = await self.db.fetch(caller, ASK, [nonce], row=Answer)
-            case "two":
-                first, second = await self.db.fetch_all(
-                    caller, Query(ASK, [nonce], Answer), Query(ASK_AGAIN, [nonce], Answer)
-                )
-                answers = first + second
-            case "steps":
-                async with self.db.acting_as(caller) as connection:
-                    cursor = await connection.execute(ASK, [nonce])
-                    answers = [Answer(*row) for row in await cursor.fetchall()]
-            case "fault":
-                await self.fault(caller, nonce)
-                return
-            case _:
-                await self.db.fetch(caller, "select 1 as nonce from pg_sleep(9)", [], row=Answer)
-                return
-        for answer in answers:
-            assert answer == Answer(nonce, person, [person])
-        self.outcomes["answered"] += 1
-
-    async def fault(self, caller: Caller, nonce: int) -> None:
-        """Ask something that fails before, between or after good statements."""
-        good = Query(ASK, [nonce], Answer)
-        bad = self.random.choice(
-            (
-                Query("select 1 / %s::int as nonce", [0], Answer),
-                Query("select from chatkeep.users where id::text = %s", ["x"], Answer),
-                Query("select %s::text as nonce", ["\0"], Answer),
-            )
-        )
-        await self.db.fetch_all(caller, *self.random.sample((good, bad, good), 3))
-
-    async def one_round(self, person: str) -> None:
-        """Ask once; now and then somebody hangs up in the middle."""
-        task = asyncio.ensure_future(self.ask(person))
-        hang_up = None
-        if self.random.random() < 0.02:
-            delay = self.random.random() * 0.001
-            hang_up = asyncio.get_running_loop().call_later(delay, task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            self.outcomes["cancelled"] += 1
-        except ChatkeepError as error:
-            self.outcomes[type(error).__name__] += 1
-        finally:
-            if hang_up is not None:
-                hang_up.cancel()
-
-
 async def test_interleaved_people_never_read_each_other(
     single: Database, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10,000 rounds on one connection with errors, time-outs and hang-ups: no cross-read."""
     monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "15ms")
-    rounds = Interleaved(single, seed=20)
-    left = iter(range(ROUNDS))
-
-    async def keep_asking(person: str) -> None:
-        for _ in left:
-            await rounds.one_round(person)
-
-    await asyncio.gather(*(keep_asking(person) for person in people * 3))
-    outcomes = rounds.outcomes
+    outcomes = await interleave(single, people, rounds=ROUNDS)
     assert outcomes.total() > ROUNDS * 0.97
     assert outcomes["answered"] > ROUNDS * 0.8
     assert min(outcomes[kind] for kind in ("cancelled", "Invalid", "NotFound", "Unavailable")) > 20

@@ -1,0 +1,73 @@
+"""Everything holds behind a pooler in transaction mode, where connections are shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chatkeep import db as door
+from chatkeep.db import Database
+from chatkeep.isolation import find_problems
+from chatkeep.sql.migrations import HEAD, migrate
+from tests.db.interleaving import interleave
+from tests.db.twins import CHECKS, Twins, first_failing, seed
+from tests.pgbouncer import PROGRAM, SERVER_CONNECTIONS, pooled
+from tests.postgres_servers import LOGIN, MigratedDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.postgres_servers import Server
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="no PgBouncer on this machine: apt-get install pgbouncer"
+)
+
+
+@pytest.fixture(scope="module")
+def through(database: MigratedDatabase) -> Iterator[MigratedDatabase]:
+    """The module's database, behind the pooler."""
+    with pooled(database) as shared:
+        yield shared
+
+
+@pytest.fixture
+async def shared(through: MigratedDatabase) -> AsyncIterator[Database]:
+    """A door with more connections than the pooler has to the server."""
+    db = Database(through.url, pool_size=3 * SERVER_CONNECTIONS, behind_pooler=True)
+    await db.open()
+    yield db
+    await db.close()
+
+
+async def test_twins_are_kept_apart_behind_a_pooler(
+    shared: Database, database: MigratedDatabase
+) -> None:
+    """Each check of the twins holds; the caller ends with the transaction, not the session."""
+    seed(database.admin_url)
+    assert await first_failing(Twins(shared, database.admin_url), CHECKS) is None
+
+
+async def test_people_who_share_connections_never_read_each_other(
+    shared: Database, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors, time-outs and hang-ups of one reach nobody else through a shared connection."""
+    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "50ms")
+    outcomes = await interleave(shared, people, rounds=1000)
+    assert outcomes["answered"] > 800
+    assert outcomes["DatabaseUnavailable"] == 0
+
+
+async def test_checks_before_serving_work_behind_a_pooler(through: MigratedDatabase) -> None:
+    """Whether the database isolates can be asked there as well."""
+    assert await find_problems(through.url) == []
+
+
+def test_migrations_work_behind_a_pooler(through: MigratedDatabase, postgres: Server) -> None:
+    """They hold no lock of a session, which would outlive them on a shared connection."""
+    name = postgres.new_database()
+    url = MigratedDatabase(server=through.server, name=name).admin_url
+    assert migrate(url, login=LOGIN).before is None
+    assert migrate(url, login=LOGIN).before == HEAD
+    postgres.drop_database(name)
