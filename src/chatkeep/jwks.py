@@ -9,22 +9,18 @@ decides nothing about tokens.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import math
-import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
-
-import aiohttp
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.errors import IssuerUnavailable, TokenInvalid
+from chatkeep.fetching import DEADLINE_S, FetchFailed, fetch, require_fetchable
 from chatkeep.tokens import Header, Key, KeySet, read_key_set
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 _log = logging.getLogger(__name__)
 
@@ -37,15 +33,16 @@ MAX_AGE_S: Final = 900.0
 MAX_STALE_S: Final = 86_400.0
 #: Between two fetches that an unknown key id caused, and after one that failed.
 COOLDOWN_S: Final = 15.0
-DEADLINE_S: Final = 5.0
-MAX_DOCUMENT_BYTES: Final = 256 * 1024
 
 _NEVER = -math.inf
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
-class _Refused(Exception):
-    """An answer that is not what we asked for; the text says how."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """Where an issuer publishes its keys, and for which algorithms they are taken."""
+
+    url: str
+    algorithms: tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +60,9 @@ class JwksClient:
     """The keys at *url*, as a `KeySource`.
 
     *public_only* (production) takes https addresses that lead to the public internet and
-    nothing else. *clock* gives seconds that never go back.
+    nothing else. *locate* finds out where the keys are each time before they are fetched,
+    for an issuer that only says so itself; *url* is then just its name. *clock* gives
+    seconds that never go back.
 
     Raises:
         ValueError: *url* is no address to fetch from, or is not https although it must be.
@@ -75,15 +74,15 @@ class JwksClient:
         *,
         algorithms: Iterable[str],
         public_only: bool = True,
+        locate: Callable[[], Awaitable[KeyPlace]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Remember where to ask; nothing is fetched before somebody needs a key."""
-        scheme = urlsplit(url).scheme
-        if scheme not in ({"https"} if public_only else {"http", "https"}):
-            raise ValueError("keys must be fetched over https")
+        require_fetchable(url, public_only=public_only)
         self.url = url
         self.counters = JwksCounters()
-        self._algorithms = tuple(algorithms)
+        self._place = KeyPlace(url=url, algorithms=tuple(algorithms))
+        self._locate = locate
         self._public_only = public_only
         self._clock = clock
         self._keys = KeySet()
@@ -171,8 +170,10 @@ class JwksClient:
         self.counters.fetches += 1
         try:
             async with asyncio.timeout(DEADLINE_S):
-                self._take(await self._download())
-        except (_Refused, ValueError, aiohttp.ClientError, OSError) as error:
+                place = self._place if self._locate is None else await self._locate()
+                document = await fetch(place.url, public_only=self._public_only)
+                self._take(document.body, place.algorithms)
+        except (FetchFailed, ValueError, TimeoutError) as error:
             self.counters.failures += 1
             self._failed_at = self._clock()
             reason = str(error) or type(error).__name__
@@ -182,69 +183,13 @@ class JwksClient:
         finally:
             self._flight = None
 
-    def _take(self, document: bytes) -> None:
+    def _take(self, document: bytes, algorithms: tuple[str, ...]) -> None:
         """Use the keys in *document*; the same document again is not a new generation."""
         if document == self._document:
             return
-        published = read_key_set(document, algorithms=self._algorithms)
+        published = read_key_set(document, algorithms=algorithms)
         for reason in published.left_out:
             _log.warning("a key from %s is left out: %s", self.url, reason)
         self.counters.keys_left_out += len(published.left_out)
         self.counters.rotations += self._document is not None
         self._keys, self._document = published.keys, document
-
-    async def _download(self) -> bytes:
-        # Fetches are minutes apart: a session of its own leaves no idle connection behind
-        # and nothing to close.
-        connector = aiohttp.TCPConnector(
-            socket_factory=_public_socket if self._public_only else None, force_close=True
-        )
-        async with (
-            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
-            session.get(self.url, headers=_HEADERS, allow_redirects=False) as response,
-        ):
-            return await _body(response)
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    if response.status != 200:  # noqa: PLR2004 -- the only answer that has keys
-        raise _Refused(f"it answered {response.status}")
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise _Refused("the answer is compressed although we asked for none")
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > MAX_DOCUMENT_BYTES:
-            raise _Refused(f"the answer has more than {MAX_DOCUMENT_BYTES} bytes")
-    return bytes(body)
-
-
-def _public_socket(address: tuple[Any, ...]) -> socket.socket:
-    """Make the socket for an address that a name really led to, if it is a public one.
-
-    Asked with the address about to be connected to, so a name that resolves differently
-    the second time gains nothing.
-    """
-    family, kind, protocol, _, (host, *_) = address
-    if not is_public(host):
-        raise OSError(f"{host} is not a public address")
-    return socket.socket(family=family, type=kind, proto=protocol)
-
-
-def is_public(host: str) -> bool:
-    """Whether *host*, an IP address, is on the public internet, whatever it is wrapped in."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or _translated(address)
-        if inner is not None:
-            address = inner
-    return address.is_global and not address.is_multicast
-
-
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind NAT64
-
-
-def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in _TRANSLATED:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return None

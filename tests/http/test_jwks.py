@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from chatkeep import jwks
+from chatkeep import fetching, jwks
 from chatkeep.errors import IssuerUnavailable, TokenInvalid
+from chatkeep.fetching import is_public
 from chatkeep.issuers import Issuer, Issuers
-from chatkeep.jwks import COOLDOWN_S, MAX_AGE_S, MAX_STALE_S, REFRESH_AGE_S, JwksClient, is_public
+from chatkeep.jwks import COOLDOWN_S, MAX_AGE_S, MAX_STALE_S, REFRESH_AGE_S, JwksClient
 from chatkeep.tokens import read
 from tests import forge
 from tests.forge import ASYMMETRIC, NOW, RULES, document, header, jwk
@@ -632,9 +633,9 @@ def test_public_address_is_known_as_such(host: str) -> None:
 def test_socket_is_made_for_a_public_address_only() -> None:
     """The address about to be connected to decides, not the name that led there."""
     public = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("1.1.1.1", 443))
-    jwks._public_socket(public).close()
+    fetching._public_socket(public).close()
     with pytest.raises(OSError, match="not a public address"):
-        jwks._public_socket((*public[:4], ("10.0.0.1", 443)))
+        fetching._public_socket((*public[:4], ("10.0.0.1", 443)))
 
 
 @pytest.mark.parametrize(

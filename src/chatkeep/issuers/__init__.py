@@ -4,18 +4,29 @@ The order of a table says nothing; a token's `iss` chooses its entry, and only t
 entry's keys are tried. See `docs/explanation/tokens.md`.
 """
 
-from chatkeep.issuers.issuer import ClaimNames, Issuer, KeySource, Preset, StaticKeys
-from chatkeep.issuers.presets import check_shared_secret, embedded_issuer, supabase_issuer
+from chatkeep.issuers.issuer import ClaimNames, Endpoints, Issuer, KeySource, Preset, StaticKeys
+from chatkeep.issuers.presets import (
+    better_auth_api,
+    better_auth_issuer,
+    check_shared_secret,
+    embedded_issuer,
+    openid_issuer,
+    supabase_issuer,
+)
 from chatkeep.issuers.table import Issuers
 
 __all__ = [
     "ClaimNames",
+    "Endpoints",
     "Issuer",
     "Issuers",
     "KeySource",
     "Preset",
     "StaticKeys",
+    "better_auth_api",
+    "better_auth_issuer",
     "check_shared_secret",
     "embedded_issuer",
+    "openid_issuer",
     "supabase_issuer",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -27,9 +27,11 @@ from chatkeep.tokens import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-Preset = Literal["supabase", "embedded"]
+    from chatkeep.discovery import Discovery
+
+Preset = Literal["supabase", "better-auth", "oidc", "embedded"]
 
 #: What an issuer may be called. Its people's ids begin with this and a colon, unless it is
 #: the primary one; whatever looks like that cannot be a primary id.
@@ -100,12 +102,28 @@ class ClaimNames:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where an issuer renews and revokes what it gave out, and as whom we ask there.
+
+    None where it has no such thing. *discovery* knows the two addresses of an issuer that
+    says them only itself.
+    """
+
+    refresh_url: str | None = None
+    revoke_url: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = field(default=None, repr=False)
+    discovery: Discovery | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
     """Somebody who signs tokens, and everything that is theirs alone.
 
     *secret* serves HMAC algorithms only and *keys* the others only, so that nothing an
-    issuer publishes can ever be taken for a secret. Exactly one issuer is *primary*: the
-    ids of its people stand bare.
+    issuer publishes can ever be taken for a secret. *is_access_token* has the last word on
+    tokens that verified, for issuers who sign other kinds alike. Exactly one issuer is
+    *primary*: the ids of its people stand bare.
     """
 
     name: str
@@ -114,6 +132,8 @@ class Issuer:
     secret: StaticKeys | None = None
     keys: KeySource | None = None
     claim_names: ClaimNames = ClaimNames()
+    is_access_token: Callable[[Unverified], bool] | None = None
+    endpoints: Endpoints = Endpoints()
     primary: bool = False
 
     def source_for(self, header: Header) -> KeySource:
@@ -145,8 +165,11 @@ class Issuer:
         """Return who *token*, which has been verified, speaks for.
 
         Raises:
-            TokenInvalid: what names the session or the token is no text to go by.
+            TokenInvalid: it is no access token, or what names the session or the token is no
+                text to go by.
         """
+        if self.is_access_token is not None and not self.is_access_token(token):
+            raise TokenInvalid
         claims, names = token.claims, self.claim_names
         subject = str(claims["sub"])
         session_id = _identifier(claims.get(names.session_id))

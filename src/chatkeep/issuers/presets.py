@@ -1,14 +1,20 @@
-"""The issuers we know how to set up: a Supabase project, and this server itself."""
+"""The issuers we know how to set up: Supabase, Better Auth, OpenID providers, ourselves."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from chatkeep.config import PUBLISHED_SECRETS
+from chatkeep.discovery import Discovery
 from chatkeep.errors import SetupError
-from chatkeep.issuers.issuer import ClaimNames, Issuer, StaticKeys
+from chatkeep.issuers.issuer import ClaimNames, Endpoints, Issuer, StaticKeys
+from chatkeep.issuers.kinds import openid_access_token
 from chatkeep.jwks import JwksClient
-from chatkeep.tokens import KeySet, Rules
+from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, KeySet, Rules
+
+if TYPE_CHECKING:
+    from chatkeep.config import OpenIdProvider
 
 #: Roles of API keys and servers in Supabase Auth. Never a person, however well signed.
 _GOTRUE_SYSTEM_ROLES: Final = frozenset({"anon", "service_role", "supabase_admin"})
@@ -56,6 +62,10 @@ def supabase_issuer(
         secret=None if jwt_secret is None else StaticKeys(KeySet.of_secret(jwt_secret.encode())),
         keys=None if base is None else _gotrue_keys(base, public_only=production),
         claim_names=_GOTRUE_CLAIMS,
+        endpoints=Endpoints(
+            refresh_url=base and f"{base}/token?grant_type=refresh_token",
+            revoke_url=base and f"{base}/logout",
+        ),
         primary=primary,
     )
 
@@ -75,6 +85,94 @@ def _supabase_problems(base: str | None, jwt_secret: str | None, *, production: 
 def _gotrue_keys(base: str, *, public_only: bool) -> JwksClient:
     address = f"{base}/.well-known/jwks.json"
     return JwksClient(address, algorithms=_SUPABASE_ALGORITHMS, public_only=public_only)
+
+
+def better_auth_issuer(
+    *,
+    url: str | None,
+    secret: str | None,
+    issuer: str | None = None,
+    audience: str | None = None,
+    production: bool,
+    primary: bool = False,
+) -> Issuer:
+    """Return the issuer that a Better Auth server is, with its JWT plugin.
+
+    *url* is the server's own `BETTER_AUTH_URL`; *issuer* and *audience* are set where that
+    plugin was given others than the origin of it. A verified token alone proves too little,
+    see `chatkeep.better_auth`.
+
+    Raises:
+        SetupError: it cannot be known by what is given.
+    """
+    iss = issuer or (url and _origin(url))
+    if not iss or (url is None and secret is None):
+        raise SetupError("Better Auth needs BETTER_AUTH_URL, or BETTER_AUTH_ISSUER and a secret.")
+    api = url and better_auth_api(url)
+    ours = {audience} if audience else {iss, *([_origin(url)] if url else [])}
+    return Issuer(
+        name="better-auth",
+        preset="better-auth",
+        rules=Rules(
+            iss=iss,
+            audiences=frozenset(ours),
+            algorithms=frozenset({*ASYMMETRIC_ALGORITHMS, "HS256"}),
+            types=frozenset({None, "jwt"}),
+            leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
+        ),
+        secret=None if secret is None else StaticKeys(KeySet.of_secret(secret.encode())),
+        keys=None if api is None else _better_auth_keys(api, public_only=production),
+        endpoints=Endpoints(revoke_url=api and f"{api}/sign-out"),
+        primary=primary,
+    )
+
+
+def _better_auth_keys(api: str, *, public_only: bool) -> JwksClient:
+    return JwksClient(f"{api}/jwks", algorithms=ASYMMETRIC_ALGORITHMS, public_only=public_only)
+
+
+def better_auth_api(url: str) -> str:
+    """Return the address under which Better Auth serves, by its own rule for `BETTER_AUTH_URL`."""
+    return url if urlsplit(url).path else f"{url}/api/auth"
+
+
+def _origin(url: str) -> str:
+    """Return the origin of *url* as browsers and JavaScript write it."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443}[parts.scheme]
+    port = "" if parts.port in {None, default} else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}"
+
+
+def openid_issuer(provider: OpenIdProvider, *, production: bool, primary: bool = False) -> Issuer:
+    """Return the issuer that an OpenID provider is. Nothing is fetched yet."""
+    discovery = Discovery(provider.issuer, public_only=production, jwks_url=provider.jwks_url)
+    return Issuer(
+        name=provider.name,
+        preset="oidc",
+        rules=Rules(
+            iss=provider.issuer,
+            audiences=frozenset({provider.audience}),
+            algorithms=frozenset(ASYMMETRIC_ALGORITHMS),
+            leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
+        ),
+        keys=JwksClient(
+            provider.issuer,
+            algorithms=ASYMMETRIC_ALGORITHMS,
+            public_only=production,
+            locate=discovery.keys,
+        ),
+        claim_names=ClaimNames(session_id="sid", roles=(provider.roles_claim,)),
+        is_access_token=openid_access_token(provider.client_id),
+        endpoints=Endpoints(
+            client_id=provider.client_id,
+            client_secret=provider.client_secret,
+            discovery=discovery,
+        ),
+        primary=primary,
+    )
 
 
 def embedded_issuer(
