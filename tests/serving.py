@@ -8,6 +8,7 @@ shared secret to published keys: both kinds of token are good at once.
 from __future__ import annotations
 
 import asyncio
+import io
 import json as json_module
 import socket
 import time
@@ -196,7 +197,7 @@ class Client:
                 method,
                 URL(self.url + path, encoded=True),
                 json=json,
-                data=data,
+                data=None if data is None else io.BytesIO(data),
                 headers={**self.headers, **(headers or {})},
                 allow_redirects=False,
             ) as response,

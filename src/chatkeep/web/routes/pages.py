@@ -35,6 +35,7 @@ async def page(_: Anybody) -> Response:
 
 
 @router.get("/docs")
+@router.get("/docs/")
 async def api_page(_: Anybody) -> Response:
     """Return the page that shows the API."""
     return _file("docs/index.html", "no-cache")
@@ -62,7 +63,7 @@ def _file(name: str, cache: str) -> Response:
     """Return a file below the static folder, and nothing else."""
     try:
         path = (_STATIC / name).resolve()
-        found = path.is_relative_to(_STATIC) and path.is_file()
+        found = path.is_relative_to(_STATIC) and path.is_file() and not name.endswith("/")
     except (ValueError, OSError):  # a NUL, or longer than any name can be
         found = False
     if not found:
