@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from chatkeep.db import Database
 from tests.postgres_servers import MigratedDatabase, Server, Version, new_server, throw_away
+from tests.round_trips import RoundTripCounter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -98,3 +99,12 @@ async def db(database: MigratedDatabase) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="module")
+def counter(database: MigratedDatabase) -> Iterator[RoundTripCounter]:
+    """A way to the module's database on which round trips are counted."""
+    counting = RoundTripCounter(database.url)
+    counting.start()
+    yield counting
+    counting.stop()

@@ -1,0 +1,105 @@
+"""How often the hot statements wait for the database: once each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chatkeep import conversations, runs
+from chatkeep.db import Database, as_user
+from chatkeep.ids import new_id
+from chatkeep.preferences import Preferences
+from chatkeep.runs import Address, Ending, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.round_trips import RoundTripCounter
+
+
+@pytest.fixture
+async def counted(counter: RoundTripCounter) -> AsyncIterator[Database]:
+    """A door on which round trips are counted."""
+    db = Database(counter.url, pool_size=1)
+    await db.open()
+    yield db
+    await db.close()
+
+
+def a_turn(conversation_id: str) -> Turn:
+    """Return a first or further turn of a conversation."""
+    return Turn(
+        conversation_id=conversation_id,
+        run_id=new_id(),
+        message_id=new_id(),
+        user_message_id=new_id(),
+        model="m",
+        content="Hello",
+        may_create=True,
+    )
+
+
+async def test_the_count_is_right(counted: Database, counter: RoundTripCounter) -> None:
+    """One for each Sync: a pipeline is one, an explicit transaction is one for each step."""
+    ana = as_user("ana")
+    with counter.round_trips() as trips:
+        await counted.execute(ana, "select 1", [])
+    assert trips.count == 1
+    with counter.round_trips() as trips:
+        async with counted.acting_as(ana) as connection:
+            await connection.execute("select 1")
+    assert trips.count == len(["begin", "set_config", "select", "commit"])
+    with counter.round_trips() as trips:
+        await counted.execute(ana, "select repeat('x', 1000000)", [])
+        await counted.execute(ana, "select 1", [])
+    assert trips.count == 2
+
+
+async def test_a_turn_takes_one_to_start_and_one_to_end(
+    counted: Database, counter: RoundTripCounter
+) -> None:
+    """Question, answer, run and history in one; a checkpoint is one; so is the end."""
+    person, conversation = new_id(), new_id()
+    for _ in range(2):
+        turn = a_turn(conversation)
+        run = Address(
+            id=turn.run_id,
+            conversation_id=conversation,
+            message_id=turn.message_id,
+            user_message_id=turn.user_message_id,
+        )
+        with counter.round_trips() as trips:
+            await runs.start(counted, person, turn)
+        assert trips.count == 1
+        with counter.round_trips() as trips:
+            await runs.checkpoint(counted, person, run, content="Hel", parts=None)
+        assert trips.count == 1
+        with counter.round_trips() as trips:
+            ending = Ending(state="done")
+            await runs.finish(
+                counted, person, run, ending, content="Hello", parts=None, title="Hello"
+            )
+        assert trips.count == 1
+
+
+async def test_reading_takes_one(counted: Database, counter: RoundTripCounter) -> None:
+    """A page of the history, of the list, of a search; a profile one, and from memory none."""
+    person = new_id()
+    conversation = await conversations.start_conversation(counted, person, greeting="Hello!")
+    with counter.round_trips() as trips:
+        await conversations.get_page(counted, person, conversation, limit=50)
+    assert trips.count == 1
+    with counter.round_trips() as trips:
+        await conversations.list_conversations(counted, person, limit=50)
+    assert trips.count == 1
+    with counter.round_trips() as trips:
+        await conversations.search_titles(counted, person, "cabbage", limit=50)
+    assert trips.count == 1
+    preferences = Preferences(counted)
+    with counter.round_trips() as trips:
+        await preferences.get_profile(person)
+    assert trips.count == 1
+    with counter.round_trips() as trips:
+        await preferences.get_profile(person)
+    assert trips.count == 0
