@@ -381,6 +381,7 @@ FAILURES = {
     "keys are a text": response(b'{"keys":"x"}'),
     "only unfit keys": response(document({"kty": "oct", "k": "AAAA", "kid": "key-ES256"})),
     "too large": response(HUGE),
+    "too large by a byte": response(NEW.ljust(256 * 1024 + 1)),
     "too large by its word": response(b"", head="X: y\r\n").replace(b": 0", b": 52428800"),
     "endless": b"HTTP/1.1 200 OK\r\n\r\n" + HUGE,
     "too many keys": response(document(*[jwk("EdDSA", kid=f"{n}") for n in range(101)])),
@@ -412,6 +413,12 @@ async def test_failure_keeps_the_keys_we_have(
     server.answer, server.body = None, NEW
     clock.now += COOLDOWN_S
     assert await outcome(issuers, ROTATED) == "taken"
+
+
+async def test_largest_document_is_taken(server: Server, issuers: Issuers) -> None:
+    """The cap on size is a cap."""
+    server.body = OLD.ljust(256 * 1024)
+    assert await outcome(issuers, TOKEN) == "taken"
 
 
 @pytest.mark.parametrize("name", FAILURES)
