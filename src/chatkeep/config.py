@@ -110,6 +110,8 @@ class Settings:
     token_refresh_window_s: int = _setting(
         "TOKEN_REFRESH_WINDOW", read.whole(0, 86_400), default=300
     )
+    claims: str | None = _setting("CLAIMS", read.import_path)
+    claims_issue: int | None = _setting("CLAIMS_ISSUE", read.whole(1, 9999))
     development_user_header: bool = _setting("DEVELOPMENT_USER_HEADER", read.flag, default=False)
 
     openrouter_api_key: Secret | None = _setting("OPENROUTER_API_KEY", read.secret)

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 
 from chatkeep import primary_issuer
 from chatkeep.authentication import Authenticator
+from chatkeep.claims import declared_versions
 from chatkeep.db import Database
 from chatkeep.errors import SetupError
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, supabase_issuer
+from chatkeep.session_tokens import SessionTokens
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
@@ -36,9 +39,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnGate(Gate):
-    """A gate that has our own issuer, as a server's has."""
+    """A gate that has our own issuer and session cookies, as a server's has."""
 
     embedded: EmbeddedIssuer
+    session_tokens: SessionTokens
 
 
 async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
@@ -55,12 +59,18 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
     return db
 
 
-async def open_own_gate(stack: AsyncExitStack, settings: Settings, db: Database) -> OwnGate:
+async def open_own_gate(
+    stack: AsyncExitStack, settings: Settings, db: Database, *, claims: ClaimVersions | None = None
+) -> OwnGate:
     """Open the gate of a server: every configured issuer and our own.
 
+    *claims* are the versions of the session token's claims, instead of those of *settings*.
+
     Raises:
-        SetupError: no secret, or the database was used with another one.
+        SetupError: no secret, or the database was used with another one; or the claims
+            cannot be used.
     """
+    versions = claims or declared_versions(settings)
     if settings.secret is None:
         raise SetupError("Set CHATKEEP_SECRET, or start with `chatkeep serve`.")
     primary = await primary_issuer.settle(db, _wanted_primary(settings))
@@ -70,12 +80,22 @@ async def open_own_gate(stack: AsyncExitStack, settings: Settings, db: Database)
     stack.callback(embedded.close)
     issuers = Issuers([embedded.issuer, *_foreign_issuers(settings, primary)])
     stack.push_async_callback(issuers.close)
+    session_tokens = SessionTokens(
+        db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
+    )
+    stack.push_async_callback(session_tokens.close)
     authenticator = Authenticator(
         issuers,
         revocations=embedded.revocations,
+        cookies={session_tokens.cookie: session_tokens.read},
         development_header=settings.development_user_header,
     )
-    return OwnGate(issuers=issuers, authenticator=authenticator, embedded=embedded)
+    return OwnGate(
+        issuers=issuers,
+        authenticator=authenticator,
+        embedded=embedded,
+        session_tokens=session_tokens,
+    )
 
 
 async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:

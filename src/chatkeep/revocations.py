@@ -1,8 +1,8 @@
 """Which sessions have ended, in memory: what makes log-out immediate at no cost a request.
 
 Filled from the table, told by NOTIFY, and looked over every second, because a
-notification can be lost. A session needs to be remembered only until the last access
-token that it could have given out has expired.
+notification can be lost. A session needs to be remembered only until the last token that
+it could have given out has expired.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: The longest life that an access token of ours can be given (`ACCESS_TOKEN_EXPIRY`).
-LONGEST_TOKEN_LIFE: Final = timedelta(days=1)
+#: The longest life of a token of ours: that of the session cookie's.
+LONGEST_TOKEN_LIFE: Final = timedelta(days=7)
 _LOOK_EVERY_S = 1.0
 #: A transaction may commit later than it says it revoked: look back this far each time.
 _OVERLAP = timedelta(seconds=30)

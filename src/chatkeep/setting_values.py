@@ -22,6 +22,7 @@ _FALSE = frozenset({"0", "off", "false", "no"})
 _MINIMUM_SECRET_BYTES = 32
 _MINIMUM_DISTINCT_CHARACTERS = 8
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 class Secret(str):
@@ -169,3 +170,10 @@ def database_url(text: str) -> Secret:
     if urlsplit(text).scheme not in {"postgres", "postgresql"}:
         raise Refused("must be an address like postgresql://user:password@host:5432/name")
     return Secret(text)
+
+
+def import_path(text: str) -> str:
+    """Read where something of an application's own is to be found."""
+    if not _IMPORT_PATH.fullmatch(text):
+        raise Refused("must be an import path like package.module:name")
+    return text

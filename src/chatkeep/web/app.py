@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from chatkeep.config import Settings
+    from chatkeep.claims import ClaimVersions
     from chatkeep.llm.model import Model
 
 #: In this order; the last takes every path that nobody else has.
@@ -80,8 +81,10 @@ _EXPOSED_HEADERS = (
 )
 
 
-def create_app(settings: Settings, *, model: Model | None = None) -> FastAPI:
-    """Return the whole server for *settings*; *model* replaces the configured one.
+def create_app(
+    settings: Settings, *, model: Model | None = None, claims: ClaimVersions | None = None
+) -> FastAPI:
+    """Return the whole server for *settings*; *model* and *claims* replace the configured ones.
 
     `settings.database_url` and `settings.secret` must be set, and the database migrated.
     The parts are opened when the application starts and closed when it ends.
@@ -90,7 +93,7 @@ def create_app(settings: Settings, *, model: Model | None = None) -> FastAPI:
         title="Chatkeep",
         version=chatkeep.__version__,
         summary="The signed-in back end of a chat application.",
-        lifespan=partial(_lifespan, settings=settings, model=model),
+        lifespan=partial(_lifespan, settings=settings, model=model, claims=claims),
         middleware=_middleware(settings),
         docs_url=None,
         redoc_url=None,
@@ -141,17 +144,19 @@ def _middleware(settings: Settings) -> list[Middleware]:
 
 @asynccontextmanager
 async def _lifespan(
-    app: FastAPI, *, settings: Settings, model: Model | None
+    app: FastAPI, *, settings: Settings, model: Model | None, claims: ClaimVersions | None
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.services = await _open(stack, settings, model)
+        app.state.services = await _open(stack, settings, model, claims)
         yield
 
 
-async def _open(stack: AsyncExitStack, settings: Settings, model: Model | None) -> Services:
+async def _open(
+    stack: AsyncExitStack, settings: Settings, model: Model | None, claims: ClaimVersions | None
+) -> Services:
     """Open every part in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
-    gate = await open_own_gate(stack, settings, db)
+    gate = await open_own_gate(stack, settings, db, claims=claims)
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
@@ -177,6 +182,7 @@ def _begin_shutdown(app: FastAPI) -> None:
         return
     app.state.shutting_down = True
     parts: Services | None = getattr(app.state, "services", None)
+        session_tokens=gate.session_tokens,
     if parts is not None:
         closing = parts.replies.close(drain_s=float(parts.settings.drain_s))
         app.state.closing = asyncio.ensure_future(closing)

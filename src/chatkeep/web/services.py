@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
+    from chatkeep.session_tokens import SessionTokens
     from chatkeep.web.limits import Limits
 
 
@@ -30,6 +31,7 @@ class Services:
     issuers: Issuers
     authenticator: Authenticator
     embedded: EmbeddedIssuer
+    session_tokens: SessionTokens
     model: Model
     policy: Policy
     preferences: Preferences
