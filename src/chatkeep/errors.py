@@ -351,6 +351,14 @@ class RefreshTokenReused(ChatkeepError):
     default_detail = "Invalid Refresh Token: Already Used"
 
 
+class ClaimsRefused(ChatkeepError):
+    """A session token cannot be made of these claims; names where, never what was there."""
+
+    code = "claims_refused"
+    status = 500
+    default_detail = "The session token cannot be issued."
+
+
 # --- what we depend on ------------------------------------------------------------------
 
 
@@ -382,14 +390,6 @@ class IssuerUnavailable(Unavailable):
 
 class ModelUnavailable(Unavailable):
     """The model's provider is down, overloaded or unreachable."""
-class ClaimsRefused(ChatkeepError):
-    """A session token cannot be made of these claims; names where, never what was there."""
-
-    code = "claims_refused"
-    status = 500
-    default_detail = "The session token cannot be issued."
-
-
 
     code = "model_unavailable"
     default_detail = "The model is not available right now. Try again shortly."

@@ -47,8 +47,9 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             "update(ended_at)",
             "update(error_code)",
         },
+        "chatkeep.claim_counts": {"select", "insert", "update", "delete"},
     },
-    "chatkeep_admin": {},
+    "chatkeep_admin": {"chatkeep.claim_counts": {"select"}},
 }
 
 #: Functions that run with their owner's rights; each would need a review of its own.

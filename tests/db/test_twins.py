@@ -169,7 +169,8 @@ async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
     """Without it a person sees another's rows; without forcing it the catalogue shows it."""
     off = [switched(table.name, "disable", "enable") for table in OWNED]
     tables = [table.name for table in OWNED] + [
-        f"chatkeep.{name}" for name in ("users", "identities", "signing_keys", "issuers")
+        f"chatkeep.{name}"
+        for name in ("users", "identities", "signing_keys", "issuers", "claim_counts")
     ]
     slack = [switched(table, "no force", "force") for table in tables]
     slack += [switched(table, "disable", "enable") for table in tables]

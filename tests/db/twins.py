@@ -115,7 +115,7 @@ OWNED = (
 
 _SEED: LiteralString = """
 truncate chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
-  chatkeep.signing_keys, chatkeep.issuers cascade;
+  chatkeep.signing_keys, chatkeep.issuers, chatkeep.claim_counts cascade;
 insert into chat.conversations (user_id, id, title) values
   ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
   ('bo-of-the-twins', 'the-conversation-of-bo', 'secret of bo');
@@ -140,6 +140,7 @@ insert into chatkeep.identities (user_id, id, provider, provider_id) values
 insert into chatkeep.signing_keys (kid, algorithm, public_jwk, private_key, status)
   values ('key of the twins', 'ES256', '{}', '', 'standby');
 insert into chatkeep.issuers (name, id_prefix) values ('of the twins', 'twins:');
+insert into chatkeep.claim_counts (hour, version, claim) values ('2026-01-01T00:00Z', 1, 'role');
 """
 
 
@@ -377,6 +378,24 @@ async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
             await _refused(twins.db, ADMIN, f"select 1 from {table.name}")
 
 
+async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> None:
+    """The worker keeps them, the administrator reads them, and nobody else sees them."""
+    db = twins.db
+    count: LiteralString = "select claim as text from chatkeep.claim_counts"
+    more: LiteralString = "update chatkeep.claim_counts set tokens = tokens + 1"
+    add: LiteralString = (
+        "insert into chatkeep.claim_counts (hour, version, claim) values (now(), 1, 'role')"
+    )
+    assert await _texts(db, WORKER, count) == await _texts(db, ADMIN, count) == ["role"]
+    assert await _rolled_back(db, WORKER, more) == await _rolled_back(db, WORKER, add) == 1
+    assert await _rolled_back(db, WORKER, "delete from chatkeep.claim_counts") == 1
+    for caller in (as_user(ANA), AUTH, ADMIN):
+        await _refused(db, caller, more)
+        await _refused(db, caller, add)
+    for caller in (as_user(ANA), AUTH):
+        await _refused(db, caller, count)
+
+
 async def the_login_alone_is_nobody(twins: Twins) -> None:
     """A connection that did not become one of our roles can read no table."""
     async with await psycopg.AsyncConnection.connect(twins.db.url, autocommit=True) as connection:
@@ -420,6 +439,7 @@ CHECKS: tuple[Check, ...] = (
     the_worker_sees_states_and_no_words,
     signing_in_sees_no_chats,
     people_and_the_administrator_see_no_secrets,
+    counts_of_claims_are_kept_by_one_and_read_by_another,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,
     row_security_is_forced_everywhere,

@@ -43,8 +43,8 @@ from chatkeep.web.services import Services
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from chatkeep.config import Settings
     from chatkeep.claims import ClaimVersions
+    from chatkeep.config import Settings
     from chatkeep.llm.model import Model
 
 #: In this order; the last takes every path that nobody else has.
@@ -166,6 +166,7 @@ async def _open(
         issuers=gate.issuers,
         authenticator=gate.authenticator,
         embedded=gate.embedded,
+        session_tokens=gate.session_tokens,
         model=model,
         policy=Policy.of(settings, default_model=default_model_id(settings)),
         preferences=Preferences(db),
@@ -182,7 +183,6 @@ def _begin_shutdown(app: FastAPI) -> None:
         return
     app.state.shutting_down = True
     parts: Services | None = getattr(app.state, "services", None)
-        session_tokens=gate.session_tokens,
     if parts is not None:
         closing = parts.replies.close(drain_s=float(parts.settings.drain_s))
         app.state.closing = asyncio.ensure_future(closing)
