@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from chatkeep import fetching, jwks
+from chatkeep import fetching
 from chatkeep.errors import IssuerUnavailable, TokenInvalid
 from chatkeep.fetching import is_public
 from chatkeep.issuers import Issuer, Issuers
@@ -474,9 +474,9 @@ async def test_slow_issuer_is_given_up_on(
     said: bytes, server: Server, issuers: Issuers, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One deadline covers everything; when it strikes once, nobody waits for the next."""
-    assert jwks.DEADLINE_S <= 5
+    assert fetching.DEADLINE_S <= 5
     assert await outcome(issuers, TOKEN) == "taken"
-    monkeypatch.setattr(jwks, "DEADLINE_S", 0.05)
+    monkeypatch.setattr("chatkeep.jwks.DEADLINE_S", 0.05)
     server.hold(said)
     clock.now += MAX_AGE_S
     assert await outcome(issuers, TOKEN) == "taken"
@@ -493,7 +493,7 @@ async def test_dripping_issuer_is_given_up_on(
     server: Server, issuers: Issuers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A byte now and then does not stretch the deadline."""
-    monkeypatch.setattr(jwks, "DEADLINE_S", 0.1)
+    monkeypatch.setattr("chatkeep.jwks.DEADLINE_S", 0.1)
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         for byte in response(OLD):
