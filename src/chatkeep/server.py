@@ -39,8 +39,9 @@ def serve(
     started: Callable[[], None],
     stopping: Callable[[], None],
     stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS,
+    hurry_signals: Sequence[signal.Signals] = (),
 ) -> None:
-    """Serve on *sockets* until one of *stop_signals*.
+    """Serve on *sockets* until one of *stop_signals*; a second one, or a hurry signal, cuts off.
 
     Calls *started* once requests are answered and *stopping* at the first signal.
 
@@ -53,6 +54,7 @@ def serve(
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         server = _Server(config, application, started, stopping)
         server.stop_signals = stop_signals
+        server.hurry_signals = hurry_signals
         runner.run(server.serve(list(sockets)))
 
 
@@ -101,6 +103,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self.stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS
+        self.hurry_signals: Sequence[signal.Signals] = ()
         self._application = application
         self._tell_started = started
         self._tell_stopping = stopping
@@ -111,10 +114,12 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in self.stop_signals:
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        for number in self.hurry_signals:
+            loop.add_signal_handler(number, self._cut_off)
         try:
             yield
         finally:
-            for number in self.stop_signals:
+            for number in (*self.stop_signals, *self.hurry_signals):
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)  # what is left is to stop, either way
 
@@ -136,8 +141,11 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             self._application.begin_shutdown()
             self._tell_stopping()
-            return
-        self.force_exit = True
+        else:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        self.should_exit = self.force_exit = True
         # What is cut off now complains of it at length.
         logging.getLogger("uvicorn.error").disabled = True
         for connection in list(self.server_state.connections):

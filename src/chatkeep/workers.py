@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# Not SIGTERM again: two that come at the same time are one.
+_HURRY: Final = signal.SIGUSR1
 _SPAWN: Final = multiprocessing.get_context("spawn")
 _START_TIMEOUT_S: Final = 60.0
 _AFTER_DRAIN_S: Final = 15.0
@@ -153,7 +155,7 @@ class _Supervisor:
         """Let all drain; a second signal hurries them, and time ends them."""
         for one in self._sockets:
             one.close()
-        self._signal_all()
+        self._signal_all(signal.SIGTERM)
         deadline = time.monotonic() + self._settings.drain_s + _AFTER_DRAIN_S
         while running := [one for one in self._workers if one.process.is_alive()]:
             left_s = deadline - time.monotonic()
@@ -161,14 +163,15 @@ class _Supervisor:
                 break
             sentinels = [one.process.sentinel for one in running]
             if self._signals.wait_with(sentinels, left_s)[0]:
-                self._signal_all()
+                self._signal_all(_HURRY)
         for worker in self._workers:
             worker.process.kill()
             worker.process.join()
 
-    def _signal_all(self) -> None:
+    def _signal_all(self, number: signal.Signals) -> None:
         for worker in self._workers:
-            worker.process.terminate()
+            if worker.process.is_alive() and worker.process.pid is not None:
+                os.kill(worker.process.pid, number)
 
     def _spawn(self) -> _Worker:
         receiving, sending = _SPAWN.Pipe(duplex=False)
@@ -227,6 +230,7 @@ def _work(settings: Settings, sockets: list[socket.socket], said: Connection) ->
             started=lambda: _serving(said),
             stopping=lambda: None,
             stop_signals=(signal.SIGTERM,),
+            hurry_signals=(_HURRY,),
         )
     except ChatkeepError as error:
         with suppress(OSError):
