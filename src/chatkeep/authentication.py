@@ -32,12 +32,14 @@ class Presented:
     """What a request carries, before any of it is believed: every value of each kind.
 
     *authorization* are the whole header values; *cookies* has all values by name, because
-    a browser sends two of a name when somebody planted one.
+    a browser sends two of a name when somebody planted one. *local*: everything that is
+    said about the request's way here is this machine; a name without proof needs that.
     """
 
     authorization: tuple[str, ...] = ()
     cookies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     user_ids: tuple[str, ...] = ()
+    local: bool = False
 
 
 class Authenticator:
@@ -74,10 +76,18 @@ class Authenticator:
             CredentialsConflict: there are several and they disagree.
             Unavailable: whoever must be asked about it is away.
         """
+        bearer = await self._by_authorization(presented.authorization)
+        return await self.agreeing(bearer, presented)
+
+    async def agreeing(self, bearer: Principal | None, presented: Presented) -> Principal | None:
+        """Return who calls when *bearer* is who the `Authorization` header names, if anybody.
+
+        For the surface that has its own words for a bad bearer; raises as `identify` does.
+        """
         found = [
-            await self._by_authorization(presented.authorization),
+            bearer,
             *[await self._by_cookie(name, presented) for name in self._cookies],
-            self._by_name(presented.user_ids),
+            self._by_name(presented),
         ]
         callers = [one for one in found if one is not None]
         if len({one.user_id for one in callers}) > 1:
@@ -122,14 +132,20 @@ class Authenticator:
         principal = await self._cookies[name](values[0])
         return self._admitted(replace(principal, credential="cookie"))
 
-    def _by_name(self, user_ids: tuple[str, ...]) -> Principal | None:
+    def _by_name(self, presented: Presented) -> Principal | None:
         """The development header. It is dead unless two settings say otherwise."""
+        user_ids = presented.user_ids
         if not self._development_header or not user_ids:
             return None
         if len(user_ids) > 1:
             raise CredentialsConflict
         user_id = user_ids[0].strip()
-        if not user_id or len(user_id) > _LONGEST_USER_ID or not user_id.isprintable():
+        if (
+            not presented.local
+            or not user_id
+            or len(user_id) > _LONGEST_USER_ID
+            or not user_id.isprintable()
+        ):
             raise TokenInvalid
         return Principal(
             user_id=user_id, issuer="development", subject=user_id, credential="development_header"

@@ -418,7 +418,9 @@ def _is_local(url: str) -> bool:
     parts = urlsplit(url)
     said = parse_qs(parts.query)
     hosts = [parts.hostname or "", *said.get("host", ()), *said.get("hostaddr", ())]
-    return all(host in _LOOPBACK or host.startswith("/") for host in hosts)
+    return "service" not in said and all(
+        host in _LOOPBACK or host.startswith("/") for host in hosts
+    )
 
 
 def _production_problems(settings: Settings) -> list[str]:

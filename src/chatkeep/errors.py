@@ -132,6 +132,14 @@ class InsecureTransport(ChatkeepError):
     default_detail = "Use https: this server refuses credentials over plain HTTP."
 
 
+class Misdirected(ChatkeepError):
+    """The request names a host that is not this server, in production."""
+
+    code = "misdirected"
+    status = 421
+    default_detail = "This server has another name: the Host header must be that of PUBLIC_URL."
+
+
 # --- what was asked for -----------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +26,7 @@ from chatkeep.web import problems
 from chatkeep.web.api_document import completed
 from chatkeep.web.background import start_background
 from chatkeep.web.clients import TrustedProxies
+from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
@@ -104,41 +105,56 @@ def create_app(
     app.add_exception_handler(ChatkeepError, problems.on_chatkeep_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
-    routers = (
-        meta,
-        gotrue,
-        gotrue_absent,
-        conversation_routes,
-        ai_sdk,
-        preferences,
-        token_service,
-        pages,
-    )
-    for routes in routers:
+    for routes in _ROUTES:
         app.include_router(routes.router)
     app.openapi = partial(completed, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
+# RFC 6761 section 6.3: these names are never looked up elsewhere.
+_PAGES_OF_THIS_MACHINE = (
+    r"https?://([a-z0-9-]+\.)*localhost(:\d+)?|https?://(127\.0\.0\.1|\[::1\])(:\d+)?"
+)
+
+
 def _middleware(settings: Settings) -> list[Middleware]:
-    origins = list(settings.cors_origins) or ([] if settings.production else ["*"])
-    cors = Middleware(
-        CrossOrigin,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=list(_ALLOWED_HEADERS),
-        expose_headers=list(_EXPOSED_HEADERS),
-        max_age=600,
-    )
     return [
         Middleware(
             RequestRecord,
             proxies=TrustedProxies(settings.trusted_proxies),
             https=settings.production,
         ),
-        *([cors] if origins else []),
+        *_cross_origin(settings),
         Middleware(Unforeseen),
-        Middleware(Refuse, max_body_bytes=settings.max_body_bytes, https_only=settings.production),
+        Middleware(
+            Refuse,
+            hosts=KnownHosts(settings.public_url if settings.production else None),
+            max_body_bytes=settings.max_body_bytes,
+            https_only=settings.production,
+        ),
+    ]
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """Say which other origins' pages may read answers: in production only those that are named."""
+    if settings.cors_origins:
+        allowed: dict[str, Any] = {"allow_origins": list(settings.cors_origins)}
+    elif settings.production:
+        return []
+    elif settings.development_user_header:
+        # A page of any other site could be whoever it likes.
+        allowed = {"allow_origin_regex": _PAGES_OF_THIS_MACHINE}
+    else:
+        allowed = {"allow_origins": ["*"]}
+    return [
+        Middleware(
+            CrossOrigin,
+            **allowed,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=list(_ALLOWED_HEADERS),
+            expose_headers=list(_EXPOSED_HEADERS),
+            max_age=600,
+        )
     ]
 
 

@@ -11,23 +11,12 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep.authentication import Presented
 from chatkeep.errors import TokenInvalid, Unauthenticated
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer
-from chatkeep.web.cookies import read_cookies
+from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
-
-
-def presented_by(request: Request) -> Presented:
-    """Return what *request* carries that could say who calls."""
-    headers = request.headers
-    return Presented(
-        authorization=tuple(headers.getlist("authorization")),
-        cookies=read_cookies(headers.getlist("cookie")),
-        user_ids=tuple(headers.getlist("x-user-id")),
-    )
 
 
 async def identify(request: Request, _: TakesBearer = None) -> Principal | None:

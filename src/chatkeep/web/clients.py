@@ -75,7 +75,9 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     try:
-        address = ip_address(text)
+        # A zone names a wire of the machine that saw it: "fe80::1%eth0" is no other client
+        # than "fe80::1", and what follows the sign can be any text.
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:

@@ -25,14 +25,13 @@ from fastapi import Depends, HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
-from chatkeep.authentication import Presented
 from chatkeep.config import Settings, read_environment
 from chatkeep.errors import ChatkeepError, StepUpRequired, TokenInvalid, Unauthenticated
 from chatkeep.errors import Forbidden as NotAllowed
 from chatkeep.opening import Gate, open_gate
 from chatkeep.principal import Principal
 from chatkeep.web.clients import TrustedProxies
-from chatkeep.web.cookies import read_cookies
+from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
 
 if TYPE_CHECKING:
@@ -74,13 +73,8 @@ class Guard:
 
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """Return who calls, None when nobody is signed in; raises `ChatkeepError`s."""
-        gate, headers = await self.open(), connection.headers
-        presented = Presented(
-            authorization=tuple(headers.getlist("authorization")),
-            cookies=read_cookies(headers.getlist("cookie")),
-            user_ids=tuple(headers.getlist("x-user-id")),
-        )
-        principal = await gate.authenticator.identify(presented)
+        gate = await self.open()
+        principal = await gate.authenticator.identify(presented_by(connection))
         if principal is not None and principal.credential == "cookie":
             self._require_same_origin(connection)
         return principal

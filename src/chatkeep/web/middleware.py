@@ -16,7 +16,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from chatkeep.errors import (
-    BadRequest,
     ChatkeepError,
     HeadersTooLarge,
     InsecureTransport,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from chatkeep.web.clients import TrustedProxies
+    from chatkeep.web.hosts import KnownHosts
 
 _log = logging.getLogger("chatkeep.access")
 
@@ -150,11 +150,14 @@ class Unforeseen:
 
 
 class Refuse:
-    """Refuse before any work: too large, no JSON, two hosts, or plain HTTP in production."""
+    """Refuse before any work: too large, no JSON, not our name, or plain HTTP in production."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, https_only: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: KnownHosts, max_body_bytes: int, https_only: bool
+    ) -> None:
         """Wrap *app*."""
         self._app = app
+        self._hosts = hosts
         self._max_body_bytes = max_body_bytes
         self._https_only = https_only
 
@@ -173,11 +176,11 @@ class Refuse:
         headers = scope["headers"]
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return HeadersTooLarge()
-        if sum(name == b"host" for name, _ in headers) > 1:
-            return BadRequest("Send one Host header.")
-        open_path = scope["path"] in {"/healthz", "/readyz"}
-        if self._https_only and scope["state"]["client"].scheme != "https" and not open_path:
-            return InsecureTransport()
+        if scope["path"] not in {"/healthz", "/readyz"}:
+            if self._https_only and scope["state"]["client"].scheme != "https":
+                return InsecureTransport()
+            if problem := self._hosts.problem(Headers(raw=headers).getlist("host")):
+                return problem
         length = _content_length(scope)
         if length is not None and length > self._max_body_bytes:
             return PayloadTooLarge()

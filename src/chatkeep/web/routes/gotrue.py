@@ -35,6 +35,7 @@ from chatkeep.web.gotrue_bodies import (
     require_sound_challenge,
 )
 from chatkeep.web.gotrue_errors import GoTrueRoute, Refusal, Refused, described
+from chatkeep.web.presented import presented_by
 from chatkeep.web.services import services_of
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase Auth"])
@@ -80,6 +81,7 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
     if scheme.lower() != "bearer" or not token or services.embedded.api_keys.is_publishable(token):
         raise Unauthenticated
     principal = await services.issuers.authenticate(token)
+    await services.authenticator.agreeing(principal, presented_by(request))
     services.limits.spend("api", principal.user_id)
     return await services.embedded.locate(principal)
 
