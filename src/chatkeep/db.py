@@ -36,7 +36,8 @@ set_json_loads(msgspec.json.decode)
 
 _log = logging.getLogger(__name__)
 
-Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"]
+#: "none" is whoever the address logs in as: for a database that is not ours.
+Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
 Row = TypeVar("Row")
 Params = Sequence[object] | Mapping[str, object]
 
@@ -61,6 +62,7 @@ class Caller:
 AUTH = Caller("chatkeep_auth")
 WORKER = Caller("chatkeep_worker")
 ADMIN = Caller("chatkeep_admin")
+OWN_LOGIN = Caller("none")
 
 
 def as_user(user_id: str) -> Caller:
@@ -110,10 +112,14 @@ class Database:
             kwargs=connection_settings(behind_pooler=behind_pooler),
         )
 
-    async def open(self) -> None:
-        """Connect. Raises `DatabaseUnavailable` when that takes longer than 10 s."""
+    async def open(self, *, wait: bool = True) -> None:
+        """Connect; without *wait* in the background, so that whoever is away may come later.
+
+        Raises:
+            DatabaseUnavailable: waiting took longer than 10 s.
+        """
         with _our_errors():
-            await self._pool.open(wait=True, timeout=10)
+            await self._pool.open(wait=wait, timeout=10)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -272,6 +278,9 @@ def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa
             return Unavailable("The database took too long.")
         case pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return DatabaseUnavailable("The database takes no writes right now.")
+        case pg.UndefinedTable() | pg.UndefinedColumn():
+            _log.error("the database lacks what is needed: %s", error.diag.message_primary)
+            return DatabaseUnavailable("The database lacks a table: an administrator must act.")
         case PoolTimeout() | psycopg.OperationalError() | psycopg.InterfaceError():
             return DatabaseUnavailable("The database cannot be reached right now.")
         case psycopg.DataError():

@@ -87,6 +87,29 @@ class TokenRevoked(TokenInvalid):
     code = "token_revoked"
 
 
+class AccountNotFound(TokenRevoked):
+    """The token verified, but nobody has its address at the issuer (any more).
+
+    With the words and the status that support chats have promised; elsewhere this is
+    worded as the 401 of a revoked token.
+    """
+
+    code = "account_not_found"
+    status = 404
+    default_detail = "User not found with provided email"
+
+
+class NoActiveSession(TokenRevoked):
+    """The token verified, but its person has signed out everywhere, or is banned.
+
+    As `AccountNotFound`, worded differently elsewhere.
+    """
+
+    code = "no_active_session"
+    status = 404
+    default_detail = "No active sessions found for user"
+
+
 class TokenWrongAudience(TokenInvalid):
     """The signature verified, but the token is meant for somebody else."""
 

@@ -4,7 +4,15 @@ The order of a table says nothing; a token's `iss` chooses its entry, and only t
 entry's keys are tried. See `docs/explanation/tokens.md`.
 """
 
-from chatkeep.issuers.issuer import ClaimNames, Endpoints, Issuer, KeySource, Preset, StaticKeys
+from chatkeep.issuers.issuer import (
+    ClaimNames,
+    Endpoints,
+    Issuer,
+    KeySource,
+    Preset,
+    StaticKeys,
+    shown_text,
+)
 from chatkeep.issuers.presets import (
     better_auth_api,
     better_auth_issuer,
@@ -28,5 +36,6 @@ __all__ = [
     "check_shared_secret",
     "embedded_issuer",
     "openid_issuer",
+    "shown_text",
     "supabase_issuer",
 ]

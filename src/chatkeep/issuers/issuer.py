@@ -208,8 +208,11 @@ def _first_text(claims: Mapping[str, object], places: tuple[tuple[str, ...], ...
 
 
 def _text_at(claims: Mapping[str, object], path: tuple[str, ...]) -> str | None:
-    """Return the text at *path*; what could not be stored or shown counts as absent."""
-    value = _value_at(claims, path)
+    return shown_text(_value_at(claims, path))
+
+
+def shown_text(value: object) -> str | None:
+    """Return *value* if it is a text; what could not be stored or shown counts as absent."""
     if type(value) is str and 0 < len(value) <= _MAX_TEXT_LENGTH:
         return value if value.translate(_JOINERS).isprintable() else None
     return None
