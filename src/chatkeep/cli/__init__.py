@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "serve": "chatkeep.cli.serve",
     "keys": "chatkeep.cli.keys",
     "token": "chatkeep.cli.token",
+    "claims": "chatkeep.cli.claims",
     "doctor": "chatkeep.cli.doctor",
     "migrate": "chatkeep.cli.migrate",
     "assign": "chatkeep.cli.assign",
