@@ -32,7 +32,12 @@ from psycopg import sql
 
 from chatkeep.config import Secret
 from chatkeep.embedded_account import Account, account_for, let_read, let_through
-from chatkeep.embedded_postmaster import is_running, read_postmaster, stop_left_behind
+from chatkeep.embedded_postmaster import (
+    is_running,
+    last_failure,
+    read_postmaster,
+    stop_left_behind,
+)
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -197,7 +202,7 @@ class EmbeddedPostgreSQL:
         )
         if done.returncode != 0:
             shutil.rmtree(draft, ignore_errors=True)
-            raise SetupError(f"PostgreSQL could not be set up: {_last_failure(done.stderr)}.")
+            raise SetupError(f"PostgreSQL could not be set up: {last_failure(done.stderr)}.")
 
     def _open_the_way(self) -> None:
         """Before each program: a chmod of a folder above, by anybody, closes it again."""
@@ -268,7 +273,7 @@ class EmbeddedPostgreSQL:
         status = process.poll() if process is not None else None
         tail = self._log_file.read_text(encoding="utf-8", errors="replace")[-4096:]
         raise SetupError(
-            f"PostgreSQL did not start (exit code {status}): {_last_failure(tail)}. More is in"
+            f"PostgreSQL did not start (exit code {status}): {last_failure(tail)}. More is in"
             f" {self._log_file}."
         )
 
@@ -391,18 +396,3 @@ def _make_database(addresses: Addresses, secret: Secret) -> None:
                 " the file `secret` beside it: restore that file from a backup."
             ) from error
         raise SetupError(f"PostgreSQL does not answer: {said}") from error
-
-
-def _last_failure(output: str) -> str:
-    """The last thing that PostgreSQL complained about, without its decoration."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    complaints = [_complaint(line) for line in lines if _complaint(line)]
-    return ["it gave no reason", *lines[-1:], *complaints[-1:]][-1].rstrip(".")
-
-
-def _complaint(line: str) -> str:
-    for mark in ("FATAL:", "PANIC:", "error:", "postgres:"):
-        _, found, said = line.partition(mark)
-        if found:
-            return said.strip()
-    return ""

@@ -73,3 +73,18 @@ def is_running(pid: int, data: Path) -> bool:
         ["/bin/ps", "-o", "command=", "-p", str(pid)], check=False, capture_output=True, text=True
     )
     return "postgres" in shown.stdout and str(data) in shown.stdout
+
+
+def last_failure(output: str) -> str:
+    """The last thing that PostgreSQL complained about, without its decoration."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    complaints = [_complaint(line) for line in lines if _complaint(line)]
+    return ["it gave no reason", *lines[-1:], *complaints[-1:]][-1].rstrip(".")
+
+
+def _complaint(line: str) -> str:
+    for mark in ("FATAL:", "PANIC:", "error:", "postgres:"):
+        _, found, said = line.partition(mark)
+        if found:
+            return said.strip()
+    return ""
