@@ -6,12 +6,11 @@ the readable form shows `repr`), so that nothing a client sends can forge a seco
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -49,7 +48,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(fields, enc_hook=str).decode()
+        # In ASCII: U+2028 and its like are line ends to some readers of logs.
+        return json.dumps(fields, default=str)
 
 
 class ReadableFormatter(logging.Formatter):

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 
 _LONGEST = 60
-_MARKUP = re.compile(r"```.*?(```|$)|[`*_#>~|]+|!?\[([^\]]*)\]\([^)]*\)", re.DOTALL)
-_SPACE = re.compile(r"\s+")
-_SENTENCE = re.compile(r"(.+?[.!?。？！])(\s|$)")  # noqa: RUF001 -- full-width marks end sentences too
+#: A title is made from a beginning; looking further would only take time.
+_LOOKED_AT = 2000
+_CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
+# No quantifier here can run past the next bracket: "[[[[…" must not take quadratic time.
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
+_LINE_MARK = re.compile(r"^[ \t]*(#{1,6}|>|[-*+]|\d{1,3}[.)])[ \t]+", re.MULTILINE)
+# Marks around words, not within them: snake_case and 2*3 stay.
+_WORD_MARK = re.compile(r"`+|~~+|\|+|(?<!\w)[*_]+(?=\w)|(?<=[\w.!?])[*_]+(?!\w)")
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_SENTENCE = re.compile(r".{5,}?([.!?](?=\s|$)|[。？！])")  # noqa: RUF001 -- full-width marks end sentences too
 _GREETING = re.compile(
     r"(hi|hey|hello|yo|good (morning|evening|afternoon)|hallo|hola|bonjour|ciao|salut|moin)"
-    r"( there| again| everyone)?[\s.!,]*",
+    r"( there| again| everyone| all)?",
     re.IGNORECASE,
 )
+_AFTER_GREETING = re.compile(r"[\s.!,]*$|\s*[.!,]+\s*|\s+(?=[^\W\dA-Z])")
 
 
 def title_from(question: str, answer: str = "") -> str | None:
@@ -22,16 +30,26 @@ def title_from(question: str, answer: str = "") -> str | None:
     nothing, so then the answer's first sentence is taken.
     """
     for text in (question, answer):
-        plain = _SPACE.sub(" ", _MARKUP.sub(r"\2", text)).strip()
-        subject = _GREETING.sub("", plain, count=1).strip() if _GREETING.match(plain) else plain
-        if subject:
+        subject = _without_greeting(_plain(text[:_LOOKED_AT]))
+        if any(character.isalnum() for character in subject):
             return _cut(_first_sentence(subject))
     return None
 
 
+def _plain(markdown: str) -> str:
+    text = _LINE_MARK.sub("", _LINK.sub(r"\1", _CODE.sub(" ", markdown)))
+    return _SPACE.sub(" ", _WORD_MARK.sub("", text)).strip()
+
+
+def _without_greeting(text: str) -> str:
+    greeting = _GREETING.match(text)
+    rest = greeting and _AFTER_GREETING.match(text, greeting.end())
+    return text[rest.end() :] if rest else text
+
+
 def _first_sentence(text: str) -> str:
     found = _SENTENCE.match(text)
-    return (found.group(1) if found else text).rstrip(".。")
+    return (found.group() if found else text).rstrip(".。")
 
 
 def _cut(text: str) -> str:

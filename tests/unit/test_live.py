@@ -1,0 +1,231 @@
+"""An answer while it is made: whoever reads, and whenever, reads the same."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatkeep import live
+from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.live import (
+    Ended,
+    Growth,
+    LiveAnswer,
+    PartBegan,
+    PartEnded,
+    PartGrew,
+    Reader,
+    StillWorking,
+    ToolCalled,
+    stored,
+    unstored,
+    usage_json,
+)
+from chatkeep.runs import Address, Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chatkeep.events import ModelEvent
+    from chatkeep.live import AnswerEvent, Part
+
+ADDRESS = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
+ENDING = Ending(state="done", finish_reason="stop")
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5)
+SAID: st.SearchStrategy[ModelEvent] = st.one_of(
+    TEXTS.map(lambda text: TextDelta(text=text)),
+    TEXTS.map(lambda text: ReasoningDelta(text=text)),
+    st.just(ToolCall(call_id="1", name="look", arguments="{}")),
+)
+
+
+def answer_of(events: Sequence[ModelEvent]) -> LiveAnswer:
+    """Return an answer in which *events* have happened."""
+    answer = LiveAnswer(user_id="u", address=ADDRESS, model="m")
+    for event in events:
+        answer.add(event)
+    return answer
+
+
+async def read(answer: LiveAnswer) -> list[AnswerEvent]:
+    """Return everything there is to read until the end."""
+    return [event async for event in answer.follow()]
+
+
+def told(events: Sequence[AnswerEvent]) -> list[tuple[int, str, str]]:
+    """Return each part that *events* tell of: its number, kind and whole content."""
+    parts: dict[int, tuple[str, str]] = {}
+    opened: list[int] = []
+    for event in events:
+        match event:
+            case PartBegan(index=index, kind=kind):
+                assert index not in parts
+                parts[index] = (kind, "")
+                opened.append(index)
+            case PartGrew(index=index, kind=kind, text=text):
+                assert opened[-1] == index
+                assert text
+                parts[index] = (kind, parts[index][1] + text)
+            case PartEnded(index=index):
+                assert opened.pop() == index
+            case ToolCalled(index=index, call=call):
+                assert index not in parts
+                parts[index] = ("tool", call.arguments)
+            case Ended() | StillWorking():
+                pass
+    assert not opened
+    return [(index, *part) for index, part in sorted(parts.items())]
+
+
+def whole(parts: Sequence[Part]) -> list[tuple[int, str, str]]:
+    """Return *parts* as `told` does."""
+    return [
+        (index, part.kind, part.call.arguments if part.call else part.text)
+        for index, part in enumerate(parts)
+    ]
+
+
+@given(st.lists(SAID, max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_reader_reads_all_however_it_comes_by(said: list[ModelEvent], stops: list[int]) -> None:
+    """Reading at any moments gives the same parts, each opened, filled and closed once."""
+    answer, reader = answer_of([]), Reader()
+    events: list[AnswerEvent] = []
+    for number, event in enumerate(said):
+        answer.add(event)
+        if number in stops:
+            events += reader.advance(answer.parts, ended=False)
+    events += reader.advance(answer.parts, ended=True)
+    assert told(events) == whole(answer.parts)
+    assert "".join(text for _, kind, text in told(events) if kind == "text") == answer.content
+
+
+@given(st.lists(SAID, max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_checkpoints_tell_the_same_elsewhere(said: list[ModelEvent], kept: list[int]) -> None:
+    """Who sees only what is stored now and then reads the same parts in the end."""
+    answer, growth, reader = answer_of([]), Growth(), Reader()
+    events: list[AnswerEvent] = []
+    for number, event in enumerate(said):
+        answer.add(event)
+        if number in kept:
+            growth.take(unstored(answer.content, answer.stored_parts()))
+            events += reader.advance(growth.parts, ended=False)
+    growth.take(unstored(answer.content, answer.stored_parts()))
+    events += reader.advance(growth.parts, ended=True)
+    assert told(events) == whole(answer.parts)
+
+
+@given(st.lists(SAID, max_size=12))
+def test_stored_parts_come_back(said: list[ModelEvent]) -> None:
+    """What is kept is what was said; a plain text is kept as that alone."""
+    answer = answer_of(said)
+    parts = stored(answer.parts)
+    assert whole(unstored(answer.content, parts)) == whole(answer.parts)
+    if all(isinstance(event, TextDelta) for event in said):
+        assert parts is None
+
+
+def test_part_of_the_future_is_shown_as_text() -> None:
+    """A part whose type an older version does not know loses nothing else."""
+    parts = unstored("", [{"type": "data-weather", "data": 1}, {"type": "text", "text": "x"}])
+    assert [part.kind for part in parts] == ["text", "text"]
+
+
+def test_what_neither_database_nor_utf8_can_hold_is_left_out() -> None:
+    """NUL and halves of surrogate pairs never get into an answer; emoji do."""
+    answer = answer_of([TextDelta(text="a\x00b\ud83d c 👩‍👧"), TextDelta(text="\x00")])
+    assert answer.content == "ab? c 👩‍👧"
+
+
+async def test_late_reader_gets_everything_and_then_the_rest() -> None:
+    """A reader who comes in the middle begins at the beginning, in one piece."""
+    answer = answer_of([TextDelta(text="a"), TextDelta(text="b")])
+    reading = asyncio.create_task(read(answer))
+    await asyncio.sleep(0)
+    answer.add(TextDelta(text="c"))
+    await asyncio.sleep(0)
+    answer.end(ENDING)
+    events = await reading
+    assert told(events) == [(0, "text", "abc")]
+    assert events[1] == PartGrew(index=0, kind="text", text="ab")
+    assert events[-1] == Ended(ending=ENDING)
+
+
+async def test_reader_of_an_ended_answer_is_not_kept_waiting() -> None:
+    """After the end everything is there at once."""
+    answer = answer_of([TextDelta(text="a")])
+    answer.end(ENDING)
+    async with asyncio.timeout(1):
+        assert told(await read(answer)) == [(0, "text", "a")]
+
+
+async def test_hundred_readers_read_the_same() -> None:
+    """However many follow, and however slowly, each gets the whole answer."""
+    answer = answer_of([])
+
+    async def slowly(pauses: int) -> list[AnswerEvent]:
+        events = []
+        async for event in answer.follow():
+            events.append(event)
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+        return events
+
+    readers = [asyncio.create_task(slowly(number)) for number in range(100)]
+    for number in range(50):
+        answer.add(TextDelta(text=f"{number} ") if number % 7 else ReasoningDelta(text="hm"))
+        await asyncio.sleep(0)
+    answer.end(ENDING)
+    for reader in readers:
+        assert told(await reader) == whole(answer.parts)
+    assert not answer._waiting
+
+
+async def test_reader_who_leaves_is_forgotten() -> None:
+    """A reader who stops reading leaves nothing behind."""
+    answer = answer_of([TextDelta(text="a")])
+    async with aclosing(answer.follow()) as events:
+        await anext(events)
+        assert answer._waiting
+    assert not answer._waiting
+
+
+async def test_silence_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing happens a reader hears that the answer is still being made."""
+    monkeypatch.setattr(live, "HEARTBEAT_S", 0.01)
+    answer = answer_of([])
+    async with aclosing(answer.follow()) as events:
+        assert await anext(events) == StillWorking()
+        assert await anext(events) == StillWorking()
+
+
+def test_usage_and_the_end_are_no_parts() -> None:
+    """What the provider counts, and which model answered, is kept beside the text."""
+    answer = answer_of(
+        [TextDelta(text="a"), Usage(prompt_tokens=1), Done(finish_reason="stop", model="other")]
+    )
+    assert (answer.usage.prompt_tokens, answer.model) == (1, "other")
+    assert len(answer.parts) == 1
+
+
+@pytest.mark.parametrize(
+    ("counted", "shown"),
+    [
+        ((None, None, None), None),
+        ((3, None, None), {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}),
+        (
+            (3, 4, Decimal("0.5")),
+            {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cost": 0.5},
+        ),
+    ],
+)
+def test_usage_is_shown_where_it_was_counted(
+    counted: tuple[int | None, int | None, Decimal | None], shown: dict[str, object] | None
+) -> None:
+    """What the provider did not say is not made up."""
+    assert usage_json(*counted) == shown
