@@ -157,6 +157,10 @@ class BetterAuth:
                 name=shown_text(user.name),
                 picture=shown_text(user.image),
                 roles=user.roles,
+                # All its other claims are columns that the person may be able to write.
+                scopes=frozenset(),
+                aal="aal1",
+                authenticated_at=None,
             )
 
     async def by_token(self, token: str) -> Principal:

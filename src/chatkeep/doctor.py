@@ -7,7 +7,6 @@ finding shows a secret.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,12 +17,11 @@ from psycopg import errors as pg
 
 from chatkeep import isolation
 from chatkeep.db import Database, connection_settings
-from chatkeep.errors import ChatkeepError, IssuerUnavailable, TokenInvalid
-from chatkeep.issuers import supabase_issuer
+from chatkeep.errors import ChatkeepError
+from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
-from chatkeep.tokens import Header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,20 +32,6 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 5.0
 _LARGEST_SKEW_S: Final = 2.0
 _REFUSED: Final = frozenset({401, 403})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at: how it is, and what to do where that is not good."""
-
-    name: str
-    note: str = ""
-    problems: tuple[str, ...] = ()
-
-    @property
-    def is_good(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self.problems
 
 
 def examine_settings(settings: Settings) -> Finding:
@@ -154,30 +138,6 @@ async def examine_model(settings: Settings) -> Finding:
     if status in _REFUSED:
         return Finding(name="Model", problems=(f"{host} refuses the key: check {name}.",))
     return Finding(name="Model", note=f"{default_model_id(settings)}; {host} takes the key")
-
-
-async def examine_supabase(settings: Settings) -> Finding:
-    """Fetch the keys that the project publishes."""
-    if settings.supabase_project_url is None:
-        secret = "the shared secret only" if settings.supabase_jwt_secret else "not used"
-        return Finding(name="Supabase", note=secret)
-    issuer = supabase_issuer(
-        project_url=settings.supabase_project_url, jwt_secret=None, production=settings.production
-    )
-    keys = issuer.source_for(Header(alg="ES256", kid="chatkeep-doctor", typ=None))
-    try:
-        await keys.find(Header(alg="ES256", kid="chatkeep-doctor", typ=None))
-    except TokenInvalid:
-        return Finding(name="Supabase", note="the project's keys were fetched")
-    except IssuerUnavailable:
-        address = f"{settings.supabase_project_url}/auth/v1/.well-known/jwks.json"
-        if settings.supabase_jwt_secret is not None:  # a project that has not moved to keys yet
-            return Finding(name="Supabase", note=f"the shared secret only: no keys at {address}")
-        problem = f"No keys at {address}: check SUPABASE_PROJECT_URL, or set SUPABASE_JWT_SECRET."
-        return Finding(name="Supabase", problems=(problem,))
-    finally:
-        await keys.close()
-    return Finding(name="Supabase", note="the project's keys were fetched")
 
 
 async def examine_address(settings: Settings) -> Finding:

@@ -8,24 +8,29 @@ were ended are known.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatkeep import primary_issuer
 from chatkeep.authentication import Authenticator
+from chatkeep.better_auth import COOKIE, SECURE_COOKIE, BetterAuth
 from chatkeep.claims import declared_versions
 from chatkeep.db import Database
 from chatkeep.errors import SetupError
+from chatkeep.isolation import find_problems
 from chatkeep.issuance import open_issuer
-from chatkeep.issuers import Issuers, supabase_issuer
+from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.session_tokens import SessionTokens
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from chatkeep.authentication import Admission, Reader
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
+
+_CONNECTIONS_TO_BETTER_AUTH: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,17 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
     return db
 
 
+async def require_isolation(url: str) -> None:
+    """Refuse a database in which one person could read another's rows.
+
+    Raises:
+        SetupError: with one sentence for each way past row-level security.
+    """
+    problems = await find_problems(url)
+    if problems:
+        raise SetupError(*problems)
+
+
 async def open_own_gate(
     stack: AsyncExitStack, settings: Settings, db: Database, *, claims: ClaimVersions | None = None
 ) -> OwnGate:
@@ -78,8 +94,10 @@ async def open_own_gate(
         db, settings, settings.secret.encode(), primary=primary == "embedded"
     )
     stack.callback(embedded.close)
-    issuers = Issuers([embedded.issuer, *_foreign_issuers(settings, primary)])
+    foreign = _foreign_issuers(settings, primary)
+    issuers = Issuers([embedded.issuer, *foreign])
     stack.push_async_callback(issuers.close)
+    better_auth = await _open_better_auth(stack, settings, foreign, ours=db)
     session_tokens = SessionTokens(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
@@ -87,7 +105,12 @@ async def open_own_gate(
     authenticator = Authenticator(
         issuers,
         revocations=embedded.revocations,
-        cookies={session_tokens.cookie: session_tokens.read},
+        opaque=None if better_auth is None else better_auth.by_token,
+        admissions=_admissions(better_auth),
+        cookies={
+            session_tokens.cookie: session_tokens.read,
+            **_better_auth_cookies(better_auth, settings),
+        },
         development_header=settings.development_user_header,
     )
     return OwnGate(
@@ -109,33 +132,89 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
     foreign = _foreign_issuers(settings, _wanted_primary(settings))
     if not foreign:
         raise SetupError(
-            "No issuer is configured: set SUPABASE_PROJECT_URL or SUPABASE_JWT_SECRET, or"
-            " DATABASE_URL and CHATKEEP_SECRET of a Chatkeep server."
+            "No issuer is configured: set SUPABASE_PROJECT_URL, SUPABASE_JWT_SECRET,"
+            " BETTER_AUTH_URL or OIDC_ISSUER, or DATABASE_URL and CHATKEEP_SECRET of a Chatkeep"
+            " server."
         )
     issuers = Issuers(foreign)
     stack.push_async_callback(issuers.close)
-    authenticator = Authenticator(issuers, development_header=settings.development_user_header)
+    better_auth = await _open_better_auth(stack, settings, foreign, ours=None)
+    authenticator = Authenticator(
+        issuers,
+        opaque=None if better_auth is None else better_auth.by_token,
+        admissions=_admissions(better_auth),
+        cookies=_better_auth_cookies(better_auth, settings),
+        development_header=settings.development_user_header,
+    )
     return Gate(issuers=issuers, authenticator=authenticator, embedded=None)
 
 
 def _wanted_primary(settings: Settings) -> str:
-    return settings.primary_issuer or ("supabase" if _has_supabase(settings) else "embedded")
-
-
-def _has_supabase(settings: Settings) -> bool:
-    return bool(settings.supabase_project_url or settings.supabase_jwt_secret)
+    return settings.primary_issuer or settings.issuer_names[0]
 
 
 def _foreign_issuers(settings: Settings, primary: str) -> list[Issuer]:
     """Everybody else whose tokens are taken."""
-    if not _has_supabase(settings):
-        return []
-    return [
-        supabase_issuer(
+    production = settings.production
+    found = [
+        openid_issuer(one, production=production, primary=primary == one.name)
+        for one in settings.openid_providers
+    ]
+    if "better-auth" in settings.issuer_names:
+        better_auth = better_auth_issuer(
+            url=settings.better_auth_url,
+            secret=settings.better_auth_secret,
+            issuer=settings.better_auth_issuer,
+            audience=settings.better_auth_audience,
+            production=production,
+            primary=primary == "better-auth",
+        )
+        found.insert(0, better_auth)
+    if "supabase" in settings.issuer_names:
+        supabase = supabase_issuer(
             project_url=settings.supabase_project_url,
             jwt_secret=settings.supabase_jwt_secret,
             audience=settings.supabase_audience,
-            production=settings.production,
+            production=production,
             primary=primary == "supabase",
         )
-    ]
+        found.insert(0, supabase)
+    return found
+
+
+async def _open_better_auth(
+    stack: AsyncExitStack, settings: Settings, issuers: list[Issuer], *, ours: Database | None
+) -> BetterAuth | None:
+    """Open what looks people up at Better Auth, if that is one of *issuers*.
+
+    Its tables are where a setting says, else in *ours*, our own database; an application
+    that has none reads them where its own address leads, as its own login.
+    """
+    issuer = next((one for one in issuers if one.preset == "better-auth"), None)
+    if issuer is None:
+        return None
+    secret, elsewhere = settings.better_auth_secret, settings.better_auth_database_url
+    if elsewhere is None and ours is not None:
+        return BetterAuth(ours, issuer, is_ours=True, secret=secret)
+    address = elsewhere or settings.database_url
+    if address is None:
+        raise SetupError("Better Auth needs BETTER_AUTH_DATABASE_URL: where its tables are.")
+    # Whether that database is reached through a pooler nobody says, so as if it were.
+    db = Database(address, pool_size=_CONNECTIONS_TO_BETTER_AUTH, behind_pooler=True)
+    # Whoever signs in elsewhere need not wait for it, now or when it is away.
+    await db.open(wait=False)
+    stack.push_async_callback(db.close)
+    return BetterAuth(db, issuer, is_ours=False, secret=secret)
+
+
+def _admissions(better_auth: BetterAuth | None) -> dict[str, Admission]:
+    return {} if better_auth is None else {"better-auth": better_auth.admit}
+
+
+def _better_auth_cookies(better_auth: BetterAuth | None, settings: Settings) -> dict[str, Reader]:
+    """The session cookie, by the one of its two names that Better Auth uses there."""
+    if better_auth is None or settings.better_auth_secret is None:
+        return {}
+    address = settings.better_auth_url or settings.better_auth_issuer or ""
+    is_secure = settings.production or address.startswith("https://")
+    return {SECURE_COOKIE if is_secure else COOKIE: better_auth.by_cookie}

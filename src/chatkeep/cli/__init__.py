@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "token": "chatkeep.cli.token",
     "claims": "chatkeep.cli.claims",
     "doctor": "chatkeep.cli.doctor",
+    "issuers": "chatkeep.cli.issuers",
     "migrate": "chatkeep.cli.migrate",
     "assign": "chatkeep.cli.assign",
     "version": "chatkeep.cli.version",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -15,11 +16,11 @@ from chatkeep.cli.words import examples
 from chatkeep.errors import ChatkeepError, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from chatkeep.config import Settings
-    from chatkeep.doctor import Finding
+    from chatkeep.findings import Finding
 
 
 @click.command("doctor", epilog=examples("chatkeep doctor", "chatkeep doctor && chatkeep serve"))
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
 def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
-    Settings, data folder, database, migrations, isolation, keys, model, Supabase, addresses.
+    Settings, data folder, database, migrations, isolation, keys, issuers, model, addresses.
     Works while a server runs and while none does. Exit code 1 when anything is wrong.
     """
-    from chatkeep.doctor import Finding  # noqa: PLC0415 -- slow to import
+    from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
 
     logging.disable(logging.WARNING)  # what they would warn of is said once, as a finding
     try:
         settings = read_settings(data_folder=data)
     except SetupError as error:
-        _show(Finding(name="Settings", problems=error.problems))
+        show(Finding(name="Settings", problems=error.problems))
         sys.exit(1)
     if not asyncio.run(_all_good(settings)):
         sys.exit(1)
@@ -45,35 +46,56 @@ def command(data: Path | None) -> None:
 async def _all_good(settings: Settings) -> bool:
     good = True
     async for finding in _findings(settings):
-        _show(finding)
+        show(finding)
         good = good and finding.is_good
     return good
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     from chatkeep import doctor  # noqa: PLC0415 -- slow to import
-    from chatkeep.cli.preparation import at_its_address, prepared  # noqa: PLC0415 -- as above
+    from chatkeep.cli.preparation import at_its_address  # noqa: PLC0415 -- as above
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
+    from chatkeep.findings import Finding  # noqa: PLC0415 -- as above
+    from chatkeep.issuer_checks import examine_issuers  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
     yield doctor.examine_settings(settings)
     if settings.database_url is None or settings.secret is None:
         yield doctor.examine_folder(folder)
-    if settings.database_url is None and not folder.postgresql.exists():
-        yield doctor.Finding(name="PostgreSQL", note="will be made at the first start")
-    else:
+    with ExitStack() as stack:
+        complete = settings
         try:
-            with prepared(settings, Steps(sys.stderr, quiet=True), "command") as complete:
+            complete = stack.enter_context(database_if_there(settings))
+        except ChatkeepError as error:
+            yield Finding(name="PostgreSQL", problems=(error.detail,))
+        else:
+            if complete.database_url is None:
+                yield Finding(name="PostgreSQL", note="will be made at the first start")
+            else:
                 async for finding in doctor.examine_database(complete):
                     yield finding
-        except ChatkeepError as error:
-            yield doctor.Finding(name="PostgreSQL", problems=(error.detail,))
+        async for finding in examine_issuers(complete):
+            yield finding
     yield await doctor.examine_model(settings)
-    yield await doctor.examine_supabase(settings)
     yield await doctor.examine_address(at_its_address(settings))
 
 
-def _show(finding: Finding) -> None:
+@contextmanager
+def database_if_there(settings: Settings) -> Iterator[Settings]:
+    """Lend *settings* with their database; without one where the first start is to make it."""
+    from chatkeep.cli.preparation import prepared  # noqa: PLC0415 -- slow to import
+    from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
+
+    folder = DataFolder(settings.data_folder.expanduser().absolute())
+    if settings.database_url is None and not folder.postgresql.exists():
+        yield settings
+        return
+    with prepared(settings, Steps(sys.stderr, quiet=True), "command") as complete:
+        yield complete
+
+
+def show(finding: Finding) -> None:
+    """Print one line for *finding*, or one for each problem of it."""
     mark = "\N{CHECK MARK}" if finding.is_good else "\N{BALLOT X}"
     encoding = sys.stdout.encoding or "utf-8"
     for text in finding.problems or (finding.note,):

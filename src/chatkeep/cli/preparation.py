@@ -17,6 +17,7 @@ from chatkeep import logs
 from chatkeep.data_folder import DataFolder, InUse, prepare
 from chatkeep.embedded import EmbeddedPostgreSQL, attach
 from chatkeep.errors import SetupError
+from chatkeep.sql.better_auth import allow_reading
 from chatkeep.sql.migrations import HEAD, Migrated, is_up_to_date, migrate
 
 if TYPE_CHECKING:
@@ -72,22 +73,33 @@ def at_its_address(settings: Settings) -> Settings:
 
 
 def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
-    """Apply what is missing of the migrations to the database of prepared *settings*."""
+    """Apply what is missing of the migrations to the database of prepared *settings*.
+
+    And of the rights to read Better Auth's tables, if they are there.
+    """
     admin_url = settings.database_admin_url or settings.database_url
     if admin_url is None:
         raise SetupError("Set DATABASE_URL.")
-    if settings.database_admin_url is None and is_up_to_date(admin_url):
-        return Migrated(before=HEAD, after=HEAD)
-    login = None
-    if settings.database_admin_url and settings.database_url:
-        login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None
-    with steps.step("Preparing the database"):
-        return migrate(admin_url, login=login)
+    done = Migrated(before=HEAD, after=HEAD)
+    if settings.database_admin_url is not None or not is_up_to_date(admin_url):
+        login = None
+        if settings.database_admin_url and settings.database_url:
+            login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None
+        with steps.step("Preparing the database"):
+            done = migrate(admin_url, login=login)
+    if "better-auth" in settings.issuer_names and settings.better_auth_database_url is None:
+        allow_reading(admin_url)
+    return done
 
 
 def _require_readable_addresses(settings: Settings) -> None:
     """What libpq says of an address that it cannot read may quote the password in it."""
-    for name in ("database_url", "database_admin_url", "database_listen_url"):
+    for name in (
+        "database_url",
+        "database_admin_url",
+        "database_listen_url",
+        "better_auth_database_url",
+    ):
         try:
             conninfo_to_dict(getattr(settings, name) or "")
         except psycopg.ProgrammingError:

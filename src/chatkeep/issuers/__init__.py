@@ -14,6 +14,7 @@ from chatkeep.issuers.issuer import (
     shown_text,
 )
 from chatkeep.issuers.presets import (
+    SUPABASE_ALGORITHMS,
     better_auth_api,
     better_auth_issuer,
     check_shared_secret,
@@ -24,6 +25,7 @@ from chatkeep.issuers.presets import (
 from chatkeep.issuers.table import Issuers
 
 __all__ = [
+    "SUPABASE_ALGORITHMS",
     "ClaimNames",
     "Endpoints",
     "Issuer",

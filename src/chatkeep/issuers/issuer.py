@@ -95,7 +95,7 @@ class ClaimNames:
     one member name a step (a dot in a claim's name is just a dot).
     """
 
-    session_id: str = "session_id"
+    session_id: str | None = "session_id"
     name: tuple[tuple[str, ...], ...] = (("name",),)
     picture: tuple[tuple[str, ...], ...] = (("picture",),)
     roles: tuple[tuple[str, ...], ...] = ()
@@ -172,7 +172,7 @@ class Issuer:
             raise TokenInvalid
         claims, names = token.claims, self.claim_names
         subject = str(claims["sub"])
-        session_id = _identifier(claims.get(names.session_id))
+        session_id = _identifier(claims.get(names.session_id)) if names.session_id else None
         token_id = _identifier(claims.get("jti"))
         if session_id is None and token_id is None:
             # Something to revoke it by. Not of the signature: ES256 has two for each.

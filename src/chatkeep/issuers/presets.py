@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Roles of API keys and servers in Supabase Auth. Never a person, however well signed.
 _GOTRUE_SYSTEM_ROLES: Final = frozenset({"anon", "service_role", "supabase_admin"})
-_SUPABASE_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "Ed25519")
+SUPABASE_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "Ed25519")
 _FOREIGN_CLOCK_LEEWAY_S: Final = 5
 _MIN_SECRET_BYTES: Final = 32
 _MIN_DISTINCT_CHARACTERS: Final = 8
@@ -55,7 +55,7 @@ def supabase_issuer(
         rules=Rules(
             iss=base,
             audiences=frozenset({audience}),
-            algorithms=frozenset({*_SUPABASE_ALGORITHMS, "HS256"}),
+            algorithms=frozenset({*SUPABASE_ALGORITHMS, "HS256"}),
             refused_roles=_GOTRUE_SYSTEM_ROLES,
             leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
         ),
@@ -84,7 +84,7 @@ def _supabase_problems(base: str | None, jwt_secret: str | None, *, production: 
 
 def _gotrue_keys(base: str, *, public_only: bool) -> JwksClient:
     address = f"{base}/.well-known/jwks.json"
-    return JwksClient(address, algorithms=_SUPABASE_ALGORITHMS, public_only=public_only)
+    return JwksClient(address, algorithms=SUPABASE_ALGORITHMS, public_only=public_only)
 
 
 def better_auth_issuer(
@@ -122,6 +122,7 @@ def better_auth_issuer(
         ),
         secret=None if secret is None else StaticKeys(KeySet.of_secret(secret.encode())),
         keys=None if api is None else _better_auth_keys(api, public_only=production),
+        claim_names=ClaimNames(session_id=None),
         endpoints=Endpoints(revoke_url=api and f"{api}/sign-out"),
         primary=primary,
     )

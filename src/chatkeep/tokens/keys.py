@@ -98,6 +98,12 @@ class KeySet:
         """Return how many keys there are to choose from."""
         return len({id(key) for key in (*self._by_kid.values(), *self._by_algorithm.values())})
 
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """What the keys are made for."""
+        keys = (*self._by_kid.values(), *self._by_algorithm.values())
+        return frozenset(key.algorithm for key in keys)
+
     def find(self, header: Header) -> Key | None:
         """Return the one key that *header* asks for, or None if it names an unknown one.
 
