@@ -1,0 +1,323 @@
+"""Policies and predicates: either alone keeps people apart, and without both a test fails.
+
+The policies are the authority; `user_id = …` in a statement lets an index be used and is the
+second layer. Bo calls every function that a person's request leads to, with ids of Ana's.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import psycopg
+import pytest
+
+import chatkeep
+from chatkeep import conversations, runs
+from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
+from chatkeep.errors import ChatkeepError
+from chatkeep.preferences import Preferences
+from chatkeep.runs import Address, AlreadyStarted, Ending, Turn
+from tests.postgres_servers import MigratedDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+# Wherever a statement looks for an id, Ana has one of her own, and one that Bo has too.
+SEED: LiteralString = """
+truncate chat.conversations, chat.profiles cascade;
+insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
+  ('ana', 'the-talk-of-ana-alone', 'secret of ana', 'word of ana', null),
+  ('ana', 'the-deleted-talk-of-ana', 'secret of ana', 'word of ana', now()),
+  ('ana', 'same', 'secret of ana', 'same', null),
+  ('bo', 'same', 'secret of bo', 'same', null),
+  ('ana', 'hers', 'secret of ana', 'same', null),
+  ('bo', 'hers', 'secret of bo', 'same', null),
+  ('ana', 'his', null, 'same', null),
+  ('bo', 'his', null, 'same', null),
+  ('ana', 'walk', 'secret of ana', 'same', null),
+  ('bo', 'walk', 'secret of bo', 'elsewhere', null);
+insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, run_id)
+values
+  ('ana', 'the-talk-of-ana-alone', 'word of ana', null, 'user', 'secret of ana', null),
+  ('ana', 'same', 'parent', null, 'user', 'secret of ana', null),
+  ('ana', 'same', 'same', 'parent', 'assistant', 'secret of ana', 'same run'),
+  ('ana', 'same', 'child of ana', 'same', 'user', 'secret of ana', null),
+  ('ana', 'same', 'sibling of ana', 'parent', 'user', 'secret of ana', null),
+  ('ana', 'same', 'root of ana', null, 'user', 'secret of ana', null),
+  ('bo', 'same', 'parent', null, 'user', 'secret of bo', null),
+  ('bo', 'same', 'same', 'parent', 'assistant', 'secret of bo', 'same run'),
+  ('ana', 'hers', 'same', null, 'assistant', 'secret of ana', null),
+  ('bo', 'hers', 'same', null, 'assistant', 'secret of bo', null),
+  ('ana', 'his', 'same', null, 'assistant', 'secret of ana', null),
+  ('bo', 'his', 'same', null, 'assistant', 'secret of bo', null),
+  ('ana', 'walk', 'same', null, 'assistant', 'secret of ana', 'walked'),
+  ('ana', 'walk', 'elsewhere', 'same', 'user', 'secret of ana', null),
+  ('bo', 'walk', 'same', null, 'assistant', 'secret of bo', 'walked'),
+  ('bo', 'walk', 'elsewhere', null, 'user', 'secret of bo', null);
+insert into chat.runs (user_id, id, conversation_id, message_id, request_key, state, model,
+  lease_until) values
+  ('ana', 'run of ana', 'same', 'same', 'key of ana', 'failed', 'model of ana', now()),
+  ('ana', 'same run', 'same', 'same', 'other key of ana', 'failed', 'model of ana', now()),
+  ('bo', 'same run', 'same', 'same', 'key of bo', 'done', 'model of bo', now()),
+  ('ana', 'running of ana', 'hers', 'same', null, 'running', 'model of ana', now()),
+  ('bo', 'running of bo', 'his', 'same', null, 'running', 'model of bo', now()),
+  ('ana', 'walked', 'walk', 'same', 'third key of ana', 'done', 'model of ana', now()),
+  ('bo', 'walked', 'walk', 'same', 'another key of bo', 'done', 'model of bo', now());
+insert into chat.profiles (id, system_prompt) values
+  ('ana', 'secret of ana'), ('bo', 'secret of bo');
+"""
+
+ALONE, SAME = "the-talk-of-ana-alone", "same"
+
+
+def run_of(person: str) -> Address:
+    """Return where the answer is that is being made for *person*."""
+    conversation = "hers" if person == "ana" else "his"
+    return Address(
+        id=f"running of {person}",
+        conversation_id=conversation,
+        message_id="same",
+        user_message_id="none",
+    )
+
+
+def turn(conversation_id: str, **changes: Any) -> Turn:  # noqa: ANN401 -- fields of a turn
+    """Return a question of Bo's."""
+    fields: dict[str, Any] = {
+        "conversation_id": conversation_id,
+        "run_id": "new",
+        "message_id": "new answer",
+        "user_message_id": "new question",
+        "model": "m",
+        "content": "Hello",
+        "title": "Hello",
+    }
+    return Turn(**{**fields, **changes})
+
+
+async def finish(db: Database, whose: str) -> None:
+    """End an answer as Bo."""
+    ending = Ending(state="done")
+    await runs.finish(db, "bo", run_of(whose), ending, content="by bo", parts=None, title="by bo")
+
+
+async def checkpoint(db: Database, whose: str) -> bool:
+    """Keep a part of an answer as Bo."""
+    return await runs.checkpoint(db, "bo", run_of(whose), content="by bo", parts=None)
+
+
+#: What Bo does: with what is Ana's alone, with what both have, and with his own.
+TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
+    "page of hers": lambda db: conversations.get_page(db, "bo", ALONE, limit=9),
+    "page of the same id": lambda db: conversations.get_page(db, "bo", SAME, limit=9),
+    "page with an answer being made": lambda db: conversations.get_page(db, "bo", "hers", limit=9),
+    "list": lambda db: conversations.list_conversations(db, "bo", limit=9),
+    "search": lambda db: conversations.search_titles(db, "bo", "secret", limit=9),
+    "export of hers": lambda db: conversations.list_every_message(db, "bo", ALONE),
+    "export of the same id": lambda db: conversations.list_every_message(db, "bo", SAME),
+    "place in hers": lambda db: conversations.find_place(db, "bo", ALONE, "word of ana"),
+    "place in the same id": lambda db: conversations.find_place(db, "bo", SAME, "child of ana"),
+    "rename": lambda db: conversations.rename(db, "bo", ALONE, "by bo"),
+    "branch of hers": lambda db: conversations.show_branch(db, "bo", ALONE, "word of ana"),
+    "branch of the same id": lambda db: conversations.show_branch(db, "bo", SAME, "same"),
+    "branch to a message of hers": lambda db: conversations.show_branch(
+        db, "bo", SAME, "child of ana"
+    ),
+    "delete": lambda db: conversations.delete(db, "bo", ALONE),
+    "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
+    "question in hers": lambda db: runs.start(db, "bo", turn(ALONE)),
+    "question in the same id": lambda db: runs.start(db, "bo", turn(SAME)),
+    "question below hers": lambda db: runs.start(
+        db, "bo", turn(SAME, branches=True, parent_id="child of ana")
+    ),
+    "new answer to hers": lambda db: runs.start(
+        db, "bo", turn(SAME, content=None, user_message_id="child of ana")
+    ),
+    "new answer to the same id": lambda db: runs.start(
+        db, "bo", turn(SAME, content=None, user_message_id="same")
+    ),
+    "checkpoint of hers": lambda db: checkpoint(db, "ana"),
+    "checkpoint of his": lambda db: checkpoint(db, "bo"),
+    "finish of hers": lambda db: finish(db, "ana"),
+    "finish of his": lambda db: finish(db, "bo"),
+    "run": lambda db: runs.get_run(db, "bo", "run of ana"),
+    "active run": lambda db: runs.find_active(db, "bo", "hers"),
+    "run by request": lambda db: runs.find_by_request(db, "bo", "key of ana"),
+    "forget hers": lambda db: runs.forget_request(db, "bo", "run of ana"),
+    "forget the same id": lambda db: runs.forget_request(db, "bo", "same run"),
+    "forget what is not shown": lambda db: runs.forget_request(db, "bo", "walked"),
+    "stop": lambda db: runs.request_stop(db, "bo", "running of ana"),
+    "profile": lambda db: Preferences(db).get_profile("bo"),
+}
+
+_OWNER = re.compile(r"(?:\w+\.)?user_id = (%\(user\)s|%s)|(?<=chat\.profiles where )id = (%s)")
+
+
+class WithoutPredicates(Database):
+    """A door that takes the *taken* owner predicates (by number) out of *statement*."""
+
+    statement: str | None = None
+    taken: frozenset[int] = frozenset()
+    seen: list[str]
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, pool_size=1)
+        self.seen = []
+
+    async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
+        """Run the statement without them."""
+        return await super().execute(caller, self._altered(text), params)
+
+    async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
+        """Run the statements without them."""
+        altered = [Query(self._altered(one.text), one.params, one.row) for one in queries]
+        return await super().fetch_all(caller, *altered)
+
+    def _altered(self, text: str) -> LiteralString:
+        self.seen.append(text)
+        if text != self.statement:
+            return text
+        numbers = iter(range(len(_OWNER.findall(text))))
+        return _OWNER.sub(lambda found: self._kept(found, next(numbers)), text)
+
+    def _kept(self, found: re.Match[str], number: int) -> str:
+        if number not in self.taken:
+            return found[0]
+        return f"({found[1] or found[2]}::text is not null)"
+
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ \d:.+]+|datetime\([^)]*\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A database with Ana's and Bo's rows, and the altered door to it."""
+
+    db: WithoutPredicates
+    admin_url: str
+    expected: dict[str, str]
+
+    async def outcome(self, attempt: str) -> str:
+        """Let Bo try; return what he was told and every row afterwards, but for the times."""
+        with psycopg.connect(self.admin_url) as connection:
+            connection.execute(SEED)
+        result: object = None
+        try:
+            result = await TRIES[attempt](self.db)
+        except (ChatkeepError, ConstraintViolated) as error:
+            result = type(error)
+        except AlreadyStarted as error:
+            result = error.run_id
+        return "\n".join([_MOMENT.sub("-", repr(result)), *self.rows()])
+
+    def rows(self) -> list[str]:
+        """Return every row, but for the times."""
+        tables = ("conversations", "messages", "runs", "profiles")
+        with psycopg.connect(self.admin_url) as connection:
+            return [
+                _MOMENT.sub("-", row[0])
+                for table in tables
+                for row in connection.execute(f"select t::text from chat.{table} t order by 1")  # noqa: S608 -- ours
+            ]
+
+    async def differs(self, attempt: str) -> bool:
+        """Return whether it does not end as it should."""
+        return await self.outcome(attempt) != self.expected[attempt]
+
+    async def statements(self) -> dict[str, list[str]]:
+        """Return the statements with owner predicates, and which attempts send them."""
+        found: dict[str, list[str]] = {}
+        for attempt in TRIES:
+            self.db.seen.clear()
+            await self.outcome(attempt)
+            for text in self.db.seen:
+                if _OWNER.search(text) and attempt not in found.setdefault(text, []):
+                    found[text].append(attempt)
+        return found
+
+
+@pytest.fixture
+async def scene(database: MigratedDatabase) -> AsyncIterator[Scene]:
+    """Both, under the policies."""
+    with clone_of(database) as clone:
+        db = WithoutPredicates(clone.url)
+        await db.open()
+        begun = Scene(db, clone.admin_url, {})
+        for attempt in TRIES:
+            begun.expected[attempt] = await begun.outcome(attempt)
+        yield begun
+        await db.close()
+
+
+@contextmanager
+def clone_of(database: MigratedDatabase) -> Iterator[MigratedDatabase]:
+    """Lend a copy that may be altered."""
+    name = database.server.new_database(template=database.name)
+    yield MigratedDatabase(server=database.server, name=name)
+    database.server.drop_database(name)
+
+
+@pytest.fixture
+def unprotected(scene: Scene) -> Scene:
+    """Both, without row-level security."""
+    with psycopg.connect(scene.admin_url) as connection:
+        for table in ("conversations", "messages", "runs", "profiles"):
+            connection.execute(f"alter table chat.{table} disable row level security")
+    return scene
+
+
+@pytest.fixture
+def rows_of_ana(scene: Scene) -> list[str]:
+    """What must stay as it is, whatever Bo does."""
+    with psycopg.connect(scene.admin_url) as connection:
+        connection.execute(SEED)
+    return [row for row in scene.rows() if row.startswith("(ana,")]
+
+
+async def test_with_both_nothing_is_reached(scene: Scene, rows_of_ana: list[str]) -> None:
+    """Nothing that Bo is told speaks of Ana, and nothing of hers changes."""
+    assert len(rows_of_ana) >= 15
+    for attempt, outcome in scene.expected.items():
+        told, *rows = outcome.split("\n")
+        assert " of ana" not in told, attempt
+        assert set(rows_of_ana) <= set(rows), attempt
+
+
+async def test_every_owner_predicate_is_tried(scene: Scene) -> None:
+    """Each one in the source is in a statement that Bo sends here; a new one needs a try."""
+    sources = [file.read_text() for file in Path(str(chatkeep.__file__)).parent.rglob("*.py")]
+    acting_for_people = [text for text in sources if re.search(r"[^.]\bas_user\(", text)]
+    written = sum(len(_OWNER.findall(text)) for text in acting_for_people)
+    sent = sum(len(_OWNER.findall(text)) for text in await scene.statements())
+    assert sent == written
+
+
+async def test_predicates_alone_keep_people_apart(unprotected: Scene) -> None:
+    """Without row-level security everything ends the same."""
+    assert [one for one in TRIES if await unprotected.differs(one)] == []
+
+
+async def test_policies_alone_keep_people_apart(scene: Scene) -> None:
+    """Without the owner predicates of any statement everything ends the same."""
+    different = []
+    for text, attempts in (await scene.statements()).items():
+        scene.db.statement = text
+        scene.db.taken = frozenset(range(99))
+        different += [one for one in attempts if await scene.differs(one)]
+    assert different == []
+
+
+async def test_without_both_somebody_is_reached(unprotected: Scene) -> None:
+    """Each owner predicate is missed where no policy stands behind it."""
+    not_missed = []
+    for text, attempts in (await unprotected.statements()).items():
+        unprotected.db.statement = text
+        for number in range(len(_OWNER.findall(text))):
+            unprotected.db.taken = frozenset([number])
+            if not [one for one in attempts if await unprotected.differs(one)]:
+                not_missed.append((" ".join(text.split())[:60], number))
+    assert not_missed == []
