@@ -15,7 +15,7 @@ from psycopg import errors as pg
 from psycopg.rows import class_row
 
 from chatkeep.db import connection_settings
-from chatkeep.errors import DatabaseUnavailable
+from chatkeep.errors import DatabaseUnavailable, SetupError
 from chatkeep.sql.migrations import ROLES
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ class _Table:
     enabled: bool
     forced: bool
     owned: bool
+
+
+async def require_isolation(url: str) -> None:
+    """Refuse a database in which one person could read another's rows.
+
+    Raises:
+        SetupError: with one sentence for each way past row-level security.
+    """
+    problems = await find_problems(url)
+    if problems:
+        raise SetupError(*problems)
 
 
 async def find_problems(url: str) -> list[str]:

@@ -18,7 +18,6 @@ import chatkeep
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import database_in_words, examples, model_in_words
-from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
     import socket
@@ -92,9 +91,7 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
     settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])
     with prepared(settings, steps, "server") as complete:
         bring_up_to_date(complete, steps)
-        _require_isolation(complete)
-        if settings.database_url is None:
-            asyncio.run(_end_what_a_crash_left(complete))
+        asyncio.run(_check(complete, alone=settings.database_url is None))
         with ExitStack() as starting:
             starting.enter_context(steps.step("Starting the server"))
 
@@ -105,21 +102,21 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
             _runner(settings)(complete, sockets, started=started, stopping=partial(_part, settings))
 
 
-def _require_isolation(settings: Settings) -> None:
-    """Serve nobody from a database in which one person could read another's rows."""
-    from chatkeep.isolation import find_problems  # noqa: PLC0415 -- as above
+async def _check(settings: Settings, *, alone: bool) -> None:
+    """Serve nobody from a database that does not keep people apart.
 
-    problems = asyncio.run(find_problems(str(settings.database_url)))
-    if problems:
-        raise SetupError(*problems)
-
-
-async def _end_what_a_crash_left(settings: Settings) -> None:
-    """On a database that only this server uses, no answer is being made before it starts."""
+    On a database that only this server uses (*alone*) no answer is being made before it
+    starts: what is marked as running was cut short by a crash.
+    """
     from chatkeep import runs  # noqa: PLC0415 -- as above
     from chatkeep.db import Database  # noqa: PLC0415 -- as above
+    from chatkeep.isolation import require_isolation  # noqa: PLC0415 -- as above
 
-    db = Database(str(settings.database_url), pool_size=1)
+    url = str(settings.database_url)
+    await require_isolation(url)
+    if not alone:
+        return
+    db = Database(url, pool_size=1)
     await db.open()
     try:
         await runs.interrupt_all(db)

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 
 import chatkeep
 from chatkeep.errors import ChatkeepError
+from chatkeep.isolation import require_isolation
 from chatkeep.llm.choice import choose_model, default_model_id
 from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
@@ -172,6 +173,7 @@ async def _open(
 ) -> Services:
     """Open every part in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
+    await require_isolation(db.url)
     gate = await open_own_gate(stack, settings, db, claims=claims)
     if model is None:
         model = choose_model(settings)
