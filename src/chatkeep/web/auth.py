@@ -5,18 +5,29 @@ Only translates between a request and `authentication.Authenticator`, which deci
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep.errors import TokenInvalid, Unauthenticated
+from chatkeep.errors import (
+    AccountNotFound,
+    NoActiveSession,
+    TokenInvalid,
+    TokenRevoked,
+    Unauthenticated,
+)
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
+
+_log = logging.getLogger(__name__)
+
+_SUPPORT_REFUSAL: Final = "Invalid or expired JWT token"
 
 
 async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
@@ -28,6 +39,13 @@ async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
         CrossSiteRequest: a cookie says who calls, and another site sent it.
         RateLimited: they call too often.
     """
+    try:
+        return await _identify(request)
+    except (AccountNotFound, NoActiveSession) as error:
+        raise TokenRevoked from error  # a 404 here would say that the route is not there
+
+
+async def _identify(request: Request) -> Principal | None:
     services = services_of(request)
     principal = await services.authenticator.identify(presented_by(request))
     if principal is None:
@@ -58,11 +76,30 @@ async def signed_in_on_rest(request: Request, _: TakesBearer = None) -> Principa
         raise type(error)("Invalid or expired Supabase token") from error
 
 
+async def signed_in_on_support(request: Request, _: TakesBearer = None) -> Principal:
+    """Return who calls, with the refusals that support chats have promised, word for word.
+
+    401 `Invalid or expired JWT token`; 404 `User not found with provided email` and `No
+    active sessions found for user`, of a token of Better Auth; 503 while it cannot be asked.
+    """
+    try:
+        principal = await _identify(request)
+    except (AccountNotFound, NoActiveSession):
+        raise
+    except TokenInvalid as error:
+        _log.info("support: token seen, refused: %s", error.code)
+        raise type(error)(_SUPPORT_REFUSAL) from error
+    if principal is None:
+        raise Unauthenticated(_SUPPORT_REFUSAL)
+    return principal
+
+
 async def anybody() -> None:
     """Let everybody in, and look at no credential: for public routes."""
 
 
 SignedIn = Annotated[Principal, Depends(signed_in)]
 SignedInOnRest = Annotated[Principal, Depends(signed_in_on_rest)]
+SignedInOnSupport = Annotated[Principal, Depends(signed_in_on_support)]
 Caller = Annotated[Principal | None, Depends(identify)]
 Anybody = Annotated[None, Depends(anybody)]

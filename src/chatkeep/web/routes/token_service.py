@@ -22,7 +22,7 @@ from chatkeep.errors import (
     TokenWrongAudience,
 )
 from chatkeep.web import schemas
-from chatkeep.web.auth import Anybody, SignedIn
+from chatkeep.web.auth import Anybody, SignedInOnSupport
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import ExpiryAnswer, PersonAnswer, Reason, ValidityAnswer
 from chatkeep.web.services import Parts, Services
@@ -61,7 +61,7 @@ async def validate(
     except TokenInvalid as error:
         return ValidityAnswer(
             valid=False,
-            reason=_REASONS.get(type(error), "invalid"),
+            reason=_reason(error),
             issued_at=error.issued_at if isinstance(error, TokenExpired) else None,
             **_ended(error).model_dump(),
         )
@@ -87,9 +87,13 @@ async def check_expiry(
     return _ends(principal, parts)
 
 
-@_routes.get("/me")
-async def me(who: SignedIn) -> PersonAnswer:
-    """Say who the caller is."""
+@_routes.get("/me", responses=described(404))
+async def me(who: SignedInOnSupport) -> PersonAnswer:
+    """Say who the caller is.
+
+    With the refusals of the support chat: a token of Better Auth whose person is gone, or has
+    signed out everywhere, is a 404.
+    """
     return PersonAnswer(
         id=who.user_id,
         email=who.email,
@@ -103,6 +107,10 @@ async def me(who: SignedIn) -> PersonAnswer:
 
 for _prefix in ("/auth", "/api/auth", ""):
     router.include_router(_routes, prefix=_prefix)
+
+
+def _reason(error: TokenInvalid) -> Reason:
+    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "invalid")
 
 
 def _token(request: Request, body: TokenRequest | None) -> str:
