@@ -28,6 +28,7 @@ class Impatient(GuardedProtocol):
 
     receive_s = 0.3
     max_connections = 20
+    take_s = 0.3
 
 
 class Echo:
@@ -56,7 +57,7 @@ class Echo:
 
 
 @asynccontextmanager
-async def serving(app: Echo, protocol: type[GuardedProtocol]) -> AsyncIterator[int]:
+async def serving(app: Echo | Large, protocol: type[GuardedProtocol]) -> AsyncIterator[int]:
     """Serve *app* and lend the port."""
     config = uvicorn.Config(
         app, port=0, http=protocol, ws="none", lifespan="off", log_config=None, server_header=False
@@ -220,6 +221,65 @@ async def test_slow_answer_is_no_slow_request(app: Echo, wire: Wire) -> None:
     loop = asyncio.get_running_loop()
     loop.call_later(3 * Impatient.receive_s, app.go_on.set)
     assert await wire.answer() == (200, b"")
+
+
+class Large:
+    """An application whose every answer is larger than what the kernel holds of it."""
+
+    SIZE = 16 << 20
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            return
+        last = (b"connection", b"close") if scope["path"] == "/last" else (b"x-a", b"a")
+        headers = [(b"content-length", str(self.SIZE).encode()), last]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"a" * self.SIZE})
+
+
+@pytest.mark.parametrize("path", ["/", "/last"])
+async def test_answer_that_nobody_takes_is_not_kept(path: str) -> None:
+    """Whoever asks and does not read, or hardly reads, is cut off; nothing of it stays."""
+    lost = asyncio.Event()
+
+    class Watched(Impatient):
+        """Tells when it is over."""
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """Tell."""
+            super().connection_lost(exc)
+            lost.set()
+
+    async with serving(Large(), Watched) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+        async with asyncio.timeout(PATIENCE_S):
+            while not lost.is_set():
+                await reader.read(1024)
+                await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def test_large_answer_reaches_a_slow_reader_whole() -> None:
+    """Whoever takes some in time gets all, however many times that time it needs."""
+
+    class Brisk(GuardedProtocol):
+        """Wants progress often."""
+
+        take_s = 0.2
+        taken_bytes = 1024
+
+    async with serving(Large(), Brisk) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        taken = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while piece := await reader.read(1 << 20):
+                taken += len(piece)
+                await asyncio.sleep(0.01)
+        assert taken > Large.SIZE
+        writer.close()
 
 
 @pytest.mark.parametrize("ending", [b"\r\n\r\n", b""])

@@ -2,11 +2,13 @@
 
 A head over the cap, a request that is sent a little at a time to hold the connection, two
 ways to say how long the body is, and more connections than the process can hold are
-refused here, before any application code. Nothing here knows a route.
+refused here, before any application code. Who does not take the answer they asked for is
+cut off, because it stays in memory until they do. Nothing here knows a route.
 """
 
 from __future__ import annotations
 
+import socket
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +30,10 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 _BODY_BYTES_A_SECOND: Final = 16 * 1024
 #: Bytes of a body's wrapping (chunk extensions, trailers) that carry nothing.
 _MAX_IDLE_BYTES: Final = 64 * 1024
+#: What the kernel takes off our hands without sending it. By default it is megabytes, and a
+#: slow reader would look like one who has stopped.
+_KERNEL_HOLDS_BYTES: Final = 128 * 1024
+_KERNEL_HOLDS = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
 
 
 class _Awaiting(Enum):
@@ -45,6 +51,10 @@ class GuardedProtocol(HttpToolsProtocol):
     max_connections = 10_000
     #: How long a request may take to arrive. A subclass may set it.
     receive_s = 15.0
+    #: Within this time a client takes `taken_bytes` of an answer, or the rest of it. A
+    #: subclass may set both.
+    take_s = 60.0
+    taken_bytes = 60 * 1024
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's, handed on
         super().__init__(*arguments, **options)
@@ -52,13 +62,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._idle_bytes = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
         self._refusal: ChatkeepError | None = None
+        self._deaf = False
 
     # --- the connection -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Take the connection, unless there are too many; it must then say something soon."""
         super().connection_made(transport)
+        if _KERNEL_HOLDS is not None and (sock := transport.get_extra_info("socket")):
+            sock.setsockopt(socket.IPPROTO_TCP, _KERNEL_HOLDS, _KERNEL_HOLDS_BYTES)
         if len(self.connections) > self.max_connections:
             self._refuse(Unavailable())
             return
@@ -67,11 +81,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._disarm()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse when it leads nowhere."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._deaf:
             return
         if self._timer is None:
             self._arm()  # stray line ends before a request switch uvicorn's own timer off
@@ -98,9 +113,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the application, unless the head is one that servers read differently."""
         self._refusal = _head_problem(self.url, self.headers, self.parser.get_http_version())
+        upgrade = self.parser.should_upgrade()
+        if upgrade and _has_body(self.headers):
+            self._refusal = BadRequest("Send a body without asking for another protocol.")
         if self._refusal is not None:
             raise self._refusal
         super().on_headers_complete()
+        if upgrade:
+            # The parser takes the request for ended here, and what follows for the other
+            # protocol. We speak no other: this request is answered, and is the last one.
+            self.cycle.keep_alive = False
+            self._deaf = True
         self._awaiting = _Awaiting.BODY
         self._idle_bytes = 0
         self._arm()
@@ -155,6 +178,37 @@ class GuardedProtocol(HttpToolsProtocol):
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         return STATUS_LINE[error.status] + lines + b"\r\n" + body
 
+    # --- who does not read ----------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """More is written than the client has taken: from here on it has to take some."""
+        super().pause_writing()
+        self._expect_taken()
+
+    def resume_writing(self) -> None:
+        """The client has taken nearly all."""
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, also when the client never takes what is left for it."""
+        super().timeout_keep_alive_handler()
+        if self._taking is None and self.transport.get_write_buffer_size():
+            self._taking = self.loop.call_later(self.take_s, self.transport.abort)
+
+    def _expect_taken(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._taking = self.loop.call_later(self.take_s, self._look_what_was_taken, left)
+
+    def _look_what_was_taken(self, before: int) -> None:
+        # Nothing is added meanwhile: the application waits until writing is resumed.
+        if before - self.transport.get_write_buffer_size() < self.taken_bytes:
+            self.transport.abort()
+        else:
+            self._expect_taken()
+
     # --- the clock ------------------------------------------------------------------------
 
     def _arm(self) -> None:
@@ -192,6 +246,8 @@ def _head_problem(
     if size > MAX_HEAD_BYTES:
         return HeadersTooLarge()
     names = [name for name, _ in headers]
+    if version not in {"1.0", "1.1"}:
+        return BadRequest("Speak HTTP/1.1.")
     # RFC 9112 section 6.3: two lengths are how a request is smuggled past a proxy.
     lengths = names.count(b"content-length") + (b"transfer-encoding" in names)
     if lengths > 1 or (version != "1.1" and b"transfer-encoding" in names):
@@ -199,3 +255,8 @@ def _head_problem(
     if names.count(b"host") != 1 and version == "1.1":  # RFC 9112 section 3.2
         return BadRequest("Send one Host header.")
     return None
+
+
+def _has_body(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    lengths = {b"content-length", b"transfer-encoding"}
+    return any(name in lengths and value != b"0" for name, value in headers)
