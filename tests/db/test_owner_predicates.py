@@ -60,6 +60,8 @@ values
   ('bo', 'walk', 'elsewhere', null, 'user', 'secret of bo', null);
 insert into chat.runs (user_id, id, conversation_id, message_id, request_key, state, model,
   lease_until) values
+  ('ana', 'only run of ana', 'the-talk-of-ana-alone', 'word of ana', null, 'done',
+    'model of ana', now()),
   ('ana', 'run of ana', 'same', 'same', 'key of ana', 'failed', 'model of ana', now()),
   ('ana', 'same run', 'same', 'same', 'other key of ana', 'failed', 'model of ana', now()),
   ('bo', 'same run', 'same', 'same', 'key of bo', 'done', 'model of bo', now()),
@@ -116,6 +118,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "page of the same id": lambda db: conversations.get_page(db, "bo", SAME, limit=9),
     "page with an answer being made": lambda db: conversations.get_page(db, "bo", "hers", limit=9),
     "list": lambda db: conversations.list_conversations(db, "bo", limit=9),
+    "list by id": lambda db: conversations.list_by_id(db, "bo", limit=9),
     "search": lambda db: conversations.search_titles(db, "bo", "secret", limit=9),
     "export of hers": lambda db: conversations.list_every_message(db, "bo", ALONE),
     "export of the same id": lambda db: conversations.list_every_message(db, "bo", SAME),
@@ -129,6 +132,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     ),
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
     "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
+    "taking hers": lambda db: runs.start(db, "bo", turn(ALONE, may_create=True)),
     "question in hers": lambda db: runs.start(db, "bo", turn(ALONE)),
     "question in the same id": lambda db: runs.start(db, "bo", turn(SAME)),
     "question below hers": lambda db: runs.start(
