@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("tokens", "routes", "turn")
+NAMES = ("tokens", "routes", "turn", "revocation")
 
 
 def main() -> None:

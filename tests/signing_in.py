@@ -11,8 +11,11 @@ from chatkeep.config import Settings
 from chatkeep.devices import Device
 from chatkeep.issuance import EmbeddedIssuer, Grant, Here, Wish, open_issuer
 from chatkeep.issuers import Issuers
+from chatkeep.principal import Principal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from chatkeep.db import Database
 
 SECRET = "a secret for tests: 0123456789abcdef"
@@ -44,6 +47,19 @@ async def sign_up(issuer: EmbeddedIssuer, email: str | None = None) -> Grant:
     """Make somebody new and sign them in."""
     wish = Wish(email=email or new_address(), password=PASSWORD)
     return await issuer.sign_up(wish, DEVICE)
+
+
+def shown(
+    session_id: object, *, issuer: str = "embedded", issued_at: datetime | None = None
+) -> Principal:
+    """Return the caller that a token of this session makes."""
+    return Principal(
+        user_id="ana",
+        subject="ana",
+        issuer=issuer,
+        session_id=str(session_id),
+        issued_at=issued_at,
+    )
 
 
 async def locate(issuer: EmbeddedIssuer, grant: Grant) -> Here:

@@ -110,7 +110,7 @@ class Authenticator:
             raise TokenInvalid
         else:
             principal = await self._opaque(token)
-        return self._admitted(principal)
+        return await self._admitted(principal)
 
     async def _by_authorization(self, values: tuple[str, ...]) -> Principal | None:
         if not values:
@@ -130,7 +130,7 @@ class Authenticator:
             # Which of two would be read first is the planter's choice (RFC 6265bis §8.6).
             raise TokenInvalid
         principal = await self._cookies[name](values[0])
-        return self._admitted(replace(principal, credential="cookie"))
+        return await self._admitted(replace(principal, credential="cookie"))
 
     def _by_name(self, presented: Presented) -> Principal | None:
         """The development header. It is dead unless two settings say otherwise."""
@@ -151,8 +151,7 @@ class Authenticator:
             user_id=user_id, issuer="development", subject=user_id, credential="development_header"
         )
 
-    def _admitted(self, principal: Principal) -> Principal:
-        session_id = principal.session_id
-        if session_id and self._revocations and self._revocations.is_revoked(session_id):
+    async def _admitted(self, principal: Principal) -> Principal:
+        if self._revocations is not None and await self._revocations.is_revoked(principal):
             raise TokenRevoked
         return principal

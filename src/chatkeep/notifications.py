@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Channel = Literal["chatkeep_profiles", "chatkeep_sessions", "chatkeep_runs"]
+Channel = Literal["chatkeep_profiles", "chatkeep_revocations", "chatkeep_runs"]
 _LONGEST_PAUSE_S = 5.0
 
 
@@ -59,7 +59,7 @@ class Listener:
             self._url, **connection_settings(behind_pooler=False)
         ) as connection:
             await connection.execute(
-                "listen chatkeep_profiles; listen chatkeep_sessions; listen chatkeep_runs"
+                "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs"
             )
             self._tell_gap()
             self.connected.set()

@@ -16,7 +16,6 @@ from chatkeep.better_auth import COOKIE, SECURE_COOKIE, BetterAuth
 from chatkeep.claims import declared_versions
 from chatkeep.db import Database
 from chatkeep.errors import SetupError
-from chatkeep.isolation import find_problems
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.session_tokens import SessionTokens
@@ -64,17 +63,6 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
     return db
 
 
-async def require_isolation(url: str) -> None:
-    """Refuse a database in which one person could read another's rows.
-
-    Raises:
-        SetupError: with one sentence for each way past row-level security.
-    """
-    problems = await find_problems(url)
-    if problems:
-        raise SetupError(*problems)
-
-
 async def open_own_gate(
     stack: AsyncExitStack, settings: Settings, db: Database, *, claims: ClaimVersions | None = None
 ) -> OwnGate:
@@ -94,6 +82,8 @@ async def open_own_gate(
         db, settings, settings.secret.encode(), primary=primary == "embedded"
     )
     stack.callback(embedded.close)
+    embedded.revocations.start()
+    stack.push_async_callback(embedded.revocations.close)
     foreign = _foreign_issuers(settings, primary)
     issuers = Issuers([embedded.issuer, *foreign])
     stack.push_async_callback(issuers.close)

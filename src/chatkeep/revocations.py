@@ -1,104 +1,269 @@
-"""Which sessions have ended, in memory: what makes log-out immediate at no cost a request.
+"""What has ended, in memory: what makes log-out immediate at no cost a request.
 
-Filled from the table, told by NOTIFY, and looked over every second, because a
-notification can be lost. A session needs to be remembered only until the last token that
-it could have given out has expired.
+Sessions, single tokens, everything of a person or of an issuer that was issued before a
+moment. Filled from a table whose rows are numbered in the order in which they become
+visible, so that "after the newest number I have seen" misses nothing; told by NOTIFY to look
+at once, and looking every second anyhow, because a notification can be lost. A node that has
+not been able to look for `TRUSTED_S` asks the table for each request, rather than trust its
+memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from chatkeep.db import AUTH
+from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
     from chatkeep.db import Database
+    from chatkeep.principal import Principal
 
 _log = logging.getLogger(__name__)
 
-#: The longest life of a token of ours: that of the session cookie's.
-LONGEST_TOKEN_LIFE: Final = timedelta(days=7)
+#: Memory is believed for so long after the last look.
+TRUSTED_S: Final = 5.0
+#: The longest life that an access token of ours can be given (`ACCESS_TOKEN_EXPIRY`).
+LONGEST_TOKEN_LIFE: Final = timedelta(days=1)
+#: Everything of a person or issuer that was issued before has ended for so long.
+_REMEMBERED: Final = timedelta(days=400)
 _LOOK_EVERY_S = 1.0
-#: A transaction may commit later than it says it revoked: look back this far each time.
-_OVERLAP = timedelta(seconds=30)
+_PURGE_EVERY_LOOKS = 600
+
+#: Kind, issuer and subject, as in the table.
+_Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    id: UUID
-    revoked_at: datetime
+    number: int
+    kind: str
+    issuer: str
+    subject: str
+    not_before: datetime | None
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    revoked: bool
 
 
 class Revocations:
-    """The ended sessions. One per process; `catch_up` before the first request, then `run`."""
+    """What has ended. One per process; `catch_up` before the first request, then `start`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Know nothing yet; *clock* counts seconds."""
         self._db = db
-        self._ended: dict[str, datetime] = {}
-        self._newest: datetime | None = None
+        self._clock = clock
+        self._ended: dict[_Key, datetime] = {}
+        self._not_before: dict[_Key, tuple[datetime, datetime]] = {}
+        self._seen = 0
+        self._confirmed = float("-inf")
         self._look = asyncio.Event()
+        self._watched: dict[asyncio.Event, Principal] = {}
+        self._looking: asyncio.Task[None] | None = None
 
-    def is_revoked(self, session_id: str) -> bool:
-        """Whether this session (lower-case uuid, as in the token) has ended."""
-        return session_id in self._ended
+    def knows(self, principal: Principal) -> bool:
+        """Whether memory says that the credential of *principal* has ended."""
+        ended, issuer, token_id = self._ended, principal.issuer, principal.token_id
+        if ended and (
+            ("session", issuer, principal.session_id or token_id) in ended
+            or ("token", issuer, token_id) in ended
+        ):
+            return True
+        return bool(self._not_before) and (
+            self._is_older(principal, ("user", "", principal.user_id))
+            or self._is_older(principal, ("issuer", issuer, ""))
+        )
 
-    def told(self, session_id: str) -> None:
-        """Take note of a notification: this session ended now."""
-        self._ended.setdefault(session_id, datetime.now(UTC))
+    async def is_revoked(self, principal: Principal) -> bool:
+        """Whether the credential of *principal* has ended.
 
-    def missed(self) -> None:
-        """Take note that notifications may have been lost; `run` looks at once."""
+        Raises:
+            Unavailable: nothing could be confirmed for a while, and the database is away.
+        """
+        if self.knows(principal):
+            return True
+        if self._clock() - self._confirmed <= TRUSTED_S:
+            return False
+        return await self.is_revoked_now(principal)
+
+    async def is_revoked_now(self, principal: Principal) -> bool:
+        """Ask the table, whatever memory says: for what must not be a moment behind.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        issuer, session = principal.issuer, principal.session_id or principal.token_id
+        (found,) = await self._db.fetch(
+            AUTH,
+            "select exists (select from chatkeep.revocations where until > now() and ("
+            " (kind = 'session' and issuer = %s and subject = %s)"
+            " or (kind = 'token' and issuer = %s and subject = %s)"
+            " or (kind = 'user' and issuer = '' and subject = %s and not_before > %s)"
+            " or (kind = 'issuer' and issuer = %s and subject = '' and not_before > %s)"
+            ")) as revoked",
+            (
+                *(issuer, session, issuer, principal.token_id),
+                *(principal.user_id, principal.issued_at or _BEGINNING),
+                *(issuer, principal.issued_at or _BEGINNING),
+            ),
+            row=_Verdict,
+        )
+        return found.revoked
+
+    def told(self, _payload: str = "") -> None:
+        """Take note that something ended, or may have: `run` looks at once."""
         self._look.set()
 
     def ended(self, sessions: Iterable[UUID]) -> None:
-        """Take note of sessions that this node ended itself, before anybody tells it."""
+        """Take note of sessions of our own that this node ended, before anybody tells it."""
+        until = datetime.now(UTC) + LONGEST_TOKEN_LIFE
         for session_id in sessions:
-            self.told(str(session_id))
+            self._ended.setdefault(("session", "embedded", str(session_id)), until)
+        self._tell_the_watched()
+
+    async def revoke_session(self, issuer: str, reference: str, *, until: datetime) -> None:
+        """End the session that *issuer* calls *reference*; its tokens live until *until*."""
+        await self._revoke("session", issuer, reference, None, until)
+
+    async def revoke_token(self, issuer: str, token_id: str, *, until: datetime) -> None:
+        """End one token (its `jti`), which lives until *until*."""
+        await self._revoke("token", issuer, token_id, None, until)
+
+    async def revoke_user(self, user_id: str) -> None:
+        """End every token of a person that was issued before now, by whomever."""
+        now = datetime.now(UTC)
+        await self._revoke("user", "", user_id, now, now + _REMEMBERED)
+
+    async def revoke_issuer(self, issuer: str) -> None:
+        """End every token that *issuer* issued before now."""
+        now = datetime.now(UTC)
+        await self._revoke("issuer", issuer, "", now, now + _REMEMBERED)
+
+    @contextmanager
+    def watch(self, principal: Principal) -> Iterator[asyncio.Event]:
+        """Lend an event that is set when the credential of *principal* has ended."""
+        ended = asyncio.Event()
+        self._watched[ended] = principal
+        if self.knows(principal):
+            ended.set()
+        try:
+            yield ended
+        finally:
+            del self._watched[ended]
 
     async def catch_up(self) -> None:
-        """Learn from the table what ended since the last look (the first looks far back).
+        """Learn from the table what ended since the last look.
 
         Raises:
             Unavailable: the database is away; what is known stays known.
         """
-        rows = await self._db.fetch(
+        asked_at = self._clock()
+        newest, rows = await self._db.fetch_all(
             AUTH,
-            "select id, least(revoked_at, now()) as revoked_at from public.user_sessions"
-            " where revoked_at > coalesce(%s, now() - %s) order by revoked_at",
-            (self._newest and self._newest - _OVERLAP, LONGEST_TOKEN_LIFE),
-            row=_Row,
+            Query("select newest from chatkeep.revocation_numbers", (), _Newest),
+            Query(
+                "select number, kind, issuer, subject,"
+                " greatest('epoch', least(not_before, now() + %s)) as not_before,"
+                " least(until, now() + %s) as until from chatkeep.revocations"
+                " where number > %s and until > now() order by number",
+                (_REMEMBERED, _REMEMBERED, self._seen),
+                _Row,
+            ),
         )
         for row in rows:
-            self._ended[str(row.id)] = row.revoked_at
-        self._newest = max((row.revoked_at for row in rows), default=self._newest)
-        self._forget_the_old()
+            self._learn(row)
+        if newest[0].newest < self._seen:
+            # A backup was restored: its numbers begin again below what was seen here.
+            self._seen = 0
+            await self.catch_up()
+            return
+        self._seen = max((row.number for row in rows), default=self._seen)
+        self._confirmed = max(self._confirmed, asked_at)
+        if rows:
+            self._tell_the_watched()
+
+    def start(self) -> None:
+        """Begin to look, in a task that `close` ends."""
+        self._looking = asyncio.create_task(self.run())
+
+    async def close(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
 
     async def run(self) -> None:
         """Keep looking until cancelled."""
+        looks = 0
         while True:
             self._look.clear()
             try:
                 await self.catch_up()
+                if looks % _PURGE_EVERY_LOOKS == 0:
+                    await self._forget_the_old()
             except ChatkeepError as error:
-                _log.warning("cannot see which sessions have ended: %s", error.code)
+                _log.warning("cannot see what has ended: %s", error.code)
+            looks += 1
             try:
                 await asyncio.wait_for(self._look.wait(), _LOOK_EVERY_S)
             except TimeoutError:
                 continue
 
-    def _forget_the_old(self) -> None:
-        """Drop from the front: what was learnt first ended first, or nearly."""
-        horizon = datetime.now(UTC) - LONGEST_TOKEN_LIFE
-        while self._ended:
-            oldest = next(iter(self._ended))
-            if self._ended[oldest] >= horizon:
-                break
-            del self._ended[oldest]
+    def _learn(self, row: _Row) -> None:
+        key = (row.kind, row.issuer, row.subject)
+        # `greatest` of a null and a moment is the moment: the kind says whether it counts.
+        if row.kind in {"user", "issuer"} and row.not_before is not None:
+            self._not_before[key] = (row.not_before, row.until)
+        else:
+            self._ended[key] = row.until
+
+    def _is_older(self, principal: Principal, key: _Key) -> bool:
+        found = self._not_before.get(key)
+        return found is not None and (principal.issued_at or _BEGINNING) < found[0]
+
+    def _tell_the_watched(self) -> None:
+        for ended, principal in self._watched.items():
+            if self.knows(principal):
+                ended.set()
+
+    async def _revoke(
+        self,
+        kind: str,
+        issuer: str,
+        subject: str,
+        not_before: datetime | None,
+        until: datetime,
+    ) -> None:
+        await self._db.execute(
+            AUTH,
+            "select chatkeep.revoke(%s, %s, %s, %s, %s)",
+            (kind, issuer, subject, not_before, until),
+        )
+        await self.catch_up()
+
+    async def _forget_the_old(self) -> None:
+        """Drop what no living token can name, here and in the table."""
+        now = datetime.now(UTC)
+        self._ended = {key: until for key, until in self._ended.items() if until > now}
+        self._not_before = {key: one for key, one in self._not_before.items() if one[1] > now}
+        await self._db.execute(AUTH, "delete from chatkeep.revocations where until < now()", ())
+
+
+_BEGINNING: Final = datetime.fromtimestamp(0, UTC)

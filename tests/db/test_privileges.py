@@ -34,6 +34,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chatkeep.issuers": {"select", "insert", "update"},
         "chatkeep.signing_keys": {"select", "insert", "update"},
         "public.user_sessions": {"select", "insert", "update", "delete"},
+        "chatkeep.revocations": {"select", "insert", "update", "delete"},
+        "chatkeep.revocation_numbers": {"select", "update"},
     },
     "chatkeep_worker": {
         "chat.conversations": {"delete", "select(deleted_at)"},

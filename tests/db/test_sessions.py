@@ -23,7 +23,15 @@ from chatkeep.errors import (
 from chatkeep.issuance import Grant, Here, Wish
 from chatkeep.principal import Principal
 from chatkeep.refresh_tokens import RefreshToken
-from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, sign_up
+from tests.signing_in import (
+    DEVICE,
+    PASSWORD,
+    locate,
+    new_address,
+    open_test_issuer,
+    shown,
+    sign_up,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -78,7 +86,7 @@ async def is_dead(issuer: EmbeddedIssuer, *grants: Grant) -> bool:
             await refresh(issuer, grant)
         with pytest.raises(SessionNotFound):
             await locate(issuer, grant)
-        assert issuer.revocations.is_revoked(str(grant.session_id))
+        assert issuer.revocations.knows(shown(grant.session_id))
     return True
 
 

@@ -170,7 +170,15 @@ async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
     off = [switched(table.name, "disable", "enable") for table in OWNED]
     tables = [table.name for table in OWNED] + [
         f"chatkeep.{name}"
-        for name in ("users", "identities", "signing_keys", "issuers", "claim_counts")
+        for name in (
+            "users",
+            "identities",
+            "signing_keys",
+            "issuers",
+            "claim_counts",
+            "revocations",
+            "revocation_numbers",
+        )
     ]
     slack = [switched(table, "no force", "force") for table in tables]
     slack += [switched(table, "disable", "enable") for table in tables]

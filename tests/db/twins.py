@@ -378,6 +378,24 @@ async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
             await _refused(twins.db, ADMIN, f"select 1 from {table.name}")
 
 
+async def what_has_ended_is_known_to_sign_in_alone(twins: Twins) -> None:
+    """Sign-in numbers, reads and forgets what has ended; nobody else sees any of it."""
+    db = twins.db
+    end: LiteralString = "select chatkeep.revoke('session', 'embedded', 'x', null, now())"
+    forget: LiteralString = "delete from chatkeep.revocations"
+    await db.execute(AUTH, end, ())
+    assert await _texts(db, AUTH, "select subject as text from chatkeep.revocations")
+    assert await _texts(db, AUTH, "select newest::text as text from chatkeep.revocation_numbers")
+    again: LiteralString = "update chatkeep.revocations set until = now()"
+    assert await _rolled_back(db, AUTH, again) >= 1
+    assert await _rolled_back(db, AUTH, forget) >= 1
+    for caller in (as_user(ANA), WORKER, ADMIN):
+        await _refused(db, caller, end)
+        await _refused(db, caller, forget)
+        await _refused(db, caller, "select from chatkeep.revocations")
+        await _refused(db, caller, "select from chatkeep.revocation_numbers")
+
+
 async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> None:
     """The worker keeps them, the administrator reads them, and nobody else sees them."""
     db = twins.db
@@ -439,6 +457,7 @@ CHECKS: tuple[Check, ...] = (
     the_worker_sees_states_and_no_words,
     signing_in_sees_no_chats,
     people_and_the_administrator_see_no_secrets,
+    what_has_ended_is_known_to_sign_in_alone,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
+from chatkeep.errors import TokenRevoked
 from chatkeep.live import (
     Ended,
     PartBegan,
@@ -78,6 +79,11 @@ def _ending(ending: Ending) -> bytes:
     reason = ending.finish_reason or "other"
     finish = {"type": "finish", "finishReason": reason, "messageMetadata": metadata}
     return _chunk({"type": "finish-step"}) + _chunk(finish) + _DONE
+
+
+def farewell() -> bytes:
+    """Return the end of a stream whose reader was signed out."""
+    return _chunk({"type": "error", "errorText": TokenRevoked().detail}) + _DONE
 
 
 def _tool_chunk(call: ToolCall) -> dict[str, Any]:

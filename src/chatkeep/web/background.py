@@ -26,7 +26,6 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
     work: list[Coroutine[Any, Any, None]] = [
         parts.replies.keep_checkpoints(),
         _keep_swept(parts),
-        parts.embedded.revocations.run(),
     ]
     if settings.database_listen_url or not settings.database_pooler:
         work.append(_listener(parts).run())
@@ -41,7 +40,7 @@ def _listener(parts: Services) -> Listener:
     listener.subscribe(
         "chatkeep_profiles", parts.preferences.forget, missed=parts.preferences.forget_all
     )
-    listener.subscribe("chatkeep_sessions", revocations.told, missed=revocations.missed)
+    listener.subscribe("chatkeep_revocations", revocations.told, missed=revocations.told)
     listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
     return listener
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 from starlette.responses import Response
 
-from chatkeep.errors import ChatkeepError, error_named
+from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
 from chatkeep.live import (
     Ended,
     PartBegan,
@@ -118,6 +118,11 @@ async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]
                     pass
                 case _:
                     assert_never(event)
+
+
+def farewell(answer: Answer, request_id: str) -> bytes:
+    """Return the end of a stream whose reader was signed out."""
+    return _frame("error", {**body_of(TokenRevoked(), request_id), **answer_ids(answer)})
 
 
 def answer_ids(answer: Answer) -> dict[str, str]:

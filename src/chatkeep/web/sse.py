@@ -2,21 +2,24 @@
 
 A plain `StreamingResponse` leaves its generator open after a disconnect (seen on
 Starlette 1.10); this one closes it, sends no further byte to a reader that has stopped
-reading for `_STALL_S`, and never lets a reader keep a stream longer than `_LIFE_S`.
+reading for `_STALL_S`, never lets a reader keep a stream longer than `_LIFE_S`, and ends it
+when the reader is signed out meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping
 
     from starlette.types import Receive, Scope, Send
+
+    from chatkeep.web.services import Services
 
 _STALL_S = 60.0
 _LIFE_S = 3600.0
@@ -29,27 +32,40 @@ _HEADERS = {
 
 
 class EventStream(Response):
-    """Send what *frames* yields, each a whole SSE block."""
+    """Send what *frames* yields, each a whole SSE block.
+
+    *farewell* is what ends the stream of somebody who was signed out meanwhile.
+    """
 
     def __init__(
-        self, frames: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+        self,
+        frames: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] | None = None,
+        *,
+        farewell: bytes = b"",
     ) -> None:
         """Prepare; nothing is read from *frames* before the answer begins."""
         self._frames = frames
+        self._farewell = farewell
         super().__init__(status_code=200, headers={**_HEADERS, **(headers or {})})
         del self.headers["content-length"]
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end, the reader's disconnect, or a stall."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end, the reader's disconnect or sign-out, or a stall."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        pump = asyncio.ensure_future(self._pump(send))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (pump, gone):
-                task.cancel()
-            await asyncio.gather(pump, gone, return_exceptions=True)
+        with _signed_out(scope) as signed_out:
+            pump = asyncio.ensure_future(self._pump(send))
+            gone = asyncio.ensure_future(_disconnected(receive))
+            ended = asyncio.ensure_future(signed_out.wait())
+            tasks = (pump, gone, ended)
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        if pump.cancelled() and not ended.cancelled():
+            await send({"type": "http.response.body", "body": self._farewell})
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
 
@@ -59,6 +75,18 @@ class EventStream(Response):
                 async with asyncio.timeout(_STALL_S):
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+@contextmanager
+def _signed_out(scope: Scope) -> Iterator[asyncio.Event]:
+    """Lend an event that is set when the caller is signed out; of nobody, it never is."""
+    who = scope.get("state", {}).get("principal")
+    if who is None:
+        yield asyncio.Event()
+        return
+    services: Services = scope["app"].state.services
+    with services.embedded.revocations.watch(who) as event:
+        yield event
 
 
 async def _disconnected(receive: Receive) -> None:

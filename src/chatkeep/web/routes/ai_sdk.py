@@ -206,7 +206,7 @@ def _streamed(answer: Answer) -> EventStream:
     frames = ai_sdk_answers.frames(
         answer.follow(), message_id=answer.address.message_id, metadata=metadata
     )
-    return EventStream(frames, ai_sdk_answers.HEADERS)
+    return EventStream(frames, ai_sdk_answers.HEADERS, farewell=ai_sdk_answers.farewell())
 
 
 def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:

@@ -86,7 +86,11 @@ async def send(
     except NotFound as error:
         raise NotYourConversation from error
     if "text/event-stream" in request.headers.get("accept", ""):
-        return EventStream(rest_answers.frames(answer, request_id_of(request)))
+        request_id = request_id_of(request)
+        return EventStream(
+            rest_answers.frames(answer, request_id),
+            farewell=rest_answers.farewell(answer, request_id),
+        )
     return await rest_answers.whole(answer)
 
 

@@ -1,0 +1,87 @@
+"""Whoever was signed out is out: on every node, of every issuer, and with streams open."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from chatkeep.errors import TokenRevoked
+from tests.serving import types, until
+
+if TYPE_CHECKING:
+    from tests.http.conftest import StartNode
+    from tests.serving import Client, Node
+
+
+async def signed_up(node: Node) -> Client:
+    """Return a caller with a session of our own."""
+    body = {"email": f"{uuid4()}@example.com", "password": "Correct-Horse-42"}
+    grant = (await node.nobody().post("/auth/v1/signup", body)).json
+    return node.nobody(authorization=f"Bearer {grant['access_token']}")
+
+
+async def is_out(client: Client) -> bool:
+    """Whether the caller is refused because they were signed out."""
+    answer = await client.get("/auth/me")
+    return answer.status == 401 and answer.json["code"] == "token_revoked"
+
+
+async def test_log_out_on_one_node_is_known_on_the_other(node: Node, start: StartNode) -> None:
+    """The access token is refused there too, while it has not expired."""
+    other = await start()
+    here = await signed_up(node)
+    there = here.but(url=other.url)
+    assert (await there.get("/auth/me")).status == 200
+    assert (await here.post("/auth/v1/logout")).status == 204
+    assert await is_out(here)
+    await until(lambda: is_out(there))
+
+
+@pytest.mark.parametrize("by", ["session", "token", "user", "issuer"])
+async def test_tokens_of_a_foreign_issuer_end_here(node: Node, by: str) -> None:
+    """Whatever its issuer thinks of the token."""
+    token_id = str(uuid4())
+    person = node.person("ES256", session_id=token_id, jti=token_id)
+    me = (await person.client.get("/auth/me")).json
+    revocations, until_then = node.parts.embedded.revocations, datetime.now(UTC) + timedelta(days=1)
+    match by:
+        case "session":
+            await revocations.revoke_session("supabase", me["session_id"], until=until_then)
+        case "token":
+            await revocations.revoke_token("supabase", token_id, until=until_then)
+        case "user":
+            await revocations.revoke_user(me["id"])
+        case _:
+            await revocations.revoke_issuer("supabase")
+    assert await is_out(person.client)
+
+
+@pytest.mark.parametrize("surface", ["rest", "ai-sdk"])
+async def test_open_streams_end_with_the_session(node: Node, surface: str) -> None:
+    """At once and with an error of the surface's own form; the answer is made all the same."""
+    me = await signed_up(node)
+    gate = asyncio.Event()
+    node.stage.play(["One", gate, ", two."])
+    if surface == "rest":
+        chat = (await me.post("/api/v1/chat/start", {})).json["conversation_id"]
+        path, body = "/api/v1/chat/message", {"conversation_id": chat, "message": "Count"}
+    else:
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Count"}]}
+        path, body = "/api/chat", {"id": str(uuid4()), "messages": [message]}
+    async with me.stream(path, body, accept="text/event-stream") as stream:
+        await stream.until(lambda event: "One" in str(event.data))
+        assert (await me.post("/auth/v1/logout")).status == 204
+        await stream.rest()
+    if surface == "rest":
+        assert (stream.events[-1].name, stream.events[-1].data["code"]) == (
+            "error",
+            "token_revoked",
+        )
+    else:
+        assert types(stream.events)[-2:] == ["error", "[DONE]"]
+        assert stream.events[-2].data["errorText"] == TokenRevoked().detail
+    gate.set()
