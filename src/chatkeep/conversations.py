@@ -25,6 +25,8 @@ Status = Literal["queued", "running", "done", "stopped", "failed", "interrupted"
 
 #: Newer than everything: where a list without a cursor begins.
 FIRST_PAGE = ("infinity", "")
+#: A page ends early with the message that fills it: it is held in memory until it is read.
+_PAGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +155,15 @@ async def get_page(
 
     The page ends at *from_id* (inclusive), or at the head; the next page ends at the
     parent of its first message. A page costs as many index look-ups as it has messages,
-    however long the conversation is.
+    however long the conversation is, and ends early when its messages are long.
     """
-    scope = {"user": user_id, "conversation": conversation_id, "from": from_id, "limit": limit}
+    scope = {
+        "user": user_id,
+        "conversation": conversation_id,
+        "from": from_id,
+        "limit": limit,
+        "bytes": _PAGE_BYTES,
+    }
     found, messages = await db.fetch_all(
         as_user(user_id),
         Query(
@@ -172,15 +180,17 @@ async def get_page(
         Query(
             """
             with recursive branch as (
-              select m.*, 1 as depth from chat.messages m
+              select m.*, 1 as depth, octet_length(m.content)
+                + coalesce(octet_length(m.parts::text), 0) as bytes from chat.messages m
               join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
               where m.user_id = %(user)s and m.conversation_id = %(conversation)s
                 and m.id = coalesce(%(from)s, c.head_id) and c.deleted_at is null
               union all
-              select p.*, b.depth + 1 from branch b
+              select p.*, b.depth + 1, b.bytes + octet_length(p.content)
+                + coalesce(octet_length(p.parts::text), 0) from branch b
               join chat.messages p on p.user_id = %(user)s
                 and p.conversation_id = %(conversation)s and p.id = b.parent_id
-              where b.depth < %(limit)s
+              where b.depth < %(limit)s and b.bytes < %(bytes)s
             )
             select b.id, b.parent_id, b.role, b.content, b.parts, b.client_id, b.created_at,
               b.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
@@ -206,12 +216,12 @@ async def get_page(
     return found[0], messages
 
 
-async def list_every_message(
+async def get_whole(
     db: Database, user_id: str, conversation_id: str
-) -> tuple[Conversation, list[Message]]:
-    """Return the conversation with all its branches, oldest first: for the export."""
+) -> tuple[Conversation, list[str]]:
+    """Return the conversation and the ids of all its messages, oldest first: for the export."""
     scope = {"user": user_id, "conversation": conversation_id}
-    found, messages = await db.fetch_all(
+    found, ids = await db.fetch_all(
         as_user(user_id),
         Query(
             """
@@ -223,21 +233,37 @@ async def list_every_message(
         ),
         Query(
             """
-            select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
-              m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
-              array[]::text[] as siblings
-            from chat.messages m
-            left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
-            where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-            order by m.created_at, m.id
+            select id from chat.messages
+            where user_id = %(user)s and conversation_id = %(conversation)s
+            order by created_at, id
             """,
             scope,
-            Message,
+            _Id,
         ),
     )
     if not found:
         raise NotYourConversation
-    return found[0], messages
+    return found[0], [one.id for one in ids]
+
+
+async def list_messages(
+    db: Database, user_id: str, conversation_id: str, ids: list[str]
+) -> list[Message]:
+    """List the messages that have these *ids*, oldest first, on whichever branch they are."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
+          m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
+          array[]::text[] as siblings
+        from chat.messages m
+        left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
+        where m.user_id = %s and m.conversation_id = %s and m.id = any(%s)
+        order by m.created_at, m.id
+        """,
+        [user_id, conversation_id, ids],
+        row=Message,
+    )
 
 
 async def find_place(

@@ -380,7 +380,11 @@ async def find_by_request(db: Database, user_id: str, request_key: str) -> str |
     """Find the run that an earlier copy of the same request began."""
     rows = await db.fetch(
         as_user(user_id),
-        "select id from chat.runs where user_id = %s and request_key = %s",
+        """
+        select r.id from chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where r.user_id = %s and r.request_key = %s and c.deleted_at is null
+        """,
         [user_id, request_key],
         row=_Id,
     )

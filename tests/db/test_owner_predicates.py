@@ -120,8 +120,12 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "list": lambda db: conversations.list_conversations(db, "bo", limit=9),
     "list by id": lambda db: conversations.list_by_id(db, "bo", limit=9),
     "search": lambda db: conversations.search_titles(db, "bo", "secret", limit=9),
-    "export of hers": lambda db: conversations.list_every_message(db, "bo", ALONE),
-    "export of the same id": lambda db: conversations.list_every_message(db, "bo", SAME),
+    "export of hers": lambda db: conversations.get_whole(db, "bo", ALONE),
+    "export of the same id": lambda db: conversations.get_whole(db, "bo", SAME),
+    "messages of hers": lambda db: conversations.list_messages(db, "bo", ALONE, ["word of ana"]),
+    "messages of the same id": lambda db: conversations.list_messages(
+        db, "bo", SAME, ["same", "child of ana", "root of ana"]
+    ),
     "place in hers": lambda db: conversations.find_place(db, "bo", ALONE, "word of ana"),
     "place in the same id": lambda db: conversations.find_place(db, "bo", SAME, "child of ana"),
     "rename": lambda db: conversations.rename(db, "bo", ALONE, "by bo"),
@@ -202,13 +206,12 @@ class Scene:
     """A database with Ana's and Bo's rows, and the altered door to it."""
 
     db: WithoutPredicates
-    admin_url: str
+    admin: psycopg.Connection
     expected: dict[str, str]
 
     async def outcome(self, attempt: str) -> str:
         """Let Bo try; return what he was told and every row afterwards, but for the times."""
-        with psycopg.connect(self.admin_url) as connection:
-            connection.execute(SEED)
+        self.admin.execute(SEED)
         result: object = None
         try:
             result = await TRIES[attempt](self.db)
@@ -221,12 +224,11 @@ class Scene:
     def rows(self) -> list[str]:
         """Return every row, but for the times."""
         tables = ("conversations", "messages", "runs", "profiles")
-        with psycopg.connect(self.admin_url) as connection:
-            return [
-                _MOMENT.sub("-", row[0])
-                for table in tables
-                for row in connection.execute(f"select t::text from chat.{table} t order by 1")  # noqa: S608 -- ours
-            ]
+        return [
+            _MOMENT.sub("-", row[0])
+            for table in tables
+            for row in self.admin.execute(f"select t::text from chat.{table} t order by 1")  # noqa: S608 -- ours
+        ]
 
     async def differs(self, attempt: str) -> bool:
         """Return whether it does not end as it should."""
@@ -250,10 +252,11 @@ async def scene(database: MigratedDatabase) -> AsyncIterator[Scene]:
     with clone_of(database) as clone:
         db = WithoutPredicates(clone.url)
         await db.open()
-        begun = Scene(db, clone.admin_url, {})
-        for attempt in TRIES:
-            begun.expected[attempt] = await begun.outcome(attempt)
-        yield begun
+        with psycopg.connect(clone.admin_url, autocommit=True) as admin:
+            begun = Scene(db, admin, {})
+            for attempt in TRIES:
+                begun.expected[attempt] = await begun.outcome(attempt)
+            yield begun
         await db.close()
 
 
@@ -268,17 +271,15 @@ def clone_of(database: MigratedDatabase) -> Iterator[MigratedDatabase]:
 @pytest.fixture
 def unprotected(scene: Scene) -> Scene:
     """Both, without row-level security."""
-    with psycopg.connect(scene.admin_url) as connection:
-        for table in ("conversations", "messages", "runs", "profiles"):
-            connection.execute(f"alter table chat.{table} disable row level security")
+    for table in ("conversations", "messages", "runs", "profiles"):
+        scene.admin.execute(f"alter table chat.{table} disable row level security")
     return scene
 
 
 @pytest.fixture
 def rows_of_ana(scene: Scene) -> list[str]:
     """What must stay as it is, whatever Bo does."""
-    with psycopg.connect(scene.admin_url) as connection:
-        connection.execute(SEED)
+    scene.admin.execute(SEED)
     return [row for row in scene.rows() if row.startswith("(ana,")]
 
 

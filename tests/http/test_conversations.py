@@ -346,6 +346,27 @@ async def test_history_is_paged_backwards(ana: Person) -> None:
     assert seen == [one["id"] for one in whole]
 
 
+async def test_page_of_long_messages_ends_early(ana: Person, stage: Stage) -> None:
+    """A page is bounded by its size, too; the cursor leads to the rest as ever."""
+    conversation = await begin(ana.client)
+    for letter in "abcdefgh":
+        await say(ana.client, conversation, letter * 190_000)
+    seen: list[str] = []
+    before, pages = "", 0
+    while True:
+        answer = await ana.client.get(f"{CHAT}/{conversation}?limit=100{before}")
+        assert len(answer.body) < 4 << 20
+        seen = [
+            one["content"][0] for one in answer.json["messages"] if one["role"] == "user"
+        ] + seen
+        pages += 1
+        if answer.json["next_cursor"] is None:
+            break
+        before = f"&before={answer.json['next_cursor']}"
+    assert "".join(seen) == "abcdefgh"
+    assert pages > 1
+
+
 async def test_history_cursor_of_another_conversation_is_refused(ana: Person, bo: Person) -> None:
     """`before` must be of this conversation: Bo's message and one that never was look alike."""
     mine, his = await begin(ana.client), await begin(bo.client)
@@ -479,6 +500,15 @@ async def test_deleted_conversation_is_not_brought_back_by_writing(ana: Person) 
     assert await listed(ana.client) == []
 
 
+async def test_deleted_answer_is_not_played_again(ana: Person) -> None:
+    """The same question again does not bring back the answer of a deleted conversation."""
+    question = {"id": "q1", "role": "user", "parts": [{"type": "text", "text": "A secret?"}]}
+    body = {"id": f"deleted-{uuid4()}", "messages": [question]}
+    assert (await ana.client.post("/api/chat", body)).status == 200
+    assert (await ana.client.delete(f"{CHAT}/{body['id']}")).status == 204
+    assert (await ana.client.post("/api/chat", body)).status == 404
+
+
 async def test_deletion_can_be_undone(ana: Person) -> None:
     """Restoring brings everything back; a second time there is nothing to restore."""
     conversation = await begin(ana.client)
@@ -527,6 +557,20 @@ async def test_export_as_markdown(ana: Person, stage: Stage) -> None:
     assert answer.text.startswith("# The answer\n")
     assert re.search(r"## You, \d{4}-\d\d-\d\d \d\d:\d\d UTC\n\nWhat is it\?", answer.text)
     assert answer.text.rstrip().endswith("It **is** 42.")
+
+
+async def test_long_conversation_is_exported_in_pieces(node: Node, ana: Person) -> None:
+    """No piece of an export grows with the conversation, and nothing is left out."""
+    conversation = await begin(ana.client)
+    for number in range(13):
+        await say(ana.client, conversation, f"{number:02}" * 20_000)
+    pieces = [piece async for piece in rest_exports.everything(node.parts.db, ana.id)]
+    assert max(map(len, pieces)) < 2 * 20_000 * 3
+    (whole,) = json.loads(b"".join(pieces))["conversations"]
+    asked = [one["content"][:2] for one in whole["messages"] if one["role"] == "user"]
+    assert asked == [f"{number:02}" for number in range(13)]
+    alone = (await ana.client.get(f"{CHAT}/{conversation}/export")).json
+    assert alone == whole
 
 
 async def test_export_in_an_unknown_format_is_refused(ana: Person) -> None:

@@ -218,12 +218,12 @@ async def export(
     format: Annotated[Literal["json", "markdown"], Query()] = "json",  # noqa: A002 -- its name in the URL
 ) -> Response:
     """Export one conversation, with all branches."""
-    conversation, messages = await conversations.list_every_message(
-        parts.db, who.user_id, conversation_id
-    )
+    whole = await conversations.get_whole(parts.db, who.user_id, conversation_id)
     if format == "markdown":
-        return Response(rest_exports.markdown(conversation, messages), media_type="text/markdown")
-    return _json(rest_exports.exported(conversation, messages))
+        text = rest_exports.as_markdown(parts.db, who.user_id, *whole)
+        return StreamingResponse(text, media_type="text/markdown")
+    body = rest_exports.as_json(parts.db, who.user_id, *whole)
+    return StreamingResponse(body, media_type="application/json")
 
 
 def _json(body: dict[str, Any]) -> Response:
