@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from chatkeep import db as door
@@ -45,8 +46,9 @@ async def test_twins_are_kept_apart_behind_a_pooler(
     shared: Database, database: MigratedDatabase
 ) -> None:
     """Each check of the twins holds; the caller ends with the transaction, not the session."""
-    seed(database.admin_url)
-    assert await first_failing(Twins(shared, database.admin_url), CHECKS) is None
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        seed(admin)
+        assert await first_failing(Twins(shared, admin), CHECKS) is None
 
 
 async def test_people_who_share_connections_never_read_each_other(

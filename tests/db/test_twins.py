@@ -32,7 +32,8 @@ NOT_SEEN = {
 @pytest.fixture(scope="module")
 def seeded(database: MigratedDatabase) -> MigratedDatabase:
     """The module's database with the rows of Ana and Bo."""
-    seed(database.admin_url)
+    with psycopg.connect(database.admin_url) as admin:
+        seed(admin)
     return database
 
 
@@ -41,7 +42,8 @@ async def twins(seeded: MigratedDatabase) -> AsyncIterator[Twins]:
     """Ana and Bo, and the door to their rows."""
     db = Database(seeded.url, pool_size=2)
     await db.open()
-    yield Twins(db, seeded.admin_url)
+    with psycopg.connect(seeded.admin_url, autocommit=True) as admin:
+        yield Twins(db, admin)
     await db.close()
 
 
@@ -131,11 +133,11 @@ async def survivors(
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         for one in harm:
             admin.execute(one.done)
-            if await first_failing(Twins(db, database.admin_url), checks) is None:
+            if await first_failing(Twins(db, admin), checks) is None:
                 unseen.add(one.what)
             admin.execute(one.mended)
-            seed(database.admin_url)
-    assert await first_failing(Twins(db, database.admin_url)) is None
+            seed(admin)
+        assert await first_failing(Twins(db, admin)) is None
     await db.close()
     return unseen
 

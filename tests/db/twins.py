@@ -28,10 +28,10 @@ NOBODY = Caller("chatkeep_app")
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """The door under test, and the administrator's address to look behind it."""
+    """The door under test, and an administrator's connection to look behind it."""
 
     db: Database
-    admin_url: str
+    admin: psycopg.Connection
 
 
 Check = Callable[[Twins], Awaitable[None]]
@@ -144,10 +144,9 @@ insert into chatkeep.claim_counts (hour, version, claim) values ('2026-01-01T00:
 """
 
 
-def seed(admin_url: str) -> None:
+def seed(admin: psycopg.Connection) -> None:
     """Give Ana and Bo their rows, and nobody any other."""
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute(_SEED)
+    admin.execute(_SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +162,9 @@ def _all_rows(table: OwnedTable) -> LiteralString:
     return f"select t::text as text from {table.name} t order by 1"
 
 
-def _rows_of(admin_url: str, table: OwnedTable, person: str) -> list[str]:
+def _rows_of(twins: Twins, table: OwnedTable, person: str) -> list[str]:
     query = f"select t::text from {table.name} t where {table.owner} = %s order by 1"
-    with psycopg.connect(admin_url) as connection:
-        return [str(row[0]) for row in connection.execute(query, [person])]
+    return [str(row[0]) for row in twins.admin.execute(query, [person])]
 
 
 async def _refused(
@@ -195,7 +193,7 @@ async def everybody_sees_all_of_their_own(twins: Twins) -> None:
     for table in OWNED:
         for person in (ANA, BO):
             seen = await _texts(twins.db, as_user(person), _all_rows(table))
-            assert set(seen) >= set(_rows_of(twins.admin_url, table, person)) != set(), table.name
+            assert set(seen) >= set(_rows_of(twins, table, person)) != set(), table.name
 
 
 async def nobody_sees_rows_of_others(twins: Twins) -> None:
@@ -203,7 +201,7 @@ async def nobody_sees_rows_of_others(twins: Twins) -> None:
     for table in OWNED:
         for person in (ANA, BO):
             seen = await _texts(twins.db, as_user(person), _all_rows(table))
-            assert set(seen) <= set(_rows_of(twins.admin_url, table, person)), table.name
+            assert set(seen) <= set(_rows_of(twins, table, person)), table.name
 
 
 async def without_caller_there_is_nothing(twins: Twins) -> None:
@@ -234,7 +232,7 @@ async def everybody_writes_their_own(twins: Twins) -> None:
 async def rows_of_others_cannot_be_written(twins: Twins) -> None:
     """Inserting for, changing, erasing and giving a row to another person does nothing."""
     for table in OWNED:
-        before = _rows_of(twins.admin_url, table, ANA), _rows_of(twins.admin_url, table, BO)
+        before = _rows_of(twins, table, ANA), _rows_of(twins, table, BO)
         bo = as_user(BO)
         if table.insert is not None:
             await _refused(twins.db, bo, table.insert, [ANA])
@@ -245,7 +243,7 @@ async def rows_of_others_cannot_be_written(twins: Twins) -> None:
         await _refused(twins.db, bo, f"{give} where {table.owner} = '{BO}'")
         # A statement that reads no column is not held by the policy for reading.
         await _refused(twins.db, bo, f"update {table.name} set {table.owner} = 'a third person'")
-        after = _rows_of(twins.admin_url, table, ANA), _rows_of(twins.admin_url, table, BO)
+        after = _rows_of(twins, table, ANA), _rows_of(twins, table, BO)
         assert after == before, table.name
 
 
@@ -284,37 +282,34 @@ async def _violated_by(db: Database, statement: LiteralString) -> str | None:
 async def claims_of_the_data_api_work_alike(twins: Twins) -> None:
     """As `authenticated`, with the claims that Supabase's data API sets, the same holds."""
     for table in OWNED:
-        rows = await _through_data_api(twins, ANA, _all_rows(table))
-        expected = _rows_of(twins.admin_url, table, ANA) if table.through_data_api else None
+        rows = _through_data_api(twins, ANA, _all_rows(table))
+        expected = _rows_of(twins, table, ANA) if table.through_data_api else None
         assert rows == expected, table.name
-        assert await _through_data_api(twins, "", _all_rows(table)) in ([], None), table.name
+        assert _through_data_api(twins, "", _all_rows(table)) in ([], None), table.name
     change: LiteralString = "update chat.profiles set theme = 'dark' returning id"
-    assert await _through_data_api(twins, ANA, change) == [ANA]
+    assert _through_data_api(twins, ANA, change) == [ANA]
     make: LiteralString = "insert into chat.profiles (id) values ('{}') returning id"
-    assert await _through_data_api(twins, "new", make.replace("{}", "new")) == ["new"]
-    assert await _through_data_api(twins, "new", make.replace("{}", "other")) is None
+    assert _through_data_api(twins, "new", make.replace("{}", "new")) == ["new"]
+    assert _through_data_api(twins, "new", make.replace("{}", "other")) is None
     for table in OWNED:
         if table.name != "chat.profiles":
             forbidden: LiteralString = f"update {table.name} set {table.change} returning 1"
-            assert await _through_data_api(twins, ANA, forbidden) is None, table.name
+            assert _through_data_api(twins, ANA, forbidden) is None, table.name
 
 
-async def _through_data_api(twins: Twins, subject: str, query: LiteralString) -> list[str] | None:
+def _through_data_api(twins: Twins, subject: str, query: LiteralString) -> list[str] | None:
     """Return the first column, None when it was refused; nothing is kept."""
-    async with await psycopg.AsyncConnection.connect(twins.admin_url) as connection:
-        claims = f'{{"sub": "{subject}", "role": "authenticated"}}'
-        await connection.execute(
+    claims = f'{{"sub": "{subject}", "role": "authenticated"}}'
+    with twins.admin.transaction(force_rollback=True):
+        twins.admin.execute(
             "select set_config('role', 'authenticated', true),"
             " set_config('request.jwt.claims', %s, true)",
             [claims],
         )
         try:
-            cursor = await connection.execute(query)
-            return [str(row[0]) for row in await cursor.fetchall()]
+            return [str(row[0]) for row in twins.admin.execute(query)]
         except psycopg.errors.InsufficientPrivilege:
             return None
-        finally:
-            await connection.rollback()
 
 
 async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
