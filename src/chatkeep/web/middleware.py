@@ -7,6 +7,7 @@ refusal of what is too large, no JSON, or unencrypted in production.
 
 from __future__ import annotations
 
+import codecs
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from chatkeep.errors import (
+    BadRequest,
     ChatkeepError,
     HeadersTooLarge,
     InsecureTransport,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("chatkeep.access")
 
 MAX_HEADER_BYTES = 32 * 1024
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none';"
@@ -187,13 +190,20 @@ class Refuse:
         return UnsupportedMediaType() if length != 0 and _is_foreign_body(scope) else None
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the body while it is read; a chunked one does not say its length before."""
+        """Count the body while it is read; a chunked one does not say its length before.
+
+        Python would guess UTF-16 or UTF-32 from its zero bytes, which JSON in UTF-8 never has
+        (RFC 8259 section 8.1); what stands in front of us would not guess the same.
+        """
         received, answered = 0, False
 
         async def receive_counted() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            piece = message.get("body", b"")
+            if b"\0" in piece or (not received and piece.startswith(_BYTE_ORDER_MARKS)):
+                raise BadRequest("Send JSON in UTF-8.")
+            received += len(piece)
             if received > self._max_body_bytes:
                 raise PayloadTooLarge
             return message
