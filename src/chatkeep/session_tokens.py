@@ -60,17 +60,18 @@ class SessionOwner:
     """Whose session a token is for, and how they signed in.
 
     *user_id*, *issuer* and *subject* are those of the `Principal` that it becomes, *amr*
-    the proofs as in an access token. The token ends with the session: at *ends_at*.
+    the proofs as in an access token. No token outlives the session, which *ends_at* then:
+    what was revoked is not remembered for longer.
     """
 
     user_id: str
     issuer: str
     subject: str
     session_id: UUID
+    ends_at: datetime
     email: str | None = None
     aal: str = "aal1"
     amr: Sequence[Mapping[str, object]] = ()
-    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +125,8 @@ class SessionTokens:
             Unavailable: somebody who knows a claim is away.
         """
         version, now = self.issued_version, int(self._clock())
-        expires_at = now + int(TOKEN_LIFE.total_seconds())
-        if owner.ends_at is not None:
-            expires_at = min(expires_at, int(owner.ends_at.timestamp()))
+        longest = now + int(TOKEN_LIFE.total_seconds())
+        expires_at = min(longest, int(owner.ends_at.timestamp()))
         if expires_at <= now:
             raise SessionExpired
         known = {

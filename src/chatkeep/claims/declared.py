@@ -41,7 +41,7 @@ RESERVED: Final = frozenset(
         *("idp", "aal", "amr", "auth_time", "email_verified", "version", "oldestReader"),
     }
 )
-_HIGHEST_VERSION: Final = 9999
+HIGHEST_VERSION: Final = 9999
 _LONGEST_NAME: Final = 64
 
 
@@ -221,8 +221,8 @@ def _numbering_problems(versions: tuple[ClaimVersion, ...]) -> list[str]:
     if not all(isinstance(one, ClaimVersion) for one in versions):
         return ["Claims: every version is a ClaimVersion."]
     numbers = [one.number for one in versions]
-    if not all(type(one) is int and 1 <= one <= _HIGHEST_VERSION for one in numbers):
-        return [f"Claims: versions are numbered from 1 to {_HIGHEST_VERSION}."]
+    if not all(type(one) is int and 1 <= one <= HIGHEST_VERSION for one in numbers):
+        return [f"Claims: versions are numbered from 1 to {HIGHEST_VERSION}."]
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         return ["Claims: versions are numbered in order and without gaps."]
     return []

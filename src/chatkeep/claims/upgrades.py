@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, assert_never
 import msgspec
 
 from chatkeep.claims.declared import (
+    HIGHEST_VERSION,
     RESERVED,
     Claim,
     ClaimVersion,
@@ -109,7 +110,7 @@ class Upgrades:
         version, oldest_reader = token.get("version"), token.get("oldestReader")
         if type(version) is not int or type(oldest_reader) is not int:
             raise TokenInvalid
-        if not 1 <= oldest_reader <= version or version < self._versions.first:
+        if not 1 <= oldest_reader <= version <= HIGHEST_VERSION or version < self._versions.first:
             raise TokenInvalid
         if version > self._versions.newest and oldest_reader > self._versions.newest:
             raise TokenInvalid
