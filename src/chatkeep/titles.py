@@ -11,8 +11,9 @@ _CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
 # No quantifier here can run past the next bracket: "[[[[…" must not take quadratic time.
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()]*\)")
 _LINE_MARK = re.compile(r"^[ \t]*(#{1,6}|>|[-*+]|\d{1,3}[.)])[ \t]+", re.MULTILINE)
-# Marks around words, not within them: snake_case and 2*3 stay.
-_WORD_MARK = re.compile(r"`+|~~+|\|+|(?<!\w)[*_]+(?=\w)|(?<=[\w.!?])[*_]+(?!\w)")
+# Marks around words, not within them: snake_case and 2*3 stay. Each looks back past its own
+# kind, so that it is tried once for a row of marks: "****…", too, would take quadratic time.
+_WORD_MARK = re.compile(r"`+|~~+|\|+|(?<![\w*])[*_]+(?=\w)|(?<=[^\W_]|[.!?])[*_]+(?!\w)")
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SENTENCE = re.compile(r".{5,}?([.!?](?=\s|$)|[。？！])")  # noqa: RUF001 -- full-width marks end sentences too
 _GREETING = re.compile(

@@ -71,13 +71,14 @@ def test_long_title_is_cut_at_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", ["[", "![", "[x](", "`", "```", "*_", "a*_", "a ", "hi ", "(", "]", "\n# ", "~", "."]
+    "hostile",
+    ["[", "![", "[x](", "`", "```", "*", "_", "*_", "a*_", "a ", "hi ", "(", "]", "\n# ", "~", "."],
 )
 def test_hostile_text_takes_no_time(hostile: str) -> None:
     """However long and however nested, a text is looked at for a moment only."""
-    began = time.perf_counter()
+    began = time.process_time()
     title_from(hostile * 200_000, hostile * 200_000)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.05
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
