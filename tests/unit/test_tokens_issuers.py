@@ -350,6 +350,20 @@ async def test_memory_is_bounded() -> None:
         assert (await issuers.authenticate(tokens[number])).user_id == f"user-{number}"
 
 
+async def test_memory_is_bounded_for_large_tokens() -> None:
+    """Tokens that are full of what their people wrote about themselves displace each other."""
+    issuers = table(max_verified_bytes=20_000)
+    written: dict[str, object] = {"user_metadata": {"notes": [{}] * 1000}}
+    tokens = [forge.forge(payload=claims(sub=f"user-{number}", **written)) for number in range(9)]
+    for token in [*tokens, *tokens]:
+        await issuers.authenticate(token)
+    assert sum(one.token_bytes for one in issuers._verified.values()) <= 20_000
+    assert 0 < len(issuers._verified) < 9
+    for token in tokens:
+        await asyncio.gather(issuers.authenticate(token), issuers.authenticate(token))
+    assert issuers._verified_bytes == sum(one.token_bytes for one in issuers._verified.values())
+
+
 async def test_refused_token_is_not_remembered() -> None:
     """A flood of bad tokens takes no room."""
     issuers = table()

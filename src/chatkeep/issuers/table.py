@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from chatkeep.principal import Principal
 
 _MAX_VERIFIED: Final = 8192
+#: All remembered tokens together. Claims take up to twenty times the memory of their text, and
+#: people write some of them themselves.
+_MAX_VERIFIED_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class _Verified:
     until: float
     source: KeySource
     keys: KeySet
+    token_bytes: int
 
 
 class Issuers:
@@ -47,6 +51,7 @@ class Issuers:
         *,
         clock: Callable[[], float] = time.time,
         max_verified: int = _MAX_VERIFIED,
+        max_verified_bytes: int = _MAX_VERIFIED_BYTES,
     ) -> None:
         """Index *issuers*; nothing is fetched yet."""
         self._issuers = tuple(issuers)
@@ -55,7 +60,9 @@ class Issuers:
         self._by_iss = {one.rules.iss: one for one in self._issuers}
         self._clock = clock
         self._max_verified = max_verified
+        self._max_verified_bytes = max_verified_bytes
         self._verified: dict[bytes, _Verified] = {}
+        self._verified_bytes = 0
 
     def __iter__(self) -> Iterator[Issuer]:
         """Go through the issuers in the order they were given."""
@@ -73,7 +80,7 @@ class Issuers:
         seen = self._verified.get(digest)
         if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
             return seen.principal
-        self._verified.pop(digest, None)
+        self._forget(digest)
         verified = await self._verify(read(token))
         self._remember(digest, verified)
         return verified.principal
@@ -92,7 +99,8 @@ class Issuers:
         if keys is None or key is None:
             keys, key = await source.find(token.header)
         until = check(token, key=key, rules=issuer.rules, now=self._clock())
-        return _Verified(issuer.principal(token), until, source, keys)
+        size = len(token.signing_input)
+        return _Verified(issuer.principal(token), until, source, keys, size)
 
     def _issuer_of(self, claims: dict[str, object]) -> Issuer:
         """Choose by what the token claims; only that issuer's keys are then tried."""
@@ -105,9 +113,19 @@ class Issuers:
         return issuer
 
     def _remember(self, digest: bytes, verified: _Verified) -> None:
-        if len(self._verified) >= self._max_verified:
-            del self._verified[next(iter(self._verified))]  # the oldest
+        self._forget(digest)  # the same token may have been verified twice at once
         self._verified[digest] = verified
+        self._verified_bytes += verified.token_bytes
+        while (
+            len(self._verified) > self._max_verified
+            or self._verified_bytes > self._max_verified_bytes
+        ):
+            self._forget(next(iter(self._verified)))  # the oldest
+
+    def _forget(self, digest: bytes) -> None:
+        forgotten = self._verified.pop(digest, None)
+        if forgotten is not None:
+            self._verified_bytes -= forgotten.token_bytes
 
 
 def _problems(issuers: tuple[Issuer, ...]) -> list[str]:
