@@ -26,6 +26,7 @@ _HEADINGS: Final = ("version", "claim", "this hour", "last day", "30 days", "loo
 
 @click.command(
     "claims",
+    short_help="Show which old session tokens still come, and when they end.",
     epilog=examples("chatkeep claims", "chatkeep claims --json | jq -r .fallback_ends_at"),
 )
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object, hour by hour.")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.misspellings import find_misspellings
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import examples
+from chatkeep.config import read_environment
 from chatkeep.errors import ChatkeepError, SetupError
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
     yield doctor.examine_settings(settings)
+    if misspellings := find_misspellings(read_environment()):
+        yield Finding(name="Spelling", problems=tuple(misspellings))
     if settings.database_url is None or settings.secret is None:
         yield doctor.examine_folder(folder)
     with ExitStack() as stack:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 import click
 
 import chatkeep
+from chatkeep.cli.misspellings import find_misspellings
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import database_in_words, examples, model_in_words
+from chatkeep.config import read_environment
 
 if TYPE_CHECKING:
     import socket
@@ -70,6 +72,8 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
     for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
     settings = read_settings(host=host, port=port, data_folder=data, workers=workers)
+    for sentence in find_misspellings(read_environment()):
+        click.echo(f"chatkeep: {sentence}", err=True)
     try:
         _serve(settings, Steps(sys.stdout), began)
     except KeyboardInterrupt:

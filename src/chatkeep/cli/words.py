@@ -8,19 +8,20 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from chatkeep.config import Settings
 
+_HOW_TO_GET_A_LARGE_ONE = "set OPENROUTER_API_KEY or OPENAI_API_KEY for one that knows something"
+
 
 def model_in_words(settings: Settings) -> str:
     """Say which model answers when nobody chooses one, and who provides it."""
-    from chatkeep.llm.choice import default_model_id  # noqa: PLC0415 -- slow to import
+    from chatkeep.llm.choice import BUILT_IN, default_model_id  # noqa: PLC0415 -- slow to import
 
     model = default_model_id(settings)
     if settings.openrouter_api_key is not None:
         return f"{model}, by {urlsplit(settings.openrouter_base_url).hostname}"
     if settings.openai_api_key is not None:
         return f"{model}, by {urlsplit(settings.openai_base_url).hostname}"
-    return (
-        f"{model}, built in; set OPENROUTER_API_KEY or OPENAI_API_KEY for one that knows something"
-    )
+    provider = "built in" if model == BUILT_IN else f"played by the built-in {BUILT_IN}"
+    return f"{model}, {provider}; {_HOW_TO_GET_A_LARGE_ONE}"
 
 
 def database_in_words(url: str) -> str:
