@@ -53,7 +53,10 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         async with await _connected(str(settings.database_url)) as connection:
             yield _version(connection)
             yield await _clock(connection)
-        yield await _migrations(str(settings.database_url))
+        migrations = await _migrations(str(settings.database_url))
+        yield migrations
+        if migrations == _NEVER_MIGRATED:
+            return  # the roles and tables that could isolate anybody are yet to be made
         problems = await isolation.find_problems(str(settings.database_url))
         yield Finding(name="Isolation", note="every table, every role", problems=tuple(problems))
         if not problems:
@@ -94,14 +97,21 @@ async def _clock(connection: psycopg.AsyncConnection) -> Finding:
     return Finding(name="Clock", note="agrees with the database")
 
 
+_NEVER_MIGRATED: Final = Finding(
+    name="Migrations", problems=("This database is not prepared yet: run `chatkeep migrate`.",)
+)
+
+
 async def _migrations(url: str) -> Finding:
     try:
         async with await _connected(url) as connection, connection.transaction():
             await connection.execute("set local role chatkeep_app")
             cursor = await connection.execute("select version_num from chatkeep.alembic_version")
             row = await cursor.fetchone()
-    except (pg.UndefinedTable, pg.InvalidParameterValue, pg.InsufficientPrivilege):
-        row = None  # no table, no role to look at it as, or not for this login
+    except (pg.UndefinedTable, pg.InvalidParameterValue):
+        return _NEVER_MIGRATED  # no table, or no role to look at it as
+    except pg.InsufficientPrivilege:
+        row = None  # not for this login
     revision = None if row is None else str(row[0])
     if revision == HEAD:
         return Finding(name="Migrations", note=f"at revision {HEAD}")

@@ -47,6 +47,9 @@ async def test_empty_database_is_to_be_migrated(postgres: Server) -> None:
         found = await findings(postgres.url(name, user=LOGIN))
         assert "chatkeep migrate" in found["Migrations"].problems[0]
         assert "Signing keys" not in found
+        as_administrator = await findings(postgres.url(name))
+        assert "chatkeep migrate" in as_administrator["Migrations"].problems[0]
+        assert "Isolation" not in as_administrator
     finally:
         postgres.drop_database(name)
 

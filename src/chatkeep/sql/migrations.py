@@ -165,7 +165,10 @@ def _refusal(error: psycopg.Error) -> str:
     # These details name tables and columns; those of others may hold what people wrote.
     if isinstance(error, (pg.DependentObjectsStillExist, pg.FeatureNotSupported)):
         message = f"{message} ({error.diag.message_detail})"
-    return f"The migration failed and changed nothing. PostgreSQL says: {message}"
+    said = f"The migration failed and changed nothing. PostgreSQL says: {message}"
+    if isinstance(error, pg.InsufficientPrivilege):
+        return f"{said}. Put the address of an administrator into DATABASE_ADMIN_URL."
+    return said
 
 
 def _first_line(error: psycopg.Error) -> str:
