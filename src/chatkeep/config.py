@@ -110,6 +110,13 @@ class Settings:
     token_refresh_window_s: int = _setting(
         "TOKEN_REFRESH_WINDOW", read.whole(0, 86_400), default=300
     )
+    refresh_token_expiry_ms: int = _setting(
+        "REFRESH_TOKEN_EXPIRY", read.whole(60_000, 34_560_000_000), default=604_800_000
+    )
+    session_lifetime_s: int = _setting(
+        "SESSION_LIFETIME", read.whole(60, 34_560_000), default=2_592_000
+    )
+    sessions_per_user: int = _setting("SESSIONS_PER_USER", read.whole(1, 10_000), default=100)
     claims: str | None = _setting("CLAIMS", read.import_path)
     claims_issue: int | None = _setting("CLAIMS_ISSUE", read.whole(1, 9999))
     development_user_header: bool = _setting("DEVELOPMENT_USER_HEADER", read.flag, default=False)

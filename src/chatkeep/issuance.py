@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -106,6 +106,11 @@ async def open_issuer(
         revocations=revocations,
         sign_up_open=settings.sign_up,
         access_token_life_s=settings.access_token_expiry_s,
+        bounds=sessions.Bounds(
+            idle=timedelta(milliseconds=settings.refresh_token_expiry_ms),
+            lifetime=timedelta(seconds=settings.session_lifetime_s),
+            at_most=settings.sessions_per_user,
+        ),
     )
 
 
@@ -125,6 +130,7 @@ class EmbeddedIssuer:
     revocations: Revocations
     sign_up_open: bool
     access_token_life_s: int
+    bounds: sessions.Bounds
 
     def close(self) -> None:
         """Let go of the threads that check passwords."""
@@ -172,12 +178,15 @@ class EmbeddedIssuer:
             raise InvalidCredentials
         outdated = self.passwords.is_outdated(stored)
         renewed = await self.passwords.hash(password) if outdated else None
-        _, opened, users = await self.db.fetch_all(
+        user_id = self.issuer.user_id(str(credential.id))
+        _, opened, beyond, users = await self.db.fetch_all(
             AUTH,
             accounts.sign_in(credential, new_hash=renewed),
             self._opening(credential.id, renewed or stored, device),
+            sessions.beyond(user_id, self.bounds),
             accounts.by_id(credential.id),
         )
+        self.revocations.ended(one.id for one in beyond)
         if users and users[0].is_banned:
             raise UserBanned
         if not opened:  # the password was changed while we looked at it
@@ -193,7 +202,7 @@ class EmbeddedIssuer:
         """
         shown = self.refresh_tokens.read(refresh_token)
         try:
-            rotated = await sessions.rotate_session(self.db, shown, device)
+            rotated = await sessions.rotate_session(self.db, shown, device, self.bounds)
         except RefreshTokenReused:
             self.revocations.ended([shown.session_id])
             raise
@@ -287,6 +296,7 @@ class EmbeddedIssuer:
             subject=subject,
             password_hash=password_hash,
             device=device,
+            bounds=self.bounds,
         )
 
     def _grant(

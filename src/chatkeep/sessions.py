@@ -11,7 +11,7 @@ The rules of rotation, for the newest number N:
   committed before the refusal is raised (RFC 9700 section 4.14.2).
 
 Time is the database's, so that all nodes agree. Rows of other issuers' sessions are in
-the same table and not touched here, but for `is_active`.
+the same table (`chatkeep.sightings` puts them there) and not touched here, but for `is_active`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString
 
 from chatkeep import accounts
-from chatkeep.db import AUTH, Query
+from chatkeep.db import AUTH, Query, as_user
 from chatkeep.errors import (
     Invalid,
     RefreshTokenNotFound,
@@ -39,14 +39,13 @@ if TYPE_CHECKING:
     from chatkeep.accounts import User
     from chatkeep.db import Database
     from chatkeep.devices import Device
+    from chatkeep.principal import Principal
 
-#: A session ends when it was not used for this long, ...
-IDLE: Final = timedelta(days=7)
-#: ... and after this long however much it is used (ASVS 7.3.2).
-ABSOLUTE: Final = timedelta(days=30)
 GRACE: Final = timedelta(seconds=10)
 #: `last_activity_at` is not written more often than this.
 ACTIVITY_EVERY: Final = timedelta(minutes=1)
+
+_LISTED_AT_MOST: Final = 200
 
 Scope = Literal["global", "local", "others"]
 
@@ -54,6 +53,19 @@ _COLUMNS: LiteralString = (
     " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
     " least(expires_at, '9999-12-31Z') as expires_at, expires_at <= now() as expired"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How long a session lives, and how many a person has.
+
+    It ends when it was not refreshed for *idle*, and after *lifetime* however much it is
+    used (ASVS 7.3.2). A sign-in beyond *at_most* ends the one that was used least lately.
+    """
+
+    idle: timedelta = timedelta(days=7)
+    lifetime: timedelta = timedelta(days=30)
+    at_most: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +100,24 @@ class Rotated:
     again: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedInDevice:
+    """A session as its owner sees it, whichever issuer began it."""
+
+    id: UUID
+    issuer: str
+    reference: str
+    device: str | None
+    address: str | None
+    created_at: datetime
+    last_activity_at: datetime
+    expires_at: datetime
+
+    def is_of(self, who: Principal) -> bool:
+        """Whether the credential of *who* belongs to this session."""
+        return (self.issuer, self.reference) == (who.issuer, who.session_id or who.token_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The id of a session that this statement ended."""
@@ -106,7 +136,13 @@ _BOUNDED_WAIT = Query("select set_config('lock_timeout', '2s', true)", (), _Sett
 
 
 def opening(
-    session_id: UUID, *, user_id: str, subject: UUID, password_hash: str, device: Device
+    session_id: UUID,
+    *,
+    user_id: str,
+    subject: UUID,
+    password_hash: str,
+    device: Device,
+    bounds: Bounds,
 ) -> Query[Session]:
     """Return the statement that starts a session after a password was checked.
 
@@ -121,8 +157,23 @@ def opening(
         " from chatkeep.users u where u.id = %s and u.password_hash = %s"
         " and (u.banned_until is null or u.banned_until <= now())"
         " returning" + _COLUMNS,
-        (user_id, session_id, device.name, device.address, IDLE, subject, password_hash),
+        (
+            *(user_id, session_id, device.name, device.address),
+            *(min(bounds.idle, bounds.lifetime), subject, password_hash),
+        ),
         Session,
+    )
+
+
+def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
+    """Return the statement that ends what a person has beyond `Bounds.at_most`."""
+    return Query(
+        "update public.user_sessions set is_active = false, reason = 'too_many_sessions'"
+        " where user_id = %s and id in (select id from public.user_sessions where user_id = %s"
+        " and is_active and expires_at > now() order by last_activity_at desc, id desc offset %s)"
+        " returning id",
+        (user_id, user_id, bounds.at_most),
+        Ended,
     )
 
 
@@ -135,7 +186,9 @@ def by_id(session_id: UUID) -> Query[Session]:
     )
 
 
-async def rotate_session(db: Database, shown: RefreshToken, device: Device) -> Rotated:
+async def rotate_session(
+    db: Database, shown: RefreshToken, device: Device, bounds: Bounds
+) -> Rotated:
     """Exchange the refresh token *shown*, by the rules at the top; one round trip.
 
     Raises:
@@ -148,7 +201,7 @@ async def rotate_session(db: Database, shown: RefreshToken, device: Device) -> R
     _, rotated, killed, found, users = await db.fetch_all(
         AUTH,
         _BOUNDED_WAIT,
-        _rotation(shown, device),
+        _rotation(shown, device, bounds),
         _end_of_family(shown),
         by_id(shown.session_id),
         accounts.by_session(shown.session_id),
@@ -170,7 +223,7 @@ async def rotate_session(db: Database, shown: RefreshToken, device: Device) -> R
     )
 
 
-def _rotation(shown: RefreshToken, device: Device) -> Query[Ended]:
+def _rotation(shown: RefreshToken, device: Device, bounds: Bounds) -> Query[Ended]:
     return Query(
         "update public.user_sessions set refresh_counter = refresh_counter + 1,"
         " refreshed_at = now(), last_activity_at = now(), device = coalesce(%s, device),"
@@ -178,7 +231,10 @@ def _rotation(shown: RefreshToken, device: Device) -> Query[Ended]:
         " expires_at = least(now() + %s, created_at + %s)"
         " where id = %s and issuer = 'embedded' and refresh_counter = %s"
         " and is_active and expires_at > now() returning id",
-        (device.name, device.address, IDLE, ABSOLUTE, shown.session_id, shown.counter),
+        (
+            *(device.name, device.address, bounds.idle, bounds.lifetime),
+            *(shown.session_id, shown.counter),
+        ),
         Ended,
     )
 
@@ -215,6 +271,56 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
         " and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
         " returning id",
         (session.user_id, scope, session.id, session.id),
+        row=Ended,
+    )
+    return [one.id for one in ended]
+
+
+async def list_sessions(db: Database, user_id: str) -> list[SignedInDevice]:
+    """Return where a person is signed in, last used first; row-level security looks on."""
+    return await db.fetch(
+        as_user(user_id),
+        "select id, issuer, coalesce(reference, id::text) as reference, device,"
+        " host(address) as address, created_at, last_activity_at,"
+        " least(expires_at, '9999-12-31Z') as expires_at from public.user_sessions"
+        " where user_id = %s and is_active and expires_at > now()"
+        " order by last_activity_at desc, id desc limit %s",
+        (user_id, _LISTED_AT_MOST),
+        row=SignedInDevice,
+    )
+
+
+async def end_own(db: Database, user_id: str, session_id: UUID, *, reason: str) -> bool:
+    """End one session of a person, of whichever issuer; return whether there was one."""
+    ended = await db.execute(
+        AUTH,
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where user_id = %s and id = %s and is_active and expires_at > now()",
+        (reason, user_id, session_id),
+    )
+    return ended > 0
+
+
+async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID]:
+    """End the caller's sessions, of every issuer, but the one they call with."""
+    ended = await db.fetch(
+        AUTH,
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where user_id = %s and is_active"
+        " and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s) returning id",
+        (reason, who.user_id, who.issuer, who.session_id or who.token_id),
+        row=Ended,
+    )
+    return [one.id for one in ended]
+
+
+async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
+    """End every session of a person, of every issuer."""
+    ended = await db.fetch(
+        AUTH,
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where user_id = %s and is_active returning id",
+        (reason, user_id),
         row=Ended,
     )
     return [one.id for one in ended]

@@ -23,6 +23,7 @@ from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
+from chatkeep.sightings import Sightings
 from chatkeep.web import problems
 from chatkeep.web.api_document import completed
 from chatkeep.web.background import start_background
@@ -37,6 +38,7 @@ from chatkeep.web.routes import (
     meta,
     pages,
     preferences,
+    sessions,
     token_service,
 )
 from chatkeep.web.routes import conversations as conversation_routes
@@ -57,6 +59,7 @@ _ROUTES = (
     conversation_routes,
     ai_sdk,
     preferences,
+    sessions,
     token_service,
     pages,
 )
@@ -185,6 +188,7 @@ async def _open(
         authenticator=gate.authenticator,
         embedded=gate.embedded,
         session_tokens=gate.session_tokens,
+        sightings=Sightings(db),
         model=model,
         policy=Policy.of(settings, default_model=default_model_id(settings)),
         preferences=Preferences(db),

@@ -57,6 +57,12 @@ async def _identify(request: Request) -> Principal | None:
     request.state.principal = principal
     request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
     services.limits.spend("api", principal.user_id)
+    if principal.credential != "development_header":
+        services.sightings.note(
+            principal,
+            user_agent=request.headers.get("user-agent"),
+            address=request.state.client.address,
+        )
     return principal
 
 

@@ -26,6 +26,7 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
     work: list[Coroutine[Any, Any, None]] = [
         parts.replies.keep_checkpoints(),
         _keep_swept(parts),
+        parts.sightings.run(),
     ]
     if settings.database_listen_url or not settings.database_pooler:
         work.append(_listener(parts).run())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
     from chatkeep.session_tokens import SessionTokens
+    from chatkeep.sightings import Sightings
     from chatkeep.web.limits import Limits
 
 
@@ -32,6 +33,7 @@ class Services:
     authenticator: Authenticator
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    sightings: Sightings
     model: Model
     policy: Policy
     preferences: Preferences

@@ -1,0 +1,100 @@
+"""Where somebody is signed in, and ending it there.
+
+A session of somebody else and one that never was get the same answer. Tokens are nowhere.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from chatkeep import sessions
+from chatkeep.errors import NotFound
+from chatkeep.web.auth import SignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.services import Parts
+
+router = APIRouter(prefix="/api/sessions", tags=["sessions"])
+
+
+class SessionAnswer(BaseModel):
+    """One device on which the caller is signed in."""
+
+    id: UUID
+    issuer: str
+    device: str | None
+    address: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    current: bool
+
+
+class SessionsAnswer(BaseModel):
+    """Where the caller is signed in, last used first."""
+
+    sessions: list[SessionAnswer]
+
+
+class EndedAnswer(BaseModel):
+    """How many sessions were ended."""
+
+    revoked: int
+
+
+@router.get("")
+async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
+    """List where the caller is signed in, the 200 last used."""
+    await parts.sightings.write()
+    found = await sessions.list_sessions(parts.db, who.user_id)
+    return SessionsAnswer(
+        sessions=[
+            SessionAnswer(
+                id=one.id,
+                issuer=one.issuer,
+                device=one.device,
+                address=one.address,
+                created_at=one.created_at,
+                last_seen_at=one.last_activity_at,
+                expires_at=one.expires_at,
+                current=one.is_of(who),
+            )
+            for one in found
+        ]
+    )
+
+
+@router.delete("/{session_id}", status_code=204, responses=described(404, 422))
+async def end_session(
+    session_id: Annotated[UUID, Path(description="A session of the caller.")],
+    who: SignedIn,
+    parts: Parts,
+) -> Response:
+    """End one session of the caller, at once and everywhere."""
+    if not await sessions.end_own(parts.db, who.user_id, session_id, reason="revoked"):
+        raise NotFound
+    await parts.embedded.revocations.catch_up()
+    return Response(status_code=204)
+
+
+@router.post("/revoke-others")
+async def end_others(who: SignedIn, parts: Parts) -> EndedAnswer:
+    """End every session of the caller but this one."""
+    await parts.sightings.write()
+    ended = await sessions.end_all_but(parts.db, who, reason="revoked")
+    await parts.embedded.revocations.catch_up()
+    return EndedAnswer(revoked=len(ended))
+
+
+@router.post("/revoke-all")
+async def end_all(who: SignedIn, parts: Parts) -> EndedAnswer:
+    """End every session of the caller, this one too, and every token issued before now."""
+    await parts.sightings.write()
+    ended = await sessions.end_all(parts.db, who.user_id, reason="revoked")
+    await parts.embedded.revocations.revoke_user(who.user_id)
+    return EndedAnswer(revoked=len(ended))
