@@ -41,6 +41,7 @@ log_statement = none
 """
 
 Version = Literal["18", "15"]
+StopMode = Literal["fast", "immediate"]
 _numbers = count()
 
 
@@ -85,7 +86,7 @@ class Server:
         options = f"-k {self.folder}"
         self._pg_ctl("start", "-w", "-o", options, "-l", str(self.folder / "log"))
 
-    def stop(self, mode: Literal["fast", "immediate"] = "immediate") -> None:
+    def stop(self, mode: StopMode = "immediate") -> None:
         """Stop: *immediate* is as a crash, *fast* as an administrator does it."""
         self._pg_ctl("stop", "-w", "-m", mode)
 

@@ -161,14 +161,12 @@ class Said:
     content: str
 
 
-@pytest.mark.parametrize("legacy", [None, "supabase"])
-async def test_administrator_who_is_no_superuser(own_server: Server, legacy: str | None) -> None:
+async def test_administrator_who_is_no_superuser(own_server: Server) -> None:
     """As on Supabase: one login that may make roles, migrates, serves and is held itself."""
     run(own_server.url(), "create role admin login createrole createdb")
     name = own_server.new_database(owner="admin")
     url = own_server.url(name, user="admin")
-    if legacy is not None:
-        run(url, (LEGACY / f"{legacy}.sql").read_text())
+    run(url, (LEGACY / "supabase.sql").read_text())
     assert migrate(url).before is None
     assert migrate(url).before == HEAD
     assert await find_problems(url) == []
