@@ -189,6 +189,11 @@ class Invalid(ChatkeepError):
     status = 422
     default_detail = "The request is not valid."
 
+    @classmethod
+    def of(cls, field: str, message: str) -> Invalid:
+        """Return the error for one field of the request."""
+        return cls(f"{field}: {message}", errors=[{"field": field, "message": message}])
+
 
 class BadRequest(ChatkeepError):
     """The request cannot be read at all."""

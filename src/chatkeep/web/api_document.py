@@ -1,21 +1,23 @@
 """What the OpenAPI document says beyond what FastAPI reads from the routes.
 
 Every operation says whether it takes a bearer token: through the dependency that names who
-may call, so that the document cannot differ from the code.
+may call, so that the document cannot differ from the code. What any request can be
+answered with, whatever its route, is added here once.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
-from chatkeep.web import problems
+from chatkeep.web import gotrue_errors, problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class _Bearer(SecurityBase):
@@ -33,10 +35,81 @@ TakesBearer = Annotated[None, Depends(_Bearer())]
 #: For an operation that also answers callers without one.
 BEARER_OPTIONAL: Final[dict[str, Any]] = {"security": [{}]}
 
+TAGS: Final = [
+    {"name": "conversations", "description": "Conversations of the caller, and messages to them."},
+    {"name": "AI SDK", "description": "What `useChat` of the AI SDK posts, resumes and stops."},
+    {"name": "settings", "description": "How the caller wants to be answered."},
+    {"name": "Supabase Auth", "description": "Our own issuer, as Supabase clients expect it."},
+    {"name": "tokens", "description": "What a token is worth, and who its bearer is."},
+    {"name": "sessions", "description": "Where the caller is signed in, and ending it there."},
+    {"name": "meta", "description": "What a client and an operator's probes ask first."},
+]
+_FOR_ANY_REQUEST: Final = (400, 403, 408, 413, 431, 500, 503)
+_WITH_A_BODY: Final = (415,)
+_WITH_A_CREDENTIAL: Final = (401, 429)
+_HEADERS: Final = {
+    "X-Request-Id": {
+        "description": "Under which the request is logged.",
+        "schema": {"type": "string"},
+    }
+}
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}
+}
+_WAITING: Final = frozenset({"429", "503"})
+
 
 def completed(generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return the generated document with the body that every problem has."""
+    """Return the generated document with what holds for every operation."""
     document = generate()
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = problems.PROBLEM_SCHEMA
+    for unused in ("HTTPValidationError", "ValidationError"):  # FastAPI's own wording of a 422
+        schemas.pop(unused, None)
+    for path, operation in _operations(document):
+        operation["summary"] = _first_sentence(operation.get("description", ""))
+        operation["responses"] = _responses(path, operation)
     return document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _responses(path: str, operation: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        status: response
+        for status, response in operation["responses"].items()
+        if "HTTPValidationError" not in str(response)
+    }
+    for status in _statuses(operation):
+        _describe(found, path, status)
+    for status, response in found.items():
+        response["headers"] = _HEADERS | (_RETRY_AFTER if status in _WAITING else {})
+    return dict(sorted(found.items()))
+
+
+def _statuses(operation: dict[str, Any]) -> tuple[int, ...]:
+    body = _WITH_A_BODY if "requestBody" in operation else ()
+    credential = _WITH_A_CREDENTIAL if "security" in operation else ()
+    return _FOR_ANY_REQUEST + body + credential
+
+
+def _describe(responses: dict[str, Any], path: str, status: int) -> None:
+    """Describe an answer with *status*, in each form in which the surface of *path* has it."""
+    described = responses.setdefault(
+        str(status), {"description": HTTPStatus(status).phrase, "content": {}}
+    )
+    content = described.setdefault("content", {})
+    if gotrue_errors.speaks_for(path):
+        content.update(gotrue_errors.described(status)[status]["content"])
+    # What is refused at the connection has this form whatever was asked for.
+    content.update(problems.described(status)[status]["content"])
+
+
+def _first_sentence(description: str) -> str:
+    paragraph = " ".join(description.split("\n\n", maxsplit=1)[0].split())
+    sentence, _, _ = paragraph.partition(". ")
+    return sentence.removesuffix(".")

@@ -25,7 +25,7 @@ from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.web import problems
-from chatkeep.web.api_document import completed
+from chatkeep.web.api_document import TAGS, completed
 from chatkeep.web.background import start_background
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.hosts import KnownHosts
@@ -98,6 +98,7 @@ def create_app(
         title="Chatkeep",
         version=chatkeep.__version__,
         summary="The signed-in back end of a chat application.",
+        openapi_tags=TAGS,
         lifespan=partial(_lifespan, settings=settings, model=model, claims=claims),
         middleware=_middleware(settings),
         docs_url=None,

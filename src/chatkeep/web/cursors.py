@@ -29,8 +29,7 @@ def read_cursor(cursor: str) -> tuple[str, str]:
     Raises:
         Invalid: it is none of ours.
     """
-    problem = {"field": "cursor", "message": "is not a cursor of this list"}
-    refusal = Invalid("cursor: is not a cursor of this list", errors=[problem])
+    refusal = Invalid.of("cursor", "is not a cursor of this list")
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         moment, conversation_id = _decoder.decode(raw)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from chatkeep import errors
 
@@ -72,6 +73,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     kind = _BY_STATUS.get(status, errors.ChatkeepError)
     answer = answer_of(kind(), request_id_of(request))
     answer.headers.update(getattr(error, "headers", None) or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_at(request)):
+        answer.headers["allow"] = ", ".join(sorted(methods))
     return answer
 
 
@@ -99,6 +102,18 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in sorted(statuses)
+    }
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Every documented method of the path; the framework names those of its first route."""
+    path, documented = request.scope["path"], request.app.openapi()["paths"]
+    templates = [path] if path in documented else documented
+    return {
+        method.upper()
+        for template in templates
+        if compile_path(template)[0].match(path)
+        for method in documented[template]
     }
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from fastapi import Header
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from chatkeep.errors import Invalid
 
 _MESSAGE_AT_MOST = 200_000
+_MEMBERS_AT_MOST = 100
 
 
 def _one_line(text: str) -> str:
@@ -49,6 +58,10 @@ MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(max_length=200, description="The same key in the same conversation: the same request."),
+]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
 
 
@@ -56,6 +69,14 @@ class Request(BaseModel):
     """A body: nothing but the named members, nothing converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_members(cls, sent: object) -> object:
+        """Refuse in one go what has thousands of members: each would be an error of its own."""
+        if isinstance(sent, dict) and len(sent) > _MEMBERS_AT_MOST:
+            raise ValueError("has too many members")
+        return sent
 
 
 class Overrides(Request):
@@ -107,16 +128,18 @@ class UiMessage(BaseModel):
             Invalid: it is not: no user's, with files, empty, too long, or not storable.
         """
         if self.role != "user":
-            raise Invalid("The last message must be the user's: this server offers no tools.")
+            raise Invalid.of(
+                "messages", "must end with one of the user: this server offers no tools"
+            )
         if any(part.get("type") == "file" for part in self.parts):
-            raise Invalid("The last message has a file: this server takes text only.")
+            raise Invalid.of("messages", "must not end with a file: this server takes text only")
         text = self.text
         if not text.strip():
-            raise Invalid("The last message has no text.")
+            raise Invalid.of("messages", "must end with some text")
         if len(text) > _MESSAGE_AT_MOST:
-            raise Invalid("The last message is too long.")
+            raise Invalid.of("messages", "must not end with a text of more than 200,000 characters")
         if not _is_storable(text):
-            raise Invalid("The last message has a character that cannot be stored.")
+            raise Invalid.of("messages", "must not end with a character that cannot be stored")
         return text
 
 
@@ -137,6 +160,8 @@ class ChatRequest(Overrides):
 
 class ChangeConversationRequest(Request):
     """Rename, or show the branch through another message."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     title: Line | None = None
     head_id: MessageId | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -25,7 +25,7 @@ from chatkeep.web import ai_sdk_answers, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import ChatRequest, StopAnswer, UiMessage
+from chatkeep.web.schemas import ChatRequest, IdempotencyKey, StopAnswer, UiMessage
 from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 router = APIRouter(
     prefix="/api/chat",
     tags=["AI SDK"],
-    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+    responses=described(422),
 )
 _STREAM: dict[int | str, dict[str, object]] = {
     200: {
@@ -54,13 +54,13 @@ _STREAM_OR_WHOLE: dict[int | str, dict[str, object]] = {
 }
 
 # What is none of the caller's conversations has no answer being made.
-AnyId = Annotated[str, Path(max_length=200)]
+AnyId = Annotated[str, Path(max_length=200, description="A conversation of the caller.")]
 
 
 @router.post(
     "",
     response_model=None,
-    responses={**_STREAM_OR_WHOLE, **described(404, 409, 415, 502, 504)},
+    responses={**_STREAM_OR_WHOLE, **described(404, 409, 502, 504)},
     openapi_extra=BEARER_OPTIONAL,
 )
 async def chat(
@@ -68,14 +68,14 @@ async def chat(
     body: ChatRequest,
     who: Caller,
     parts: Parts,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Submit, edit or regenerate, and stream the answer as a UI message stream.
 
     Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
     if not body.history:
-        raise Invalid("Send `messages` or `message`.")
+        raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
         return _unkept(request, body, parts)
     parts.limits.spend("chat", who.user_id)
@@ -89,8 +89,8 @@ async def chat(
 
 @router.get(
     "/{conversation_id:path}/stream",
-    response_model=None,
-    responses={**_STREAM, 204: {"description": "No answer is being made."}},
+    response_class=Response,
+    responses={**_STREAM, 204: {"description": "No answer is being made."}, **described(404)},
     openapi_extra=BEARER_OPTIONAL,
 )
 async def resume(conversation_id: AnyId, who: Caller, parts: Parts) -> Response:
@@ -101,7 +101,7 @@ async def resume(conversation_id: AnyId, who: Caller, parts: Parts) -> Response:
     return _streamed(answer) if answer else Response(status_code=204)
 
 
-@router.post("/{conversation_id:path}/stop")
+@router.post("/{conversation_id:path}/stop", responses=described(404))
 async def stop(conversation_id: AnyId, who: SignedIn, parts: Parts) -> StopAnswer:
     """Stop the answer being made, from any device; what was said is kept."""
     return StopAnswer(stopped=await parts.replies.stop(who.user_id, conversation_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -24,6 +24,7 @@ from chatkeep.web.schemas import (
     ChangeConversationRequest,
     ConversationAnswer,
     ConversationsAnswer,
+    IdempotencyKey,
     PageAnswer,
     SendAnswer,
     SendRequest,
@@ -36,13 +37,17 @@ from chatkeep.web.sse import EventStream
 router = APIRouter(
     prefix="/api/v1/chat",
     tags=["conversations"],
-    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+    responses=described(403, 422),
 )
 
 # Any text is taken here: what is none of the caller's ids is not the caller's conversation.
-AnyId = Annotated[str, Path(max_length=200)]
+AnyId = Annotated[str, Path(max_length=200, description="A conversation of the caller.")]
 Limit = Annotated[int, Query(ge=1, description="At most so many; more than 100 counts as 100.")]
 _PAGE_AT_MOST = 100
+_JSON_EXPORT: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+_MARKDOWN: dict[str, Any] = {"text/markdown": {"schema": {"type": "string"}}}
+_EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": _JSON_EXPORT}}
+_EXPORT_IN_TWO_FORMS: dict[int | str, dict[str, Any]] = {200: {"content": _JSON_EXPORT | _MARKDOWN}}
 
 
 @router.post("/start")
@@ -61,7 +66,10 @@ async def start(
     "/message",
     response_model=SendAnswer,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {
+            "description": "The answer, whole or as events.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
         **described(409, 502, 504),
     },
 )
@@ -70,7 +78,7 @@ async def send(
     body: SendRequest,
     who: SignedInOnRest,
     parts: Parts,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send a message and get the answer: whole, or as events with `Accept: text/event-stream`.
 
@@ -116,7 +124,9 @@ async def list_conversations(
     who: SignedInOnRest,
     parts: Parts,
     limit: Limit = 30,
-    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=500, description="`next_cursor` of the page before.")
+    ] = None,
     q: Annotated[str | None, Query(max_length=200, description="Title contains.")] = None,
 ) -> ConversationsAnswer:
     """List the caller's conversations, newest first."""
@@ -136,7 +146,7 @@ async def list_conversations(
     )
 
 
-@router.get("/export", responses={200: {"content": {"application/json": {}}}})
+@router.get("/export", responses=_EXPORT)
 async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
     """Export every conversation of the caller as JSON, with all branches."""
     return StreamingResponse(
@@ -152,14 +162,16 @@ async def read(
     who: SignedInOnRest,
     parts: Parts,
     limit: Limit = 50,
-    before: Annotated[str | None, Query(max_length=200)] = None,
+    before: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page after.")
+    ] = None,
 ) -> Response:
     """Read a conversation: the newest messages of its branch, oldest first."""
     conversation, messages = await conversations.get_page(
         parts.db, who.user_id, conversation_id, limit=min(limit, _PAGE_AT_MOST), from_id=before
     )
     if before is not None and not messages:
-        raise Invalid("before: is not a message of this conversation")
+        raise Invalid.of("before", "is not a message of this conversation")
     return _json(
         {
             "conversation_id": conversation.id,
@@ -209,7 +221,7 @@ async def restore(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> 
 
 @router.get(
     "/{conversation_id}/export",
-    responses={200: {"content": {"application/json": {}, "text/markdown": {}}}},
+    responses=_EXPORT_IN_TWO_FORMS,
 )
 async def export(
     conversation_id: AnyId,

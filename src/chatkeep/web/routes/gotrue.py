@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, get_args
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -87,6 +87,8 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
 
 
 SignedInHere = Annotated[Here, Depends(here_of)]
+GrantType = Annotated[str, Query(description="`password` or `refresh_token`.")]
+LogOutScope = Annotated[str, Query(description="`global`, `local` or `others`.")]
 Issuer = Annotated[EmbeddedIssuer, Depends(issuer_of)]
 
 
@@ -146,7 +148,9 @@ async def sign_up(_: Anybody, request: Request, issuer: Issuer) -> Response:
     openapi_extra=request_body(PasswordBody, RefreshBody),
     responses=described(400, 404, 413, 415, 422, 429, 503),
 )
-async def token(_: Anybody, request: Request, issuer: Issuer, grant_type: str = "") -> Response:
+async def token(
+    _: Anybody, request: Request, issuer: Issuer, grant_type: GrantType = ""
+) -> Response:
     """Exchange a password, or a refresh token, for tokens."""
     match grant_type:
         case "password":
@@ -210,7 +214,7 @@ async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> R
 
 
 @router.post("/logout", status_code=204, responses=described(400, 401, 403, 503))
-async def log_out(here: SignedInHere, issuer: Issuer, scope: str = "global") -> Response:
+async def log_out(here: SignedInHere, issuer: Issuer, scope: LogOutScope = "global") -> Response:
     """End this session (`local`), the caller's other ones (`others`), or all (`global`)."""
     wanted: Scope | None = next((one for one in get_args(Scope) if one == scope), None)
     if wanted is None:

@@ -9,11 +9,10 @@ import chatkeep
 from chatkeep.db import WORKER
 from chatkeep.errors import Unavailable
 from chatkeep.web.auth import Anybody, SignedIn
-from chatkeep.web.problems import described
 from chatkeep.web.schemas import ConfigAnswer, HealthAnswer, ModelAnswer, ModelsAnswer
 from chatkeep.web.services import Parts
 
-router = APIRouter(tags=["meta"], responses=described(400, 403, 413, 431, 500))
+router = APIRouter(tags=["meta"])
 
 
 @router.get("/api/config")
@@ -30,7 +29,7 @@ async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
     )
 
 
-@router.get("/api/models", responses=described(401, 429, 503))
+@router.get("/api/models")
 async def models(_who: SignedIn, parts: Parts) -> ModelsAnswer:
     """List the models that the caller can choose."""
     names = parts.policy.models or (parts.policy.default_model,)
@@ -46,7 +45,7 @@ async def healthz(_: Anybody) -> HealthAnswer:
     return HealthAnswer(status="ok")
 
 
-@router.get("/readyz", responses=described(503))
+@router.get("/readyz")
 async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
     """Say that requests can be served: the database answers, no shutdown has begun. Public."""
     if request.app.state.shutting_down:

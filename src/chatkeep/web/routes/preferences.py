@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 router = APIRouter(
     prefix="/api/settings",
     tags=["settings"],
-    responses=described(400, 401, 403, 413, 422, 429, 431, 500, 503),
+    responses=described(422),
 )
 
 
@@ -36,7 +36,10 @@ async def change(
     body: SettingsRequest,
     who: SignedIn,
     parts: Parts,
-    if_match: Annotated[str | None, Header(max_length=40)] = None,
+    if_match: Annotated[
+        str | None,
+        Header(pattern=r'^(\*|"?[0-9]{1,9}"?)$', description="The `ETag` of the settings as read."),
+    ] = None,
 ) -> Response:
     """Change any of the caller's settings; null clears one.
 
@@ -51,19 +54,12 @@ async def change(
 
 
 def _expected(version: int | None, if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":  # RFC 9110 section 13.1.1: any version
+    if if_match is None or if_match == "*":  # RFC 9110 section 13.1.1: any version
         return version
-    read = _version(if_match)
+    read = int(if_match.strip('"'))
     if version not in {None, read}:
-        raise Invalid("version: is another one than If-Match names")
+        raise Invalid.of("version", "is another one than If-Match names")
     return read
-
-
-def _version(if_match: str) -> int:
-    digits = if_match.strip().strip('"')
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:  # noqa: PLR2004 -- fits an integer column
-        raise Invalid("If-Match: must be the ETag of the settings you read")
-    return int(digits)
 
 
 def _shown(profile: Profile, parts: Services) -> Response:
