@@ -22,6 +22,11 @@ function place(panel: HTMLElement, anchor: HTMLElement): void {
   panel.style.left = `${Math.max(EDGE, left)}px`;
 }
 
+/** Whether `target` is `element` or in it. A resize happens to the window, which is no node. */
+function holds(element: Element | null, target: EventTarget | null): boolean {
+  return target instanceof Node && element !== null && element.contains(target);
+}
+
 export function Popover({ anchor, onClose, className = "", children }: PopoverProps) {
   const panel = useRef<HTMLDivElement>(null);
   const close = useRef(onClose);
@@ -33,8 +38,8 @@ export function Popover({ anchor, onClose, className = "", children }: PopoverPr
 
   useEffect(() => {
     const outside = (event: PointerEvent) => {
-      const target = event.target as Node;
-      if (!panel.current?.contains(target) && !anchor.current?.contains(target)) close.current();
+      const { target } = event;
+      if (!holds(panel.current, target) && !holds(anchor.current, target)) close.current();
     };
     const escape = (event: KeyboardEvent) => {
       if (event.key !== "Escape") return;
@@ -44,7 +49,7 @@ export function Popover({ anchor, onClose, className = "", children }: PopoverPr
       anchor.current?.focus();
     };
     const moved = (event: Event) => {
-      if (!panel.current?.contains(event.target as Node)) close.current();
+      if (!holds(panel.current, event.target)) close.current();
     };
     addEventListener("pointerdown", outside, true);
     addEventListener("keydown", escape, true);
