@@ -30,6 +30,9 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 _BODY_BYTES_A_SECOND: Final = 16 * 1024
 #: Bytes of a body's wrapping (chunk extensions, trailers) that carry nothing.
 _MAX_IDLE_BYTES: Final = 64 * 1024
+#: How much of a body is still taken, and dropped, after its answer: a client that sends all
+#: before it reads would otherwise not see why it was refused.
+_MAX_LATE_BYTES: Final = 2 * 1024 * 1024
 #: What the kernel takes off our hands without sending it. By default it is megabytes, and a
 #: slow reader would look like one who has stopped.
 _KERNEL_HOLDS_BYTES: Final = 128 * 1024
@@ -93,6 +96,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._idle_bytes += len(data)
         super().data_received(data)
         most = _MAX_IDLE_BYTES if self._awaiting is _Awaiting.BODY else MAX_HEAD_BYTES
+        if self._is_late():
+            most = _MAX_LATE_BYTES
         if self._idle_bytes > most and not self.transport.is_closing():
             self._refuse(HeadersTooLarge())
 
@@ -129,9 +134,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._arm()
 
     def on_body(self, body: bytes) -> None:
-        """Hand on a piece of the body, which buys time for the next."""
-        self._idle_bytes = 0
-        self._deadline += len(body) / _BODY_BYTES_A_SECOND
+        """Hand on a piece of the body, which buys time for the next while it is wanted."""
+        if not self._is_late():
+            self._idle_bytes = 0
+            self._deadline += len(body) / _BODY_BYTES_A_SECOND
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -152,9 +158,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._disarm()
         # An answer that is on its way must not get another one mixed in.
         cycle = self._unanswered()
-        if cycle is None or (self._awaiting is _Awaiting.BODY and not cycle.response_started):
+        if self._is_late():
+            pass  # it has its answer
+        elif cycle is None or (self._awaiting is _Awaiting.BODY and not cycle.response_started):
             self.transport.write(self._answer(error))
         self.transport.close()
+
+    def _is_late(self) -> bool:
+        """Whether a body is still coming whose request has been answered."""
+        return self._awaiting is _Awaiting.BODY and self._unanswered() is None
 
     def _unanswered(self) -> RequestResponseCycle | None:
         """The request that the application works on, None before the first and between two."""
