@@ -77,3 +77,11 @@ async def test_a_turn_takes_two(counter: RoundTripCounter, client: Client) -> No
     conversation = (await client.post(f"{CHAT}/start", {})).json["conversation_id"]
     message = {"conversation_id": conversation, "message": "Hello"}
     assert await fewest(counter, lambda: client.post(f"{CHAT}/message", message)) == 2
+
+
+async def test_ai_sdk_takes_no_more(counter: RoundTripCounter, client: Client) -> None:
+    """Two for a turn on `/api/chat`, one for the question at each page load: is there an answer?"""
+    message = {"role": "user", "parts": [{"type": "text", "text": "Hello"}]}
+    body = {"id": "chat", "message": message}
+    assert await fewest(counter, lambda: client.post("/api/chat", body)) == 2
+    assert await fewest(counter, lambda: client.get("/api/chat/chat/stream")) == 1
