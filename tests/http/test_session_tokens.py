@@ -16,7 +16,7 @@ import pytest
 
 from chatkeep import tokens
 from chatkeep.claims import STANDARD, ClaimVersions, read_drain
-from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid
+from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid, Unavailable
 from chatkeep.issuance import Wish
 from chatkeep.issuers import Issuers
 from chatkeep.session_tokens import AUDIENCE, TYPE, SessionOwner, SessionTokens, cookie_name
@@ -194,9 +194,9 @@ async def test_role_and_permissions_are_the_operators(
     assert (principal.roles, principal.scopes) == (STAFF, MAY_READ)
 
 
-async def test_people_of_other_issuers_can_have_one(node: Node) -> None:
+@pytest.mark.parametrize("subject", [str(uuid4()), "auth0:5f7c", "ana@example.com"])
+async def test_people_of_other_issuers_can_have_one(node: Node, subject: str) -> None:
     """It keeps whose person that is; the database of accounts does not know them."""
-    subject = str(uuid4())
     owner = SessionOwner(
         user_id=subject,
         issuer="supabase",
@@ -478,6 +478,19 @@ async def test_old_token_of_somebody_who_is_gone_is_invalid(ana: Ana, make: Make
     gone = replace(ana.owner, user_id=f"embedded:{uuid4()}")
     token = (await make(shop_claims.first).issue(gone)).token
     with pytest.raises(TokenInvalid):
+        await make(shop_claims.second).read(token)
+
+
+async def test_role_that_no_person_has_is_not_filled(
+    ana: Ana, make: Make, database: MigratedDatabase
+) -> None:
+    """Whatever the database says: a cookie speaks for a person."""
+    token = (await make(shop_claims.first).issue(ana.owner)).token
+    operator_writes(database, ana, companyId="acme", role="service_role")
+    with pytest.raises(TokenInvalid):
+        await make(shop_claims.second).read(token)
+    operator_writes(database, ana, companyId="acme", role=["user"])
+    with pytest.raises(Unavailable):
         await make(shop_claims.second).read(token)
 
 
