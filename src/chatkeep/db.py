@@ -93,18 +93,25 @@ class ConstraintViolated(Exception):
 class Database:
     """PostgreSQL, reached as our narrow roles. Share one per process."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, behind_pooler: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        behind_pooler: bool = False,
+        borrow_timeout_s: float = _BORROW_TIMEOUT_S,
+    ) -> None:
         """Prepare a pool of at most *pool_size* connections; `open` connects.
 
-        *behind_pooler* (PgBouncer and the like in transaction mode) switches off
-        server-side prepared statements.
+        Whoever finds none free waits *borrow_timeout_s* at most. *behind_pooler* (PgBouncer
+        and the like in transaction mode) switches off server-side prepared statements.
         """
         self.url = url
         self._pool = AsyncConnectionPool(
             url,
             min_size=min(2, pool_size),
             max_size=pool_size,
-            timeout=_BORROW_TIMEOUT_S,
+            timeout=borrow_timeout_s,
             # Its pauses double: after this long the next borrower starts anew, at once.
             reconnect_timeout=_BORROW_TIMEOUT_S,
             configure=_configure,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from chatkeep.issuers import Issuer
 
 _CONNECTIONS_TO_BETTER_AUTH: Final = 4
+_WAIT_FOR_BETTER_AUTH_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +191,12 @@ async def _open_better_auth(
     if address is None:
         raise SetupError("Better Auth needs BETTER_AUTH_DATABASE_URL: where its tables are.")
     # Whether that database is reached through a pooler nobody says, so as if it were.
-    db = Database(address, pool_size=_CONNECTIONS_TO_BETTER_AUTH, behind_pooler=True)
+    db = Database(
+        address,
+        pool_size=_CONNECTIONS_TO_BETTER_AUTH,
+        behind_pooler=True,
+        borrow_timeout_s=_WAIT_FOR_BETTER_AUTH_S,
+    )
     # Whoever signs in elsewhere need not wait for it, now or when it is away.
     await db.open(wait=False)
     stack.push_async_callback(db.close)

@@ -118,9 +118,9 @@ class Sightings:
 
 def _own_row(principal: Principal) -> UUID | None:
     """The row that a session of ours has had since sign-in."""
-    if principal.session_id and (
-        principal.issuer == "embedded" or principal.credential == "cookie"
-    ):
+    # A cookie may be another issuer's as well; only ours names the issuer inside.
+    own_cookie = principal.credential == "cookie" and "idp" in principal.claims
+    if principal.session_id and (principal.issuer == "embedded" or own_cookie):
         return UUID(principal.session_id)
     return None
 

@@ -15,7 +15,7 @@ import http from "node:http";
 import { betterAuth } from "better-auth";
 import { getMigrations } from "better-auth/db/migration";
 import { toNodeHandler } from "better-auth/node";
-import { admin, bearer, jwt } from "better-auth/plugins";
+import { admin, bearer, createJwk, jwt } from "better-auth/plugins";
 import pg from "pg";
 
 const [port, ...flags] = process.argv.slice(2);
@@ -70,8 +70,16 @@ const variants = {
 
 const { runMigrations } = await getMigrations(variants.EdDSA);
 await runMigrations();
+const servers = Object.fromEntries(
+  Object.entries(variants).map(([name, one]) => [name, betterAuth(one)]),
+);
+// Without a key of its own algorithm, a server signs with whichever key there is.
+const context = await servers.EdDSA.$context;
+for (const keyPairConfig of Object.values(keyPairs)) {
+  await createJwk({ context }, { jwks: { keyPairConfig } });
+}
 const handlers = Object.fromEntries(
-  Object.entries(variants).map(([name, one]) => [name, toNodeHandler(betterAuth(one))]),
+  Object.entries(servers).map(([name, one]) => [name, toNodeHandler(one)]),
 );
 
 const server = http.createServer((request, response) => {

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep.config import Secret, Settings
-from chatkeep.doctor import Finding, examine_database
+from chatkeep.doctor import examine_database
 from chatkeep.signing_keys import load_signing_keys
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
+    from chatkeep.findings import Finding
     from tests.postgres_servers import MigratedDatabase, Server
 
 SECRET = "0123456789abcdef" * 2

@@ -177,7 +177,7 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
         assert all(line.startswith("✓ ") for line in done.out.splitlines())
         assert list(lines_of(done)) == [
             *("Settings", "Data folder", "PostgreSQL", "Clock", "Migrations", "Isolation"),
-            *("Signing keys", "Model", "Supabase", "Address"),
+            *("Signing keys", "Model", "Address"),
         ]
     assert "leads to a server that is healthy" in lines_of(running)["Address"]
 
@@ -199,7 +199,7 @@ async def test_doctor_says_what_to_do(home: Path) -> None:
     lines = lines_of(done)
     assert lines["Data folder"].startswith("✗ Others may look into")
     assert lines["Model"] == "✗ 127.0.0.1 does not answer: check the network."
-    assert lines["Supabase"].startswith("✗ No keys at http://127.0.0.1:1/auth/v1/")
+    assert lines["supabase"].startswith("✗ No keys at http://127.0.0.1:1/auth/v1/")
     assert lines["Isolation"].startswith("✓ ")
     assert "hunter2" not in done.out + done.err
 

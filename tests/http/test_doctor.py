@@ -10,7 +10,8 @@ from aiohttp import web
 from joserfc.jwk import ECKey
 
 from chatkeep.config import Settings
-from chatkeep.doctor import examine_address, examine_model, examine_supabase
+from chatkeep.doctor import examine_address, examine_model
+from chatkeep.issuer_checks import examine_issuers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,10 +71,13 @@ async def test_provider_is_asked_whether_it_takes_the_key(base: str, vendor: str
 async def test_project_of_supabase_is_asked_for_its_keys(base: str) -> None:
     """An address that leads to no keys is named."""
     for url, good in ((f"{base}/project", True), (f"{base}/typo", False), (NOWHERE, False)):
-        finding = await examine_supabase(Settings.from_env({"SUPABASE_PROJECT_URL": url}))
+        settings = Settings.from_env({"SUPABASE_PROJECT_URL": url})
+        (finding,) = [one async for one in examine_issuers(settings)]
         assert finding.is_good == good, finding
     both = {"SUPABASE_PROJECT_URL": NOWHERE, "SUPABASE_JWT_SECRET": "0123456789abcdef" * 2}
-    assert "shared secret only" in (await examine_supabase(Settings.from_env(both))).note
+    (finding,) = [one async for one in examine_issuers(Settings.from_env(both))]
+    assert finding.is_good
+    assert finding.note.startswith("the shared secret (HS256), no keys at ")
 
 
 async def test_public_address_is_followed(base: str) -> None:
