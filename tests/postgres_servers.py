@@ -40,6 +40,14 @@ autovacuum = off
 log_statement = none
 """
 
+# Waits until its input ends, which is when the tests say so or were killed.
+_UNDERTAKER = """
+read -r _
+pid=$(head -n 1 "$1/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid"
+while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+rm -rf "$2"
+"""
+
 Version = Literal["18", "15"]
 StopMode = Literal["fast", "immediate"]
 _numbers = count()
@@ -76,6 +84,7 @@ class Server:
     folder: Path
     os_user: str | None
     databases: set[str] = field(default_factory=set)
+    undertaker: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres", *, user: str = "postgres") -> str:
         """Return the address of *database*, logged in as *user*."""
@@ -147,22 +156,27 @@ def why_not(version: Version) -> str | None:
 
 
 def new_server(version: Version) -> Server:
-    """Make and start a server of *version*; `throw_away` ends it."""
+    """Make and start a server of *version*; `throw_away` ends it, and so does our own end."""
     folder = Path(tempfile.mkdtemp(prefix=f"chatkeep-pg{version}-"))
     # PostgreSQL's own user must reach the folder when the tests run as root.
     folder.chmod(0o755)
     server = _embedded(folder / "data") if version == "18" else _debian(folder / "data")
     with (server.folder / "postgresql.conf").open("a") as settings:
         settings.write(_SETTINGS)
+    server.undertaker = subprocess.Popen(
+        ["/bin/sh", "-c", _UNDERTAKER, "sh", server.folder, folder],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+    )
     server.start()
     return server
 
 
 def throw_away(server: Server) -> None:
     """Stop *server* if it runs, and remove all it kept."""
-    if (server.folder / "postmaster.pid").exists():
-        server.stop()
-    shutil.rmtree(server.folder.parent)
+    assert server.undertaker is not None
+    server.undertaker.communicate(timeout=60)
 
 
 def _embedded(folder: Path) -> Server:
