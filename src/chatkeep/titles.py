@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from chatkeep.llm.eliza_script import INTRODUCTION
+
 _LONGEST = 60
 #: A title is made from a beginning; looking further would only take time.
 _LOOKED_AT = 2000
@@ -28,9 +30,10 @@ def title_from(question: str, answer: str = "") -> str | None:
     """Return a short title for an exchange, None when nothing said names a subject.
 
     The question's first sentence, cut at a word after 60 characters; a mere greeting says
-    nothing, so then the answer's first sentence is taken.
+    nothing, so then the answer's first sentence is taken, but for how the built-in model
+    introduces itself.
     """
-    for text in (question, answer):
+    for text in (question, answer.removeprefix(INTRODUCTION)):
         subject = _without_greeting(_plain(text[:_LOOKED_AT]))
         if any(character.isalnum() for character in subject):
             return _cut(_first_sentence(subject))

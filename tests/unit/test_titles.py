@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatkeep.llm.eliza_script import INTRODUCTION
 from chatkeep.titles import title_from
 
 TITLES = [
@@ -59,6 +60,12 @@ def test_mere_greeting_leaves_it_to_the_answer(greeting: str) -> None:
     """A greeting names no subject: the answer's first sentence does, if it has any."""
     assert title_from(greeting, "Hello! Ask me about tides. Or not.") == "Ask me about tides"
     assert title_from(greeting, "Hello!") is None
+
+
+def test_introduction_of_the_built_in_model_is_no_title() -> None:
+    """Every conversation without a provider begins with it: it tells none from another."""
+    answer = f"{INTRODUCTION}Hello. What would you like to talk about?"
+    assert title_from("hi", answer) == "What would you like to talk about?"
 
 
 def test_long_title_is_cut_at_a_word() -> None:
