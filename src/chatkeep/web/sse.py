@@ -9,7 +9,7 @@ when the reader is signed out meanwhile.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from chatkeep.web.services import Services
 
-_STALL_S = 60.0
+# Our own connections end sooner (`web.connections`); this is for other servers.
+_STALL_S = 120.0
+_FAREWELL_S = 5.0
 _LIFE_S = 3600.0
 HEARTBEAT = b": keep-alive\n\n"
 _HEADERS = {
@@ -51,7 +53,15 @@ class EventStream(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end, the reader's disconnect or sign-out, or a stall."""
+        """Stream until the end, the reader's disconnect or sign-out, or a stall.
+
+        Raises:
+            RateLimited: before anything is sent, when the reader has too many open.
+        """
+        with _one_of_theirs(scope):
+            await self._stream(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         with _signed_out(scope) as signed_out:
             pump = asyncio.ensure_future(self._pump(send))
@@ -65,7 +75,9 @@ class EventStream(Response):
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
         if pump.cancelled() and not ended.cancelled():
-            await send({"type": "http.response.body", "body": self._farewell})
+            with suppress(TimeoutError):  # a reader who takes nothing hears no farewell either
+                async with asyncio.timeout(_FAREWELL_S):
+                    await send({"type": "http.response.body", "body": self._farewell})
         if not pump.cancelled() and (error := pump.exception()) is not None:
             raise error
 
@@ -75,6 +87,15 @@ class EventStream(Response):
                 async with asyncio.timeout(_STALL_S):
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _one_of_theirs(scope: Scope) -> AbstractContextManager[None]:
+    """Count the stream among those that its reader has open; of nobody, it is not counted."""
+    who = scope.get("state", {}).get("principal")
+    if who is None:
+        return nullcontext()
+    services: Services = scope["app"].state.services
+    return services.limits.hold("streams", who.user_id)
 
 
 @contextmanager
