@@ -168,6 +168,23 @@ async def test_database_that_is_away_costs_no_count(
     assert (await read_drain(db, VERSIONS, now=NOW)).versions[0].tokens == 2
 
 
+async def test_counts_are_tried_again_by_themselves(
+    database: MigratedDatabase, db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database that comes back gets everything, without anybody asking."""
+    other = Database(database.url, pool_size=1)
+    counts = ClaimCounts(other, clock=NOW.timestamp, flush_every_s=0.01)
+    old_token(counts, issued_at=NOW)
+    task = counts._waiting
+    assert task is not None
+    while "counts of claims wait" not in caplog.text:  # noqa: ASYNC110 -- a log tells nobody
+        await asyncio.sleep(0.01)
+    await other.open()
+    await task
+    await other.close()
+    assert (await read_drain(db, VERSIONS, now=NOW)).versions[0].tokens == 1
+
+
 async def test_closing_without_a_database_is_no_failure(database: MigratedDatabase) -> None:
     """A server whose database went away still ends."""
     counts = ClaimCounts(Database(database.url), flush_every_s=3600)

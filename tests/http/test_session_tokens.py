@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from chatkeep import tokens
-from chatkeep.claims import STANDARD, ClaimVersions, read_drain
+from chatkeep.claims import STANDARD, Claim, ClaimVersion, ClaimVersions, computed, read_drain
 from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid, Unavailable
 from chatkeep.issuance import Wish
 from chatkeep.issuers import Issuers
@@ -429,6 +429,17 @@ async def test_nobody_is_somebody_else(node: Node, ana: Ana) -> None:
     said = payload(token)
     assert (said["userId"], said["email"]) == (ana.owner.user_id, ana.owner.email)
     assert said["environment"] == "development"
+
+
+async def test_claim_without_a_fill_must_be_given(ana: Ana, make: Make) -> None:
+    """What only the sign-in knows: which of their companies somebody came for."""
+    first = ClaimVersion(1, added=(Claim("userId"), Claim("companyId")))
+    later = Claim("companyId", fill=computed(lambda said: f"{said['companyId']}!"))
+    shop = make(ClaimVersions((first, ClaimVersion(2, added=(later,)))))
+    with pytest.raises(ClaimsRefused, match="companyId is not given"):
+        await shop.issue(ana.owner)
+    token = (await shop.issue(ana.owner, {"companyId": "acme"})).token
+    assert (await shop.read(token)).claims["companyId"] == "acme"
 
 
 @pytest.mark.parametrize("wanted", [0, 2, 9999])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def test_declaration_is_found_by_its_import_path(
     (code,) = re.findall(r"```python\n# shop/claims.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "shop_of_the_page.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     settings = Settings.from_env({"CLAIMS": "shop_of_the_page:versions"})
     found = declared_versions(settings)
     assert (found.first, found.newest, found.oldest_reader(2)) == (1, 2, 1)

@@ -284,3 +284,15 @@ async def test_old_release_refuses_what_it_would_misunderstand() -> None:
     assert (await history.release(2).upgraded(token))["role"] == "user!"
     older = await history.token(1, issuer=1)
     assert (await history.release(2).upgraded(older))["role"] == "user!"
+
+
+async def test_newer_release_that_promises_too_much_is_not_believed() -> None:
+    """It says that we understand its token, but what we cannot fill alone is not there."""
+    shouted = Claim("shout", fill=computed(lambda said: f"{said['role']}!"))
+    first = ClaimVersion(1, added=(Claim("userId"), Claim("role", fill=default("user")), shouted))
+    release = History(ClaimVersions((first,)), {}).release(1)
+    newer = {"userId": "ana", "role": "user", "version": 2, "oldestReader": 1, "news": [1]}
+    assert await is_refused(release, newer)
+    whole = {**newer, "shout": "user!"}
+    assert await release.upgraded(whole) == {"userId": "ana", "role": "user", "shout": "user!"}
+    assert await is_refused(release, {n: v for n, v in whole.items() if n != "userId"})
