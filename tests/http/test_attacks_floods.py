@@ -7,6 +7,7 @@ import gc
 import gzip
 import re
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from chatkeep.config import Settings
 from chatkeep.server import _protocol
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
+from chatkeep.web.limits import AT_ONCE
 from chatkeep.web.routes import pages
 from tests.serving import PATIENCE_S, exchange, parsed, until
 
@@ -334,3 +336,21 @@ async def test_limits_say_when_to_come_back(node: Node, start: Any) -> None:  # 
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert (await bo.client.post(f"{LIST}/message", body)).status == 403
     assert (await limited.nobody().get("/healthz")).status == 200
+
+
+async def test_readers_of_one_person_are_counted(start: Any) -> None:  # noqa: ANN401 -- the fixture's own protocol
+    """Whoever opens too many streams is told so; others read on, and a closed one is a place."""
+    limited = await start(RATE_LIMITS="on")
+    ana, bo = limited.person(), limited.person()
+    answering = asyncio.Event()
+    limited.stage.play([answering, "done"])
+    chat = {"id": "a", "message": {"role": "user", "parts": [{"type": "text", "text": "x"}]}}
+    async with AsyncExitStack() as readers:
+        await readers.enter_async_context(ana.client.stream("/api/chat", chat))
+        for _ in range(AT_ONCE["streams"] - 1):
+            await readers.enter_async_context(ana.client.stream("/api/chat/a/stream", method="GET"))
+        refused = await ana.client.get("/api/chat/a/stream")
+        assert (refused.status, int(refused.headers["retry-after"])) == (429, 5)
+        await readers.enter_async_context(bo.client.stream("/api/chat", chat))
+        answering.set()
+    await until(lambda: not limited.parts.limits._held)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from chatkeep.errors import RateLimited
 from chatkeep.web import limits
-from chatkeep.web.limits import RATES, Limits
+from chatkeep.web.limits import AT_ONCE, RATES, Limits
 
 KIND = "anonymous_chat"
 RATE = RATES[KIND]
@@ -99,3 +101,18 @@ def test_limits_can_be_switched_off() -> None:
 def test_every_rate_lets_somebody_in() -> None:
     """Each kind has a rate that can be lived with."""
     assert all(rate.burst >= 1 and rate.period_s > 0 for rate in RATES.values())
+
+
+def test_so_many_at_once_and_no_more() -> None:
+    """Each user has a number of places; one that is left, however that was, is free again."""
+    counts = Limits()
+    with ExitStack() as places:
+        for _ in range(AT_ONCE["streams"]):
+            places.enter_context(counts.hold("streams", "a"))
+        with pytest.raises(RateLimited), counts.hold("streams", "a"):
+            raise AssertionError("one too many was let in")
+        with counts.hold("streams", "b"):
+            pass
+    with pytest.raises(KeyError), counts.hold("streams", "a"):
+        raise KeyError
+    assert not counts._held

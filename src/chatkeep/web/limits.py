@@ -1,4 +1,4 @@
-"""Rate limits: so many requests of a kind, by one client or user, in a while.
+"""Rate limits: so many requests of a kind, by one client or user, in a while or at once.
 
 A generic cell rate algorithm: one number a key, exact under parallel requests in one
 process, and bounded in memory however many keys appear.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chatkeep.errors import RateLimited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _KEYS_AT_MOST = 100_000
 
@@ -38,6 +39,11 @@ RATES = {
     "anonymous_chat": Rate(20, 300),
 }
 
+#: How many of what may be going on at once, by user. A reader of an answer that another node
+#: makes costs four reads of the database a second.
+AT_ONCE = {"streams": 100}
+_RETRY_S = 5
+
 
 class Limits:
     """Counts in this process. *enabled* false lets everything pass."""
@@ -49,6 +55,7 @@ class Limits:
         self._enabled = enabled
         self._clock = clock
         self._due: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._held: Counter[tuple[str, str]] = Counter()
 
     def spend(self, kind: str, key: str) -> None:
         """Count one request.
@@ -68,3 +75,20 @@ class Limits:
         self._due.move_to_end((kind, key))
         if len(self._due) > _KEYS_AT_MOST:
             self._due.popitem(last=False)
+
+    @contextmanager
+    def hold(self, kind: str, key: str) -> Iterator[None]:
+        """Count one that goes on until the block ends.
+
+        Raises:
+            RateLimited: as many go on as may; one of them may end soon.
+        """
+        if self._enabled and self._held[kind, key] >= AT_ONCE[kind]:
+            raise RateLimited(retry_after_s=_RETRY_S)
+        self._held[kind, key] += 1
+        try:
+            yield
+        finally:
+            self._held[kind, key] -= 1
+            if not self._held[kind, key]:
+                del self._held[kind, key]
