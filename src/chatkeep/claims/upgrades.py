@@ -12,7 +12,7 @@ import logging
 from copy import deepcopy
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -223,3 +223,5 @@ def _fill_of(claim: Claim, claims: Mapping[str, object], rows: Rows) -> object:
             return deepcopy(otherwise) if value is None else value
         case None:
             raise ClaimsRefused(f"The claim {claim.name} is not given, and has no fill.")
+        case _:
+            assert_never(claim.fill)
