@@ -282,6 +282,9 @@ def _named_providers(
     names: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
 ) -> tuple[OpenIdProvider, ...]:
     """Read OIDC_<NAME>_ISSUER and so on for each of *names*."""
+    if taken := sorted(_TAKEN_NAMES.intersection(names)):
+        problems.append(f"OIDC_ISSUERS must not use the name {', '.join(taken)}.")
+        return ()
     settings = {one.metadata["names"][0].removeprefix("OIDC"): one for one in _openid_settings()}
     strays = {
         name
@@ -348,8 +351,6 @@ def _issuer_problems(settings: Settings) -> list[str]:
     known = settings.issuer_names
     if settings.primary_issuer and settings.primary_issuer not in known:
         problems.append(f"PRIMARY_ISSUER must be one of {', '.join(sorted(known))}.")
-    if taken := sorted(_TAKEN_NAMES.intersection(settings.oidc_issuers)):
-        problems.append(f"OIDC_ISSUERS must not use the name {', '.join(taken)}.")
     for provider in settings.openid_providers:
         problems += _provider_problems(provider)
     if settings.oidc_issuer is None:
