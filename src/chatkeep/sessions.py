@@ -301,6 +301,21 @@ async def end_own(db: Database, user_id: str, session_id: UUID, *, reason: str) 
     return ended > 0
 
 
+async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bool:
+    """End the session of a person that has *name*, ours or its issuer's; return whether it was.
+
+    What issuers name alike are all ended: better one sign-in more than one too few ended.
+    """
+    ended = await db.execute(
+        AUTH,
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where user_id = %s and is_active and expires_at > now()"
+        " and (id::text = %s or reference = %s)",
+        (reason, user_id, name, name),
+    )
+    return ended > 0
+
+
 async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID]:
     """End the caller's sessions, of every issuer, but the one they call with."""
     ended = await db.fetch(

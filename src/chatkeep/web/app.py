@@ -38,6 +38,7 @@ from chatkeep.web.routes import (
     meta,
     pages,
     preferences,
+    session_service,
     sessions,
     token_service,
 )
@@ -60,6 +61,7 @@ _ROUTES = (
     ai_sdk,
     preferences,
     sessions,
+    session_service,
     token_service,
     pages,
 )

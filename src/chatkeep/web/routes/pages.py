@@ -53,10 +53,15 @@ async def docs_file(name: Annotated[str, InPath()], _: Anybody) -> Response:
     return _file(f"docs/{name}", "no-cache")
 
 
-@router.get("/{name}")
-async def root_file(name: Annotated[str, InPath()], _: Anybody) -> Response:
-    """Return what browsers ask for at the root: icons, the manifest."""
-    return _file(name, "public, max-age=3600")
+@router.get("/{name}.{suffix}")
+async def root_file(
+    name: Annotated[str, InPath()], suffix: Annotated[str, InPath()], _: Anybody
+) -> Response:
+    """Return what browsers ask for at the root: icons, the manifest.
+
+    Only names with a dot, so that this hides no method of a route such as `/logout`.
+    """
+    return _file(f"{name}.{suffix}", "public, max-age=3600")
 
 
 def _file(name: str, cache: str) -> Response:
