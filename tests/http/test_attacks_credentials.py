@@ -284,6 +284,13 @@ def test_unsafe_start_is_refused(environment: dict[str, str]) -> None:
         Settings.from_env({"CHATKEEP_SECRET": "0123456789abcdef" * 2, **environment})
 
 
+def test_command_line_cannot_open_it_to_others() -> None:
+    """`--host` is held to the same rule as the environment."""
+    assert Settings.from_env(HEADER_MODE, host="127.0.0.1").development_user_header
+    with pytest.raises(SetupError, match="loopback"):
+        Settings.from_env(HEADER_MODE, host="0.0.0.0")
+
+
 @pytest.mark.parametrize(
     "headers",
     [
