@@ -87,8 +87,8 @@ class Revocations:
         ):
             return True
         return bool(self._not_before) and (
-            self._is_older(principal, ("user", "", principal.user_id))
-            or self._is_older(principal, ("issuer", issuer, ""))
+            self._is_older(_issued_at(principal), ("user", "", principal.user_id))
+            or self._is_older(principal.issued_at or _BEGINNING, ("issuer", issuer, ""))
         )
 
     async def is_revoked(self, principal: Principal) -> bool:
@@ -120,7 +120,7 @@ class Revocations:
             ")) as revoked",
             (
                 *(issuer, session, issuer, principal.token_id),
-                *(principal.user_id, principal.issued_at or _BEGINNING),
+                *(principal.user_id, _issued_at(principal)),
                 *(issuer, principal.issued_at or _BEGINNING),
             ),
             row=_Verdict,
@@ -147,7 +147,10 @@ class Revocations:
         await self._revoke("token", issuer, token_id, None, until)
 
     async def revoke_user(self, user_id: str) -> None:
-        """End every token of a person that was issued before now, by whomever."""
+        """End every token of a person that was issued before now, by whomever.
+
+        End their sessions here first: of our own tokens, those of this very second are left.
+        """
         now = datetime.now(UTC)
         await self._revoke("user", "", user_id, now, now + _REMEMBERED)
 
@@ -234,9 +237,9 @@ class Revocations:
         else:
             self._ended[key] = row.until
 
-    def _is_older(self, principal: Principal, key: _Key) -> bool:
+    def _is_older(self, issued_at: datetime, key: _Key) -> bool:
         found = self._not_before.get(key)
-        return found is not None and (principal.issued_at or _BEGINNING) < found[0]
+        return found is not None and issued_at < found[0]
 
     def _tell_the_watched(self) -> None:
         for ended, principal in self._watched.items():
@@ -267,3 +270,16 @@ class Revocations:
 
 
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
+#: Tokens tell when they were issued in whole seconds.
+_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
+
+
+def _issued_at(principal: Principal) -> datetime:
+    """When the credential of *principal* was issued, for what ended everything of a person.
+
+    Of another issuer's, the earliest moment that it may have been. Our own are ended with
+    their sessions anyhow, so the latest: whoever signs out everywhere and in again within a
+    second holds a token that works.
+    """
+    said = principal.issued_at or _BEGINNING
+    return said + _ALMOST_A_SECOND if principal.issuer == "embedded" else said
