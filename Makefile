@@ -18,7 +18,7 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench fuzz lock clean
+.PHONY: help install serve test check bench fuzz races lock clean
 
 help: ## list these commands (the default)
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -44,6 +44,10 @@ bench: .venv/.development ## measure the hot paths (ARGS="name ...")
 
 fuzz: .venv/.development ## compare our verdicts on a million bent tokens with other verifiers' (ARGS="rounds seed")
 	@$(BIN)/python -m tests.fuzz_tokens $(or $(ARGS),1000000)
+
+races: .venv/.development ## race log-outs and a dying database against refreshes, a thousand times each (ARGS="rounds")
+	@RACES=$(or $(ARGS),1000) scripts/with-node $(BIN)/python -m pytest --timeout=3600 \
+		tests/db/test_sessions.py -k "log_out_during_refresh or killed_connection"
 
 lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
 	@scripts/lock
