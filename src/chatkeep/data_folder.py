@@ -151,11 +151,15 @@ class DataFolder:
             time.sleep(_POLL_S)
 
     def holder(self) -> Holder | None:
-        """Return who has the folder locked now, None when nobody has."""
-        try:
-            descriptor = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
+        """Return who has the folder locked now, None when nobody has.
+
+        Raises:
+            SetupError: this account may not look.
+        """
+        if not self.has(self.path / "lock"):
             return None
+        with _readable(self.path):
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -164,11 +168,24 @@ class DataFolder:
             os.close(descriptor)
         return None
 
+    def has(self, path: Path) -> bool:
+        """Whether *path*, the folder itself or something in it, is there.
+
+        Raises:
+            SetupError: this account may not look.
+        """
+        with _readable(self.path):
+            return path.exists()
+
     def problems(self) -> list[str]:
-        """Return what is wrong with who may look into the folder: none, it is hoped."""
+        """Return what is wrong with who may look into the folder: none, it is hoped.
+
+        Raises:
+            SetupError: this account may not look.
+        """
         found = []
         for path, allowed in ((self.path, 0o710), (self.secret_file, 0o600)):
-            with suppress(FileNotFoundError):
+            with _readable(self.path), suppress(FileNotFoundError):
                 mode = stat.S_IMODE(path.stat().st_mode)
                 if mode & ~allowed & 0o077:
                     found.append(f"Others may look into {path}: run chmod go-rwx '{path}'.")

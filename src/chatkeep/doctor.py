@@ -42,9 +42,14 @@ def examine_settings(settings: Settings) -> Finding:
 
 def examine_folder(folder: DataFolder) -> Finding:
     """Look at who may look into the data folder."""
-    if not folder.path.exists():
-        return Finding(name="Data folder", note=f"{folder.path} will be made at the first start")
-    return Finding(name="Data folder", note=str(folder.path), problems=tuple(folder.problems()))
+    try:
+        if not folder.has(folder.path):
+            note = f"{folder.path} will be made at the first start"
+            return Finding(name="Data folder", note=note)
+        problems = tuple(folder.problems())
+    except ChatkeepError as error:
+        problems = (error.detail,)
+    return Finding(name="Data folder", note=str(folder.path), problems=problems)
 
 
 async def examine_database(settings: Settings) -> AsyncIterator[Finding]:

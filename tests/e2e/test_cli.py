@@ -42,7 +42,17 @@ async def test_help_teaches(home: Path) -> None:
     """Help begins with what to type; each command has examples of its own."""
     shown = await said("--help", cwd=home)
     commands = re.findall(r"^  (\w+)  +\w", shown.partition("Commands:")[2], re.MULTILINE)
-    assert commands == ["serve", "keys", "token", "doctor", "migrate", "assign", "version"]
+    assert commands == [
+        "serve",
+        "keys",
+        "token",
+        "claims",
+        "doctor",
+        "issuers",
+        "migrate",
+        "assign",
+        "version",
+    ]
     assert "\n    chatkeep serve\n" in shown
     for command in commands[:-1]:
         assert (

@@ -26,7 +26,17 @@ PACKAGE = Path(chatkeep.__file__).parent
 # From the bottom up. A name is a module or folder directly under the package; one that is
 # not listed is a concept.
 VOCABULARY = {"errors", "config", "setting_values", "principal", "ids", "events"}
-FOUNDATIONS = {"db", "notifications", "tokens", "fetching", "jwks", "discovery", "issuers", "llm", "sql"}
+FOUNDATIONS = {
+    "db",
+    "notifications",
+    "tokens",
+    "fetching",
+    "jwks",
+    "discovery",
+    "issuers",
+    "llm",
+    "sql",
+}
 SURFACES = {"web"}
 PROGRAMS = {"cli", "server", "workers", "__main__"}
 LAYERS = ("vocabulary", "foundations", "concepts", "surfaces", "programs")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chatkeep import data_folder
-from chatkeep.data_folder import InUse, prepare
+from chatkeep.data_folder import DataFolder, InUse, prepare
+from chatkeep.doctor import examine_folder
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -139,3 +140,11 @@ def test_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot be used"):
         prepare(tmp_path / "file" / "data")
+
+
+def test_folder_that_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:
+    """Whoever only asks what is there is told the same way, by doctor as a finding."""
+    folder = DataFolder(tmp_path / ("x" * 300))
+    with pytest.raises(SetupError, match="cannot be used"):
+        folder.has(folder.postgresql)
+    assert "cannot be used" in examine_folder(folder).problems[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from chatkeep.findings import Finding
 
 
-@click.command("doctor", epilog=examples("chatkeep doctor", "chatkeep doctor && chatkeep serve"))
+@click.command(
+    "doctor",
+    short_help="Look at everything that a server needs, and what is wrong.",
+    epilog=examples("chatkeep doctor", "chatkeep doctor && chatkeep serve"),
+)
 @data_option
 def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
@@ -81,7 +85,9 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in examine_issuers(complete):
             yield finding
     yield await doctor.examine_model(settings)
-    yield await doctor.examine_address(at_its_address(settings))
+    with suppress(SetupError):  # of the data folder, and said as its finding
+        settings = at_its_address(settings)
+    yield await doctor.examine_address(settings)
 
 
 @contextmanager
@@ -91,7 +97,7 @@ def database_if_there(settings: Settings) -> Iterator[Settings]:
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
-    if settings.database_url is None and not folder.postgresql.exists():
+    if settings.database_url is None and not folder.has(folder.postgresql):
         yield settings
         return
     with prepared(settings, Steps(sys.stderr, quiet=True), "command") as complete:

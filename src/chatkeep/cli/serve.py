@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
@@ -153,9 +153,11 @@ def _greet(settings: Settings, *, took_s: float) -> None:
 
 
 def _part(settings: Settings) -> None:
-    click.echo(
-        f"\nStopping: running answers have {settings.drain_s} s to end; once more to stop at once."
-    )
+    with suppress(BrokenPipeError):  # nobody reads any more: no reason not to stop well
+        click.echo(
+            f"\nStopping: running answers have {settings.drain_s} s to end;"
+            " once more to stop at once."
+        )
 
 
 def _data_place(settings: Settings) -> str:
