@@ -71,7 +71,7 @@ def as_written(value: object) -> str:
 
 def commands() -> dict[str, click.Command]:
     """Return every command by how it is called; a group stands for those in it."""
-    found = {}
+    found: dict[str, click.Command] = {}
     for name, place in COMMANDS.items():
         command = importlib.import_module(place).command
         if isinstance(command, click.Group):
