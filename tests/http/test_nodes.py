@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from chatkeep import runs
-from chatkeep.db import as_user
+from chatkeep.db import Database, as_user
 from tests.postgres_servers import MigratedDatabase, Server, new_server, throw_away
 from tests.serving import said, types, until
 
@@ -248,6 +248,9 @@ def mortal_server() -> Iterator[Server]:
 def mortal(mortal_server: Server, monkeypatch: pytest.MonkeyPatch) -> MigratedDatabase:
     """A database on it, for whom nobody waits very long."""
     monkeypatch.setattr("chatkeep.db._BORROW_TIMEOUT_S", 0.4)
+    defaults = Database.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "borrow_timeout_s", 0.4)
     if not (mortal_server.folder / "postmaster.pid").exists():
         mortal_server.start()
     name = mortal_server.new_database(template=mortal_server.migrated_template())
