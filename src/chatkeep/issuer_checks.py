@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 #: A token that was just issued is taken up to this much too early.
 _LARGEST_SKEW_S: Final = 5.0
+_WAIT_S: Final = 3.0
 
 
 @dataclass(slots=True)
@@ -99,9 +100,9 @@ async def _look_at_tables(looked: _Looked, settings: Settings) -> None:
     if address is None:
         looked.problems.append("There is no database yet: set BETTER_AUTH_DATABASE_URL.")
         return
-    db = Database(address, pool_size=1, behind_pooler=True)
+    db = Database(address, pool_size=1, behind_pooler=True, borrow_timeout_s=_WAIT_S)
     try:
-        await db.open()
+        await db.open(wait=False)
         problems = await better_auth_tables.find_problems(db, is_ours=is_ours)
     except ChatkeepError as error:
         where = "DATABASE_URL" if is_ours else "BETTER_AUTH_DATABASE_URL"

@@ -15,8 +15,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from psycopg import sql
 
+from chatkeep import ChatkeepMiddleware, SignedIn
 from chatkeep.authentication import Presented
 from chatkeep.better_auth import BELIEVED_FOR_S, COOKIE, SECURE_COOKIE, BetterAuth
 from chatkeep.config import Settings
@@ -35,7 +38,7 @@ from tests.identity_providers import (
     better_auth,
 )
 from tests.postgres_servers import LOGIN
-from tests.serving import start_node, until
+from tests.serving import Client, listening_socket, quiet_server, start_node, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -772,6 +775,46 @@ async def test_application_without_a_server_takes_them_too(
         await auth.call("/sign-out", {}, session=bo.session)
         with pytest.raises(NoActiveSession):
             await gate.authenticator.principal_of(token)
+
+
+async def test_dependency_of_another_application_refuses_in_the_same_words(
+    auth: BetterAuthServer,
+    ana: Account,
+    database: MigratedDatabase,
+    session: aiohttp.ClientSession,
+) -> None:
+    """`SignedIn` in somebody's own FastAPI application, with settings of its own."""
+    app = FastAPI()
+    settings = Settings.from_env(
+        {"BETTER_AUTH_URL": auth.url, "BETTER_AUTH_DATABASE_URL": database.admin_url}
+    )
+    app.add_middleware(ChatkeepMiddleware, settings=settings)
+
+    @app.get("/me")
+    async def own_me(who: SignedIn) -> dict[str, str]:
+        return {"id": who.user_id}
+
+    token = await auth.jwt(ana)
+    opened_socket = listening_socket()
+    server = quiet_server(uvicorn.Config(app, ws="none", log_config=None))
+    task = asyncio.create_task(server.serve([opened_socket]))
+    await until(lambda: server.started or task.done())
+    client = Client(f"http://127.0.0.1:{opened_socket.getsockname()[1]}", session)
+
+    async def ask(bearer: str) -> tuple[int, dict[str, str]]:
+        answer = await client.get("/me", headers={"authorization": f"Bearer {bearer}"})
+        return answer.status, answer.json
+
+    assert await ask(token) == await ask(ana.session) == (200, {"id": ana.id})
+    await auth.call("/sign-out", {}, session=ana.session)
+
+    async def is_over() -> bool:
+        return await ask(token) == (404, {"detail": "No active sessions found for user"})
+
+    await until(is_over)
+    assert await ask("A" * 32) == (401, {"detail": "Invalid or expired token"})
+    server.should_exit = True
+    await task
 
 
 async def test_without_the_secret_what_it_signs_is_refused(

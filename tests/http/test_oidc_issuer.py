@@ -270,7 +270,7 @@ async def test_document_that_speaks_of_somebody_else_is_refused(
         (200, b"[]"),
         (200, b'"x"'),
         (200, b"\xff\xfe{}"),
-        (200, b'{"a":' * 100_000),
+        (200, b'{"a":' * 40_000),
         (200, b'{"pad":"' + b"x" * (256 * 1024) + b'"}'),
     ],
 )
@@ -474,3 +474,19 @@ async def test_what_is_wrong_with_a_provider_is_named(provider: Provider) -> Non
     assert away.name == "okta"
     assert away.problems[0].startswith("No keys at http://127.0.0.1:1/keys (")
     assert away.problems[0].endswith("check OIDC_OKTA_JWKS_URL.")
+
+
+async def test_what_is_missing_is_named_for_the_others_as_well() -> None:
+    """A secret alone has nobody to ask; Better Auth needs a database that answers."""
+    secret = forge.SECRET.decode()
+    (alone,) = await findings(SUPABASE_JWT_SECRET=secret)
+    assert (alone.note, alone.problems) == ("the shared secret (HS256)", ())
+    better_auth = {"BETTER_AUTH_ISSUER": "people", "BETTER_AUTH_SECRET": secret}
+    (none,) = await findings(**better_auth)
+    assert none.problems == ("There is no database yet: set BETTER_AUTH_DATABASE_URL.",)
+    names = ("DATABASE_URL", "BETTER_AUTH_DATABASE_URL")
+    nowhere = "postgresql://nobody:hunter2@127.0.0.1:1/x"
+    found = await asyncio.gather(*(findings(**better_auth, **{one: nowhere}) for one in names))
+    for name, (away,) in zip(names, found, strict=True):
+        assert away.problems[0].endswith(f"Check {name}.")
+        assert "hunter2" not in repr(away)
