@@ -56,3 +56,16 @@ def test_stream_that_knows_few_letters_gets_those() -> None:
     with Steps(stream).step("Starting"):
         pass
     assert raw.getvalue() == b"Starting ? 0.0 s\n"
+
+
+def test_step_happens_though_nobody_reads() -> None:
+    """A reader that went away does not keep a database from being stopped."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(text)
+
+    happened = False
+    with Steps(Closed()).step("Stopping PostgreSQL"):
+        happened = True
+    assert happened

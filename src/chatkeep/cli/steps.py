@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ class Steps:
             yield
 
     def _write(self, text: str) -> None:
-        if not self._quiet:
-            encoding = self._stream.encoding or "utf-8"
+        if self._quiet:
+            return
+        encoding = self._stream.encoding or "utf-8"
+        with suppress(BrokenPipeError):  # the step itself, such as stopping, is to happen
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
 
