@@ -14,12 +14,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from chatkeep import runs
+from chatkeep import runs, turns
 from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
 from chatkeep.live import Ended, Growth, LiveAnswer, Reader, StillWorking, unstored
 from chatkeep.llm.model import Prompt, PromptMessage
-from chatkeep.runs import Address, AlreadyStarted, Ending
+from chatkeep.runs import Address, Ending
 from chatkeep.titles import title_from
+from chatkeep.turns import AlreadyStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from chatkeep.live import AnswerEvent
     from chatkeep.llm.model import Model
     from chatkeep.policies import Choices
-    from chatkeep.runs import Run, Said, Turn
+    from chatkeep.runs import Run
+    from chatkeep.turns import Said, Turn
 
 _log = logging.getLogger(__name__)
 
@@ -267,12 +269,12 @@ class Replies:
 
     async def _start(self, user_id: str, turn: Turn) -> list[Said]:
         try:
-            return await runs.start(self._db, user_id, turn)
+            return await turns.start(self._db, user_id, turn)
         except AlreadyStarted as same:
             if not turn.may_recur:
                 raise
             await runs.forget_request(self._db, user_id, same.run_id)
-        return await runs.start(self._db, user_id, turn)
+        return await turns.start(self._db, user_id, turn)
 
     async def _follow_unkept(
         self, live: LiveAnswer, prompt: Prompt

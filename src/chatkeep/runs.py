@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
-from chatkeep.errors import NotFound, RunInProgress
+from chatkeep.db import WORKER, Query, as_user
+from chatkeep.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,33 +25,6 @@ if TYPE_CHECKING:
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
 #: How long a run may go without a sign of life before it counts as interrupted.
 LEASE_S = 15
-_HISTORY_AT_MOST = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One exchange to begin.
-
-    *content* None: a new answer to *answers_id*, without a new question. Otherwise the
-    question hangs below the head of the conversation, or below *parent_id* when
-    *branches* (an edit). *request_key* makes the same request the same run, unless it
-    *may_recur* and `forget_request` finds that it has.
-    """
-
-    conversation_id: str
-    run_id: str
-    message_id: str
-    user_message_id: str
-    model: str
-    content: str | None
-    parts: list[dict[str, Any]] | None = None
-    client_id: str | None = None
-    branches: bool = False
-    parent_id: str | None = None
-    may_create: bool = False
-    title: str | None = None
-    request_key: str | None = None
-    may_recur: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +75,6 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One message of the history that the model is given."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
 
@@ -117,123 +82,6 @@ class _Id:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stop:
     stop_requested: bool
-
-
-async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
-    """Store the question and the run in one round trip; return the history to answer.
-
-    Raises:
-        AlreadyStarted: the same request has a run already.
-        RunInProgress: another answer of the conversation is being made.
-        NotFound: no such conversation of this user.
-    """
-    values = _values(user_id, turn)
-    try:
-        started, history = await db.fetch_all(
-            as_user(user_id), Query(_START, values, _Id), Query(_HISTORY, values, Said)
-        )
-    except ConstraintViolated as violated:
-        raise await _explain(db, user_id, turn, violated) from violated
-    if not started:
-        raise NotFound
-    return list(reversed(history))
-
-
-class AlreadyStarted(Exception):
-    """This very request was made before; its run is *run_id*."""
-
-    def __init__(self, run_id: str) -> None:
-        """Keep which run to join."""
-        self.run_id = run_id
-        super().__init__(run_id)
-
-
-async def _explain(
-    db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
-) -> Exception:
-    """Say why a start was refused. A duplicate may break any of the constraints first."""
-    if turn.request_key is not None:
-        same = await find_by_request(db, user_id, turn.request_key)
-        if same is not None:
-            return AlreadyStarted(same)
-    if violated.name == "messages_parent":
-        return NotFound()
-    # The one in the way may have ended since; it is still the one.
-    newest = await _find_newest(db, user_id, turn.conversation_id)
-    return NotFound() if newest is None else RunInProgress(run_id=newest)
-
-
-def _values(user_id: str, turn: Turn) -> dict[str, object]:
-    return {
-        "user": user_id,
-        "conversation": turn.conversation_id,
-        "run": turn.run_id,
-        "answer": turn.message_id,
-        "question": turn.user_message_id,
-        "model": turn.model,
-        "content": turn.content,
-        "parts": None if turn.parts is None else Jsonb(turn.parts),
-        "client_id": turn.client_id,
-        "branches": turn.branches,
-        "parent": turn.parent_id,
-        "may_create": turn.may_create,
-        "title": turn.title,
-        "request_key": turn.request_key,
-        "lease": LEASE_S,
-        "history": _HISTORY_AT_MOST,
-    }
-
-
-_START = """
-with old as materialized (
-  select head_id from chat.conversations
-  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
-  for update
-), made as (
-  insert into chat.conversations (user_id, id, title, head_id)
-  select %(user)s, %(conversation)s, %(title)s, %(answer)s
-  where %(may_create)s and not exists (select from old)
-  returning id
-), place as (
-  select case when %(branches)s then %(parent)s else head_id end as parent_id from old
-  union all select null from made
-), asked as (
-  insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
-  select %(user)s, %(conversation)s, %(question)s, place.parent_id, 'user', %(content)s,
-    %(parts)s::jsonb, %(client_id)s
-  from place where %(content)s::text is not null
-), answer as (
-  insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, run_id, created_at)
-  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
-    clock_timestamp()
-  from place
-), shown as (
-  update chat.conversations
-  set head_id = %(answer)s, updated_at = now(), title = coalesce(title, %(title)s)
-  where user_id = %(user)s and id = %(conversation)s and exists (select from old)
-)
-insert into chat.runs
-  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
-select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
-  now() + make_interval(secs => %(lease)s)
-from place
-returning id
-"""
-
-_HISTORY = """
-with recursive branch as (
-  select id, parent_id, role, content, 1 as depth from chat.messages
-  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
-  union all
-  select p.id, p.parent_id, p.role, p.content, b.depth + 1 from branch b
-  join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s
-    and p.id = b.parent_id
-  where b.depth < %(history)s
-)
-select role, content from branch where content <> '' order by depth
-"""
 
 
 async def checkpoint(
@@ -361,7 +209,8 @@ async def find_active(db: Database, user_id: str, conversation_id: str) -> str |
     return rows[0].id if rows else None
 
 
-async def _find_newest(db: Database, user_id: str, conversation_id: str) -> str | None:
+async def find_newest(db: Database, user_id: str, conversation_id: str) -> str | None:
+    """Find the run that began last in a conversation, ended or not."""
     rows = await db.fetch(
         as_user(user_id),
         """

@@ -18,13 +18,14 @@ import psycopg
 import pytest
 
 import chatkeep
-from chatkeep import conversations, runs, sessions
+from chatkeep import conversations, runs, sessions, turns
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
 from chatkeep.errors import ChatkeepError
 from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
-from chatkeep.runs import Address, AlreadyStarted, Ending, Turn
+from chatkeep.runs import Address, Ending
 from chatkeep.sql.migrations import ROLES
+from chatkeep.turns import AlreadyStarted, Turn
 from tests.db.twins import OWNED
 from tests.postgres_servers import MigratedDatabase
 
@@ -150,16 +151,16 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     ),
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
     "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
-    "taking hers": lambda db: runs.start(db, "bo", turn(ALONE, may_create=True)),
-    "question in hers": lambda db: runs.start(db, "bo", turn(ALONE)),
-    "question in the same id": lambda db: runs.start(db, "bo", turn(SAME)),
-    "question below hers": lambda db: runs.start(
+    "taking hers": lambda db: turns.start(db, "bo", turn(ALONE, may_create=True)),
+    "question in hers": lambda db: turns.start(db, "bo", turn(ALONE)),
+    "question in the same id": lambda db: turns.start(db, "bo", turn(SAME)),
+    "question below hers": lambda db: turns.start(
         db, "bo", turn(SAME, branches=True, parent_id="child of ana")
     ),
-    "new answer to hers": lambda db: runs.start(
+    "new answer to hers": lambda db: turns.start(
         db, "bo", turn(SAME, content=None, user_message_id="child of ana")
     ),
-    "new answer to the same id": lambda db: runs.start(
+    "new answer to the same id": lambda db: turns.start(
         db, "bo", turn(SAME, content=None, user_message_id="same")
     ),
     "checkpoint of hers": lambda db: checkpoint(db, "ana"),

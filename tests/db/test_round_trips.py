@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep import conversations, runs
+from chatkeep import conversations, runs, turns
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
-from chatkeep.runs import Address, Ending, Turn
+from chatkeep.runs import Address, Ending
+from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,7 +71,7 @@ async def test_a_turn_takes_one_to_start_and_one_to_end(
             user_message_id=turn.user_message_id,
         )
         with counter.round_trips() as trips:
-            await runs.start(counted, person, turn)
+            await turns.start(counted, person, turn)
         assert trips.count == 1
         with counter.round_trips() as trips:
             await runs.checkpoint(counted, person, run, content="Hel", parts=None)

@@ -19,7 +19,7 @@ from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices, choose
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.runs import Said, Turn
+from chatkeep.turns import Said, Turn
 from chatkeep.titles import title_from
 from chatkeep.web import ai_sdk_answers, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL

@@ -14,7 +14,7 @@ from chatkeep.conversations import FIRST_PAGE
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.ids import new_id
 from chatkeep.policies import choose
-from chatkeep.runs import Turn
+from chatkeep.turns import Turn
 from chatkeep.titles import title_from
 from chatkeep.web import rest_answers, rest_exports
 from chatkeep.web.auth import SignedInOnRest
