@@ -146,7 +146,7 @@ class BetterAuth:
             if user.id != principal.subject:
                 # The address belongs to somebody else by now, who is another person.
                 raise TokenInvalid
-            steps += ["user found", f"{user.sessions} sessions"]
+            steps += ["user found", f"sessions: {user.sessions}"]
             if user.is_banned or not user.sessions:
                 raise NoActiveSession
             steps.append(f"user id {principal.user_id}")

@@ -31,8 +31,9 @@ def allow_reading(admin_url: str) -> None:
             connection.execute(_GRANT)
     except psycopg.errors.InsufficientPrivilege as error:
         raise SetupError(
-            "Better Auth's tables belong to another role, which must run this once:"
-            ' grant select on public."user", public.session to chatkeep_auth;'
+            "Better Auth's tables belong to another role, which must run this once: grant usage"
+            ' on schema public to chatkeep_auth; grant select on public."user", public.session'
+            " to chatkeep_auth;"
         ) from error
     except psycopg.OperationalError as error:
         raise SetupError("Cannot reach the database.") from error
@@ -57,10 +58,10 @@ begin
     having bool_or(not has_column_privilege('chatkeep_auth', attrelid, attname, 'select'))
   loop
     execute format('grant select (%s) on public.%I to chatkeep_auth', one.columns, one.name);
+    if not has_schema_privilege('chatkeep_auth', 'public', 'usage') then
+      grant usage on schema public to chatkeep_auth;
+    end if;
   end loop;
-  if not has_schema_privilege('chatkeep_auth', 'public', 'usage') then
-    grant usage on schema public to chatkeep_auth;
-  end if;
 end
 $$;
 """
