@@ -34,6 +34,11 @@ class ServerProcess:
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while nothing runs."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> None:
         """Start and wait until it is ready."""
         self._process = await asyncio.create_subprocess_exec(
