@@ -187,6 +187,19 @@ async def test_end_that_cannot_be_kept_is_a_failure(
     assert said(stream.events) == "Lost."
 
 
+async def test_delayed_checkpoint_does_not_write_over_the_end(
+    node: Node, ana: Person, stage: Stage
+) -> None:
+    """A checkpoint that the database got late, after the end, leaves the whole answer alone."""
+    stage.play(["The whole answer."])
+    chat = str(uuid4())
+    answer = await node.parts.replies.begin(ana.id, turn(chat), choices_at(node))
+    await collect(answer)
+    await runs.checkpoint(node.parts.db, ana.id, answer.address, content="The wh", parts=None)
+    kept = await newest(ana.client, chat)
+    assert (kept["content"], kept["status"]) == ("The whole answer.", "done")
+
+
 # --- followers on another node ------------------------------------------------------------------
 
 
