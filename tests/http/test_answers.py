@@ -390,6 +390,7 @@ async def test_conversation_goes_on_after_a_failure(ana: Person, stage: Stage) -
     ("change", "field"),
     [
         ({"message": ""}, "message"),
+        ({"message": " \n"}, "message"),
         ({"message": None}, "message"),
         ({"message": ["x"]}, "message"),
         ({"message": "a\x00b"}, "message"),

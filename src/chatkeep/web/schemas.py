@@ -35,6 +35,13 @@ def _storable(text: str) -> str:
     return text
 
 
+def _something(text: str) -> str:
+    """Refuse what nobody could answer, or PostgreSQL store."""
+    if not text.strip():
+        raise ValueError("must have some text")
+    return _storable(text)
+
+
 def _is_storable(text: str) -> bool:
     """Whether PostgreSQL can store it: no NUL, no half of a surrogate pair."""
     try:
@@ -51,7 +58,7 @@ Line = Annotated[
 AnyId = Annotated[str, Field(max_length=200), AfterValidator(_storable)]
 LongText = Annotated[str, Field(max_length=20_000), AfterValidator(_storable)]
 MessageText = Annotated[
-    str, Field(min_length=1, max_length=_MESSAGE_AT_MOST), AfterValidator(_storable)
+    str, Field(min_length=1, max_length=_MESSAGE_AT_MOST), AfterValidator(_something)
 ]
 ConversationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
