@@ -31,6 +31,7 @@ def _head() -> str:
         f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`,"
         f" Python {platform.python_version()}, {platform.machine()}, the server on one core and"
         " the load on another.\n"
+        "The other token libraries come with `.venv/bin/pip install -r benchmarks/peers.txt`.\n"
         "Medians of interleaved rounds; what matters is the ratios."
     )
 
