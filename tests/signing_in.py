@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
 
+from chatkeep import password_accounts
 from chatkeep.config import Settings
 from chatkeep.devices import Device
-from chatkeep.issuance import EmbeddedIssuer, Grant, Here, Wish, open_issuer
+from chatkeep.issuance import EmbeddedIssuer, Grant, Here, open_issuer
 from chatkeep.issuers import Issuers
+from chatkeep.password_accounts import Wish
 from chatkeep.principal import Principal
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ async def open_test_issuer(
 async def sign_up(issuer: EmbeddedIssuer, email: str | None = None) -> Grant:
     """Make somebody new and sign them in."""
     wish = Wish(email=email or new_address(), password=PASSWORD)
-    return await issuer.sign_up(wish, DEVICE)
+    return await password_accounts.sign_up(issuer, wish, DEVICE)
 
 
 def shown(

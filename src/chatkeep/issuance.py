@@ -1,8 +1,8 @@
-"""Our own issuer at work: who signs up or in gets tokens, and loses them again.
+"""Our own issuer at work: whoever proved who they are gets tokens, and loses them again.
 
-Ties accounts, passwords, sessions and signing keys together; each of them is in its own
-module. Nothing here knows HTTP or the shape of an answer. A password is checked before
-anything is said about the account it is for, and takes as long when there is none.
+Ties accounts, sessions and signing keys together; each of them is in its own module. How
+somebody proves who they are is not here: the ways to do it call `EmbeddedIssuer.begin`.
+Nothing here knows HTTP or the shape of an answer.
 """
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from chatkeep import accounts, passwords, sessions, tokens
+from chatkeep import accounts, sessions, tokens
 from chatkeep.api_keys import ApiKeys
-from chatkeep.db import AUTH, ConstraintViolated
+from chatkeep.db import AUTH
 from chatkeep.errors import (
-    EmailAddressInvalid,
-    EmailExists,
     InvalidCredentials,
     RefreshTokenReused,
-    SamePassword,
     SessionNotFound,
-    SignUpDisabled,
     TokenInvalid,
-    UserAlreadyExists,
     UserBanned,
     UserNotFound,
 )
@@ -37,9 +32,9 @@ from chatkeep.revocations import Revocations
 from chatkeep.signing_keys import SigningKeys, load_signing_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    from chatkeep.accounts import Change, Credential, User
+    from chatkeep.accounts import User
     from chatkeep.config import Settings
     from chatkeep.db import Database, Query
     from chatkeep.devices import Device
@@ -68,15 +63,6 @@ class Here:
 
     user: User
     session: Session
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a person wants to be otherwise, as they typed it; None leaves it as it is."""
-
-    email: str | None = None
-    password: str | None = field(default=None, repr=False)
-    metadata: Mapping[str, Any] | None = None
 
 
 async def open_issuer(
@@ -136,62 +122,40 @@ class EmbeddedIssuer:
         """Let go of the threads that check passwords."""
         self.passwords.close()
 
-    async def sign_up(self, wish: Wish, device: Device) -> Grant:
-        """Make an account and sign in; the address counts as confirmed, no mail is sent.
+    async def begin(
+        self,
+        subject: UUID,
+        proof: str,
+        device: Device,
+        *,
+        first: Sequence[Query[Any]] = (),
+        password_hash: str | None = None,
+    ) -> Grant:
+        """Begin a session of *subject*, who has proved who they are by *proof*.
+
+        *proof* is an authentication method as Supabase Auth names it in `amr` ("password",
+        "otp", "oauth", ...). *first* are statements that belong into the same transaction;
+        they come before the session is made. With *password_hash* there is a session only if
+        that is still the hash of their password.
 
         Raises:
-            SignUpDisabled, EmailAddressInvalid, WeakPassword, Invalid, UserAlreadyExists.
+            UserBanned: the account is suspended.
+            InvalidCredentials: it is gone, or its password was changed meanwhile.
         """
-        if not self.sign_up_open:
-            raise SignUpDisabled
-        passwords.require_acceptable(wish.password or "")
-        email = accounts.normal_address(wish.email or "")
-        metadata = accounts.storable(wish.metadata or {})
-        # Hashed before anybody looks whether the address is taken: both take as long.
-        stored = await self.passwords.hash(wish.password or "")
-        user_id = UUID(new_id())
-        creation = accounts.creation(user_id, email=email, password_hash=stored, metadata=metadata)
-        try:
-            *_, opened, users = await self.db.fetch_all(
-                AUTH,
-                *creation,
-                self._opening(user_id, stored, device),
-                accounts.by_id(user_id),
-            )
-        except ConstraintViolated as error:
-            if error.name == accounts.ADDRESS_TAKEN:
-                raise UserAlreadyExists from error
-            raise
-        return self._grant(users[0], opened[0])
-
-    async def sign_in(self, email: str, password: str, device: Device) -> Grant:
-        """Begin a session.
-
-        Raises:
-            InvalidCredentials: no such person, or another password, or none.
-            UserBanned: the password is right, and the account is suspended.
-        """
-        credential = await self._credential(email)
-        stored = credential.password_hash if credential else None
-        matches = await self.passwords.matches(password, stored)
-        if not matches or credential is None or stored is None:
-            raise InvalidCredentials
-        outdated = self.passwords.is_outdated(stored)
-        renewed = await self.passwords.hash(password) if outdated else None
-        user_id = self.issuer.user_id(str(credential.id))
-        _, opened, beyond, users = await self.db.fetch_all(
+        user_id = self.issuer.user_id(str(subject))
+        *_, opened, beyond, users = await self.db.fetch_all(
             AUTH,
-            accounts.sign_in(credential, new_hash=renewed),
-            self._opening(credential.id, renewed or stored, device),
+            *first,
+            self.opening(subject, proof, device, password_hash=password_hash),
             sessions.beyond(user_id, self.bounds),
-            accounts.by_id(credential.id),
+            accounts.by_id(subject),
         )
         self.revocations.ended(one.id for one in beyond)
         if users and users[0].is_banned:
             raise UserBanned
-        if not opened:  # the password was changed while we looked at it
+        if not opened:
             raise InvalidCredentials
-        return self._grant(users[0], opened[0])
+        return self.grant(users[0], opened[0])
 
     async def refresh(self, refresh_token: str, device: Device) -> Grant:
         """Exchange a refresh token; the rules are those of `chatkeep.sessions`.
@@ -208,7 +172,7 @@ class EmbeddedIssuer:
             raise
         if rotated.user.is_banned:
             raise UserBanned
-        return self._grant(rotated.user, rotated.session, rotated.successor, again=rotated.again)
+        return self.grant(rotated.user, rotated.session, rotated.successor, again=rotated.again)
 
     async def locate(self, principal: Principal) -> Here:
         """Return the person and session that a verified token of ours is about, from the table.
@@ -235,71 +199,25 @@ class EmbeddedIssuer:
             await sessions.note_activity(self.db, here.session.id)
         return here
 
-    async def update(self, here: Here, wish: Wish) -> User:
-        """Change the person's address, password or metadata; return them as they are now.
-
-        A new password ends all their other sessions.
-
-        Raises:
-            EmailAddressInvalid, EmailExists, WeakPassword, SamePassword, Invalid.
-            SessionNotFound: the session was ended meanwhile.
-        """
-        change = await self._change(here.user, wish)
-        ended: list[UUID] = []
-        try:
-            async with self.db.acting_as(AUTH) as connection:
-                await accounts.change_user(connection, here.user.id, change)
-                # Asked under the lock on the account: whoever's session a change of the
-                # password has just ended must not change it back.
-                if not await sessions.still_active(connection, here.session):
-                    raise SessionNotFound
-                if change.password_hash is not None:
-                    ended = await sessions.end_others(
-                        connection, here.session, reason="password_changed"
-                    )
-        except ConstraintViolated as error:
-            if error.name == accounts.ADDRESS_TAKEN:
-                raise EmailExists from error
-            raise
-        self.revocations.ended(ended)
-        return await accounts.get_user(self.db, here.user.id)
-
     async def sign_out(self, here: Here, scope: Scope) -> None:
         """End this session, the person's others, or all: at once and everywhere."""
         self.revocations.ended(await sessions.end_sessions(self.db, here.session, scope))
 
-    async def _credential(self, email: str) -> Credential | None:
-        try:
-            return await accounts.find_credential(self.db, accounts.normal_address(email))
-        except EmailAddressInvalid:
-            return None  # nobody has an address that is none
-
-    async def _change(self, user: User, wish: Wish) -> Change:
-        email = accounts.normal_address(wish.email) if wish.email else None
-        return accounts.Change(
-            email=None if email == user.email else email,
-            password_hash=await self._new_hash(user, wish.password) if wish.password else None,
-            metadata=wish.metadata,
-        )
-
-    async def _new_hash(self, user: User, password: str) -> str:
-        passwords.require_acceptable(password)
-        credential = await accounts.get_credential(self.db, user.id)
-        if await self.passwords.matches(password, credential.password_hash):
-            raise SamePassword
-        return await self.passwords.hash(password)
-
-    def _opening(self, subject: UUID, password_hash: str, device: Device) -> Query[Session]:
+    def opening(
+        self, subject: UUID, proof: str, device: Device, *, password_hash: str | None = None
+    ) -> Query[Session]:
+        """Return the statement that starts a session of *subject*; see `sessions.opening`."""
         return sessions.opening(
             UUID(new_id()),
             user_id=self.issuer.user_id(str(subject)),
             subject=subject,
+            proof=proof,
             password_hash=password_hash,
             device=device,
             bounds=self.bounds,
         )
 
-    def _grant(
+    def grant(
         self,
         user: User,
         session: Session,
@@ -307,6 +225,7 @@ class EmbeddedIssuer:
         *,
         again: bool = False,
     ) -> Grant:
+        """Return tokens for *session*, with *refresh_token* or the newest of its family."""
         successor = refresh_token or RefreshToken(
             session_id=session.id, counter=session.refresh_counter
         )

@@ -140,26 +140,28 @@ def opening(
     *,
     user_id: str,
     subject: UUID,
-    password_hash: str,
+    proof: str,
+    password_hash: str | None,
     device: Device,
     bounds: Bounds,
 ) -> Query[Session]:
-    """Return the statement that starts a session after a password was checked.
+    """Return the statement that starts a session of who proved who they are by *proof*.
 
-    It gives no row if by now the password is another one, or the account is suspended or
-    gone. Meant for the transaction of `accounts.sign_in`, which holds the account's row.
+    It gives no row if the account is suspended or gone, or by now has another password than
+    *password_hash*, if that is given. Meant for a transaction that holds the account's row.
     """
     return Query(
         "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
         " (user_id, id, refresh_counter, amr, device, address, expires_at)"
-        " select %s, %s, 1, jsonb_build_array(jsonb_build_object('method', 'password',"
+        " select %s, %s, 1, jsonb_build_array(jsonb_build_object('method', %s::text,"
         " 'timestamp', extract(epoch from now())::bigint)), %s, %s::inet, now() + %s"
-        " from chatkeep.users u where u.id = %s and u.password_hash = %s"
+        " from chatkeep.users u where u.id = %s"
+        " and (%s::text is null or u.password_hash = %s)"
         " and (u.banned_until is null or u.banned_until <= now())"
         " returning" + _COLUMNS,
         (
-            *(user_id, session_id, device.name, device.address),
-            *(min(bounds.idle, bounds.lifetime), subject, password_hash),
+            *(user_id, session_id, proof, device.name, device.address),
+            *(min(bounds.idle, bounds.lifetime), subject, password_hash, password_hash),
         ),
         Session,
     )

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from argon2 import PasswordHasher
 
-from chatkeep import accounts
+from chatkeep import accounts, password_accounts
 from chatkeep.accounts import normal_address, storable
 from chatkeep.db import Database
 from chatkeep.errors import (
@@ -26,7 +26,7 @@ from chatkeep.errors import (
     UserNotFound,
     WeakPassword,
 )
-from chatkeep.issuance import Wish
+from chatkeep.password_accounts import Wish
 from chatkeep.passwords import Passwords
 from tests.signing_in import (
     DEVICE,
@@ -133,8 +133,10 @@ async def test_sign_up_makes_a_person_who_can_sign_in(issuer: EmbeddedIssuer) ->
     """The person is there with one identity, confirmed, and signs in with the password."""
     email = new_address()
     wish = Wish(email=email.upper(), password=PASSWORD, metadata={"name": "Ana", "n": 1.5})
-    made = (await issuer.sign_up(wish, DEVICE)).user
-    again = (await issuer.sign_in(f"{email[0].upper()}{email[1:]}", PASSWORD, DEVICE)).user
+    made = (await password_accounts.sign_up(issuer, wish, DEVICE)).user
+    again = (
+        await password_accounts.sign_in(issuer, f"{email[0].upper()}{email[1:]}", PASSWORD, DEVICE)
+    ).user
     assert (made.id, made.email) == (again.id, email)
     assert again.user_metadata == {"name": "Ana", "n": 1.5}
     assert again.app_metadata == {"provider": "email", "providers": ["email"]}
@@ -150,7 +152,7 @@ async def test_sign_up_makes_a_person_who_can_sign_in(issuer: EmbeddedIssuer) ->
 async def test_token_speaks_for_the_person(issuer: EmbeddedIssuer) -> None:
     """The largest metadata still fits into a token that verifies."""
     wish = Wish(email=new_address(), password=PASSWORD, metadata={"a": "x" * 4088})
-    grant = await issuer.sign_up(wish, DEVICE)
+    grant = await password_accounts.sign_up(issuer, wish, DEVICE)
     here = await locate(issuer, grant)
     assert here.user == grant.user
     assert here.session.id == grant.session_id
@@ -189,7 +191,7 @@ async def test_sign_up_can_be_switched_off(db: Database) -> None:
     closed = await open_test_issuer(db, sign_up=False)
     with pytest.raises(SignUpDisabled):
         await sign_up(closed)
-    assert (await closed.sign_in(email, PASSWORD, DEVICE)).user.email == email
+    assert (await password_accounts.sign_in(closed, email, PASSWORD, DEVICE)).user.email == email
     closed.close()
 
 
@@ -206,7 +208,7 @@ async def test_sign_up_can_be_switched_off(db: Database) -> None:
 async def test_sign_up_refuses(issuer: EmbeddedIssuer, wish: Wish, error: type[Exception]) -> None:
     """Bad addresses, passwords and metadata are refused."""
     with pytest.raises(error):
-        await issuer.sign_up(wish, DEVICE)
+        await password_accounts.sign_up(issuer, wish, DEVICE)
 
 
 @pytest.mark.parametrize("password", ["wrong", "", PASSWORD + "x" * 72, PASSWORD.lower(), "\x00"])
@@ -215,7 +217,7 @@ async def test_wrong_password_is_refused(issuer: EmbeddedIssuer, password: str) 
     email = new_address()
     await sign_up(issuer, email)
     with pytest.raises(InvalidCredentials):
-        await issuer.sign_in(email, password, DEVICE)
+        await password_accounts.sign_in(issuer, email, password, DEVICE)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ async def test_unknown_person_is_refused_as_a_wrong_password(
     """Nothing tells whether the address has an account."""
     await sign_up(issuer)
     with pytest.raises(InvalidCredentials) as refused:
-        await issuer.sign_in(email, PASSWORD, DEVICE)
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     assert refused.value.detail == InvalidCredentials.default_detail
 
 
@@ -247,7 +249,7 @@ async def test_unknown_person_costs_one_password_check(
     monkeypatch.setattr(Passwords, "_check", counted)
     for address in (email, "nobody@example.com", "no address"):
         with pytest.raises(InvalidCredentials):
-            await issuer.sign_in(address, "wrong", DEVICE)
+            await password_accounts.sign_in(issuer, address, "wrong", DEVICE)
     assert checks == [True, False, False]
 
 
@@ -259,11 +261,11 @@ async def test_outdated_hash_is_renewed_at_sign_in(
     user = (await sign_up(issuer, email)).user
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
     change(database, "update chatkeep.users set password_hash = %s where id = %s", cheap, user.id)
-    await issuer.sign_in(email, PASSWORD, DEVICE)
+    await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     credential = await accounts.get_credential(issuer.db, user.id)
     assert credential.password_hash is not None
     assert not issuer.passwords.is_outdated(credential.password_hash)
-    await issuer.sign_in(email, PASSWORD, DEVICE)
+    await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
 
 
 async def test_suspended_account(issuer: EmbeddedIssuer, database: MigratedDatabase) -> None:
@@ -273,15 +275,17 @@ async def test_suspended_account(issuer: EmbeddedIssuer, database: MigratedDatab
     suspend = "update chatkeep.users set banned_until = now() + %s::interval where id = %s"
     change(database, suspend, "1 hour", grant.user.id)
     with pytest.raises(InvalidCredentials):
-        await issuer.sign_in(email, "wrong", DEVICE)
+        await password_accounts.sign_in(issuer, email, "wrong", DEVICE)
     with pytest.raises(UserBanned):
-        await issuer.sign_in(email, PASSWORD, DEVICE)
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     with pytest.raises(UserBanned):
         await issuer.refresh(grant.refresh_token, DEVICE)
     with pytest.raises(UserBanned):
         await locate(issuer, grant)
     change(database, suspend, "-1 second", grant.user.id)
-    assert (await issuer.sign_in(email, PASSWORD, DEVICE)).user.id == grant.user.id
+    assert (
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
+    ).user.id == grant.user.id
     assert await issuer.refresh(grant.refresh_token, DEVICE)
 
 
@@ -297,7 +301,7 @@ async def test_suspended_account_begins_no_session(
         grant.user.id,
     )
     with pytest.raises(UserBanned):
-        await issuer.sign_in(email, PASSWORD, DEVICE)
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     with psycopg.connect(database.admin_url) as connection:
         sessions = connection.execute(
             "select id from public.user_sessions where user_id = %s", [str(grant.user.id)]
@@ -315,7 +319,7 @@ async def test_deleted_person_is_gone_everywhere(
     with pytest.raises(UserNotFound):
         await locate(issuer, grant)
     with pytest.raises(InvalidCredentials):
-        await issuer.sign_in(email, PASSWORD, DEVICE)
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     with pytest.raises(UserNotFound):
         await accounts.get_credential(issuer.db, grant.user.id)
     with pytest.raises(UserNotFound):
@@ -325,12 +329,16 @@ async def test_deleted_person_is_gone_everywhere(
 async def test_metadata_is_merged_and_null_takes_out(issuer: EmbeddedIssuer) -> None:
     """A change keeps what it does not name; null removes a member; parallel ones all count."""
     here = await locate(issuer, await sign_up(issuer))
-    await issuer.update(here, Wish(metadata={"a": 1, "b": "x", "gone": {"deep": True}}))
-    user = await issuer.update(here, Wish(metadata={"b": "y", "gone": None}))
+    await password_accounts.update(
+        issuer, here, Wish(metadata={"a": 1, "b": "x", "gone": {"deep": True}})
+    )
+    user = await password_accounts.update(issuer, here, Wish(metadata={"b": "y", "gone": None}))
     assert user.user_metadata == {"a": 1, "b": "y"}
     assert user.updated_at > here.user.updated_at
     names = [f"n{number}" for number in range(8)]
-    await asyncio.gather(*(issuer.update(here, Wish(metadata={name: 1})) for name in names))
+    await asyncio.gather(
+        *(password_accounts.update(issuer, here, Wish(metadata={name: 1})) for name in names)
+    )
     kept = (await accounts.get_user(issuer.db, user.id)).user_metadata
     assert kept == {"a": 1, "b": "y"} | dict.fromkeys(names, 1)
 
@@ -338,9 +346,9 @@ async def test_metadata_is_merged_and_null_takes_out(issuer: EmbeddedIssuer) -> 
 async def test_metadata_cannot_grow_beyond_its_limit(issuer: EmbeddedIssuer) -> None:
     """Small changes do not add up to a token that nobody takes; what was there stays."""
     here = await locate(issuer, await sign_up(issuer))
-    await issuer.update(here, Wish(metadata={"a": "x" * 3000}))
+    await password_accounts.update(issuer, here, Wish(metadata={"a": "x" * 3000}))
     with pytest.raises(Invalid):
-        await issuer.update(here, Wish(metadata={"b": "x" * 3000}))
+        await password_accounts.update(issuer, here, Wish(metadata={"b": "x" * 3000}))
     kept = await accounts.get_user(issuer.db, here.user.id)
     assert kept.user_metadata == {"a": "x" * 3000}
 
@@ -349,12 +357,12 @@ async def test_address_changes_at_once(issuer: EmbeddedIssuer) -> None:
     """Sign-in follows the new address, in the account and in its identity."""
     old, new = new_address(), new_address()
     here = await locate(issuer, await sign_up(issuer, old))
-    user = await issuer.update(here, Wish(email=new.upper()))
+    user = await password_accounts.update(issuer, here, Wish(email=new.upper()))
     assert user.email == new
     assert user.identities[0]["identity_data"]["email"] == new
-    assert (await issuer.sign_in(new, PASSWORD, DEVICE)).user.id == user.id
+    assert (await password_accounts.sign_in(issuer, new, PASSWORD, DEVICE)).user.id == user.id
     with pytest.raises(InvalidCredentials):
-        await issuer.sign_in(old, PASSWORD, DEVICE)
+        await password_accounts.sign_in(issuer, old, PASSWORD, DEVICE)
     assert (await sign_up(issuer, old)).user.id != user.id
 
 
@@ -364,10 +372,10 @@ async def test_address_of_somebody_else_is_refused(issuer: EmbeddedIssuer) -> No
     await sign_up(issuer, taken)
     here = await locate(issuer, await sign_up(issuer, mine))
     with pytest.raises(EmailExists):
-        await issuer.update(here, Wish(email=taken, metadata={"a": 1}))
+        await password_accounts.update(issuer, here, Wish(email=taken, metadata={"a": 1}))
     with pytest.raises(EmailAddressInvalid):
-        await issuer.update(here, Wish(email="nobody"))
-    user = await issuer.update(here, Wish(email=mine))
+        await password_accounts.update(issuer, here, Wish(email="nobody"))
+    user = await password_accounts.update(issuer, here, Wish(email=mine))
     assert (user.email, user.user_metadata) == (mine, {})
 
 
@@ -376,13 +384,13 @@ async def test_new_password_replaces_the_old(issuer: EmbeddedIssuer) -> None:
     email = new_address()
     here = await locate(issuer, await sign_up(issuer, email))
     with pytest.raises(SamePassword):
-        await issuer.update(here, Wish(password=PASSWORD))
+        await password_accounts.update(issuer, here, Wish(password=PASSWORD))
     with pytest.raises(WeakPassword):
-        await issuer.update(here, Wish(password="1234567"))
-    await issuer.update(here, Wish(password="another one"))
+        await password_accounts.update(issuer, here, Wish(password="1234567"))
+    await password_accounts.update(issuer, here, Wish(password="another one"))
     with pytest.raises(InvalidCredentials):
-        await issuer.sign_in(email, PASSWORD, DEVICE)
-    assert await issuer.sign_in(email, "another one", DEVICE)
+        await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
+    assert await password_accounts.sign_in(issuer, email, "another one", DEVICE)
 
 
 async def test_nothing_secret_is_printed(issuer: EmbeddedIssuer) -> None:
@@ -418,9 +426,9 @@ async def test_one_connection_survives_refusals(database: MigratedDatabase) -> N
         assert (await issuer.refresh(grant.refresh_token, DEVICE)).counter == 2
         here = await locate(issuer, grant)
         with pytest.raises(EmailExists):
-            await issuer.update(here, Wish(email=taken))
-    assert (await issuer.sign_in(taken, PASSWORD, DEVICE)).expires_at > datetime.now(
-        UTC
-    ).timestamp()
+            await password_accounts.update(issuer, here, Wish(email=taken))
+    assert (
+        await password_accounts.sign_in(issuer, taken, PASSWORD, DEVICE)
+    ).expires_at > datetime.now(UTC).timestamp()
     issuer.close()
     await one.close()

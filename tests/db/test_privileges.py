@@ -36,6 +36,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "public.user_sessions": {"select", "insert", "update", "delete"},
         "chatkeep.revocations": {"select", "insert", "update", "delete"},
         "chatkeep.revocation_numbers": {"select", "update"},
+        "chatkeep.audit_log": {"insert", "select(number)"},
     },
     "chatkeep_worker": {
         "chat.conversations": {"delete", "select(deleted_at)"},
@@ -51,7 +52,10 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         },
         "chatkeep.claim_counts": {"select", "insert", "update", "delete"},
     },
-    "chatkeep_admin": {"chatkeep.claim_counts": {"select"}},
+    "chatkeep_admin": {
+        "chatkeep.claim_counts": {"select"},
+        "chatkeep.audit_log": {"select"},
+    },
 }
 
 #: Functions that run with their owner's rights; each would need a review of its own.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from chatkeep import password_accounts
 from chatkeep.errors import (
     Invalid,
     InvalidCredentials,
@@ -21,7 +22,8 @@ from chatkeep.errors import (
     TokenInvalid,
     Unavailable,
 )
-from chatkeep.issuance import Grant, Here, Wish
+from chatkeep.issuance import Grant, Here
+from chatkeep.password_accounts import Wish
 from chatkeep.principal import Principal
 from chatkeep.refresh_tokens import RefreshToken
 from tests.signing_in import (
@@ -112,7 +114,7 @@ async def test_every_sign_in_is_a_session_of_its_own(issuer: EmbeddedIssuer) -> 
     """Two devices do not share a session."""
     email = new_address()
     first = await sign_up(issuer, email)
-    second = await issuer.sign_in(email, PASSWORD, DEVICE)
+    second = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     assert first.session_id != second.session_id
 
 
@@ -194,7 +196,7 @@ async def test_reuse_ends_that_family_only(
     """The person's other devices stay signed in."""
     email = new_address()
     first = await sign_up(issuer, email)
-    other = await issuer.sign_in(email, PASSWORD, DEVICE)
+    other = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     await refresh(issuer, await refresh(issuer, first))
     let_time_pass(database, first, "1 minute")
     with pytest.raises(RefreshTokenReused):
@@ -274,13 +276,13 @@ async def test_log_out_scopes(issuer: EmbeddedIssuer) -> None:
     email = new_address()
     stranger = await sign_up(issuer)
     grants = [await sign_up(issuer, email)]
-    grants += [await issuer.sign_in(email, PASSWORD, DEVICE) for _ in range(3)]
+    grants += [await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE) for _ in range(3)]
     await issuer.sign_out(await locate(issuer, grants[0]), "local")
     assert await is_dead(issuer, grants[0])
     await issuer.sign_out(await locate(issuer, grants[1]), "others")
     assert await is_dead(issuer, grants[2], grants[3])
     grants[1] = await refresh(issuer, grants[1])
-    last = await issuer.sign_in(email, PASSWORD, DEVICE)
+    last = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     await issuer.sign_out(await locate(issuer, grants[1]), "global")
     assert await is_dead(issuer, grants[1], last)
     assert await refresh(issuer, stranger)
@@ -292,7 +294,7 @@ async def test_log_out_during_refresh_leaves_no_live_token(issuer: EmbeddedIssue
     await sign_up(issuer, email)
     refreshed = 0
     for delay in range(RACES):
-        grant = await issuer.sign_in(email, PASSWORD, DEVICE)
+        grant = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
         here = await locate(issuer, grant)
 
         async def late(turns: int, here: Here = here) -> None:
@@ -313,8 +315,8 @@ async def test_new_password_ends_the_other_sessions(issuer: EmbeddedIssuer) -> N
     """Whoever else was signed in is out; this device stays."""
     email = new_address()
     mine = await sign_up(issuer, email)
-    others = [await issuer.sign_in(email, PASSWORD, DEVICE) for _ in range(3)]
-    await issuer.update(await locate(issuer, mine), Wish(password="another one"))
+    others = [await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE) for _ in range(3)]
+    await password_accounts.update(issuer, await locate(issuer, mine), Wish(password="another one"))
     assert await is_dead(issuer, *others)
     assert await refresh(issuer, mine)
 
@@ -328,9 +330,11 @@ async def test_sign_in_with_the_old_password_never_outlives_its_change(
     old = PASSWORD
     for number in range(8):
         here, new = await locate(issuer, mine), f"password {number}"
-        sign_ins = [issuer.sign_in(email, old, DEVICE) for _ in range(3)]
+        sign_ins = [password_accounts.sign_in(issuer, email, old, DEVICE) for _ in range(3)]
         results = await asyncio.gather(
-            *sign_ins, issuer.update(here, Wish(password=new)), return_exceptions=True
+            *sign_ins,
+            password_accounts.update(issuer, here, Wish(password=new)),
+            return_exceptions=True,
         )
         for one in results:
             if isinstance(one, Grant):
@@ -344,11 +348,13 @@ async def test_ended_session_cannot_change_the_password_back(issuer: EmbeddedIss
     """A change that was begun in a session which another change has ended is refused."""
     email = new_address()
     mine = await locate(issuer, await sign_up(issuer, email))
-    thief = await locate(issuer, await issuer.sign_in(email, PASSWORD, DEVICE))
-    await issuer.update(mine, Wish(password="another one"))
+    thief = await locate(issuer, await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE))
+    await password_accounts.update(issuer, mine, Wish(password="another one"))
     with pytest.raises(SessionNotFound):
-        await issuer.update(thief, Wish(password="the thief's own", email=new_address()))
-    assert await issuer.sign_in(email, "another one", DEVICE)
+        await password_accounts.update(
+            issuer, thief, Wish(password="the thief's own", email=new_address())
+        )
+    assert await password_accounts.sign_in(issuer, email, "another one", DEVICE)
 
 
 async def test_operator_ends_a_session_by_hand(

@@ -391,6 +391,26 @@ async def what_has_ended_is_known_to_sign_in_alone(twins: Twins) -> None:
         await _refused(db, caller, "select from chatkeep.revocation_numbers")
 
 
+async def the_audit_log_only_grows(twins: Twins) -> None:
+    """Sign-in adds to it, the administrator reads it, and nobody changes or drops an entry."""
+    db = twins.db
+    add: LiteralString = (
+        "insert into chatkeep.audit_log (action, outcome) values ('test.done', 'succeeded')"
+        " returning number::text as text"
+    )
+    assert await _texts(db, AUTH, add)
+    assert await _texts(db, ADMIN, "select action as text from chatkeep.audit_log")
+    await _refused(db, AUTH, "select action from chatkeep.audit_log")
+    for caller in (AUTH, ADMIN, WORKER, as_user(ANA)):
+        await _refused(db, caller, "update chatkeep.audit_log set action = 'other'")
+        await _refused(db, caller, "delete from chatkeep.audit_log")
+        await _refused(db, caller, "truncate chatkeep.audit_log")
+    for caller in (ADMIN, WORKER, as_user(ANA)):
+        await _refused(db, caller, add)
+    for caller in (WORKER, as_user(ANA)):
+        await _refused(db, caller, "select number from chatkeep.audit_log")
+
+
 async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> None:
     """The worker keeps them, the administrator reads them, and nobody else sees them."""
     db = twins.db
@@ -453,6 +473,7 @@ CHECKS: tuple[Check, ...] = (
     signing_in_sees_no_chats,
     people_and_the_administrator_see_no_secrets,
     what_has_ended_is_known_to_sign_in_alone,
+    the_audit_log_only_grows,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,

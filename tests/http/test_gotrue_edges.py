@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chatkeep import password_accounts
 from tests.http.test_gotrue import OURS_ALONE, PASSWORD, caller, code_of, node, sign_up, signed_in
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ async def test_failure_of_ours_is_worded_here_too(
     caller: Client, node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unforeseen failure is a bare 500 that clients retry, and says nothing of its cause."""
-    monkeypatch.delattr(type(node.parts.embedded), "sign_in")
+    monkeypatch.delattr(password_accounts, "sign_in")
     answer = await caller.post(SIGN_IN, {"email": "ana@example.com", "password": "x"})
     assert code_of(answer) == (500, "unexpected_failure")
     assert "sign_in" not in answer.text

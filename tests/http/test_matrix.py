@@ -19,7 +19,7 @@ from chatkeep.web.auth import (
     signed_in_on_rest,
     signed_in_on_support,
 )
-from chatkeep.web.routes.gotrue import here_of
+from chatkeep.web.gotrue.callers import here_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

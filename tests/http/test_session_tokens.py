@@ -14,11 +14,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import tokens
+from chatkeep import password_accounts, tokens
 from chatkeep.claims import STANDARD, Claim, ClaimVersion, ClaimVersions, computed, read_drain
 from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid, Unavailable
-from chatkeep.issuance import Wish
 from chatkeep.issuers import Issuers
+from chatkeep.password_accounts import Wish
 from chatkeep.session_tokens import AUDIENCE, TYPE, SessionOwner, SessionTokens, cookie_name
 from tests import forge, shop_claims
 from tests.command_line import chatkeep
@@ -28,8 +28,8 @@ from tests.signing_in import DEVICE, PASSWORD, new_address
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from chatkeep.config import Environment
     from chatkeep.issuance import Grant
-    from chatkeep.setting_values import Environment
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Node
@@ -49,7 +49,8 @@ class Ana:
 @pytest.fixture
 async def ana(node: Node) -> Ana:
     """A new person with a session."""
-    grant = await node.parts.embedded.sign_up(
+    grant = await password_accounts.sign_up(
+        node.parts.embedded,
         Wish(email=new_address(), password=PASSWORD, metadata={"role": "staff", "companyId": "x"}),
         DEVICE,
     )

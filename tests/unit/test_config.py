@@ -43,7 +43,7 @@ def test_empty_values_count_as_not_set() -> None:
 def test_all_problems_are_told_at_once() -> None:
     """One start shows everything that is wrong, each with the setting's name."""
     found = problems_of({"PORT": "eighty", "RATE_LIMITS": "perhaps", "TEMPERATURE": "3"})
-    assert [problem.split()[0] for problem in found] == ["PORT", "TEMPERATURE", "RATE_LIMITS"]
+    assert [problem.split()[0] for problem in found] == ["PORT", "RATE_LIMITS", "TEMPERATURE"]
 
 
 @pytest.mark.parametrize(

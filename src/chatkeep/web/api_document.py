@@ -14,7 +14,8 @@ from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 
-from chatkeep.web import gotrue_errors, problems
+from chatkeep.web import problems
+from chatkeep.web.gotrue import errors as gotrue_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

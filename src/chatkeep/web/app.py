@@ -33,8 +33,6 @@ from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
     ai_sdk,
-    gotrue,
-    gotrue_absent,
     meta,
     pages,
     preferences,
@@ -43,6 +41,7 @@ from chatkeep.web.routes import (
     token_service,
 )
 from chatkeep.web.routes import conversations as conversation_routes
+from chatkeep.web.routes import gotrue
 from chatkeep.web.services import Services
 
 if TYPE_CHECKING:
@@ -54,16 +53,15 @@ if TYPE_CHECKING:
 
 #: In this order; the last takes every path that nobody else has.
 _ROUTES = (
-    meta,
-    gotrue,
-    gotrue_absent,
-    conversation_routes,
-    ai_sdk,
-    preferences,
-    sessions,
-    session_service,
-    token_service,
-    pages,
+    meta.router,
+    *gotrue.ROUTERS,
+    conversation_routes.router,
+    ai_sdk.router,
+    preferences.router,
+    sessions.router,
+    session_service.router,
+    token_service.router,
+    pages.router,
 )
 _ALLOWED_HEADERS = (
     "authorization",
@@ -113,7 +111,7 @@ def create_app(
     app.add_exception_handler(HTTPException, problems.on_http_error)
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     for routes in _ROUTES:
-        app.include_router(routes.router)
+        app.include_router(routes)
     app.openapi = partial(completed, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

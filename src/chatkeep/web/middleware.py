@@ -25,7 +25,9 @@ from chatkeep.errors import (
     UnsupportedMediaType,
 )
 from chatkeep.ids import new_id
-from chatkeep.web import gotrue_errors, problems
+from chatkeep.request_origin import RequestOrigin, request_origin
+from chatkeep.web import problems
+from chatkeep.web.gotrue import errors as gotrue_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +73,14 @@ class RequestRecord:
             return
         state = scope.setdefault("state", {})
         state["request_id"] = new_id()
-        state["client"] = self._proxies.client_of(scope)
+        state["client"] = client = self._proxies.client_of(scope)
+        request_origin.set(
+            RequestOrigin(
+                request_id=state["request_id"],
+                address=client.address,
+                user_agent=Headers(scope=scope).get("user-agent"),
+            )
+        )
         began, status = time.perf_counter(), 0
 
         async def send_recorded(message: Message) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from chatkeep.sql.closing import closed
+
 revision = "0002"
 down_revision = "0001"
 
@@ -22,28 +24,13 @@ create table chatkeep.claim_counts (
   newest_issued_at timestamptz,
   primary key (hour, version, claim)
 );
-alter table chatkeep.claim_counts enable row level security;
-alter table chatkeep.claim_counts force row level security;
+"""
+
+RIGHTS = """
 create policy claim_counts_keep on chatkeep.claim_counts
   for all to chatkeep_worker using (true) with check (true);
 create policy claim_counts_read on chatkeep.claim_counts
   for select to chatkeep_admin using (true);
-
--- Default privileges of this database may have opened the new table to others.
-do $$
-declare
-  stranger record;
-begin
-  for stranger in
-    select distinct x.grantee from pg_class c, aclexplode(c.relacl) x
-    where c.oid = 'chatkeep.claim_counts'::regclass and x.grantee <> c.relowner
-  loop
-    execute format('revoke all on chatkeep.claim_counts from %s cascade',
-      case stranger.grantee when 0 then 'public'
-        else quote_ident(pg_get_userbyid(stranger.grantee)) end);
-  end loop;
-end
-$$;
 grant select, insert, update, delete on chatkeep.claim_counts to chatkeep_worker;
 grant select on chatkeep.claim_counts to chatkeep_admin;
 """
@@ -51,7 +38,8 @@ grant select on chatkeep.claim_counts to chatkeep_admin;
 
 def upgrade() -> None:
     """Make the table; a server of an older version does not know of it."""
-    op.execute(TABLE)
+    for part in (TABLE, closed("chatkeep.claim_counts"), RIGHTS):
+        op.execute(part)
 
 
 def downgrade() -> None:

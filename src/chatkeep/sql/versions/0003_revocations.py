@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from chatkeep.sql.closing import closed
+
 revision = "0003"
 down_revision = "0002"
 
@@ -87,31 +89,10 @@ $$;
 """
 
 RIGHTS = """
-alter table chatkeep.revocation_numbers enable row level security;
-alter table chatkeep.revocation_numbers force row level security;
-alter table chatkeep.revocations enable row level security;
-alter table chatkeep.revocations force row level security;
 create policy revocation_numbers_take on chatkeep.revocation_numbers
   for all to chatkeep_auth using (true) with check (true);
 create policy revocations_keep on chatkeep.revocations
   for all to chatkeep_auth using (true) with check (true);
-
--- Default privileges of this database may have opened the new tables to others.
-do $$
-declare
-  stranger record;
-begin
-  for stranger in
-    select distinct c.oid::regclass as tbl, x.grantee from pg_class c, aclexplode(c.relacl) x
-    where c.oid in ('chatkeep.revocations'::regclass, 'chatkeep.revocation_numbers'::regclass)
-      and x.grantee <> c.relowner
-  loop
-    execute format('revoke all on %s from %s cascade', stranger.tbl,
-      case stranger.grantee when 0 then 'public'
-        else quote_ident(pg_get_userbyid(stranger.grantee)) end);
-  end loop;
-end
-$$;
 grant select, update on chatkeep.revocation_numbers to chatkeep_auth;
 grant select, insert, update, delete on chatkeep.revocations to chatkeep_auth;
 """
@@ -138,7 +119,8 @@ alter table public.user_sessions force row level security;
 
 def upgrade() -> None:
     """Make the tables, fill them, and let the end of a session be written there."""
-    for part in (TABLES, FUNCTIONS, FILL, RIGHTS):
+    new = closed("chatkeep.revocation_numbers", "chatkeep.revocations")
+    for part in (TABLES, FUNCTIONS, FILL, new, RIGHTS):
         op.execute(part)
 
 

@@ -1,7 +1,7 @@
 """`/auth/v1`: our own issuer as an unmodified `@supabase/supabase-js` expects it.
 
 Sign up, sign in, refresh, look at and change oneself, sign out. What Supabase Auth has and
-we do not is in `gotrue_absent`.
+we do not is in `absent`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,19 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import __version__
-from chatkeep.devices import Device
-from chatkeep.errors import CredentialsConflict, Invalid, Unauthenticated
-from chatkeep.issuance import EmbeddedIssuer, Here, Wish
+from chatkeep import __version__, password_accounts
+from chatkeep.errors import Invalid
+from chatkeep.issuance import EmbeddedIssuer
+from chatkeep.password_accounts import Wish
 from chatkeep.sessions import Scope
-from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.auth import Anybody
-from chatkeep.web.gotrue_answers import (
+from chatkeep.web.gotrue.answers import (
     json_answer,
     session_answer,
     settings_members,
     user_members,
 )
-from chatkeep.web.gotrue_bodies import (
+from chatkeep.web.gotrue.bodies import (
     PasswordBody,
     RefreshBody,
     SignUpBody,
@@ -34,66 +33,21 @@ from chatkeep.web.gotrue_bodies import (
     request_body,
     require_sound_challenge,
 )
-from chatkeep.web.gotrue_errors import GoTrueRoute, Refusal, Refused, described
-from chatkeep.web.presented import presented_by
-from chatkeep.web.services import services_of
+from chatkeep.web.gotrue.callers import (
+    Issuer,
+    SignedInHere,
+    device_of,
+    limited,
+    spend_limit,
+)
+from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase Auth"])
 
 _KEPT_FOR_TEN_MINUTES: Final = {"cache-control": "public, max-age=600"}
 
-
-async def issuer_of(request: Request) -> EmbeddedIssuer:
-    """Return the issuer of the application that *request* came to."""
-    return services_of(request).embedded
-
-
-def limited(kind: str) -> Any:  # noqa: ANN401 -- what Depends returns has no public type
-    """Return the dependency that counts a request of *kind* against its client's limit."""
-
-    async def spend(request: Request) -> None:
-        spend_limit(request, kind)
-
-    return Depends(spend)
-
-
-def spend_limit(request: Request, kind: str) -> None:
-    """Count *request* as one of *kind*.
-
-    Raises:
-        RateLimited: its client has sent too many.
-    """
-    services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
-
-
-async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
-    """Return who calls and on which device, as the database has it now.
-
-    Raises:
-        Unauthenticated: nobody in particular: no bearer, or the publishable key as one.
-        TokenInvalid, UserNotFound, SessionNotFound, UserBanned: see `EmbeddedIssuer.locate`.
-    """
-    services = services_of(request)
-    sent = request.headers.getlist("authorization")
-    if len(sent) > 1:
-        raise CredentialsConflict
-    scheme, _, token = (sent[0] if sent else "").partition(" ")
-    if scheme.lower() != "bearer" or not token or services.embedded.api_keys.is_publishable(token):
-        raise Unauthenticated
-    principal = await services.issuers.authenticate(token)
-    await services.authenticator.agreeing(principal, presented_by(request))
-    services.limits.spend("api", principal.user_id)
-    return await services.embedded.locate(principal)
-
-
-SignedInHere = Annotated[Here, Depends(here_of)]
 GrantType = Annotated[str, Query(description="`password` or `refresh_token`.")]
 LogOutScope = Annotated[str, Query(description="`global`, `local` or `others`.")]
-Issuer = Annotated[EmbeddedIssuer, Depends(issuer_of)]
-
-
-def _device(request: Request) -> Device:
-    return Device.of(request.headers.get("user-agent"), request.scope["state"]["client"].address)
 
 
 @router.get("/health")
@@ -139,7 +93,7 @@ async def sign_up(_: Anybody, request: Request, issuer: Issuer) -> Response:
         raise Invalid("Signup requires a valid password")
     require_sound_challenge(body)
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
-    return session_answer(await issuer.sign_up(wish, _device(request)))
+    return session_answer(await password_accounts.sign_up(issuer, wish, device_of(request)))
 
 
 @router.post(
@@ -170,13 +124,13 @@ async def _by_password(request: Request, issuer: EmbeddedIssuer) -> Response:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone logins are disabled"))
     if not body.email:
         raise Invalid("missing email or phone")
-    grant = await issuer.sign_in(body.email, body.password or "", _device(request))
+    grant = await password_accounts.sign_in(issuer, body.email, body.password or "", device_of(request))
     return session_answer(grant)
 
 
 async def _by_refresh_token(request: Request, issuer: EmbeddedIssuer) -> Response:
     body = await read_body(request, RefreshBody)
-    grant = await issuer.refresh(body.refresh_token or "", _device(request))
+    grant = await issuer.refresh(body.refresh_token or "", device_of(request))
     return session_answer(grant, refreshed=True)
 
 
@@ -210,7 +164,7 @@ async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> R
     if body.password:  # "same password" tells who guesses right: no more tries than at sign-in
         spend_limit(request, "token")
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
-    return json_answer(user_members(await issuer.update(here, wish)))
+    return json_answer(user_members(await password_accounts.update(issuer, here, wish)))
 
 
 @router.post("/logout", status_code=204, responses=described(400, 401, 403, 503))

@@ -16,15 +16,18 @@ from starlette.routing import Match
 
 from chatkeep.errors import MethodNotAllowed, NotFound, Unauthenticated
 from chatkeep.web.auth import Anybody
-from chatkeep.web.gotrue_errors import GoTrueRoute, Refusal, Refused
-from chatkeep.web.routes import gotrue
-from chatkeep.web.routes.gotrue import SignedInHere
+from chatkeep.web.routes.gotrue import accounts
+from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused
+from chatkeep.web.gotrue.callers import SignedInHere, here_of
 from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, include_in_schema=False)
+
+#: What there is, in the order in which it is asked.
+OFFERED: Final = (accounts.router,)
 
 _ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _NO_MAIL = Refusal(404, "feature_disabled", "This server sends no mail")
@@ -87,7 +90,7 @@ async def administration(_: Anybody, request: Request) -> Response:
         raise Refused(Refusal(404, "feature_disabled", "Administration is not offered here"))
     if not bearer or keys.is_publishable(bearer):
         raise Unauthenticated
-    await gotrue.here_of(request)
+    await here_of(request)
     raise Refused(Refusal(403, "not_admin", "User not allowed"))
 
 
@@ -96,7 +99,8 @@ async def unknown(_: Anybody, request: Request) -> Response:
     """Refuse what is not there, and the wrong method on what is."""
     known = {
         method
-        for route in gotrue.router.routes
+        for offered in OFFERED
+        for route in offered.routes
         if route.matches(request.scope)[0] is Match.PARTIAL
         for method in getattr(route, "methods", ())
     }

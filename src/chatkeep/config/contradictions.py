@@ -1,0 +1,174 @@
+"""What is wrong with settings taken together: said at start, all of it at once."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from chatkeep.config.providers import openid_settings
+
+if TYPE_CHECKING:
+    from chatkeep.config.providers import OpenIdProvider
+    from chatkeep.config.settings import Settings
+
+LOCKABLE = frozenset(
+    {"temperature", "top_p", "max_tokens", "system_prompt", "default_model", "custom_instructions"}
+)
+_LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
+LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
+#: Shared secrets that anybody can look up.
+PUBLISHED_SECRETS = frozenset(
+    {
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "a-string-secret-at-least-256-bits-long",
+        "reallyreallyreallyreallyverysafe",
+        "better-auth-secret-12345678901234567890",
+    }
+)
+
+
+def contradictions(settings: Settings) -> list[str]:
+    """What is wrong with the settings taken together."""
+    found = [
+        *_shape_problems(settings),
+        *_issuer_problems(settings),
+        *_header_problems(settings),
+    ]
+    return found + (_production_problems(settings) if settings.production else [])
+
+
+def _shape_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.log_level not in LOG_LEVELS:
+        problems.append(f"LOG_LEVEL must be one of {', '.join(sorted(LOG_LEVELS))}.")
+    if unknown := sorted(set(settings.locked_settings) - LOCKABLE):
+        problems.append(
+            f"LOCKED_SETTINGS names {', '.join(unknown)}: choose from"
+            f" {', '.join(sorted(LOCKABLE))}."
+        )
+    if settings.models and settings.default_model and settings.default_model not in settings.models:
+        problems.append("OPENAI_CHAT_MODEL must be one of MODELS.")
+    return problems
+
+
+def _issuer_problems(settings: Settings) -> list[str]:
+    """What is wrong with who may sign tokens."""
+    problems = []
+    known = settings.issuer_names
+    if settings.primary_issuer and settings.primary_issuer not in known:
+        problems.append(f"PRIMARY_ISSUER must be one of {', '.join(sorted(known))}.")
+    for provider in settings.openid_providers:
+        problems += _provider_problems(provider)
+    if settings.oidc_issuer is None:
+        own = openid_settings(type(settings))
+        lonely = [one for one in own if getattr(settings, one.name) != one.default]
+        problems += [f"{one.metadata['names'][0]} needs OIDC_ISSUER." for one in lonely]
+    return problems + _better_auth_problems(settings) + _shared_secrets(settings)
+
+
+def _provider_problems(provider: OpenIdProvider) -> list[str]:
+    """What is missing in the settings of one OpenID provider, by their names."""
+    own, problems = provider.prefix, []
+    if not provider.issuer:
+        problems.append(f"{own}_ISSUER must be set, because OIDC_ISSUERS names {provider.name}.")
+    if not provider.audience:
+        problems.append(
+            f"{own}_AUDIENCE must be set: what the provider's access tokens say they are for."
+        )
+    elif provider.audience == provider.client_id:
+        problems.append(
+            f"{own}_AUDIENCE must not be {own}_CLIENT_ID: ID tokens are for the client,"
+            " and are no access tokens."
+        )
+    if provider.client_secret and not provider.client_id:
+        problems.append(f"{own}_CLIENT_SECRET needs {own}_CLIENT_ID.")
+    return problems
+
+
+def _better_auth_problems(settings: Settings) -> list[str]:
+    if settings.better_auth_url:
+        return []
+    if settings.better_auth_issuer:
+        if settings.better_auth_secret:
+            return []
+        return ["BETTER_AUTH_ISSUER needs BETTER_AUTH_URL, for the keys, or BETTER_AUTH_SECRET."]
+    said = {
+        "BETTER_AUTH_SECRET": settings.better_auth_secret,
+        "BETTER_AUTH_AUDIENCE": settings.better_auth_audience,
+        "BETTER_AUTH_DATABASE_URL": settings.better_auth_database_url,
+    }
+    return [f"{name} needs BETTER_AUTH_URL." for name, value in said.items() if value]
+
+
+def _shared_secrets(settings: Settings) -> list[str]:
+    """Whoever knows a secret can sign with it, so no two issuers may share one."""
+    secrets = {
+        "CHATKEEP_SECRET": settings.secret,
+        "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
+        "BETTER_AUTH_SECRET": settings.better_auth_secret,
+    }
+    return [
+        f"{one} and {other} must not be the same."
+        for one, other in combinations(secrets, 2)
+        if secrets[one] and secrets[one] == secrets[other]
+    ]
+
+
+def _header_problems(settings: Settings) -> list[str]:
+    """X-User-Id is for a developer's own machine, said twice, and nothing else."""
+    if not settings.development_user_header:
+        return []
+    problems = []
+    if not settings.environment_is_explicit or settings.production:
+        problems.append("DEVELOPMENT_USER_HEADER needs ENVIRONMENT=development said explicitly.")
+    if settings.host not in _LOOPBACK - {""}:
+        problems.append("DEVELOPMENT_USER_HEADER needs HOST to be a loopback address.")
+    if settings.database_url and not _is_local(settings.database_url):
+        problems.append("DEVELOPMENT_USER_HEADER needs a database on this machine.")
+    return problems
+
+
+def _is_local(url: str) -> bool:
+    """Whether the database at *url* is on this machine; libpq also takes hosts as parameters."""
+    parts = urlsplit(url)
+    said = parse_qs(parts.query)
+    hosts = [parts.hostname or "", *said.get("host", ()), *said.get("hostaddr", ())]
+    return "service" not in said and all(
+        host in _LOOPBACK or host.startswith("/") for host in hosts
+    )
+
+
+def _production_problems(settings: Settings) -> list[str]:
+    """What is refused, not warned about, in production."""
+    problems = []
+    if settings.public_url is None or not settings.public_url.startswith("https://"):
+        problems.append("PUBLIC_URL must be the https address people use, in production.")
+    if settings.database_url and settings.secret is None:
+        problems.append(
+            "CHATKEEP_SECRET must be set in production when DATABASE_URL is:"
+            " make one with `openssl rand -hex 32`, the same on every node."
+        )
+    if not settings.rate_limits:
+        problems.append("RATE_LIMITS must be on in production.")
+    secrets = {
+        "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
+        "BETTER_AUTH_SECRET": settings.better_auth_secret,
+    }
+    problems += [
+        f"{name} is a published default: anybody can sign with it."
+        for name, secret in secrets.items()
+        if secret in PUBLISHED_SECRETS
+    ]
+    addresses = {
+        "SUPABASE_PROJECT_URL": settings.supabase_project_url,
+        "BETTER_AUTH_URL": settings.better_auth_url,
+    }
+    for one in settings.openid_providers:
+        addresses |= {f"{one.prefix}_ISSUER": one.issuer, f"{one.prefix}_JWKS_URL": one.jwks_url}
+    return problems + [
+        f"{name} must be https in production."
+        for name, address in addresses.items()
+        if address and not address.startswith("https://")
+    ]

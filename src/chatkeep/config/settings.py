@@ -1,0 +1,91 @@
+"""All settings, in one frozen value that was checked as a whole.
+
+`Settings.from_env` returns it or raises a `SetupError` that lists every problem at once,
+naming settings and never their secret values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from chatkeep.config.accounts import AccountSettings
+from chatkeep.config.chats import ChatSettings
+from chatkeep.config.contradictions import contradictions
+from chatkeep.config.issuers import IssuerSettings
+from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
+from chatkeep.config.reading import read_setting
+from chatkeep.config.server import ServerSettings
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ChatSettings, AccountSettings, IssuerSettings, ServerSettings):
+    """Everything an operator can choose. Empty values count as not set."""
+
+    #: Whether somebody said which environment this is; the development header needs it.
+    environment_is_explicit: bool = False
+    #: Those that OIDC_ISSUERS names.
+    named_providers: tuple[OpenIdProvider, ...] = ()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: object) -> Settings:
+        """Read and check every setting of *environ*; *overrides* (command line) win.
+
+        Raises:
+            SetupError: with one sentence per problem.
+        """
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for one in fields(cls):
+            if one.metadata:
+                read_setting(one.name, one.metadata, environ, values, problems)
+        explicit = "environment" in values
+        named = named_providers(cls, values.get("oidc_issuers", ()), environ, problems)
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        if not problems:
+            settings = cls(**values, environment_is_explicit=explicit, named_providers=named)
+            problems = contradictions(settings)
+        if problems:
+            raise SetupError(*problems)
+        return settings
+
+    @property
+    def production(self) -> bool:
+        """Whether unsafe conveniences are refused."""
+        return self.environment == "production"
+
+    @property
+    def openid_providers(self) -> tuple[OpenIdProvider, ...]:
+        """Every OpenID provider: the one without a name of its own first."""
+        if self.oidc_issuer is None:
+            return self.named_providers
+        said = {
+            one.name.removeprefix(OPENID): getattr(self, one.name)
+            for one in openid_settings(type(self))
+            if getattr(self, one.name) is not None
+        }
+        return (OpenIdProvider(name="oidc", **said), *self.named_providers)
+
+    @property
+    def issuer_names(self) -> tuple[str, ...]:
+        """Every issuer whose tokens are taken; the first is the primary one unless said."""
+        supabase = bool(self.supabase_project_url or self.supabase_jwt_secret)
+        better_auth = bool(self.better_auth_url or self.better_auth_issuer)
+        return (
+            *(["supabase"] if supabase else []),
+            *(["better-auth"] if better_auth else []),
+            *(one.name for one in self.openid_providers),
+            "embedded",
+        )
+
+    @property
+    def base_url(self) -> str:
+        """The address people use, without a slash at the end."""
+        if self.public_url:
+            return self.public_url
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 -- a comparison, not a bind
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"

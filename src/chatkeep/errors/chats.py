@@ -1,0 +1,89 @@
+"""Failures of conversations, and of the models that answer in them."""
+
+from __future__ import annotations
+
+from chatkeep.errors.base import ChatkeepError, Unavailable
+from chatkeep.errors.requests import Conflict, NotFound
+
+
+class NotYourConversation(NotFound):
+    """The wording of `NotFound` that the REST conversation routes have promised."""
+
+    code = "conversation_forbidden"
+    status = 403
+    default_detail = "Conversation does not belong to this user"
+
+
+class RunInProgress(Conflict):
+    """The conversation is being answered; `run_id` names the answer that is in the way."""
+
+    code = "run_in_progress"
+    default_detail = "This conversation is being answered. Wait for it or stop it first."
+
+    def __init__(self, detail: str | None = None, *, run_id: str = "") -> None:
+        """Keep which run it is, for the caller to see and for who wants to join it."""
+        super().__init__(detail, run_id=run_id)
+        self.run_id = run_id
+
+
+class ModelUnavailable(Unavailable):
+    """The model's provider is down, overloaded or unreachable."""
+
+    code = "model_unavailable"
+    default_detail = "The model is not available right now. Try again shortly."
+
+
+class ModelRateLimited(ModelUnavailable):
+    """The model's provider limits us."""
+
+    code = "model_rate_limited"
+    status = 429
+    default_detail = "The model's provider is limiting requests. Try again shortly."
+
+
+class ModelTimeout(ModelUnavailable):
+    """The model's provider did not answer, or stopped answering, in time."""
+
+    code = "model_timeout"
+    status = 504
+    default_detail = "The model took too long to answer."
+
+
+class ModelRefused(ChatkeepError):
+    """The model's provider refused the request itself (moderation, context length, ...)."""
+
+    code = "model_refused"
+    status = 422
+    default_detail = "The model refused this request."
+
+
+class ModelMisconfigured(ChatkeepError):
+    """The provider refuses our own key, credit or model name: never the caller's fault."""
+
+    code = "model_misconfigured"
+    status = 502
+    default_detail = "The model is not set up correctly on this server."
+
+
+class ModelBroken(ChatkeepError):
+    """The provider's answer broke off or could not be understood."""
+
+    code = "model_broken"
+    status = 502
+    default_detail = "The model's answer broke off."
+
+
+class AnswerInterrupted(ChatkeepError):
+    """The server that was answering went away; what was said so far is kept."""
+
+    code = "answer_interrupted"
+    status = 503
+    default_detail = "The answer was interrupted. What was said so far is kept."
+
+
+def error_named(code: str) -> ChatkeepError:
+    """Return the error that was kept by its *code* alone."""
+    kinds = [ChatkeepError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    return next((kind for kind in kinds if kind.code == code), ChatkeepError)()
