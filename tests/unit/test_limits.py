@@ -25,85 +25,85 @@ class Clock:
         return self.now
 
 
-def admitted(of: Limits, times: int, key: str = "a") -> int:
+async def admitted(of: Limits, times: int, key: str = "a") -> int:
     """Return how many of *times* requests pass."""
     passed = 0
     for _ in range(times):
         try:
-            of.spend(KIND, key)
+            await of.spend(KIND, key)
         except RateLimited:
             continue
         passed += 1
     return passed
 
 
-def test_burst_passes_and_no_more() -> None:
+async def test_burst_passes_and_no_more() -> None:
     """As many at once as the rate says, for each key and kind on its own."""
     counts = Limits(clock=Clock())
-    assert admitted(counts, 1000) == RATE.burst
-    assert admitted(counts, 1000, "b") == RATE.burst
-    counts.spend("token", "a")
+    assert await admitted(counts, 1000) == RATE.burst
+    assert await admitted(counts, 1000, "b") == RATE.burst
+    await counts.spend("token", "a")
 
 
-def test_refusal_says_when_to_come_back() -> None:
+async def test_refusal_says_when_to_come_back() -> None:
     """Whoever waits as long as was said is let in; a second earlier they are not."""
     clock = Clock()
     counts = Limits(clock=clock)
-    admitted(counts, RATE.burst)
+    await admitted(counts, RATE.burst)
     with pytest.raises(RateLimited) as refused:
-        counts.spend(KIND, "a")
+        await counts.spend(KIND, "a")
     wait = refused.value.retry_after_s
     assert wait is not None
     assert 1 <= wait <= RATE.period_s / RATE.burst + 1
     clock.now += wait - 1
-    assert admitted(counts, 1) == 0
+    assert await admitted(counts, 1) == 0
     clock.now += 1
-    assert admitted(counts, 2) == 1
+    assert await admitted(counts, 2) == 1
 
 
-def test_refused_requests_cost_nothing() -> None:
+async def test_refused_requests_cost_nothing() -> None:
     """Knocking on a closed door keeps it closed no longer."""
     clock = Clock()
     counts = Limits(clock=clock)
-    admitted(counts, 10_000)
+    await admitted(counts, 10_000)
     clock.now += RATE.period_s / RATE.burst
-    assert admitted(counts, 1) == 1
+    assert await admitted(counts, 1) == 1
 
 
-def test_allowance_comes_back_evenly_and_no_further() -> None:
+async def test_allowance_comes_back_evenly_and_no_further() -> None:
     """After a while it is whole again, and after a long while not more than whole."""
     clock = Clock()
     counts = Limits(clock=clock)
-    admitted(counts, RATE.burst)
+    await admitted(counts, RATE.burst)
     clock.now += RATE.period_s / 2
-    assert admitted(counts, 1000) == RATE.burst // 2
+    assert await admitted(counts, 1000) == RATE.burst // 2
     clock.now += RATE.period_s * 100
-    assert admitted(counts, 1000) == RATE.burst
+    assert await admitted(counts, 1000) == RATE.burst
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys appear, only so many are remembered, the newest."""
     monkeypatch.setattr(limits, "_KEYS_AT_MOST", 100)
     counts = Limits(clock=Clock())
     for number in range(10_000):
-        counts.spend(KIND, f"key-{number}")
+        await counts.spend(KIND, f"key-{number}")
     assert len(counts._due) == 100
-    assert admitted(counts, 1000, "key-9999") == RATE.burst - 1
+    assert await admitted(counts, 1000, "key-9999") == RATE.burst - 1
 
 
-def test_limits_can_be_switched_off() -> None:
+async def test_limits_can_be_switched_off() -> None:
     """For development everything passes, and nothing is remembered."""
     counts = Limits(enabled=False, clock=Clock())
-    assert admitted(counts, 10_000) == 10_000
+    assert await admitted(counts, 10_000) == 10_000
     assert not counts._due
 
 
-def test_every_rate_lets_somebody_in() -> None:
+async def test_every_rate_lets_somebody_in() -> None:
     """Each kind has a rate that can be lived with."""
     assert all(rate.burst >= 1 and rate.period_s > 0 for rate in RATES.values())
 
 
-def test_so_many_at_once_and_no_more() -> None:
+async def test_so_many_at_once_and_no_more() -> None:
     """Each user has a number of places; one that is left, however that was, is free again."""
     counts = Limits()
     with ExitStack() as places:

@@ -56,7 +56,7 @@ async def _identify(request: Request) -> Principal | None:
     window = timedelta(seconds=services.settings.token_refresh_window_s)
     request.state.principal = principal
     request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
-    services.limits.spend("api", principal.user_id)
+    await services.limits.spend("api", principal.user_id)
     if principal.credential != "development_header":
         services.sightings.note(
             principal,

@@ -57,7 +57,7 @@ class Limits:
         self._due: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._held: Counter[tuple[str, str]] = Counter()
 
-    def spend(self, kind: str, key: str) -> None:
+    async def spend(self, kind: str, key: str) -> None:
         """Count one request.
 
         Raises:

@@ -24,18 +24,18 @@ def limited(kind: str) -> Any:  # noqa: ANN401 -- what Depends returns has no pu
     """Return the dependency that counts a request of *kind* against its client's limit."""
 
     async def spend(request: Request) -> None:
-        spend_limit(request, kind)
+        await spend_limit(request, kind)
 
     return Depends(spend)
 
 
-def spend_limit(request: Request, kind: str) -> None:
+async def spend_limit(request: Request, kind: str) -> None:
     """Count *request* as one of *kind*.
 
     Raises:
         RateLimited: its client has sent too many.
     """
-    services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
+    await services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
 
 
 async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
@@ -54,7 +54,7 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
         raise Unauthenticated
     principal = await services.issuers.authenticate(token)
     await services.authenticator.agreeing(principal, presented_by(request))
-    services.limits.spend("api", principal.user_id)
+    await services.limits.spend("api", principal.user_id)
     return await services.embedded.locate(principal)
 
 

@@ -77,8 +77,8 @@ async def chat(
     if not body.history:
         raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
-        return _unkept(request, body, parts)
-    parts.limits.spend("chat", who.user_id)
+        return await _unkept(request, body, parts)
+    await parts.limits.spend("chat", who.user_id)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = choose(profile, body.wishes(), parts.policy)
     answer = await _begin(parts, who.user_id, body, choices, idempotency_key)
@@ -209,11 +209,11 @@ def _streamed(answer: Answer) -> EventStream:
     return EventStream(frames, ai_sdk_answers.HEADERS, farewell=ai_sdk_answers.farewell())
 
 
-def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
+async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
     """Answer somebody who is not signed in: their own history, the operator's defaults."""
     if not parts.settings.anonymous_chat:
         raise Unauthenticated
-    parts.limits.spend("anonymous_chat", request.state.client.bucket)
+    await parts.limits.spend("anonymous_chat", request.state.client.bucket)
     choices = choose(NO_PROFILE, body.wishes(), parts.policy)
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]

@@ -85,7 +85,7 @@ async def send(
     Sending the same `Idempotency-Key` (or `client_message_id`) again returns the answer
     that the first one began.
     """
-    parts.limits.spend("chat", who.user_id)
+    await parts.limits.spend("chat", who.user_id)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = choose(profile, body.wishes(), parts.policy)
     turn = _turn(body, choices.settings.model, idempotency_key)

@@ -84,7 +84,7 @@ async def refresh(
     body: RefreshRequest | None = None,
 ) -> RefreshAnswer:
     """Exchange a refresh token, from the body or the cookie, for a new one and an access token."""
-    parts.limits.spend("token", request.state.client.bucket)
+    await parts.limits.spend("token", request.state.client.bucket)
     wish = body or RefreshRequest()
     shown = _of_cookie(request, parts)
     if shown is not None or wish.cookie:

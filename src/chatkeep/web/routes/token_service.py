@@ -55,7 +55,7 @@ async def validate(
     request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
 ) -> ValidityAnswer:
     """Say whether a token is valid or why not, and when it ends. No sign-in needed."""
-    parts.limits.spend("token", request.state.client.bucket)
+    await parts.limits.spend("token", request.state.client.bucket)
     try:
         principal = await parts.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
@@ -79,7 +79,7 @@ async def check_expiry(
     request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
 ) -> ExpiryAnswer:
     """Say when a token ends, and whether it should be refreshed. No sign-in needed."""
-    parts.limits.spend("token", request.state.client.bucket)
+    await parts.limits.spend("token", request.state.client.bucket)
     try:
         principal = await parts.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:

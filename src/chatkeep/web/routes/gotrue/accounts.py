@@ -162,7 +162,7 @@ async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> R
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone numbers are disabled"))
     if body.password:  # "same password" tells who guesses right: no more tries than at sign-in
-        spend_limit(request, "token")
+        await spend_limit(request, "token")
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
     return json_answer(user_members(await password_accounts.update(issuer, here, wish)))
 
