@@ -6,7 +6,8 @@ The rules of rotation, for the newest number N:
 - N is exchanged for N+1;
 - N-1 gets N again, the same text, because its successor was never used: the answer was
   lost, or the device slept;
-- N-2 gets N-1 again for `GRACE` after N-1 was used: parallel requests that were slow;
+- N-2 gets N-1 again for `GRACE` after N-1 was used, on the network where that was: parallel
+  requests that were slow;
 - anything older is a copy in other hands: the family ends, in a transaction that is
   committed before the refusal is raised (RFC 9700 section 4.14.2).
 
@@ -204,7 +205,7 @@ async def rotate_session(
         AUTH,
         _BOUNDED_WAIT,
         _rotation(shown, device, bounds),
-        _end_of_family(shown),
+        _end_of_family(shown, device),
         by_id(shown.session_id),
         accounts.by_session(shown.session_id),
     )
@@ -241,12 +242,19 @@ def _rotation(shown: RefreshToken, device: Device, bounds: Bounds) -> Query[Ende
     )
 
 
-def _end_of_family(shown: RefreshToken) -> Query[Ended]:
+def _end_of_family(shown: RefreshToken, device: Device) -> Query[Ended]:
+    # A network is an address, or its /64 in IPv6: a device's own half changes by itself.
     return Query(
         "update public.user_sessions set is_active = false, reason = 'refresh_token_reused'"
         " where id = %s and issuer = 'embedded' and is_active and (%s < refresh_counter - 2"
-        " or (%s = refresh_counter - 2 and refreshed_at <= now() - %s)) returning id",
-        (shown.session_id, shown.counter, shown.counter, GRACE),
+        " or (%s = refresh_counter - 2 and (refreshed_at <= now() - %s"
+        " or network(set_masklen(address, case family(address) when 6 then 64 else 32 end))"
+        " is distinct from network(set_masklen(%s::inet, case family(%s::inet) when 6 then 64"
+        " else 32 end))))) returning id",
+        (
+            *(shown.session_id, shown.counter, shown.counter, GRACE),
+            *(device.address, device.address),
+        ),
         Ended,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 from chatkeep import password_accounts
+from chatkeep.devices import Device
 from chatkeep.errors import (
     Invalid,
     InvalidCredentials,
@@ -164,6 +166,26 @@ async def test_slow_request_is_served_within_the_grace(
     let_time_pass(database, first, "9 seconds")
     assert (await refresh(issuer, first)).refresh_token == second.refresh_token
     assert (await refresh(issuer, third)).counter == 4
+
+
+@pytest.mark.parametrize(
+    ("there", "dies"), [("2001:db8::8:1", False), ("2001:db8:0:1::7", True), ("192.0.2.7", True)]
+)
+async def test_grandparent_from_another_network_ends_the_family(
+    issuer: EmbeddedIssuer, there: str, dies: bool
+) -> None:
+    """Slow parallel requests come from one network; from another it is a copy, grace or not."""
+    home = Device(name="Firefox on Linux", address="2001:db8::7")
+    first = await sign_up(issuer)
+    second = await issuer.refresh(first.refresh_token, home)
+    third = await issuer.refresh(second.refresh_token, home)
+    late = issuer.refresh(first.refresh_token, replace(home, address=there))
+    if not dies:
+        assert (await late).refresh_token == second.refresh_token
+        return
+    with pytest.raises(RefreshTokenReused):
+        await late
+    assert await is_dead(issuer, first, second, third)
 
 
 async def test_old_token_after_the_grace_ends_the_family(
