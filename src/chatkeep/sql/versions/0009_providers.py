@@ -6,8 +6,8 @@ from alembic import op
 
 from chatkeep.sql.closing import closed
 
-revision = "0007"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 
 IDENTITIES = """
 -- Who says so: the issuer's own name, which stays when a provider is called otherwise here.
