@@ -31,6 +31,16 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     "chatkeep_auth": {
         "chatkeep.users": {"select", "insert", "update", "delete"},
         "chatkeep.identities": {"select", "insert", "update", "delete"},
+        **dict.fromkeys(
+            (
+                "chatkeep.factors",
+                "chatkeep.factor_challenges",
+                "chatkeep.recovery_codes",
+                "chatkeep.webauthn_credentials",
+                "chatkeep.passkey_challenges",
+            ),
+            {"select", "insert", "update", "delete"},
+        ),
         "chatkeep.issuers": {"select", "insert", "update"},
         "chatkeep.signing_keys": {"select", "insert", "update"},
         "public.user_sessions": {"select", "insert", "update", "delete"},

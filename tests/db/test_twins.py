@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from chatkeep.db import Database
-from tests.db.twins import CHECKS, OWNED, Twins, first_failing, seed
+from tests.db.twins import CHECKS, OWNED, PROOFS, Twins, first_failing, seed
 from tests.postgres_servers import MigratedDatabase
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
             "identities",
             "signing_keys",
             "issuers",
+            *PROOFS,
             "claim_counts",
             "revocations",
             "revocation_numbers",

@@ -113,8 +113,17 @@ OWNED = (
     ),
 )
 
+#: What people prove themselves with, beside a password.
+PROOFS: tuple[LiteralString, ...] = (
+    "factors",
+    "factor_challenges",
+    "recovery_codes",
+    "webauthn_credentials",
+    "passkey_challenges",
+)
+
 _SEED: LiteralString = """
-truncate chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
+truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
   chatkeep.signing_keys, chatkeep.issuers, chatkeep.claim_counts cascade;
 insert into chat.conversations (user_id, id, title) values
   ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
@@ -137,6 +146,16 @@ insert into chatkeep.users (id, email) values
   ('a0000000-0000-4000-8000-000000000001', 'ana@example.com');
 insert into chatkeep.identities (user_id, id, provider, provider_id) values
   ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000002', 'email', 'ana');
+insert into chatkeep.factors (user_id, id, factor_type) values
+  ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000003', 'totp');
+insert into chatkeep.factor_challenges (user_id, id, expires_at) values
+  ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000004', now());
+insert into chatkeep.recovery_codes (user_id, factor_id, hash) values
+  ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000003', '');
+insert into chatkeep.webauthn_credentials (user_id, id, credential_id, public_key) values
+  ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000005', '', '');
+insert into chatkeep.passkey_challenges (id, challenge, expires_at) values
+  ('a0000000-0000-4000-8000-000000000006', '', now());
 insert into chatkeep.signing_keys (kid, algorithm, public_jwk, private_key, status)
   values ('key of the twins', 'ES256', '{}', '', 'standby');
 insert into chatkeep.issuers (name, id_prefix) values ('of the twins', 'twins:');
@@ -339,7 +358,7 @@ async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
 async def signing_in_sees_no_chats(twins: Twins) -> None:
     """It reads and writes accounts, keys and sessions of everybody, and nothing they said."""
     db = twins.db
-    for name in ("users", "identities", "signing_keys", "issuers"):
+    for name in ("users", "identities", "signing_keys", "issuers", *PROOFS):
         query: LiteralString = f"select t::text as text from chatkeep.{name} t"
         assert await _texts(db, AUTH, query), name
         change: LiteralString = f"update chatkeep.{name} set {_A_COLUMN[name]} = {_A_COLUMN[name]}"
@@ -359,12 +378,17 @@ _A_COLUMN: dict[str, LiteralString] = {
     "identities": "provider",
     "signing_keys": "status",
     "issuers": "id_prefix",
+    "factors": "status",
+    "factor_challenges": "address",
+    "recovery_codes": "used_at",
+    "webauthn_credentials": "sign_count",
+    "passkey_challenges": "expires_at",
 }
 
 
 async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
     """The roles of requests and of administration read no keys, accounts or chats."""
-    for name in ("users", "identities", "signing_keys", "issuers"):
+    for name in ("users", "identities", "signing_keys", "issuers", *PROOFS):
         for caller in (as_user(ANA), WORKER, ADMIN):
             await _refused(twins.db, caller, f"select 1 from chatkeep.{name}")
             await _refused(twins.db, caller, f"delete from chatkeep.{name}")
