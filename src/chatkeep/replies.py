@@ -12,11 +12,12 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from chatkeep import runs, turns
+from chatkeep.answers import INTERRUPTED, RemoteAnswer
 from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
-from chatkeep.live import Ended, Growth, LiveAnswer, Reader, StillWorking, unstored
+from chatkeep.live import LiveAnswer
 from chatkeep.llm.model import Prompt, PromptMessage
 from chatkeep.runs import Address, Ending
 from chatkeep.titles import title_from
@@ -25,90 +26,20 @@ from chatkeep.turns import AlreadyStarted
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
+    from chatkeep.answers import Answer
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
     from chatkeep.llm.model import Model
     from chatkeep.policies import Choices
-    from chatkeep.runs import Run
     from chatkeep.turns import Said, Turn
 
 _log = logging.getLogger(__name__)
 
 _CHECKPOINT_S = 0.25
 _LEASE_RENEWAL_S = 4.0
-_REMOTE_POLL_S = 0.25
-_REMOTE_HEARTBEAT_POLLS = 40
 _STOP_WITHIN_S = 5.0
 _STOPS_AT_MOST = 3
 _STORE_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
-
-
-class Answer(Protocol):
-    """An answer that can be followed from its start, wherever it is being made."""
-
-    address: Address
-    model: str
-
-    def follow(self) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay, then go on live, until `Ended`."""
-
-
-class RemoteAnswer:
-    """An answer made by another process, or ended: seen through the database."""
-
-    def __init__(self, db: Database, user_id: str, run: Run, closing: asyncio.Event) -> None:
-        """Follow *run*; let readers go when this process is *closing*."""
-        self._db = db
-        self._user_id = user_id
-        self._run = run
-        self._closing = closing
-        self.model = run.model
-        self.address = Address(
-            id=run.id,
-            conversation_id=run.conversation_id,
-            message_id=run.message_id,
-            user_message_id=run.user_message_id or "",
-        )
-
-    async def follow(self) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay what is stored, then each checkpoint's growth, until the end."""
-        run, reader, growth = self._run, Reader(), Growth()
-        polls = 0
-        while True:
-            growth.take(unstored(run.content, run.parts))
-            for event in reader.advance(growth.parts, ended=run.ended):
-                polls = 0
-                yield event
-            if run.ended or self._closing.is_set():
-                yield Ended(ending=ending_of(run) if run.ended else _INTERRUPTED)
-                return
-            await asyncio.sleep(_REMOTE_POLL_S)
-            polls += 1
-            if polls % _REMOTE_HEARTBEAT_POLLS == 0:
-                yield StillWorking()
-            try:
-                run = await runs.get_run(self._db, self._user_id, run.id)
-            except ChatkeepError as error:
-                yield Ended(ending=Ending(state="failed", error_code=error.code))
-                return
-
-
-_INTERRUPTED = Ending(state="interrupted", error_code="answer_interrupted")
-
-
-def ending_of(run: Run) -> Ending:
-    """Return how an ended *run* ended."""
-    if run.state in {"queued", "running"}:
-        raise ValueError("the run has not ended")
-    return Ending(
-        state=run.state,  # type: ignore[arg-type]  # the two unfinished states were ruled out
-        finish_reason=run.finish_reason,
-        error_code=run.error_code,
-        model=run.model,
-        prompt_tokens=run.prompt_tokens,
-        completion_tokens=run.completion_tokens,
-        cost=run.cost,
-    )
 
 
 @dataclass(slots=True)
@@ -140,7 +71,7 @@ class Replies:
         """Ask *model*; *pseudonym* names a user to its provider without telling who it is."""
         self._db = db
         self._model = model
-        self._pseudonym = pseudonym
+        self.pseudonym = pseudonym
         self._work: dict[str, _Work] = {}
         self._unkept: set[asyncio.Task[Ending]] = set()
         self._closing = asyncio.Event()
@@ -165,7 +96,12 @@ class Replies:
             user_message_id=turn.user_message_id,
         )
         live = LiveAnswer(user_id=user_id, address=address, model=turn.model)
-        prompt = self._prompt(history, choices, address.conversation_id, user_id)
+        prompt = prompt_of(
+            history,
+            choices,
+            user_key=self.pseudonym(user_id),
+            conversation_id=address.conversation_id,
+        )
         self._work[turn.run_id] = work = _Work(live, _now())
         work.task = asyncio.create_task(self._answer(work, prompt, question=turn.content or ""))
         return live
@@ -224,18 +160,16 @@ class Replies:
         """Take note that somebody, on any node, asked to stop *run_id*."""
         self.stop_here(run_id)
 
-    def answer_unkept(
-        self, said: Sequence[Said], choices: Choices
-    ) -> AsyncGenerator[AnswerEvent, None]:
-        """Answer somebody who is not signed in: nothing is kept, hanging up stops it.
+    def answer_unkept(self, prompt: Prompt) -> AsyncGenerator[AnswerEvent, None]:
+        """Answer what is not to be kept: hanging up stops it.
 
         Raises:
             Unavailable: the server is shutting down.
         """
         self._refuse_when_closing()
         address = Address(id="", conversation_id="", message_id="", user_message_id="")
-        live = LiveAnswer(user_id="", address=address, model=choices.settings.model)
-        return self._follow_unkept(live, self._prompt(said, choices, None, None))
+        live = LiveAnswer(user_id="", address=address, model=prompt.settings.model)
+        return self._follow_unkept(live, prompt)
 
     async def keep_checkpoints(self) -> None:
         """Store what is new of every answer, and renew the leases, until cancelled."""
@@ -284,7 +218,7 @@ class Replies:
         self._unkept.add(task)
         task.add_done_callback(self._unkept.discard)
         task.add_done_callback(
-            lambda done: live.end(_INTERRUPTED if done.cancelled() else done.result())
+            lambda done: live.end(INTERRUPTED if done.cancelled() else done.result())
         )
         try:
             async with aclosing(live.follow()) as events:
@@ -378,24 +312,24 @@ class Replies:
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
         return _ended(live, "failed", error_code="database_unavailable")
 
-    def _prompt(
-        self,
-        said: Sequence[Said],
-        choices: Choices,
-        conversation_id: str | None,
-        user_id: str | None,
-    ) -> Prompt:
-        system = (
-            [PromptMessage(role="system", text=choices.system_prompt)]
-            if choices.system_prompt
-            else []
-        )
-        return Prompt(
-            messages=[*system, *(PromptMessage(role=one.role, text=one.content) for one in said)],
-            settings=choices.settings,
-            user_key=None if user_id is None else self._pseudonym(user_id),
-            conversation_id=conversation_id,
-        )
+
+def prompt_of(
+    said: Sequence[Said],
+    choices: Choices,
+    *,
+    user_key: str | None = None,
+    conversation_id: str | None = None,
+) -> Prompt:
+    """Return what a model is asked: *said*, behind the system prompt that was chosen."""
+    system = (
+        [PromptMessage(role="system", text=choices.system_prompt)] if choices.system_prompt else []
+    )
+    return Prompt(
+        messages=[*system, *(PromptMessage(role=one.role, text=one.content) for one in said)],
+        settings=choices.settings,
+        user_key=user_key,
+        conversation_id=conversation_id,
+    )
 
 
 def _ended(

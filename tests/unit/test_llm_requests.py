@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chatkeep.llm.chat_requests import Kind, encode_request, find_kind
-from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
+from chatkeep.events import ToolCall
+from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage, Tool
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi 👋"}]
 PLAIN = {
@@ -58,6 +59,45 @@ def test_settings_are_sent_as_they_are(kind: Kind, limit: str) -> None:
     body = json.loads(encode_request(prompt(temperature=0.0, top_p=0.5, max_tokens=7), kind=kind))
     assert (body["temperature"], body["top_p"], body[limit]) == (0.0, 0.5, 7)
     assert len({"max_tokens", "max_completion_tokens"} & set(body)) == 1
+
+
+def test_tools_and_images_are_sent_as_the_api_spells_them() -> None:
+    """An assistant that only asked for a tool says null; a tool answers by its call's id."""
+    call = ToolCall(call_id="c1", name="weather", arguments='{"city": "Rome"}')
+    asked = Prompt(
+        messages=[
+            PromptMessage(role="user", text="Look.", images=("data:image/png;base64,AA==",)),
+            PromptMessage(role="assistant", text="", calls=(call,)),
+            PromptMessage(role="tool", text="Sun.", call_id="c1"),
+        ],
+        settings=ModelSettings(model="m", tool_choice="auto", stop=("END",)),
+        tools=[Tool(name="weather", parameters={"type": "object"})],
+    )
+    body = json.loads(encode_request(asked, kind="compatible"))
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Look."},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "c1",
+                    "function": {"name": "weather", "arguments": '{"city": "Rome"}'},
+                    "type": "function",
+                }
+            ],
+        },
+        {"role": "tool", "content": "Sun.", "tool_call_id": "c1"},
+    ]
+    function = {"name": "weather", "parameters": {"type": "object"}}
+    assert body["tools"] == [{"type": "function", "function": function}]
+    assert (body["tool_choice"], body["stop"]) == ("auto", ["END"])
 
 
 def test_lone_surrogate_in_a_prompt_is_replaced() -> None:

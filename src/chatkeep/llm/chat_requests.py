@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 if TYPE_CHECKING:
-    from chatkeep.llm.model import Prompt
+    from collections.abc import Mapping, Sequence
+
+    from chatkeep.llm.model import Prompt, PromptMessage, Tool
 
 #: `compatible` is every server that speaks the chat-completions API without the
 #: particulars of the two named ones (vLLM, LiteLLM, Ollama, ...).
@@ -21,9 +23,30 @@ _MAX_SESSION_ID = 256
 _MAX_IDENTIFIER = 64
 
 
-class _Message(msgspec.Struct, gc=False):
+class _Function(msgspec.Struct, omit_defaults=True, gc=False):
+    name: str
+    arguments: str | None = None
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    id: str
+    function: _Function
+    type: str = "function"
+
+
+class _Tool(msgspec.Struct, gc=False):
+    function: _Function
+    type: str = "function"
+
+
+class _Message(msgspec.Struct, omit_defaults=True, gc=False):
     role: str
-    content: str
+    content: str | list[dict[str, Any]] | None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
 
 
 class _Request(msgspec.Struct, omit_defaults=True, gc=False):
@@ -36,6 +59,15 @@ class _Request(msgspec.Struct, omit_defaults=True, gc=False):
     top_p: float | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    stop: Sequence[str] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    reasoning_effort: str | None = None
+    response_format: Mapping[str, Any] | None = None
+    tools: Sequence[_Tool] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     user: str | None = None
     safety_identifier: str | None = None
     session_id: str | None = None
@@ -58,7 +90,7 @@ def encode_request(prompt: Prompt, *, kind: Kind) -> bytes:
     settings = prompt.settings
     request = _Request(
         model=settings.model,
-        messages=[_Message(role=message.role, content=message.text) for message in prompt.messages],
+        messages=[_message(one) for one in prompt.messages],
         stream=True,
         stream_options={"include_usage": True},
         temperature=settings.temperature,
@@ -66,19 +98,62 @@ def encode_request(prompt: Prompt, *, kind: Kind) -> bytes:
         # OpenAI's reasoning models refuse the old name; the others know no other.
         max_tokens=None if kind == "openai" else settings.max_tokens,
         max_completion_tokens=settings.max_tokens if kind == "openai" else None,
+        stop=settings.stop,
+        seed=settings.seed,
+        frequency_penalty=settings.frequency_penalty,
+        presence_penalty=settings.presence_penalty,
+        reasoning_effort=settings.reasoning_effort,
+        response_format=settings.response_format,
+        tools=[_tool(one) for one in prompt.tools] or (),
+        tool_choice=settings.tool_choice,
+        parallel_tool_calls=settings.parallel_tool_calls,
         **_particulars(prompt, kind),
     )
     try:
         return _encoder.encode(request)
     except UnicodeEncodeError:
-        return _encoder.encode(_mended(request))
+        return _encoder.encode(_mended(msgspec.to_builtins(request)))
 
 
-def _mended(request: _Request) -> _Request:
+def _message(one: PromptMessage) -> _Message:
+    calls = [
+        _Call(id=call.call_id, function=_Function(name=call.name, arguments=call.arguments))
+        for call in one.calls
+    ]
+    return _Message(
+        role=one.role,
+        # An assistant that only asked for tools said nothing.
+        content=_content(one) if one.text or not calls else None,
+        tool_calls=calls or None,
+        tool_call_id=one.call_id,
+    )
+
+
+def _content(one: PromptMessage) -> str | list[dict[str, Any]]:
+    if not one.images:
+        return one.text
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in one.images]
+    return [{"type": "text", "text": one.text}, *images]
+
+
+def _tool(one: Tool) -> _Tool:
+    return _Tool(
+        function=_Function(
+            name=one.name,
+            description=one.description,
+            parameters=one.parameters or None,
+            strict=one.strict,
+        )
+    )
+
+
+def _mended(value: Any) -> Any:  # noqa: ANN401 -- whatever JSON can hold
     """Replace lone surrogates, which a caller can smuggle in but UTF-8 cannot carry."""
-    for message in request.messages:
-        message.content = message.content.encode("utf-8", "replace").decode()
-    return request
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_mended(name): _mended(one) for name, one in value.items()}
+    return [_mended(one) for one in value] if isinstance(value, list) else value
 
 
 def _particulars(prompt: Prompt, kind: Kind) -> dict[str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from chatkeep.conversations import Conversation, Message
     from chatkeep.events import ToolCall
-    from chatkeep.replies import Answer
+    from chatkeep.answers import Answer
     from chatkeep.runs import Ending
 
 

@@ -19,8 +19,9 @@ from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices, choose
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.turns import Said, Turn
+from chatkeep.replies import prompt_of
 from chatkeep.titles import title_from
+from chatkeep.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
@@ -30,7 +31,7 @@ from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
-    from chatkeep.replies import Answer
+    from chatkeep.answers import Answer
 
 router = APIRouter(
     prefix="/api/chat",
@@ -217,7 +218,7 @@ async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Respo
     choices = choose(NO_PROFILE, body.wishes(), parts.policy)
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
-    events = parts.replies.answer_unkept(said, choices)
+    events = parts.replies.answer_unkept(prompt_of(said, choices))
     metadata = {"model": choices.settings.model}
     frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
     return EventStream(frames, ai_sdk_answers.HEADERS)
