@@ -148,20 +148,22 @@ def opening(
 ) -> Query[Session]:
     """Return the statement that starts a session of who proved who they are by *proof*.
 
+    *proof* is a method of `amr`, and after a colon the provider that vouched, if one did.
     It gives no row if the account is suspended or gone, or by now has another password than
     *password_hash*, if that is given. Meant for a transaction that holds the account's row.
     """
     return Query(
         "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
         " (user_id, id, refresh_counter, amr, device, address, expires_at)"
-        " select %s, %s, 1, jsonb_build_array(jsonb_build_object('method', %s::text,"
-        " 'timestamp', extract(epoch from now())::bigint)), %s, %s::inet, now() + %s"
+        " select %s, %s, 1, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object("
+        "'method', split_part(%s::text, ':', 1), 'provider', nullif(split_part(%s, ':', 2), ''),"
+        " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, now() + %s"
         " from chatkeep.users u where u.id = %s"
         " and (%s::text is null or u.password_hash = %s)"
         " and (u.banned_until is null or u.banned_until <= now())"
         " returning" + _COLUMNS,
         (
-            *(user_id, session_id, proof, device.name, device.address),
+            *(user_id, session_id, proof, proof, device.name, device.address),
             *(min(bounds.idle, bounds.lifetime), subject, password_hash, password_hash),
         ),
         Session,

@@ -21,8 +21,7 @@ alter table chatkeep.identities drop constraint identities_provider;
 """
 
 FLOWS = """
--- Nothing here can be used: what goes through browsers is kept as hashes, and the tokens of a
--- provider are sealed under the code that the client exchanges for them.
+-- Nothing here can be used: what goes through browsers is kept as hashes.
 create table chatkeep.sign_in_flows (
   state_hash bytea primary key,
   provider text not null,
@@ -33,15 +32,11 @@ create table chatkeep.sign_in_flows (
   linking_session uuid,
   browser_hash bytea,
   used_at timestamptz,
-  code_hash bytea,
-  sealed_tokens bytea,
   expires_at timestamptz not null
 );
 create index sign_in_flows_expiry on chatkeep.sign_in_flows (expires_at);
 create index sign_in_flows_linking on chatkeep.sign_in_flows (linking_user)
   where linking_user is not null;
-create unique index sign_in_flows_code on chatkeep.sign_in_flows (code_hash)
-  where code_hash is not null;
 
 create table chatkeep.shown_id_tokens (
   token_hash bytea primary key,
