@@ -35,7 +35,7 @@ _NUMBER_LIMIT = 2**63
 
 _USER: LiteralString = (
     "select u.id, u.email, u.email_confirmed_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
-    " u.is_anonymous, u.last_sign_in_at, u.created_at, u.updated_at,"
+    " u.is_anonymous, u.last_sign_in_at, u.created_at, u.updated_at, u.invited_at, u.deleted_at,"
     # An operator may have typed 'infinity', which Python has no date for.
     " case when u.banned_until > now() then least(u.banned_until, '9999-12-31Z') end"
     "  as banned_until,"
@@ -64,6 +64,8 @@ class User:
     last_sign_in_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    invited_at: datetime | None
+    deleted_at: datetime | None
     identities: list[dict[str, Any]]
 
     @property

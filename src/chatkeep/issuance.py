@@ -26,6 +26,7 @@ from chatkeep.errors import (
 )
 from chatkeep.ids import new_id
 from chatkeep.issuers import StaticKeys, embedded_issuer
+from chatkeep.mail import Outgoing, outgoing_mail
 from chatkeep.passwords import Passwords
 from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.revocations import Revocations
@@ -90,6 +91,7 @@ async def open_issuer(
         refresh_tokens=RefreshTokens(secret),
         passwords=Passwords(),
         revocations=revocations,
+        outgoing=outgoing_mail(settings, secret),
         sign_up_open=settings.sign_up,
         access_token_life_s=settings.access_token_expiry_s,
         bounds=sessions.Bounds(
@@ -114,6 +116,7 @@ class EmbeddedIssuer:
     refresh_tokens: RefreshTokens
     passwords: Passwords
     revocations: Revocations
+    outgoing: Outgoing
     sign_up_open: bool
     access_token_life_s: int
     bounds: sessions.Bounds
@@ -190,11 +193,11 @@ class EmbeddedIssuer:
         )
         if not users:
             raise UserNotFound
+        if users[0].is_banned:
+            raise UserBanned
         if not found or not found[0].usable or found[0].user_id != principal.user_id:
             raise SessionNotFound
         here = Here(user=users[0], session=found[0])
-        if here.user.is_banned:
-            raise UserBanned
         if here.session.last_activity_at < datetime.now(UTC) - sessions.ACTIVITY_EVERY:
             await sessions.note_activity(self.db, here.session.id)
         return here

@@ -28,6 +28,7 @@ from chatkeep.errors import (
     RefreshTokenNotFound,
     RefreshTokenReused,
     SessionExpired,
+    UserBanned,
 )
 from chatkeep.refresh_tokens import RefreshToken
 
@@ -160,8 +161,9 @@ def opening(
         " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, now() + %s"
         " from chatkeep.users u where u.id = %s"
         " and (%s::text is null or u.password_hash = %s)"
-        " and (u.banned_until is null or u.banned_until <= now())"
-        " returning" + _COLUMNS,
+        " and (u.banned_until is null or u.banned_until <= now()) and u.deleted_at is null"
+        # Whoever suspends the account right now waits, and then ends this session too.
+        " for share of u returning" + _COLUMNS,
         (
             *(user_id, session_id, proof, proof, device.name, device.address),
             *(min(bounds.idle, bounds.lifetime), subject, password_hash, password_hash),
@@ -200,6 +202,7 @@ async def rotate_session(
         RefreshTokenNotFound: the session ended, or never was.
         RefreshTokenReused: the token is old; the session is ended now.
         SessionExpired: the session was unused for too long, or is too old.
+        UserBanned: the account is suspended, which also ended the session.
         Invalid: the database does not know of so many rotations (it was restored).
         Unavailable: too many others are refreshing the same session.
     """
@@ -213,6 +216,8 @@ async def rotate_session(
     )
     if killed:
         raise RefreshTokenReused
+    if users and users[0].is_banned:
+        raise UserBanned
     if not found or not users or not found[0].is_active:
         raise RefreshTokenNotFound
     session: Session = found[0]

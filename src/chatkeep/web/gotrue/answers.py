@@ -59,6 +59,8 @@ def user_members(user: User) -> dict[str, Any]:
         "confirmed_at": user.email_confirmed_at,
         "last_sign_in_at": user.last_sign_in_at,
         "banned_until": user.banned_until,
+        "invited_at": user.invited_at,
+        "deleted_at": user.deleted_at,
     }
     return {
         "id": user.id,
