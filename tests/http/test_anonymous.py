@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from chatkeep.web.limits import RATES
+from chatkeep.limits import RATES
 from tests.serving import said, start_node, types, until
 
 if TYPE_CHECKING:

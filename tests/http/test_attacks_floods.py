@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chatkeep.config import Settings
+from chatkeep.limits import AT_ONCE
 from chatkeep.server import _protocol
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
-from chatkeep.web.limits import AT_ONCE
 from chatkeep.web.routes import pages
 from tests.serving import PATIENCE_S, exchange, parsed, until
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep.web.limits import RATES, Rate
+from chatkeep.limits import RATES, Rate
 from tests.serving import start_node
 
 if TYPE_CHECKING:

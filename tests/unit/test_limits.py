@@ -7,8 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from chatkeep.errors import RateLimited
-from chatkeep.web import limits
-from chatkeep.web.limits import AT_ONCE, RATES, Limits
+from chatkeep.limits import AT_ONCE, RATES, Limits, local
 
 KIND = "anonymous_chat"
 RATE = RATES[KIND]
@@ -83,11 +82,11 @@ async def test_allowance_comes_back_evenly_and_no_further() -> None:
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many keys appear, only so many are remembered, the newest."""
-    monkeypatch.setattr(limits, "_KEYS_AT_MOST", 100)
+    monkeypatch.setattr(local, "_KEYS_AT_MOST", 100)
     counts = Limits(clock=Clock())
     for number in range(10_000):
         await counts.spend(KIND, f"key-{number}")
-    assert len(counts._due) == 100
+    assert len(counts._local._due) == 100
     assert await admitted(counts, 1000, "key-9999") == RATE.burst - 1
 
 
@@ -95,7 +94,7 @@ async def test_limits_can_be_switched_off() -> None:
     """For development everything passes, and nothing is remembered."""
     counts = Limits(enabled=False, clock=Clock())
     assert await admitted(counts, 10_000) == 10_000
-    assert not counts._due
+    assert not counts._local._due
 
 
 async def test_every_rate_lets_somebody_in() -> None:

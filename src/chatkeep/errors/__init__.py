@@ -63,6 +63,7 @@ from chatkeep.errors.requests import (
     PreconditionFailed,
     RateLimited,
     RequestTimeout,
+    TooManyMails,
     UnsupportedMediaType,
 )
 
@@ -114,6 +115,7 @@ __all__ = [
     "TokenRevoked",
     "TokenWithoutExpiry",
     "TokenWrongAudience",
+    "TooManyMails",
     "Unauthenticated",
     "Unavailable",
     "UnsupportedMediaType",

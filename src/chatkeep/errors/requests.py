@@ -112,3 +112,10 @@ class RateLimited(ChatkeepError):
     code = "rate_limited"
     status = 429
     default_detail = "Too many requests. Wait and try again."
+
+
+class TooManyMails(RateLimited):
+    """Enough mails were sent to this address for now."""
+
+    code = "over_email_send_rate_limit"
+    default_detail = "Enough mails were sent to this address. Wait before asking for another."

@@ -17,6 +17,8 @@ from starlette.middleware import Middleware
 import chatkeep
 from chatkeep.errors import ChatkeepError
 from chatkeep.isolation import require_isolation
+from chatkeep.limits import Attempts, Limits
+from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.llm.choice import choose_model, default_model_id
 from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
@@ -29,10 +31,10 @@ from chatkeep.web.api_document import TAGS, completed
 from chatkeep.web.background import start_background
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.hosts import KnownHosts
-from chatkeep.web.limits import Limits
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
     ai_sdk,
+    gotrue,
     meta,
     pages,
     preferences,
@@ -41,7 +43,6 @@ from chatkeep.web.routes import (
     token_service,
 )
 from chatkeep.web.routes import conversations as conversation_routes
-from chatkeep.web.routes import gotrue
 from chatkeep.web.services import Services
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ async def _open(
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
+    limits = Limits(enabled=settings.rate_limits)
+    own_prefix = gate.embedded.issuer.user_id("")
     parts = Services(
         settings=settings,
         db=db,
@@ -194,7 +197,8 @@ async def _open(
         policy=Policy.of(settings, default_model=default_model_id(settings)),
         preferences=Preferences(db),
         replies=Replies(db, model, pseudonym=_pseudonyms(str(settings.secret).encode())),
-        limits=Limits(enabled=settings.rate_limits),
+        limits=limits,
+        attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
     )
     start_background(stack, parts)
     return parts

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
+    from chatkeep.limits import Attempts, Limits
     from chatkeep.llm.model import Model
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
-    from chatkeep.web.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,7 @@ class Services:
     preferences: Preferences
     replies: Replies
     limits: Limits
+    attempts: Attempts
 
 
 def services_of(request: Request) -> Services:

@@ -55,6 +55,7 @@ _NAMES_HERE: Final[tuple[tuple[type[errors.ChatkeepError], int, str, str | None]
     (errors.CredentialsConflict, 400, "validation_failed", None),
     (errors.TokenExpired, 403, "bad_jwt", "invalid JWT: token is expired"),
     (errors.TokenInvalid, 403, "bad_jwt", "invalid JWT: unable to parse or verify signature"),
+    (errors.TooManyMails, 429, "over_email_send_rate_limit", "Email rate limit exceeded"),
     (errors.RateLimited, 429, "over_request_rate_limit", "Request rate limit reached"),
     (errors.PayloadTooLarge, 413, "request_entity_too_large", None),
     (errors.Invalid, 400, "validation_failed", None),

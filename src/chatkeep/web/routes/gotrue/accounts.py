@@ -6,17 +6,19 @@ we do not is in `absent`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, get_args
+from contextlib import AsyncExitStack
+from typing import Annotated, Final, get_args
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import __version__, password_accounts
-from chatkeep.errors import Invalid
+from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.issuance import EmbeddedIssuer
 from chatkeep.password_accounts import Wish
 from chatkeep.sessions import Scope
+from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import (
     json_answer,
@@ -38,7 +40,6 @@ from chatkeep.web.gotrue.callers import (
     SignedInHere,
     device_of,
     limited,
-    spend_limit,
 )
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 
@@ -124,7 +125,10 @@ async def _by_password(request: Request, issuer: EmbeddedIssuer) -> Response:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone logins are disabled"))
     if not body.email:
         raise Invalid("missing email or phone")
-    grant = await password_accounts.sign_in(issuer, body.email, body.password or "", device_of(request))
+    async with attempting(request, "password", body.email):
+        grant = await password_accounts.sign_in(
+            issuer, body.email, body.password or "", device_of(request)
+        )
     return session_answer(grant)
 
 
@@ -161,10 +165,14 @@ async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> R
         raise Refused(Refusal(403, "not_admin", "Updating app_metadata requires admin privileges"))
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone numbers are disabled"))
-    if body.password:  # "same password" tells who guesses right: no more tries than at sign-in
-        await spend_limit(request, "token")
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
-    return json_answer(user_members(await password_accounts.update(issuer, here, wish)))
+    async with AsyncExitStack() as guess:
+        if body.password:  # "same password" tells who guesses right: as many tries as at sign-in
+            account = here.user.email or str(here.user.id)
+            counted = attempting(request, "password", account, harmless=(WeakPassword,))
+            await guess.enter_async_context(counted)
+        changed = await password_accounts.update(issuer, here, wish)
+    return json_answer(user_members(changed))
 
 
 @router.post("/logout", status_code=204, responses=described(400, 401, 403, 503))

@@ -1,0 +1,64 @@
+"""Limits by key: so many of a kind in a while, and so many at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from chatkeep.errors import RateLimited
+from chatkeep.limits.local import LocalCounts
+from chatkeep.limits.rates import AT_ONCE, RATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_RETRY_S: Final = 5
+
+
+class Limits:
+    """Counts of this process. *enabled* false lets everything pass."""
+
+    def __init__(
+        self, *, enabled: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with nothing counted."""
+        self._enabled = enabled
+        self._local = LocalCounts(clock)
+        self._held: Counter[tuple[str, str]] = Counter()
+
+    async def spend(self, kind: str, key: str) -> None:
+        """Count one of *kind*, which has a row in `RATES`, for *key*.
+
+        Raises:
+            RateLimited: with the seconds until the next one may come; it was not counted.
+        """
+        if not self._enabled:
+            return
+        wait = self._local.spend((kind, key), RATES[kind])
+        if wait > 0:
+            raise RateLimited(retry_after_s=math.ceil(wait))
+
+    async def give_back(self, kind: str, key: str) -> None:
+        """Uncount one that `spend` counted, because it turned out to be harmless."""
+        if self._enabled:
+            self._local.give_back((kind, key), RATES[kind])
+
+    @contextmanager
+    def hold(self, kind: str, key: str) -> Iterator[None]:
+        """Count one that goes on until the block ends.
+
+        Raises:
+            RateLimited: as many go on as may; one of them may end soon.
+        """
+        if self._enabled and self._held[kind, key] >= AT_ONCE[kind]:
+            raise RateLimited(retry_after_s=_RETRY_S)
+        self._held[kind, key] += 1
+        try:
+            yield
+        finally:
+            self._held[kind, key] -= 1
+            if not self._held[kind, key]:
+                del self._held[kind, key]

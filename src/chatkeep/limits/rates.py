@@ -1,0 +1,48 @@
+"""What may be done how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """*burst* at once, refilled evenly at *burst* every *period_s* seconds.
+
+    *shared*: counted together with the other processes, when there is a store for that.
+    """
+
+    burst: int
+    period_s: float
+    shared: bool = True
+
+    @property
+    def interval_s(self) -> float:
+        """The seconds after which one more may come."""
+        return self.period_s / self.burst
+
+
+#: By client address; "chat" and "api" by user; "account_..." by account, see `Attempts`.
+RATES: Final[dict[str, Rate]] = {
+    "sign_up": Rate(200, 300),
+    "token": Rate(600, 300),
+    "user": Rate(600, 60),
+    "otp": Rate(60, 300),
+    "recover": Rate(60, 300),
+    "verify": Rate(200, 300),
+    "resend": Rate(60, 300),
+    "factor": Rate(200, 300),
+    "chat": Rate(300, 60),
+    # Each request of a signed-in person: too many to ask another machine about each.
+    "api": Rate(3000, 60, shared=False),
+    "anonymous_chat": Rate(20, 300),
+    # ASVS 6.3.1; NIST SP 800-63B section 5.2.2 allows a hundred wrong ones in a row.
+    "account_password": Rate(10, 900),
+    "account_code": Rate(10, 900),
+    "account_mail": Rate(6, 3600),
+}
+
+#: How many of what may be going on at once, by user. A reader of an answer that another node
+#: makes costs four reads of the database a second.
+AT_ONCE: Final[dict[str, int]] = {"streams": 100}
