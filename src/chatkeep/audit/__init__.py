@@ -1,0 +1,22 @@
+"""The audit log: who did what to which account or session, from where, and what came of it.
+
+Entries are only ever added. One that belongs to a change goes into its transaction
+(`entry`, `of_change`), so that there is neither a change without its entry nor the reverse;
+what was refused has no change to go with and is written by itself (`record`). Never a token,
+a password, or what somebody said.
+"""
+
+from chatkeep.audit.entries import Outcome, Written, entry, of_change, record, write
+from chatkeep.audit.reading import AT_MOST, Entry, listed
+
+__all__ = [
+    "AT_MOST",
+    "Entry",
+    "Outcome",
+    "Written",
+    "entry",
+    "listed",
+    "of_change",
+    "record",
+    "write",
+]
