@@ -13,9 +13,12 @@ from chatkeep.config.accounts import AccountSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
 from chatkeep.config.issuers import IssuerSettings
+from chatkeep.config.mail import MailSettings
 from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
 from chatkeep.config.reading import read_setting
 from chatkeep.config.server import ServerSettings
+from chatkeep.config.sessions import SessionSettings
+from chatkeep.config.sign_in import SignInSettings
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -23,7 +26,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ChatSettings, AccountSettings, IssuerSettings, ServerSettings):
+class Settings(
+    ChatSettings,
+    AccountSettings,
+    SignInSettings,
+    IssuerSettings,
+    SessionSettings,
+    MailSettings,
+    ServerSettings,
+):
     """Everything an operator can choose. Empty values count as not set."""
 
     #: Whether somebody said which environment this is; the development header needs it.
@@ -57,6 +68,11 @@ class Settings(ChatSettings, AccountSettings, IssuerSettings, ServerSettings):
     def production(self) -> bool:
         """Whether unsafe conveniences are refused."""
         return self.environment == "production"
+
+    @property
+    def mail_enabled(self) -> bool:
+        """Whether mail reaches anybody: through a mail server, or development's outbox."""
+        return self.smtp_url is not None or not self.production
 
     @property
     def openid_providers(self) -> tuple[OpenIdProvider, ...]:

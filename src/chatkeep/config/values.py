@@ -22,6 +22,7 @@ _FALSE = frozenset({"0", "off", "false", "no"})
 _MINIMUM_SECRET_BYTES = 32
 _MINIMUM_DISTINCT_CHARACTERS = 8
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -91,6 +92,17 @@ def plain_text(text: str) -> str:
     if any(ord(character) < ord(" ") and character not in "\n\t" for character in text):
         raise Refused("must not contain control characters")
     return text
+
+
+def choice(*offered: str) -> Callable[[str], str]:
+    """Return what reads one of the words *offered*."""
+
+    def parse(text: str) -> str:
+        if text not in offered:
+            raise Refused(f"must be {' or '.join(offered)}")
+        return text
+
+    return parse
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -177,3 +189,29 @@ def import_path(text: str) -> str:
     if not _IMPORT_PATH.fullmatch(text):
         raise Refused("must be an import path like package.module:name")
     return text
+
+
+def smtp_url(text: str) -> Secret:
+    """Read the address of a mail server, which may hold a name and a password."""
+    parts = urlsplit(secret(text))
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0:
+        raise Refused("must be an address like smtp://user:password@mail.example.com:587")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise Refused("must end with the host and port")
+    if (parts.username is None) != (parts.password is None):
+        raise Refused("must have a user name and a password, or neither")
+    return Secret(text)
+
+
+def mail_address(text: str) -> str:
+    """Read the bare address that mail comes from."""
+    if not _MAIL_ADDRESS.fullmatch(text):
+        raise Refused("must be an address like no-reply@example.com")
+    return text
+
+
+def header_text(text: str) -> str:
+    """Read a text for a header of a mail, where a line break would begin another one."""
+    if not text.isprintable() or not text.strip():
+        raise Refused("must be one line of printable text")
+    return text.strip()

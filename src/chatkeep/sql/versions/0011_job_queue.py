@@ -84,7 +84,7 @@ def upgrade() -> None:
     tables = [f"chatkeep_queue.procrastinate_{name}" for name in _TABLES]
     schema = _SCHEMA.read_text(encoding="utf-8")
     for part in (HERE, schema, TIED, SENT, closed(*tables, "chatkeep.mail_hours"), RIGHTS):
-        op.get_bind().exec_driver_sql(part)
+        op.execute(part)
 
 
 def downgrade() -> None:
