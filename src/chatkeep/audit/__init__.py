@@ -6,17 +6,28 @@ what was refused has no change to go with and is written by itself (`record`). N
 a password, or what somebody said.
 """
 
+from chatkeep.audit.chain import seal
 from chatkeep.audit.entries import Outcome, Written, entry, of_change, record, write
 from chatkeep.audit.reading import AT_MOST, Entry, listed
+from chatkeep.audit.retention import SHORTEST_DAYS, let_go
+from chatkeep.audit.sealing import keep_chain
+from chatkeep.audit.verifying import Break, Verification, verify
 
 __all__ = [
     "AT_MOST",
+    "SHORTEST_DAYS",
+    "Break",
     "Entry",
     "Outcome",
+    "Verification",
     "Written",
     "entry",
+    "keep_chain",
+    "let_go",
     "listed",
     "of_change",
     "record",
+    "seal",
+    "verify",
     "write",
 ]
