@@ -22,7 +22,7 @@ from chatkeep.tokens import ASYMMETRIC_ALGORITHMS
 from chatkeep.tokens.compact import Repeated, refuse_repeated_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,12 @@ class _Document(msgspec.Struct):
     id_token_signing_alg_values_supported: list[str]
     token_endpoint: str | None = None
     revocation_endpoint: str | None = None
+    authorization_endpoint: str | None = None
+    userinfo_endpoint: str | None = None
+    token_endpoint_auth_methods_supported: list[str] = msgspec.field(
+        default_factory=lambda: ["client_secret_basic"]  # what leaving it out means (section 3)
+    )
+    authorization_response_iss_parameter_supported: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +54,26 @@ class Provider:
     """A provider as it describes itself, checked. *date* is what time it thinks it is.
 
     An endpoint that it has on another host is None: our secret must not go there.
+    *secret_in_body*: it wants our secret among the form's fields and not in a header.
+    *names_itself*: it says who it is when it sends a browser back (RFC 9207).
     """
 
     keys: KeyPlace
     token_url: str | None
     revocation_url: str | None
     date: datetime | None
+    authorization_url: str | None = None
+    userinfo_url: str | None = None
+    secret_in_body: bool = False
+    names_itself: bool = False
 
 
 class Discovery:
     """What the provider named *issuer* says of itself, kept for an hour.
 
     *public_only* (production) takes https only. *jwks_url* is where its keys are if an
-    operator said so; then what the provider says of that counts for nothing.
+    operator said so; then what the provider says of that counts for nothing. *hosts* are
+    its own too, beside that of its name.
     """
 
     def __init__(
@@ -69,12 +82,14 @@ class Discovery:
         *,
         public_only: bool,
         jwks_url: str | None = None,
+        hosts: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Remember whom to ask; nothing is fetched yet."""
         self.issuer = issuer
         self._public_only = public_only
         self._jwks_url = jwks_url
+        self._hosts = {urlsplit(issuer).netloc.lower(), *(one.lower() for one in hosts)}
         self._clock = clock
         self._known: Provider | None = None
         self._asked_at = _NEVER
@@ -118,6 +133,10 @@ class Discovery:
             keys=KeyPlace(url=self._jwks_url or said.jwks_uri, algorithms=ours),
             token_url=self._if_its_own(said.token_endpoint),
             revocation_url=self._if_its_own(said.revocation_endpoint),
+            authorization_url=self._if_its_own(said.authorization_endpoint),
+            userinfo_url=self._if_its_own(said.userinfo_endpoint),
+            secret_in_body="client_secret_basic" not in said.token_endpoint_auth_methods_supported,
+            names_itself=said.authorization_response_iss_parameter_supported,
             date=fetched.date,
         )
 
@@ -127,7 +146,8 @@ class Discovery:
     def _is_its_own(self, url: str) -> bool:
         own, other = urlsplit(self.issuer), urlsplit(url)
         return (
-            (other.scheme, other.netloc.lower()) == (own.scheme, own.netloc.lower())
+            other.scheme == own.scheme
+            and other.netloc.lower() in self._hosts
             and "@" not in other.netloc
             and not other.fragment
         )

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
 
 MAX_DOCUMENT_BYTES: Final = 256 * 1024
 DEADLINE_S: Final = 5.0
@@ -35,6 +39,14 @@ class Document:
     date: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What somebody said to a form, whether they liked it or not."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
 def require_fetchable(url: str, *, public_only: bool) -> None:
     """Refuse an address that `fetch` may not be asked for.
 
@@ -46,7 +58,9 @@ def require_fetchable(url: str, *, public_only: bool) -> None:
         raise ValueError("keys must be fetched over https")
 
 
-async def fetch(url: str, *, public_only: bool) -> Document:
+async def fetch(
+    url: str, *, public_only: bool, headers: Mapping[str, str] | None = None
+) -> Document:
     """Return the document at *url*.
 
     *public_only* (production) takes https addresses that lead to the public internet and
@@ -56,6 +70,39 @@ async def fetch(url: str, *, public_only: bool) -> Document:
         FetchFailed: nobody is there, or the answer is not what was asked for.
         ValueError: *url* is none that may be fetched.
     """
+    async with _asked("GET", url, public_only=public_only, headers=headers) as response:
+        if response.status != 200:  # noqa: PLR2004 -- the only answer that has the document
+            raise FetchFailed(f"it answered {response.status}")
+        body = await _body(response)
+        return Document(body=body, date=_moment(response.headers.get("Date")))
+
+
+async def send_form(
+    url: str,
+    form: Mapping[str, str],
+    *,
+    public_only: bool,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Send *form* to *url*, by the rules of `fetch`, and return what is said to it.
+
+    Raises:
+        FetchFailed: nobody is there, or it cannot be read.
+        ValueError: *url* is none that may be asked.
+    """
+    async with _asked("POST", url, public_only=public_only, headers=headers, form=form) as response:
+        return Reply(status=response.status, body=await _body(response))
+
+
+@asynccontextmanager
+async def _asked(
+    method: str,
+    url: str,
+    *,
+    public_only: bool,
+    headers: Mapping[str, str] | None,
+    form: Mapping[str, str] | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
     require_fetchable(url, public_only=public_only)
     # Fetches are minutes apart: a session of its own leaves no idle connection behind and
     # nothing to close.
@@ -65,18 +112,23 @@ async def fetch(url: str, *, public_only: bool) -> Document:
     try:
         async with (
             asyncio.timeout(DEADLINE_S),
-            aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
-            session.get(url, headers=_HEADERS, allow_redirects=False) as response,
+            aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            ) as session,
+            session.request(
+                method,
+                url,
+                data=form,
+                headers={**_HEADERS, **(headers or {})},
+                allow_redirects=False,
+            ) as response,
         ):
-            body = await _body(response)
-            return Document(body=body, date=_moment(response.headers.get("Date")))
+            yield response
     except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed(str(error) or type(error).__name__) from error
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    if response.status != 200:  # noqa: PLR2004 -- the only answer that has the document
-        raise FetchFailed(f"it answered {response.status}")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise FetchFailed("the answer is compressed although we asked for none")
     body = bytearray()
