@@ -12,10 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chatkeep.errors import CredentialsConflict, TokenInvalid, TokenRevoked
+from chatkeep.errors import (
+    AccountNotFound,
+    CredentialsConflict,
+    NoActiveSession,
+    TokenInvalid,
+    TokenRevoked,
+)
 from chatkeep.principal import Principal
 
 if TYPE_CHECKING:
+    from chatkeep.audit import Notices
+    from chatkeep.errors import ChatkeepError
     from chatkeep.issuers import Issuers
     from chatkeep.revocations import Revocations
 
@@ -25,6 +33,7 @@ Admission = Callable[[Principal], Awaitable[Principal]]
 _LONGEST_USER_ID = 255
 _LONGEST_TOKEN = 8192
 _DOTS_OF_A_JWT = 2
+_REFUSALS = (TokenInvalid, CredentialsConflict, AccountNotFound, NoActiveSession)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,7 @@ class Authenticator:
         issuers: Issuers,
         *,
         revocations: Revocations | None = None,
+        notices: Notices | None = None,
         opaque: Reader | None = None,
         admissions: Mapping[str, Admission] | None = None,
         cookies: Mapping[str, Reader] | None = None,
@@ -63,6 +73,7 @@ class Authenticator:
         """Put the parts together; nothing is asked yet."""
         self._issuers = issuers
         self._revocations = revocations
+        self._notices = notices
         self._opaque = opaque
         self._admissions = admissions or {}
         self._cookies = cookies or {}
@@ -76,8 +87,22 @@ class Authenticator:
             CredentialsConflict: there are several and they disagree.
             Unavailable: whoever must be asked about it is away.
         """
-        bearer = await self._by_authorization(presented.authorization)
-        return await self.agreeing(bearer, presented)
+        try:
+            bearer = await self._by_authorization(presented.authorization)
+            found = await self.agreeing(bearer, presented)
+        except _REFUSALS as error:
+            self.note_refused(error)
+            raise
+        if found is not None and found.credential == "development_header" and self._notices:
+            self._notices.note(
+                "development_header.used", outcome="succeeded", user_id=found.user_id
+            )
+        return found
+
+    def note_refused(self, error: ChatkeepError) -> None:
+        """Take notice for the audit log that a credential was refused: why, and never which."""
+        if self._notices is not None:
+            self._notices.note("credential.refused", reason=error.code)
 
     async def agreeing(self, bearer: Principal | None, presented: Presented) -> Principal | None:
         """Return who calls when *bearer* is who the `Authorization` header names, if anybody.

@@ -10,15 +10,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from chatkeep import accounts, sessions, tokens
 from chatkeep.api_keys import ApiKeys
+from chatkeep.audit import Notices
 from chatkeep.db import AUTH
 from chatkeep.errors import (
+    Invalid,
     InvalidCredentials,
+    RefreshTokenNotFound,
     RefreshTokenReused,
+    SessionExpired,
     SessionNotFound,
     TokenInvalid,
     UserBanned,
@@ -27,13 +32,15 @@ from chatkeep.errors import (
 from chatkeep.ids import new_id
 from chatkeep.issuers import StaticKeys, embedded_issuer
 from chatkeep.mail import Outgoing, outgoing_mail
+from chatkeep.one_time_tokens import OneTimeTokens
 from chatkeep.passwords import Passwords
 from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.revocations import Revocations
+from chatkeep.server_secrets import derived_key
 from chatkeep.signing_keys import SigningKeys, load_signing_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chatkeep.accounts import User
     from chatkeep.config import Settings
@@ -45,8 +52,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderTokens:
+    """Tokens of another provider, for its own API; we keep them no longer than a flow lasts."""
+
+    access: str | None = field(default=None, repr=False)
+    refresh: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Tokens for a session. *again*: the refresh token had been given before."""
+    """Tokens for a session. *again*: the refresh token had been given before.
+
+    *provider_tokens* are what another provider gave when the person signed in through it.
+    """
 
     access_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -56,14 +74,20 @@ class Grant:
     session_id: UUID
     counter: int
     again: bool = False
+    provider_tokens: ProviderTokens | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """A person, on one signed-in device."""
+    """A person, on one signed-in device.
+
+    *aal* is what the token they showed is good for: less than the session's when it was
+    issued before a second factor was verified.
+    """
 
     user: User
     session: Session
+    aal: str = "aal1"
 
 
 async def open_issuer(
@@ -91,7 +115,10 @@ async def open_issuer(
         refresh_tokens=RefreshTokens(secret),
         passwords=Passwords(),
         revocations=revocations,
+        notices=Notices(db),
         outgoing=outgoing_mail(settings, secret),
+        one_time_tokens=OneTimeTokens(secret, timedelta(seconds=settings.one_time_token_life_s)),
+        derived=partial(derived_key, secret),
         sign_up_open=settings.sign_up,
         access_token_life_s=settings.access_token_expiry_s,
         bounds=sessions.Bounds(
@@ -106,7 +133,8 @@ async def open_issuer(
 class EmbeddedIssuer:
     """The issuer that this server is. One per process; `close` it at the end.
 
-    *issuer* is its entry for the table of issuers.
+    *issuer* is its entry for the table of issuers. *derived* returns the server's key for a
+    purpose (see `server_secrets`).
     """
 
     db: Database
@@ -116,7 +144,10 @@ class EmbeddedIssuer:
     refresh_tokens: RefreshTokens
     passwords: Passwords
     revocations: Revocations
+    notices: Notices
     outgoing: Outgoing
+    one_time_tokens: OneTimeTokens
+    derived: Callable[[str], bytes] = field(repr=False)
     sign_up_open: bool
     access_token_life_s: int
     bounds: sessions.Bounds
@@ -133,30 +164,58 @@ class EmbeddedIssuer:
         *,
         first: Sequence[Query[Any]] = (),
         password_hash: str | None = None,
+        aal: str = "aal1",
     ) -> Grant:
         """Begin a session of *subject*, who has proved who they are by *proof*.
 
         *proof* is an authentication method as Supabase Auth names it in `amr` ("password",
         "otp", "oauth", ...). *first* are statements that belong into the same transaction;
         they come before the session is made. With *password_hash* there is a session only if
-        that is still the hash of their password.
+        that is still the hash of their password. *aal* is "aal2" where the one proof was of
+        two factors.
 
         Raises:
             UserBanned: the account is suspended.
             InvalidCredentials: it is gone, or its password was changed meanwhile.
         """
-        user_id = self.issuer.user_id(str(subject))
-        *_, opened, beyond, users = await self.db.fetch_all(
-            AUTH,
-            *first,
-            self.opening(subject, proof, device, password_hash=password_hash),
-            sessions.beyond(user_id, self.bounds),
+        beginning = self.beginning(subject, proof, device, password_hash=password_hash, aal=aal)
+        *_, opened, beyond, users = await self.db.fetch_all(AUTH, *first, *beginning)
+        return self.begun(opened, beyond, users)
+
+    def beginning(
+        self,
+        subject: UUID,
+        proof: str,
+        device: Device,
+        *,
+        password_hash: str | None = None,
+        aal: str = "aal1",
+    ) -> tuple[Query[Any], Query[Any], Query[Any]]:
+        """Return the statements of `begin`, for a transaction that decides between them.
+
+        Give what they answered to `begun` when the transaction is over.
+        """
+        return (
+            self.opening(subject, proof, device, password_hash=password_hash, aal=aal),
+            sessions.beyond(self.issuer.user_id(str(subject)), self.bounds),
             accounts.by_id(subject),
         )
+
+    def begun(
+        self, opened: Sequence[Session], beyond: Sequence[sessions.Ended], users: Sequence[User]
+    ) -> Grant:
+        """Return tokens for the session that the statements of `beginning` made.
+
+        Raises:
+            UserBanned, InvalidCredentials: they made none, see `begin`.
+        """
         self.revocations.ended(one.id for one in beyond)
+        user_id = self.issuer.user_id(str(users[0].id)) if users else None
         if users and users[0].is_banned:
+            self.notices.note("session.begun", reason=UserBanned.code, user_id=user_id)
             raise UserBanned
         if not opened:
+            self.notices.note("session.begun", reason=InvalidCredentials.code, user_id=user_id)
             raise InvalidCredentials
         return self.grant(users[0], opened[0])
 
@@ -173,8 +232,9 @@ class EmbeddedIssuer:
         except RefreshTokenReused:
             self.revocations.ended([shown.session_id])
             raise
-        if rotated.user.is_banned:
-            raise UserBanned
+        except (RefreshTokenNotFound, SessionExpired, UserBanned, Invalid) as error:
+            self.notices.note("session.refreshed", reason=error.code, session_id=shown.session_id)
+            raise
         return self.grant(rotated.user, rotated.session, rotated.successor, again=rotated.again)
 
     async def locate(self, principal: Principal) -> Here:
@@ -197,7 +257,8 @@ class EmbeddedIssuer:
             raise UserBanned
         if not found or not found[0].usable or found[0].user_id != principal.user_id:
             raise SessionNotFound
-        here = Here(user=users[0], session=found[0])
+        aal = min(principal.aal, found[0].aal)
+        here = Here(user=users[0], session=found[0], aal=aal)
         if here.session.last_activity_at < datetime.now(UTC) - sessions.ACTIVITY_EVERY:
             await sessions.note_activity(self.db, here.session.id)
         return here
@@ -207,7 +268,13 @@ class EmbeddedIssuer:
         self.revocations.ended(await sessions.end_sessions(self.db, here.session, scope))
 
     def opening(
-        self, subject: UUID, proof: str, device: Device, *, password_hash: str | None = None
+        self,
+        subject: UUID,
+        proof: str,
+        device: Device,
+        *,
+        password_hash: str | None = None,
+        aal: str = "aal1",
     ) -> Query[Session]:
         """Return the statement that starts a session of *subject*; see `sessions.opening`."""
         return sessions.opening(
@@ -216,6 +283,7 @@ class EmbeddedIssuer:
             subject=subject,
             proof=proof,
             password_hash=password_hash,
+            aal=aal,
             device=device,
             bounds=self.bounds,
         )

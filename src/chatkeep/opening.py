@@ -83,6 +83,8 @@ async def open_own_gate(
         db, settings, settings.secret.encode(), primary=primary == "embedded"
     )
     stack.callback(embedded.close)
+    embedded.notices.start()
+    stack.push_async_callback(embedded.notices.close)
     embedded.revocations.start()
     stack.push_async_callback(embedded.revocations.close)
     foreign = _foreign_issuers(settings, primary)
@@ -96,6 +98,7 @@ async def open_own_gate(
     authenticator = Authenticator(
         issuers,
         revocations=embedded.revocations,
+        notices=embedded.notices,
         opaque=None if better_auth is None else better_auth.by_token,
         admissions=_admissions(better_auth),
         cookies={

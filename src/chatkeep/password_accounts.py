@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from chatkeep import accounts, passwords, sessions
+from chatkeep import accounts, audit, passwords, sessions
 from chatkeep.db import AUTH, ConstraintViolated
 from chatkeep.errors import (
     EmailAddressInvalid,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chatkeep.accounts import Change, Credential, User
+    from chatkeep.db import Query
     from chatkeep.devices import Device
     from chatkeep.issuance import EmbeddedIssuer, Grant, Here
 
@@ -55,10 +56,19 @@ async def sign_up(issuer: EmbeddedIssuer, wish: Wish, device: Device) -> Grant:
     stored = await issuer.passwords.hash(wish.password or "")
     user_id = UUID(new_id())
     creation = accounts.creation(user_id, email=email, password_hash=stored, metadata=metadata)
+    created = audit.entry(
+        "user.created",
+        user_id=issuer.issuer.user_id(str(user_id)),
+        issuer=issuer.issuer.name,
+        details={"method": "password"},
+    )
     try:
-        return await issuer.begin(user_id, "password", device, first=creation, password_hash=stored)
+        return await issuer.begin(
+            user_id, "password", device, first=[*creation, created], password_hash=stored
+        )
     except ConstraintViolated as error:
         if error.name == accounts.ADDRESS_TAKEN:
+            issuer.notices.note("user.created", reason=UserAlreadyExists.code)
             raise UserAlreadyExists from error
         raise
 
@@ -74,6 +84,8 @@ async def sign_in(issuer: EmbeddedIssuer, email: str, password: str, device: Dev
     stored = credential.password_hash if credential else None
     matches = await issuer.passwords.matches(password, stored)
     if not matches or credential is None or stored is None:
+        known = issuer.issuer.user_id(str(credential.id)) if credential else None
+        issuer.notices.note("session.begun", reason=InvalidCredentials.code, user_id=known)
         raise InvalidCredentials
     outdated = issuer.passwords.is_outdated(stored)
     renewed = await issuer.passwords.hash(password) if outdated else None
@@ -108,12 +120,29 @@ async def update(issuer: EmbeddedIssuer, here: Here, wish: Wish) -> User:
                 ended = await sessions.end_others(
                     connection, here.session, reason="password_changed"
                 )
+            await audit.write(connection, _updated(here, change))
     except ConstraintViolated as error:
         if error.name == accounts.ADDRESS_TAKEN:
             raise EmailExists from error
         raise
     issuer.revocations.ended(ended)
     return await accounts.get_user(issuer.db, here.user.id)
+
+
+def _updated(here: Here, change: Change) -> Query[audit.Written]:
+    """The entry that says what was changed, and nothing of what it is now."""
+    changed = {
+        "email": change.email,
+        "password": change.password_hash,
+        "metadata": change.metadata,
+    }
+    return audit.entry(
+        "user.updated",
+        user_id=here.session.user_id,
+        issuer="embedded",
+        session_id=here.session.id,
+        details={"changed": [name for name, value in changed.items() if value is not None]},
+    )
 
 
 async def _credential(issuer: EmbeddedIssuer, email: str) -> Credential | None:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString
 
-from chatkeep import accounts
+from psycopg.rows import class_row
+
+from chatkeep import accounts, audit
 from chatkeep.db import AUTH, Query, as_user
 from chatkeep.errors import (
     Invalid,
@@ -33,6 +35,7 @@ from chatkeep.errors import (
 from chatkeep.refresh_tokens import RefreshToken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -49,11 +52,20 @@ ACTIVITY_EVERY: Final = timedelta(minutes=1)
 
 _LISTED_AT_MOST: Final = 200
 
+#: What counts as a second factor in `amr`, besides a password or a mail.
+SECOND_FACTORS: Final = ("totp", "mfa/webauthn", "mfa/recovery_code", "passkey")
+
 Scope = Literal["global", "local", "others"]
 
 _COLUMNS: LiteralString = (
     " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
     " least(expires_at, '9999-12-31Z') as expires_at, expires_at <= now() as expired"
+)
+
+
+_KEPT: LiteralString = (
+    "id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
+    " expires_at, expired"
 )
 
 
@@ -146,6 +158,7 @@ def opening(
     password_hash: str | None,
     device: Device,
     bounds: Bounds,
+    aal: str = "aal1",
 ) -> Query[Session]:
     """Return the statement that starts a session of who proved who they are by *proof*.
 
@@ -153,35 +166,37 @@ def opening(
     It gives no row if the account is suspended or gone, or by now has another password than
     *password_hash*, if that is given. Meant for a transaction that holds the account's row.
     """
-    return Query(
+    opened = Query(
         "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
-        " (user_id, id, refresh_counter, amr, device, address, expires_at)"
-        " select %s, %s, 1, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object("
+        " (user_id, id, refresh_counter, aal, amr, device, address, expires_at)"
+        " select %s, %s, 1, %s, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object("
         "'method', split_part(%s::text, ':', 1), 'provider', nullif(split_part(%s, ':', 2), ''),"
         " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, now() + %s"
         " from chatkeep.users u where u.id = %s"
         " and (%s::text is null or u.password_hash = %s)"
         " and (u.banned_until is null or u.banned_until <= now()) and u.deleted_at is null"
         # Whoever suspends the account right now waits, and then ends this session too.
-        " for share of u returning" + _COLUMNS,
+        " for share of u returning" + _COLUMNS + ", issuer",
         (
-            *(user_id, session_id, proof, proof, device.name, device.address),
+            *(user_id, session_id, aal, proof, proof, device.name, device.address),
             *(min(bounds.idle, bounds.lifetime), subject, password_hash, password_hash),
         ),
         Session,
     )
+    return audit.of_change(opened, "session.begun", details={"method": proof}, keep=_KEPT)
 
 
 def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
     """Return the statement that ends what a person has beyond `Bounds.at_most`."""
-    return Query(
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = 'too_many_sessions'"
         " where user_id = %s and id in (select id from public.user_sessions where user_id = %s"
         " and is_active and expires_at > now() order by last_activity_at desc, id desc offset %s)"
-        " returning id",
+        " returning id, user_id, issuer",
         (user_id, user_id, bounds.at_most),
         Ended,
     )
+    return audit.of_change(ending, "session.ended", reason="too_many_sessions")
 
 
 def by_id(session_id: UUID) -> Query[Session]:
@@ -206,11 +221,18 @@ async def rotate_session(
         Invalid: the database does not know of so many rotations (it was restored).
         Unavailable: too many others are refreshing the same session.
     """
-    _, rotated, killed, found, users = await db.fetch_all(
+    _, rotated, killed, _, found, users = await db.fetch_all(
         AUTH,
         _BOUNDED_WAIT,
-        _rotation(shown, device, bounds),
-        _end_of_family(shown, device),
+        audit.of_change(_rotation(shown, device, bounds), "session.refreshed"),
+        audit.of_change(
+            _end_of_family(shown, device),
+            "session.ended",
+            reason="refresh_token_reused",
+            actor="server",
+            details={"generation": shown.counter},
+        ),
+        audit.of_change(_given_again(shown), "session.refreshed", reason="given_again"),
         by_id(shown.session_id),
         accounts.by_session(shown.session_id),
     )
@@ -240,7 +262,7 @@ def _rotation(shown: RefreshToken, device: Device, bounds: Bounds) -> Query[Ende
         " address = coalesce(%s::inet, address),"
         " expires_at = least(now() + %s, created_at + %s)"
         " where id = %s and issuer = 'embedded' and refresh_counter = %s"
-        " and is_active and expires_at > now() returning id",
+        " and is_active and expires_at > now() returning id, user_id, issuer",
         (
             *(device.name, device.address, bounds.idle, bounds.lifetime),
             *(shown.session_id, shown.counter),
@@ -257,11 +279,23 @@ def _end_of_family(shown: RefreshToken, device: Device) -> Query[Ended]:
         " or (%s = refresh_counter - 2 and (refreshed_at <= now() - %s"
         " or network(set_masklen(address, case family(address) when 6 then 64 else 32 end))"
         " is distinct from network(set_masklen(%s::inet, case family(%s::inet) when 6 then 64"
-        " else 32 end))))) returning id",
+        " else 32 end))))) returning id, user_id, issuer",
         (
             *(shown.session_id, shown.counter, shown.counter, GRACE),
             *(device.address, device.address),
         ),
+        Ended,
+    )
+
+
+def _given_again(shown: RefreshToken) -> Query[Ended]:
+    """The session, where this transaction gives a successor that was given before."""
+    return Query(
+        "select id, user_id, issuer from public.user_sessions where id = %s"
+        " and issuer = 'embedded' and is_active and expires_at > now()"
+        " and %s in (refresh_counter - 1, refresh_counter - 2)"
+        " and refreshed_at is distinct from now()",
+        (shown.session_id, shown.counter),
         Ended,
     )
 
@@ -281,15 +315,23 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
 
     Only sessions of the same person, and only those our own issuer began.
     """
-    ended = await db.fetch(
-        AUTH,
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = 'logout'"
         " where user_id = %s and issuer = 'embedded' and is_active"
         " and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
-        " returning id",
+        " returning id, user_id, issuer",
         (session.user_id, scope, session.id, session.id),
-        row=Ended,
+        Ended,
     )
+    return await _end(db, ending, "logout", details={"scope": scope})
+
+
+async def _end(
+    db: Database, ending: Query[Ended], reason: str, *, details: Mapping[str, Any] | None = None
+) -> list[UUID]:
+    """Run *ending*, with an entry in the audit log for each session; return which they were."""
+    written = audit.of_change(ending, "session.ended", reason=reason, details=details)
+    (ended,) = await db.fetch_all(AUTH, written)
     return [one.id for one in ended]
 
 
@@ -309,13 +351,14 @@ async def list_sessions(db: Database, user_id: str) -> list[SignedInDevice]:
 
 async def end_own(db: Database, user_id: str, session_id: UUID, *, reason: str) -> bool:
     """End one session of a person, of whichever issuer; return whether there was one."""
-    ended = await db.execute(
-        AUTH,
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and id = %s and is_active and expires_at > now()",
+        " where user_id = %s and id = %s and is_active and expires_at > now()"
+        " returning id, user_id, issuer",
         (reason, user_id, session_id),
+        Ended,
     )
-    return ended > 0
+    return bool(await _end(db, ending, reason))
 
 
 async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bool:
@@ -323,49 +366,100 @@ async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bo
 
     What issuers name alike are all ended: better one sign-in more than one too few ended.
     """
-    ended = await db.execute(
-        AUTH,
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
         " where user_id = %s and is_active and expires_at > now()"
-        " and (id::text = %s or reference = %s)",
+        " and (id::text = %s or reference = %s) returning id, user_id, issuer",
         (reason, user_id, name, name),
+        Ended,
     )
-    return ended > 0
+    return bool(await _end(db, ending, reason))
 
 
 async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID]:
     """End the caller's sessions, of every issuer, but the one they call with."""
-    ended = await db.fetch(
-        AUTH,
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
         " where user_id = %s and is_active"
-        " and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s) returning id",
+        " and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s)"
+        " returning id, user_id, issuer",
         (reason, who.user_id, who.issuer, who.session_id or who.token_id),
-        row=Ended,
+        Ended,
     )
-    return [one.id for one in ended]
+    return await _end(db, ending, reason)
 
 
 async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
     """End every session of a person, of every issuer."""
-    ended = await db.fetch(
-        AUTH,
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active returning id",
+        " where user_id = %s and is_active returning id, user_id, issuer",
         (reason, user_id),
-        row=Ended,
+        Ended,
     )
-    return [one.id for one in ended]
+    return await _end(db, ending, reason)
 
 
 async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
     """End the person's other sessions, of every issuer, in the caller's transaction."""
-    cursor = await connection.execute(
-        "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active and id <> %s returning id",
-        (reason, session.user_id, session.id),
+    ending = audit.of_change(
+        Query(
+            "update public.user_sessions set is_active = false, reason = %s"
+            " where user_id = %s and is_active and id <> %s returning id, user_id, issuer",
+            (reason, session.user_id, session.id),
+            Ended,
+        ),
+        "session.ended",
+        reason=reason,
     )
-    return [row[0] for row in await cursor.fetchall()]
+    return [one.id for one in await audit.write(connection, ending)]
+
+
+async def strengthen(
+    connection: AsyncConnection, session: Session, proof: str
+) -> tuple[Session | None, list[UUID]]:
+    """Raise *session* to AAL2, because the person has added *proof*, in the caller's transaction.
+
+    Returns it as it is now (None: it has ended) and which of the person's other sessions were
+    ended: those without a second factor. Its refresh token so far counts as a copy from then
+    on: whoever took it before must not be handed what the second factor opened.
+    """
+    cursor = connection.cursor(row_factory=class_row(Session), binary=True)
+    await cursor.execute(
+        "update public.user_sessions set aal = 'aal2', last_activity_at = now(),"  # noqa: S608 -- of literals of this file
+        " refresh_counter = refresh_counter + 3, amr = jsonb_build_array(jsonb_build_object("
+        "'method', %s::text, 'timestamp', extract(epoch from now())::bigint)) || coalesce("
+        "(select jsonb_agg(one order by place) from jsonb_array_elements(amr) with ordinality"
+        " a(one, place) where one->>'method' is distinct from %s), '[]')"
+        " where user_id = %s and id = %s and is_active and expires_at > now()"
+        " returning" + _COLUMNS,
+        (proof, proof, session.user_id, session.id),
+    )
+    stronger = await cursor.fetchone()
+    ended = await connection.execute(
+        "update public.user_sessions set is_active = false, reason = 'second_factor'"
+        " where user_id = %s and is_active and id <> %s and aal <> 'aal2' returning id",
+        (session.user_id, session.id),
+    )
+    return stronger, [row[0] for row in await ended.fetchall()]
+
+
+async def weaken(connection: AsyncConnection, user_id: str, proof: str) -> None:
+    """Take *proof* from a person's sessions, because it proves nothing any more.
+
+    What has no other second factor is at AAL1 from its next refresh on.
+    """
+    await connection.execute(
+        "update public.user_sessions s set amr = left_over.amr, aal = case when exists (select"
+        " from jsonb_array_elements(left_over.amr) a(one) where one->>'method' = any(%s))"
+        " then 'aal2' else 'aal1' end from (select id, coalesce((select jsonb_agg(one order by"
+        " place) from jsonb_array_elements(amr) with ordinality a(one, place)"
+        " where one->>'method' is distinct from %s), '[]') as amr from public.user_sessions"
+        " where user_id = %s and is_active) left_over where s.user_id = %s"
+        " and s.id = left_over.id and s.amr @> jsonb_build_array("
+        "jsonb_build_object('method', %s::text))",
+        (list(SECOND_FACTORS), proof, user_id, user_id, proof),
+    )
 
 
 async def still_active(connection: AsyncConnection, session: Session) -> bool:

@@ -8,16 +8,20 @@ a password, or what somebody said.
 
 from chatkeep.audit.chain import seal
 from chatkeep.audit.entries import Outcome, Written, entry, of_change, record, write
+from chatkeep.audit.notices import ALL_A_MINUTE, EACH_A_MINUTE, Notices
 from chatkeep.audit.reading import AT_MOST, Entry, listed
 from chatkeep.audit.retention import SHORTEST_DAYS, let_go
 from chatkeep.audit.sealing import keep_chain
 from chatkeep.audit.verifying import Break, Verification, verify
 
 __all__ = [
+    "ALL_A_MINUTE",
     "AT_MOST",
+    "EACH_A_MINUTE",
     "SHORTEST_DAYS",
     "Break",
     "Entry",
+    "Notices",
     "Outcome",
     "Verification",
     "Written",

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal, LiteralString, TypeVar
 
 import msgspec
+from psycopg.rows import class_row
 
 from chatkeep.db import AUTH, Query
 from chatkeep.devices import device_name
@@ -78,12 +79,13 @@ def of_change(
     reason: str | None = None,
     actor: str | None = None,
     details: Mapping[str, Any] | None = None,
+    keep: LiteralString = "id",
 ) -> Query[_Row]:
     """Return *change* as one statement that adds an entry for each session it changed.
 
-    *change* returns `id`, `user_id` and `issuer` of those sessions; `id` is what is left of
-    that. Without *actor* the person did it. For changes that may find nothing to do: no row,
-    no entry.
+    *change* returns `id`, `user_id` and `issuer` of those sessions, of which the columns
+    *keep* are left. Without *actor* the person did it. For changes that may find nothing to
+    do: no row, no entry.
     """
     return Query(
         "with changed as ("  # noqa: S608 -- of literals: that of *change*, and of this file
@@ -92,7 +94,7 @@ def of_change(
         + _INTO
         + " select %s::text, %s::text,"
         " %s::text, user_id, coalesce(%s::text, user_id), issuer, id::text, %s::text, %s::inet,"
-        " %s::text, %s::jsonb from changed) select id from changed",
+        " %s::text, %s::jsonb from changed) select " + keep + " from changed",
         (
             *change.params,
             *(action, outcome, reason, actor),
@@ -107,9 +109,11 @@ async def record(db: Database, written: Query[Written]) -> None:
     await db.fetch_all(AUTH, written)
 
 
-async def write(connection: AsyncConnection, written: Query[Written]) -> None:
-    """Add an entry in the caller's transaction, which acts as `AUTH`."""
-    await connection.execute(written.text, written.params)
+async def write(connection: AsyncConnection, written: Query[_Row]) -> list[_Row]:
+    """Run what `entry` or `of_change` made in the caller's transaction, which acts as `AUTH`."""
+    cursor = connection.cursor(row_factory=class_row(written.row), binary=True)
+    await cursor.execute(written.text, written.params)
+    return await cursor.fetchall()
 
 
 def _where(origin: RequestOrigin, details: Mapping[str, Any] | None) -> tuple[str | None, ...]:

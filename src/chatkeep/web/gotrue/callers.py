@@ -8,7 +8,14 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from chatkeep.devices import Device
-from chatkeep.errors import CredentialsConflict, Unauthenticated
+from chatkeep.errors import (
+    CredentialsConflict,
+    SessionNotFound,
+    TokenInvalid,
+    Unauthenticated,
+    UserBanned,
+    UserNotFound,
+)
 from chatkeep.issuance import EmbeddedIssuer, Here
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.presented import presented_by
@@ -52,10 +59,14 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
     scheme, _, token = (sent[0] if sent else "").partition(" ")
     if scheme.lower() != "bearer" or not token or services.embedded.api_keys.is_publishable(token):
         raise Unauthenticated
-    principal = await services.issuers.authenticate(token)
-    await services.authenticator.agreeing(principal, presented_by(request))
-    await services.limits.spend("api", principal.user_id)
-    return await services.embedded.locate(principal)
+    try:
+        principal = await services.issuers.authenticate(token)
+        await services.authenticator.agreeing(principal, presented_by(request))
+        await services.limits.spend("api", principal.user_id)
+        return await services.embedded.locate(principal)
+    except (TokenInvalid, CredentialsConflict, UserNotFound, SessionNotFound, UserBanned) as error:
+        services.authenticator.note_refused(error)
+        raise
 
 
 SignedInHere = Annotated[Here, Depends(here_of)]
