@@ -115,3 +115,15 @@ async def test_so_many_at_once_and_no_more() -> None:
     with pytest.raises(KeyError), counts.hold("streams", "a"):
         raise KeyError
     assert not counts._held
+
+
+async def test_flood_of_keys_washes_nobody_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is limited stays so while a multitude of other keys passes by."""
+    monkeypatch.setattr(local, "_KEYS_AT_MOST", 100)
+    counts = Limits(clock=Clock())
+    await admitted(counts, RATE.burst)
+    for number in range(10_000):
+        await counts.spend(KIND, f"key-{number}")
+        if number % 50 == 0:
+            assert await admitted(counts, 1) == 0
+    assert len(counts._local._due) == 100
