@@ -91,12 +91,14 @@ def test_ids_of_operations_are_their_own() -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_errors_have_the_shape_of_their_surface(name: str) -> None:
-    """Problems everywhere; under `/auth/v1` the words of Supabase Auth as well."""
+    """Problems everywhere; under `/auth/v1` and `/v1` also what the clients of each expect."""
     for status, response in OPERATIONS[name]["responses"].items():
         if status[0] in "45":
             content = response["content"]
             if "/auth/v1/" in name:
                 assert content["application/json"]["schema"]["required"] == ["code"]
+            elif " /v1/" in name:
+                assert content["application/json"]["schema"]["required"] == ["error"]
             else:
                 schema = content["application/problem+json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Problem"}

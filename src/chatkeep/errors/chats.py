@@ -49,6 +49,13 @@ class ModelTimeout(ModelUnavailable):
     default_detail = "The model took too long to answer."
 
 
+class ModelNotOffered(NotFound):
+    """The model that was asked for cannot be chosen here."""
+
+    code = "model_not_found"
+    default_detail = "This model is not offered here. GET /v1/models lists those that are."
+
+
 class ModelRefused(ChatkeepError):
     """The model's provider refused the request itself (moderation, context length, ...)."""
 

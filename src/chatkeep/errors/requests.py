@@ -106,6 +106,17 @@ class RequestTimeout(ChatkeepError):
     default_detail = "The request took too long to arrive."
 
 
+class ClientGone(ChatkeepError):
+    """The client hung up before its answer was there; what was begun for it was stopped.
+
+    Nobody reads this answer; its status is the one that proxies log for it.
+    """
+
+    code = "client_gone"
+    status = 499
+    default_detail = "The client closed the connection."
+
+
 class RateLimited(ChatkeepError):
     """Too many requests; `retry_after_s` says when the next one may come."""
 

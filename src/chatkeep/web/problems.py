@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from chatkeep import errors
+from chatkeep.web.openai import errors as openai_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,17 +62,24 @@ def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
     return Response(body, error.status, headers, media_type=_MEDIA_TYPE)
 
 
+def answer_at(path: str, error: errors.ChatkeepError, request_id: str) -> Response:
+    """Return the HTTP answer for *error*, in the words of the surface that has *path*."""
+    if openai_errors.speaks_for(path):
+        return openai_errors.answer_of(error)
+    return answer_of(error, request_id)
+
+
 async def on_chatkeep_error(request: Request, error: Exception) -> Response:
     """Answer a foreseen failure."""
     assert isinstance(error, errors.ChatkeepError)  # noqa: S101 -- registered for this type alone
-    return answer_of(error, request_id_of(request))
+    return _answer(request, error)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths, wrong methods."""
     status = _status(error)
     kind = _BY_STATUS.get(status, errors.ChatkeepError)
-    answer = answer_of(kind(), request_id_of(request))
+    answer = _answer(request, kind())
     answer.headers.update(getattr(error, "headers", None) or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_at(request)):
         answer.headers["allow"] = ", ".join(sorted(methods))
@@ -84,10 +92,14 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     refused = found.errors()
     problems = [_field_problem(one) for one in refused[:_ERRORS_AT_MOST]]
     if any(one["type"] == "json_invalid" for one in refused):
-        return answer_of(errors.BadRequest("The body is not valid JSON."), request_id_of(request))
+        return _answer(request, errors.BadRequest("The body is not valid JSON."))
     first = problems[0]
     detail = f"{first['field']}: {first['message']}"
-    return answer_of(errors.Invalid(detail, errors=problems), request_id_of(request))
+    return _answer(request, errors.Invalid(detail, errors=problems))
+
+
+def _answer(request: Request, error: errors.ChatkeepError) -> Response:
+    return answer_at(request.scope["path"], error, request_id_of(request))
 
 
 def request_id_of(request: Request) -> str:

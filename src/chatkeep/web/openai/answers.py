@@ -1,0 +1,206 @@
+"""How the OpenAI surface shows an answer: whole, or as chunks that end with `[DONE]`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import msgspec
+
+from chatkeep.errors import TokenRevoked, error_named
+from chatkeep.ids import new_id
+from chatkeep.live import (
+    Ended,
+    PartBegan,
+    PartEnded,
+    PartGrew,
+    StillWorking,
+    ToolCalled,
+    usage_json,
+)
+from chatkeep.web.openai.errors import body_of
+from chatkeep.web.sse import HEARTBEAT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from chatkeep.errors import ChatkeepError
+    from chatkeep.events import ToolCall
+    from chatkeep.live import AnswerEvent
+    from chatkeep.runs import Ending
+
+_END: Final = b"data: [DONE]\n\n"
+_FINISHED: Final = {
+    "stop": "stop",
+    "length": "length",
+    "content-filter": "content_filter",
+    "tool-calls": "tool_calls",
+}
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str
+    arguments: str
+
+
+class _Call(msgspec.Struct, gc=False):
+    index: int
+    id: str
+    function: _Function
+    type: str = "function"
+
+
+class _Delta(msgspec.Struct, omit_defaults=True, gc=False):
+    role: str | None = None
+    content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int
+    delta: _Delta
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: dict[str, Any] | None = None
+
+
+class Completion:
+    """One answer on its way to an OpenAI client. *model* is what was asked."""
+
+    def __init__(self, model: str) -> None:
+        """Give it an id; nothing has been said."""
+        self.id = f"chatcmpl-{new_id()}"
+        self.created = int(time.time())
+        self.model = model
+
+    async def frames(
+        self, events: AsyncIterator[AnswerEvent], *, with_usage: bool
+    ) -> AsyncGenerator[bytes, None]:
+        """Encode *events* as chunks; the last is the usage if it is wanted, then `[DONE]`."""
+        calls = 0
+        yield self._chunk(_Delta(role="assistant", content=""))
+        async for event in events:
+            match event:
+                case PartGrew(kind="text", text=text):
+                    yield self._chunk(_Delta(content=text))
+                case PartGrew(kind="reasoning", text=text):
+                    yield self._chunk(_Delta(reasoning=text))
+                case ToolCalled(call=call):
+                    yield self._chunk(_Delta(tool_calls=[_call(calls, call)]))
+                    calls += 1
+                case StillWorking():
+                    yield HEARTBEAT
+                case Ended(ending=ending):
+                    for frame in self._ending(ending, with_usage=with_usage):
+                        yield frame
+                case PartBegan() | PartEnded() | PartGrew():
+                    pass
+                case _:
+                    assert_never(event)
+
+    async def whole(self, events: AsyncGenerator[AnswerEvent, None]) -> dict[str, Any]:
+        """Wait for the end; return the answer, or raise what it failed with."""
+        said: dict[str, list[str]] = {"text": [], "reasoning": []}
+        calls: list[ToolCall] = []
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, PartGrew):
+                    said[event.kind].append(event.text)
+                if isinstance(event, ToolCalled):
+                    calls.append(event.call)
+                if isinstance(event, Ended):
+                    return self._completed(said, calls, event.ending)
+        raise AssertionError("an answer ends with Ended")
+
+    def _completed(
+        self, said: dict[str, list[str]], calls: list[ToolCall], ending: Ending
+    ) -> dict[str, Any]:
+        failure = failure_of(ending)
+        if failure is not None:
+            raise failure
+        text = "".join(said["text"])
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text if text or not calls else None,
+            "refusal": None,
+        }
+        if said["reasoning"]:
+            message["reasoning"] = "".join(said["reasoning"])
+        if calls:
+            message["tool_calls"] = [_whole_call(one) for one in calls]
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": _finished(ending),
+            "logprobs": None,
+        }
+        return {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": ending.model or self.model,
+            "choices": [choice],
+            "usage": _usage(ending),
+        }
+
+    def _ending(self, ending: Ending, *, with_usage: bool) -> list[bytes]:
+        failure = failure_of(ending)
+        if failure is not None:
+            return [_data(body_of(failure)), _END]
+        frames = [self._chunk(_Delta(), _finished(ending))]
+        if with_usage:
+            chunk = self._bare()
+            chunk.usage = _usage(ending)
+            frames.append(_data(chunk))
+        return [*frames, _END]
+
+    def _chunk(self, delta: _Delta, finish_reason: str | None = None) -> bytes:
+        chunk = self._bare()
+        chunk.choices = [_Choice(0, delta, finish_reason)]
+        return _data(chunk)
+
+    def _bare(self) -> _Chunk:
+        return _Chunk(self.id, "chat.completion.chunk", self.created, self.model, [])
+
+
+def farewell() -> bytes:
+    """Return the end of a stream whose reader was signed out."""
+    return _data(body_of(TokenRevoked())) + _END
+
+
+def failure_of(ending: Ending) -> ChatkeepError | None:
+    """Return why nothing complete was said, None when the answer is whole or was stopped."""
+    if ending.state in {"done", "stopped"}:
+        return None
+    return error_named(ending.error_code or "internal")
+
+
+def _finished(ending: Ending) -> str:
+    return _FINISHED.get(ending.finish_reason or "", "stop")
+
+
+def _usage(ending: Ending) -> dict[str, Any]:
+    known = usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost)
+    return known or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+def _call(index: int, call: ToolCall) -> _Call:
+    return _Call(index=index, id=call.call_id, function=_Function(call.name, call.arguments))
+
+
+def _whole_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _data(value: object) -> bytes:
+    return b"data: %s\n\n" % msgspec.json.encode(value)
