@@ -200,6 +200,16 @@ class Database:
             await self._pool.putconn(connection)
 
 
+async def run_within(connection: AsyncConnection, *queries: Query[Any]) -> list[list[Any]]:
+    """Run several statements in the transaction that *connection* was lent for, together."""
+    cursors = []
+    async with connection.pipeline():
+        for query in queries:
+            cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
+            cursors.append(await cursor.execute(query.text, query.params))
+    return [await cursor.fetchall() for cursor in cursors]
+
+
 def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
     """Return how every connection of ours is made: autocommit, and quick to notice death."""
     return {

@@ -38,6 +38,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
                 "chatkeep.recovery_codes",
                 "chatkeep.webauthn_credentials",
                 "chatkeep.passkey_challenges",
+                "chatkeep.one_time_tokens",
+                "chatkeep.authorization_codes",
             ),
             {"select", "insert", "update", "delete"},
         ),
@@ -47,6 +49,10 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chatkeep.revocations": {"select", "insert", "update", "delete"},
         "chatkeep.revocation_numbers": {"select", "update"},
         "chatkeep.audit_log": {"insert", "select(number)"},
+        "chatkeep_queue.procrastinate_jobs": {"insert"},
+        "chatkeep_queue.procrastinate_events": {"insert"},
+        "chatkeep_queue.procrastinate_jobs_id_seq": {"usage"},
+        "chatkeep_queue.procrastinate_events_id_seq": {"usage"},
     },
     "chatkeep_worker": {
         "chat.conversations": {"delete", "select(deleted_at)"},
@@ -61,6 +67,15 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             "update(error_code)",
         },
         "chatkeep.claim_counts": {"select", "insert", "update", "delete"},
+        "chatkeep.mail_hours": {"select", "insert", "update", "delete"},
+        **{
+            f"chatkeep_queue.procrastinate_{name}": {"select", "insert", "update", "delete"}
+            for name in ("jobs", "events", "workers", "periodic_defers")
+        },
+        **{
+            f"chatkeep_queue.procrastinate_{name}_id_seq": {"usage"}
+            for name in ("jobs", "events", "workers", "periodic_defers")
+        },
     },
     "chatkeep_admin": {
         "chatkeep.claim_counts": {"select"},
@@ -72,7 +87,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
 REVIEWED_DEFINERS: set[str] = set()
 
 _OURS: LiteralString = (
-    " (n.nspname in ('chat', 'chatkeep')"
+    " (n.nspname in ('chat', 'chatkeep', 'chatkeep_queue')"
     " or (n.nspname = 'public' and c.relname = 'user_sessions')) "
 )
 
@@ -109,6 +124,7 @@ def test_nothing_reads_around_row_security(database: MigratedDatabase) -> None:
         database,
         "select oid::regclass::text from pg_class where relkind = 'v'"
         " and relnamespace in ('chat'::regnamespace, 'chatkeep'::regnamespace,"
+        "   'chatkeep_queue'::regnamespace,"
         "   'public'::regnamespace)"
         " and coalesce(reloptions::text, '') !~ 'security_invoker=(true|on|1)'",
     )
@@ -117,7 +133,8 @@ def test_nothing_reads_around_row_security(database: MigratedDatabase) -> None:
     definers = names(
         database,
         "select oid::regprocedure::text from pg_proc where prosecdef and pronamespace in"
-        " ('chat'::regnamespace, 'chatkeep'::regnamespace, 'public'::regnamespace)",
+        " ('chat'::regnamespace, 'chatkeep'::regnamespace, 'chatkeep_queue'::regnamespace,"
+        " 'public'::regnamespace)",
     )
     assert definers == REVIEWED_DEFINERS
 
@@ -194,11 +211,13 @@ def test_schemas_take_nothing_from_strangers(database: MigratedDatabase) -> None
         database,
         "select n.nspname, coalesce(pg_get_userbyid(nullif(x.grantee, 0)), 'public'),"
         " lower(x.privilege_type) from pg_namespace n, aclexplode(n.nspacl) x"
-        " where n.nspname in ('chat', 'chatkeep') and x.grantee <> n.nspowner",
+        " where n.nspname in ('chat', 'chatkeep', 'chatkeep_queue') and x.grantee <> n.nspowner",
     )
     assert {right for *_, right in found} == {"usage"}
     inside = {role for schema, role, _ in found if schema == "chatkeep"}
     assert inside == {"chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"}
+    inside = {role for schema, role, _ in found if schema == "chatkeep_queue"}
+    assert inside == {"chatkeep_auth", "chatkeep_worker"}
 
 
 def test_policies_name_their_roles_and_have_no_way_around(database: MigratedDatabase) -> None:
@@ -207,7 +226,8 @@ def test_policies_name_their_roles_and_have_no_way_around(database: MigratedData
         database,
         "select policyname, roles::text, coalesce(qual, with_check), coalesce(with_check, qual),"
         " permissive from pg_policies"
-        " where schemaname in ('chat', 'chatkeep') or tablename = 'user_sessions'",
+        " where schemaname in ('chat', 'chatkeep', 'chatkeep_queue')"
+        " or tablename = 'user_sessions'",
     )
     for name, roles, using, check, permissive in found:
         assert "public" not in roles, name

@@ -120,6 +120,8 @@ PROOFS: tuple[LiteralString, ...] = (
     "recovery_codes",
     "webauthn_credentials",
     "passkey_challenges",
+    "one_time_tokens",
+    "authorization_codes",
 )
 
 _SEED: LiteralString = """
@@ -156,6 +158,11 @@ insert into chatkeep.webauthn_credentials (user_id, id, credential_id, public_ke
   ('a0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000005', '', '');
 insert into chatkeep.passkey_challenges (id, challenge, expires_at) values
   ('a0000000-0000-4000-8000-000000000006', '', now());
+insert into chatkeep.one_time_tokens (user_id, kind, email, link_hash, code_hash, expires_at)
+  values ('a0000000-0000-4000-8000-000000000001', 'recovery', 'ana@example.com', '', '', now());
+insert into chatkeep.authorization_codes
+  (user_id, code_hash, proof, code_challenge, code_challenge_method, expires_at)
+  values ('a0000000-0000-4000-8000-000000000001', '', 'otp', '', 's256', now());
 insert into chatkeep.signing_keys (kid, algorithm, public_jwk, private_key, status)
   values ('key of the twins', 'ES256', '{}', '', 'standby');
 insert into chatkeep.issuers (name, id_prefix) values ('of the twins', 'twins:');
@@ -383,6 +390,8 @@ _A_COLUMN: dict[str, LiteralString] = {
     "recovery_codes": "used_at",
     "webauthn_credentials": "sign_count",
     "passkey_challenges": "expires_at",
+    "one_time_tokens": "tries",
+    "authorization_codes": "proof",
 }
 
 
@@ -453,6 +462,37 @@ async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> 
         await _refused(db, caller, count)
 
 
+async def jobs_are_added_by_sign_in_and_done_by_background_work(twins: Twins) -> None:
+    """Sign-in adds jobs and reads none; background work does, notes and drops them."""
+    db = twins.db
+    add: LiteralString = (
+        "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name, args)"
+        " values ('tests', 'nothing', '{}')"
+    )
+    await db.execute(AUTH, add, ())
+    for name in ("jobs", "events"):
+        table = f"chatkeep_queue.procrastinate_{name}"
+        assert await _texts(db, WORKER, f"select t::text as text from {table} t"), name
+        await _refused(db, AUTH, f"select id from {table}")
+        await _refused(db, AUTH, f"delete from {table}")
+    change: LiteralString = "update chatkeep_queue.procrastinate_jobs set priority = 1"
+    assert await _rolled_back(db, WORKER, change) >= 1
+    note: LiteralString = "update chatkeep_queue.procrastinate_events set at = now()"
+    assert await _rolled_back(db, WORKER, note) >= 1
+    for own in (
+        "insert into chatkeep_queue.procrastinate_workers default values",
+        "insert into chatkeep_queue.procrastinate_periodic_defers (task_name) values ('nothing')",
+        "insert into chatkeep.mail_hours values (now(), 1)",
+    ):
+        assert await _rolled_back(db, WORKER, own) == 1
+        for caller in (as_user(ANA), AUTH, ADMIN):
+            await _refused(db, caller, own)
+    for name in ("jobs", "events", "workers", "periodic_defers"):
+        for caller in (as_user(ANA), ADMIN):
+            await _refused(db, caller, f"select 1 from chatkeep_queue.procrastinate_{name}")
+    await db.execute(WORKER, "delete from chatkeep_queue.procrastinate_jobs", ())
+
+
 async def the_login_alone_is_nobody(twins: Twins) -> None:
     """A connection that did not become one of our roles can read no table."""
     async with await psycopg.AsyncConnection.connect(twins.db.url, autocommit=True) as connection:
@@ -479,7 +519,7 @@ async def row_security_is_forced_everywhere(twins: Twins) -> None:
         "select c.oid::regclass::text as text from pg_class c"
         " join pg_namespace n on n.oid = c.relnamespace"
         " where c.relkind in ('r', 'p') and not (c.relrowsecurity and c.relforcerowsecurity)"
-        " and (n.nspname in ('chat', 'chatkeep') or c.relname = 'user_sessions')",
+        " and (n.nspname in ('chat', 'chatkeep', 'chatkeep_queue') or c.relname = 'user_sessions')",
     )
     assert found == []
 
@@ -499,6 +539,7 @@ CHECKS: tuple[Check, ...] = (
     what_has_ended_is_known_to_sign_in_alone,
     the_audit_log_only_grows,
     counts_of_claims_are_kept_by_one_and_read_by_another,
+    jobs_are_added_by_sign_in_and_done_by_background_work,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,
     row_security_is_forced_everywhere,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from chatkeep.web import limits
+from chatkeep import limits
 from tests.postgres_servers import MigratedDatabase
 from tests.serving import Answer, Client, Node, start_node, until
 

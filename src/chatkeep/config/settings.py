@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from chatkeep.config.accounts import AccountSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
+from chatkeep.config.factors import FactorSettings
 from chatkeep.config.issuers import IssuerSettings
 from chatkeep.config.mail import MailSettings
 from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
@@ -19,6 +20,7 @@ from chatkeep.config.reading import read_setting
 from chatkeep.config.server import ServerSettings
 from chatkeep.config.sessions import SessionSettings
 from chatkeep.config.sign_in import SignInSettings
+from chatkeep.config.sign_in_providers import SignInProviderSettings, named_sign_in_providers
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Settings(
     ChatSettings,
     AccountSettings,
     SignInSettings,
+    SignInProviderSettings,
+    FactorSettings,
     IssuerSettings,
     SessionSettings,
     MailSettings,
@@ -56,6 +60,8 @@ class Settings(
                 read_setting(one.name, one.metadata, environ, values, problems)
         explicit = "environment" in values
         named = named_providers(cls, values.get("oidc_issuers", ()), environ, problems)
+        names = values.get("sign_in_provider_names", ())
+        values["named_sign_in_providers"] = named_sign_in_providers(names, environ, problems)
         values.update({name: value for name, value in overrides.items() if value is not None})
         if not problems:
             settings = cls(**values, environment_is_explicit=explicit, named_providers=named)

@@ -60,7 +60,7 @@ create policy one_time_tokens_use on chatkeep.one_time_tokens
 grant select, insert, update, delete on chatkeep.one_time_tokens to chatkeep_auth;
 create policy authorization_codes_use on chatkeep.authorization_codes
   for all to chatkeep_auth using (true) with check (true);
-grant select, insert, delete on chatkeep.authorization_codes to chatkeep_auth;
+grant select, insert, update, delete on chatkeep.authorization_codes to chatkeep_auth;
 """
 
 

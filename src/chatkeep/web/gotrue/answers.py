@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chatkeep.accounts import User
-    from chatkeep.issuance import Grant
+    from chatkeep.audit import Entry
+    from chatkeep.issuance import Grant, ProviderTokens
 
 _PROVIDERS: Final = (
     *("anonymous_users", "apple", "azure", "bitbucket", "discord", "facebook", "snapchat"),
@@ -48,8 +49,16 @@ def session_answer(grant: Grant, *, refreshed: bool = False) -> Response:
         "expires_at": grant.expires_at,
         "refresh_token": grant.refresh_token,
         "user": user_members(grant.user),
+        **_provider_members(grant.provider_tokens),
     }
     return json_answer(body, headers)
+
+
+def _provider_members(theirs: ProviderTokens | None) -> dict[str, str]:
+    if theirs is None:
+        return {}
+    said = {"provider_token": theirs.access, "provider_refresh_token": theirs.refresh}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def user_members(user: User) -> dict[str, Any]:
@@ -72,9 +81,38 @@ def user_members(user: User) -> dict[str, Any]:
         "app_metadata": user.app_metadata,
         "user_metadata": user.user_metadata,
         "identities": [_identity_members(one) for one in user.identities],
+        **({"factors": [factor_members(one) for one in user.factors]} if user.factors else {}),
         "created_at": user.created_at,
         "updated_at": user.updated_at,
         "is_anonymous": user.is_anonymous,
+    }
+
+
+def factor_members(factor: dict[str, Any]) -> dict[str, Any]:
+    """Return one of `User.factors` as Supabase clients know factors."""
+    return {name: value for name, value in factor.items() if value is not None}
+
+
+def audit_members(entry: Entry) -> dict[str, Any]:
+    """Return an entry of the audit log in the shape of Supabase Auth's, and whole beside it."""
+    payload = {
+        "actor_id": entry.actor,
+        "action": entry.action,
+        "log_type": entry.action.partition(".")[0],
+        "outcome": entry.outcome,
+        "reason": entry.reason,
+        "user_id": entry.user_id,
+        "issuer": entry.issuer,
+        "session_id": entry.session_id,
+        "request_id": entry.request_id,
+        "device": entry.device,
+        "traits": entry.details,
+    }
+    return {
+        "id": str(entry.number),
+        "payload": {name: value for name, value in payload.items() if value is not None},
+        "created_at": entry.at,
+        "ip_address": entry.address or "",
     }
 
 

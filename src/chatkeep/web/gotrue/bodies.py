@@ -1,7 +1,7 @@
 """What Supabase clients send to `/auth/v1`, read strictly where it matters.
 
 Unknown members are ignored, as Supabase Auth does: clients send more with every version.
-None of them can name a role, an audience or `app_metadata`.
+No person's can name a role, an audience or `app_metadata`; a server's with the secret key can.
 """
 
 from __future__ import annotations
@@ -41,6 +41,13 @@ class RefreshBody(msgspec.Struct):
     refresh_token: str | None = None
 
 
+class PkceBody(msgspec.Struct):
+    """`POST /token?grant_type=pkce`."""
+
+    auth_code: str | None = None
+    code_verifier: str | None = None
+
+
 class UserBody(msgspec.Struct):
     """`PUT /user`."""
 
@@ -49,6 +56,28 @@ class UserBody(msgspec.Struct):
     password: str | None = None
     data: dict[str, Any] | None = None
     app_metadata: Any = None
+
+
+class AdminUserBody(msgspec.Struct):
+    """`POST /admin/users` and `PUT /admin/users/{user_id}`."""
+
+    id: str | None = None
+    aud: str | None = None
+    role: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    password: str | None = None
+    password_hash: str | None = None
+    email_confirm: bool | None = None
+    user_metadata: dict[str, Any] | None = None
+    app_metadata: dict[str, Any] | None = None
+    ban_duration: str | None = None
+
+
+class DeleteUserBody(msgspec.Struct):
+    """`DELETE /admin/users/{user_id}`."""
+
+    should_soft_delete: bool = False
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)
@@ -90,12 +119,12 @@ def require_sound_challenge(body: SignUpBody) -> None:
         raise Invalid("code challenge has to be between 43 and 128 characters")
 
 
-def request_body(*shapes: type[msgspec.Struct]) -> dict[str, Any]:
+def request_body(*shapes: type[msgspec.Struct], required: bool = True) -> dict[str, Any]:
     """Return the OpenAPI description of a body that has one of *shapes*."""
     schemas = [_schema(shape) for shape in shapes]
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def _schema(shape: type[msgspec.Struct]) -> dict[str, Any]:

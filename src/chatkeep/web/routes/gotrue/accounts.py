@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import __version__, password_accounts
+from chatkeep import __version__, authorization_codes, password_accounts
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.issuance import EmbeddedIssuer
 from chatkeep.password_accounts import Wish
@@ -28,6 +28,7 @@ from chatkeep.web.gotrue.answers import (
 )
 from chatkeep.web.gotrue.bodies import (
     PasswordBody,
+    PkceBody,
     RefreshBody,
     SignUpBody,
     UserBody,
@@ -47,7 +48,7 @@ router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase A
 
 _KEPT_FOR_TEN_MINUTES: Final = {"cache-control": "public, max-age=600"}
 
-GrantType = Annotated[str, Query(description="`password` or `refresh_token`.")]
+GrantType = Annotated[str, Query(description="`password`, `refresh_token` or `pkce`.")]
 LogOutScope = Annotated[str, Query(description="`global`, `local` or `others`.")]
 
 
@@ -100,7 +101,7 @@ async def sign_up(_: Anybody, request: Request, issuer: Issuer) -> Response:
 @router.post(
     "/token",
     dependencies=[limited("token")],
-    openapi_extra=request_body(PasswordBody, RefreshBody),
+    openapi_extra=request_body(PasswordBody, RefreshBody, PkceBody),
     responses=described(400, 404, 413, 415, 422, 429, 503),
 )
 async def token(
@@ -112,6 +113,8 @@ async def token(
             return await _by_password(request, issuer)
         case "refresh_token":
             return await _by_refresh_token(request, issuer)
+        case "pkce":
+            return await _by_code(request, issuer)
     if grant_type in _ABSENT_GRANTS:
         raise Refused(_ABSENT_GRANTS[grant_type])
     raise Invalid("unsupported_grant_type")
@@ -138,9 +141,18 @@ async def _by_refresh_token(request: Request, issuer: EmbeddedIssuer) -> Respons
     return session_answer(grant, refreshed=True)
 
 
-# No code, provider or wallet was ever in play here, so whatever is shown is wrong.
+async def _by_code(request: Request, issuer: EmbeddedIssuer) -> Response:
+    body = await read_body(request, PkceBody)
+    if not body.auth_code or not body.code_verifier:
+        raise Invalid("invalid request: both auth code and code verifier should be non-empty")
+    grant = await authorization_codes.redeem(
+        issuer, body.auth_code, body.code_verifier, device_of(request)
+    )
+    return session_answer(grant)
+
+
+# No provider or wallet was ever in play here, so whatever is shown is wrong.
 _ABSENT_GRANTS: Final[dict[str, Refusal]] = {
-    "pkce": Refusal(404, "flow_state_not_found", "invalid flow state, no valid flow state found"),
     "id_token": Refusal(400, "provider_disabled", "Provider is not enabled"),
     "web3": Refusal(422, "web3_provider_disabled", "Web3 provider is disabled"),
 }
