@@ -21,6 +21,7 @@ from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabas
 from chatkeep.session_tokens import SessionTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AsyncExitStack
 
     from chatkeep.authentication import Admission, Reader
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
+    from chatkeep.principal import Principal
 
 _CONNECTIONS_TO_BETTER_AUTH: Final = 4
 _WAIT_FOR_BETTER_AUTH_S: Final = 2.0
@@ -102,7 +104,7 @@ async def open_own_gate(
         opaque=None if better_auth is None else better_auth.by_token,
         admissions=_admissions(better_auth),
         cookies={
-            session_tokens.cookie: session_tokens.read,
+            session_tokens.cookie: _session_cookies(session_tokens, _admissions(better_auth)),
             **_better_auth_cookies(better_auth, settings),
         },
         development_header=settings.development_user_header,
@@ -208,6 +210,17 @@ async def _open_better_auth(
 
 def _admissions(better_auth: BetterAuth | None) -> dict[str, Admission]:
     return {} if better_auth is None else {"better-auth": better_auth.admit}
+
+
+def _session_cookies(tokens: SessionTokens, admissions: Mapping[str, Admission]) -> Reader:
+    """Read our own cookie; whose session another issuer began is looked up there as ever."""
+
+    async def read(value: str) -> Principal:
+        principal = await tokens.read(value)
+        admit = admissions.get(principal.issuer)
+        return principal if admit is None else await admit(principal)
+
+    return read
 
 
 def _better_auth_cookies(better_auth: BetterAuth | None, settings: Settings) -> dict[str, Reader]:

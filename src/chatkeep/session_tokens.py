@@ -26,7 +26,7 @@ from chatkeep.claims import (
     require_harmless,
 )
 from chatkeep.claims.counts import TOKEN_LIFE
-from chatkeep.claims.declared import RESERVED
+from chatkeep.claims.declared import RESERVED, Default
 from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid
 from chatkeep.ids import new_id
 from chatkeep.issuers import ClaimNames, Issuers
@@ -60,8 +60,9 @@ class SessionOwner:
     """Whose session a token is for, and how they signed in.
 
     *user_id*, *issuer* and *subject* are those of the `Principal` that it becomes, *amr*
-    the proofs as in an access token. No token outlives the session, which *ends_at* then:
-    what was revoked is not remembered for longer.
+    the proofs as in an access token. *reference* is what another issuer calls a session that
+    it began; whatever ends that ends the token. No token outlives the session, which *ends_at*
+    then: what was revoked is not remembered for longer.
     """
 
     user_id: str
@@ -69,6 +70,7 @@ class SessionOwner:
     subject: str
     session_id: UUID
     ends_at: datetime
+    reference: str | None = None
     email: str | None = None
     aal: str = "aal1"
     amr: Sequence[Mapping[str, object]] = ()
@@ -169,12 +171,31 @@ class SessionTokens:
             verified,
             user_id=str(said["userId"]),
             issuer=str(said["idp"]),
+            session_id=str(said.get("ref", said["sid"])),
             credential="cookie",
             email=email if isinstance(email, str) else None,
             roles=frozenset([role]) if isinstance(role, str) else frozenset(),
             scopes=_words(claims.get("permissions")),
             claims=MappingProxyType(registered | claims),
         )
+
+    def carried(self, principal: Principal) -> dict[str, object]:
+        """Return the claims of *principal* that only its sign-in knew, for its next token."""
+        shape = self.versions.shape(self.issued_version)
+        return {
+            name: principal.claims[name]
+            for name, claim in shape.items()
+            if name in principal.claims
+            and name not in {"userId", "email", "environment"}
+            and (claim.fill is None or isinstance(claim.fill, Default))
+        }
+
+    def age(self, principal: Principal) -> float:
+        """Return which part of its life the token of *principal* has behind it: 0 to 1."""
+        if principal.issued_at is None or principal.expires_at is None:
+            return 0.0
+        began, ends = principal.issued_at.timestamp(), principal.expires_at.timestamp()
+        return (self._clock() - began) / max(ends - began, 1.0)
 
     async def close(self) -> None:
         """Stop looking up, and keep the last counts."""
@@ -191,6 +212,7 @@ class SessionTokens:
             "sub": owner.subject,
             "idp": owner.issuer,
             "sid": str(owner.session_id),
+            **({} if owner.reference is None else {"ref": owner.reference}),
             "jti": new_id(),
             "iat": now,
             "exp": expires_at,
@@ -243,6 +265,8 @@ def _is_a_session(said: Mapping[str, object]) -> bool:
     try:
         is_id = isinstance(sid, str) and str(UUID(sid)) == sid
     except ValueError:
+        return False
+    if "ref" in said and not tokens.is_identifier(said["ref"]):
         return False
     return is_id and tokens.is_identifier(said.get("userId")) and isinstance(said.get("idp"), str)
 

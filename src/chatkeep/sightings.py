@@ -120,7 +120,9 @@ def _own_row(principal: Principal) -> UUID | None:
     """The row that a session of ours has had since sign-in."""
     # A cookie may be another issuer's as well; only ours names the issuer inside.
     own_cookie = principal.credential == "cookie" and "idp" in principal.claims
-    if principal.session_id and (principal.issuer == "embedded" or own_cookie):
+    if principal.session_id and (
+        principal.issuer == "embedded" or (own_cookie and "ref" not in principal.claims)
+    ):
         return UUID(principal.session_id)
     return None
 

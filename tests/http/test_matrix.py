@@ -16,9 +16,11 @@ from chatkeep.web.auth import (
     anybody,
     identify,
     signed_in,
+    signed_in_by_bearer,
     signed_in_on_rest,
     signed_in_on_support,
 )
+from chatkeep.web.gotrue.administrators import secret_key
 from chatkeep.web.gotrue.callers import here_of
 
 if TYPE_CHECKING:
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
 #: The dependencies that say who may call, and nothing else.
 ACCESS: Final = {
     signed_in: "signed in",
+    signed_in_by_bearer: "signed in",
     signed_in_on_rest: "signed in",
     signed_in_on_support: "signed in",
     here_of: "signed in",
+    secret_key: "secret key",
     identify: "signed in or anonymous",
     anybody: "anybody",
 }
@@ -45,10 +49,11 @@ PUBLIC: Final = {
     *("/", "/c/{_rest:path}", "/settings", "/sign-in", "/sign-up"),
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),
-    *(f"/auth/v1/{name}" for name in ("signup", "token", "invite", "admin/{rest:path}")),
+    *(f"/auth/v1/{name}" for name in ("signup", "token")),
     *(f"/auth/v1/{name}" for name in ("otp", "magiclink", "recover", "resend", "verify")),
     *(f"/auth/v1/{name}" for name in ("authorize", "callback", "sso", "passkeys/{rest:path}")),
     "/auth/v1/{rest:path}",
+    *(f"{prefix}/sign-in" for prefix in ("/auth", "/api/auth", "")),
     *(
         f"{prefix}/token/{name}"
         for prefix in ("/auth", "/api/auth", "")
@@ -63,7 +68,14 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("PATCH", "/api/v1/chat/{conversation_id}"): {"title": "Another"},
     ("POST", "/api/chat"): {"id": "{id}", "message": TEXT},
     ("PATCH", "/api/settings"): {"theme": "dark"},
+    ("POST", "/v1/chat/completions"): {
+        "model": "fake/model",
+        "messages": [{"role": "user", "content": "x"}],
+    },
     ("PUT", "/auth/v1/user"): {"data": {"x": 1}},
+    ("POST", "/auth/v1/admin/users"): {},
+    ("PUT", "/auth/v1/admin/users/{user_id}"): {},
+    ("DELETE", "/auth/v1/admin/users/{user_id}"): {},
     ("POST", "/auth/v1/signup"): {"email": "", "password": ""},
     ("POST", "/auth/v1/token"): {},
     **{
@@ -71,6 +83,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         for prefix in ("/auth", "/api/auth", "")
         for name, body in (
             ("token/refresh", {"refresh_token": "x"}),
+            ("sign-in", {"email": "ana@example.com", "password": "x"}),
             ("session/revoke", {"session_id": "x"}),
         )
     },
@@ -227,6 +240,7 @@ async def test_stranger_learns_nothing(
         for one in PERSONAL
         if not one.path.startswith(("/auth/v1/", "/api/sessions/{"))
         and not one.path.endswith("/session/revoke")  # a conversation's id names no session
+        and not one.path.endswith("/session")  # for pages of this server's own alone
     ],
     ids=str,
 )

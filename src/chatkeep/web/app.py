@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import chatkeep
+from chatkeep.browser_sessions import BrowserSessions
 from chatkeep.errors import ChatkeepError
 from chatkeep.isolation import require_isolation
+from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits
 from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.llm.choice import choose_model, default_model_id
+from chatkeep.mail.delivery import open_delivery
+from chatkeep.mail.templates import load_templates
+from chatkeep.offered_models import OfferedModels
 from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
@@ -28,14 +34,16 @@ from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
-from chatkeep.web.background import start_background
+from chatkeep.web.background import drained, start_background
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
     ai_sdk,
+    browser_sessions,
     gotrue,
     meta,
+    openai,
     pages,
     preferences,
     session_service,
@@ -50,7 +58,9 @@ if TYPE_CHECKING:
 
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
+    from chatkeep.db import Database
     from chatkeep.llm.model import Model
+    from chatkeep.opening import OwnGate
 
 #: In this order; the last takes every path that nobody else has.
 _ROUTES = (
@@ -58,8 +68,10 @@ _ROUTES = (
     *gotrue.ROUTERS,
     conversation_routes.router,
     ai_sdk.router,
+    openai.router,
     preferences.router,
     sessions.router,
+    browser_sessions.router,
     session_service.router,
     token_service.router,
     pages.router,
@@ -75,12 +87,24 @@ _ALLOWED_HEADERS = (
     "x-client-info",
     "x-supabase-api-version",
     "x-user-id",
+    "x-stainless-arch",
+    "x-stainless-helper-method",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
 )
 _EXPOSED_HEADERS = (
     "etag",
+    "link",
     "retry-after",
     "x-request-id",
+    "x-should-retry",
     "x-token-expiring",
+    "x-total-count",
     "x-supabase-api-version",
     "x-sb-error-code",
     "x-vercel-ai-ui-message-stream",
@@ -183,8 +207,13 @@ async def _open(
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
+    templates = load_templates(settings.mail_templates)
+    jobs = JobQueue(db, drain_s=float(settings.drain_s))
+    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
+        delivery.add_to(jobs)
     limits = Limits(enabled=settings.rate_limits)
     own_prefix = gate.embedded.issuer.user_id("")
+    policy = Policy.of(settings, default_model=default_model_id(settings))
     parts = Services(
         settings=settings,
         db=db,
@@ -192,16 +221,27 @@ async def _open(
         authenticator=gate.authenticator,
         embedded=gate.embedded,
         session_tokens=gate.session_tokens,
+        browser_sessions=_browser_sessions(gate, db, settings),
         sightings=Sightings(db),
         model=model,
-        policy=Policy.of(settings, default_model=default_model_id(settings)),
+        policy=policy,
+        offered_models=OfferedModels(model, policy),
         preferences=Preferences(db),
         replies=Replies(db, model, pseudonym=_pseudonyms(str(settings.secret).encode())),
         limits=limits,
         attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
+        jobs=jobs,
+        mail_templates=templates,
     )
     start_background(stack, parts)
     return parts
+
+
+def _browser_sessions(gate: OwnGate, db: Database, settings: Settings) -> BrowserSessions:
+    sliding = settings.session_cookie == "sliding"
+    return BrowserSessions(
+        db, gate.session_tokens, gate.embedded, sliding=sliding, clock=time.monotonic
+    )
 
 
 def _begin_shutdown(app: FastAPI) -> None:
@@ -211,8 +251,7 @@ def _begin_shutdown(app: FastAPI) -> None:
     app.state.shutting_down = True
     parts: Services | None = getattr(app.state, "services", None)
     if parts is not None:
-        closing = parts.replies.close(drain_s=float(parts.settings.drain_s))
-        app.state.closing = asyncio.ensure_future(closing)
+        app.state.closing = asyncio.ensure_future(drained(parts))
 
 
 def _pseudonyms(secret: bytes) -> Callable[[str], str]:

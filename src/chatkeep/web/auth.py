@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from fastapi import Depends
 from starlette.requests import Request
 
+from chatkeep.authentication import Presented
 from chatkeep.errors import (
     AccountNotFound,
     NoActiveSession,
@@ -24,6 +25,7 @@ from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
+from chatkeep.web.session_cookies import clear_if_over, renew_if_due
 
 _log = logging.getLogger(__name__)
 
@@ -47,12 +49,24 @@ async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
 
 async def _identify(request: Request) -> Principal | None:
     services = services_of(request)
-    principal = await services.authenticator.identify(presented_by(request))
+    presented = presented_by(request)
+    try:
+        principal = await services.authenticator.identify(presented)
+    except TokenInvalid as error:
+        clear_if_over(request, services, presented, error)
+        raise
     if principal is None:
         return None
     if principal.credential == "cookie":
         settings = services.settings
         require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
+        await renew_if_due(request, services, principal)
+    return await _noted(request, principal)
+
+
+async def _noted(request: Request, principal: Principal) -> Principal:
+    """Count the request of *principal*, and remember where they were seen."""
+    services = services_of(request)
     window = timedelta(seconds=services.settings.token_refresh_window_s)
     request.state.principal = principal
     request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
@@ -72,6 +86,23 @@ async def signed_in(request: Request, _: TakesBearer = None) -> Principal:
     if principal is None:
         raise Unauthenticated
     return principal
+
+
+async def signed_in_by_bearer(request: Request, _: TakesBearer = None) -> Principal:
+    """Return who the bearer is, whatever cookies the browser has, to a page of our own.
+
+    Raises:
+        CrossSiteRequest: another site sent it, or nobody who says where they are.
+        Unauthenticated, TokenInvalid, Unavailable: as `signed_in`.
+    """
+    services = services_of(request)
+    presented = Presented(authorization=presented_by(request).authorization)
+    principal = await services.authenticator.identify(presented)
+    settings = services.settings
+    require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
+    if principal is None:
+        raise Unauthenticated
+    return await _noted(request, principal)
 
 
 async def signed_in_on_rest(request: Request, _: TakesBearer = None) -> Principal:
@@ -105,6 +136,7 @@ async def anybody() -> None:
 
 
 SignedIn = Annotated[Principal, Depends(signed_in)]
+SignedInByBearer = Annotated[Principal, Depends(signed_in_by_bearer)]
 SignedInOnRest = Annotated[Principal, Depends(signed_in_on_rest)]
 SignedInOnSupport = Annotated[Principal, Depends(signed_in_on_support)]
 Caller = Annotated[Principal | None, Depends(identify)]

@@ -99,6 +99,8 @@ class RequestRecord:
         headers["x-request-id"] = state["request_id"]
         if state.get("token_expiring"):
             headers["x-token-expiring"] = "true"
+        for line in state.get("cookies", ()):
+            headers.append("set-cookie", line)
         for name, value in self._headers.items():
             headers.setdefault(name, value)
         if not headers.get("cache-control"):
@@ -238,7 +240,7 @@ def _answer_of(error: ChatkeepError, scope: Scope) -> Response:
     if gotrue_errors.speaks_for(scope["path"]):
         version = Headers(scope=scope).get(gotrue_errors.VERSION_HEADER)
         return gotrue_errors.answer_of(error, version)
-    return problems.answer_of(error, scope["state"]["request_id"])
+    return problems.answer_at(scope["path"], error, scope["state"]["request_id"])
 
 
 def _content_length(scope: Scope) -> int | None:

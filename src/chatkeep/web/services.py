@@ -10,12 +10,16 @@ from starlette.requests import Request
 
 if TYPE_CHECKING:
     from chatkeep.authentication import Authenticator
+    from chatkeep.browser_sessions import BrowserSessions
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
+    from chatkeep.job_queue import JobQueue
     from chatkeep.limits import Attempts, Limits
     from chatkeep.llm.model import Model
+    from chatkeep.mail.templates import Templates
+    from chatkeep.offered_models import OfferedModels
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
@@ -33,13 +37,17 @@ class Services:
     authenticator: Authenticator
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    browser_sessions: BrowserSessions
     sightings: Sightings
     model: Model
     policy: Policy
+    offered_models: OfferedModels
     preferences: Preferences
     replies: Replies
     limits: Limits
     attempts: Attempts
+    jobs: JobQueue
+    mail_templates: Templates
 
 
 def services_of(request: Request) -> Services:

@@ -17,14 +17,23 @@ from starlette.responses import Response
 
 from chatkeep import sessions
 from chatkeep.devices import Device
-from chatkeep.errors import BadRequest, CredentialsConflict, Invalid, NotFound, TokenInvalid
+from chatkeep.errors import (
+    BadRequest,
+    CredentialsConflict,
+    Invalid,
+    NotFound,
+    RateLimited,
+    TokenInvalid,
+    Unavailable,
+)
 from chatkeep.web import schemas
 from chatkeep.web.auth import Anybody, SignedIn
-from chatkeep.web.cookies import read_cookies
+from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
 from chatkeep.web.problems import described
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.schemas import PersonAnswer
 from chatkeep.web.services import Parts, Services
+from chatkeep.web.session_cookies import clear_session_cookie, previous_sessions
 
 if TYPE_CHECKING:
     from chatkeep.issuance import Grant
@@ -84,7 +93,7 @@ async def refresh(
     body: RefreshRequest | None = None,
 ) -> RefreshAnswer:
     """Exchange a refresh token, from the body or the cookie, for a new one and an access token."""
-    await parts.limits.spend("token", request.state.client.bucket)
+    await _spend_limit(request, parts)
     wish = body or RefreshRequest()
     shown = _of_cookie(request, parts)
     if shown is not None or wish.cookie:
@@ -115,7 +124,7 @@ async def refresh(
 
 
 @_routes.post("/logout")
-async def log_out(response: Response, who: SignedIn, parts: Parts) -> EndedAnswer:
+async def log_out(request: Request, response: Response, who: SignedIn, parts: Parts) -> EndedAnswer:
     """End the session of this request, at once and everywhere, and clear what a browser has."""
     await parts.sightings.write()
     reference = who.session_id or who.token_id
@@ -125,11 +134,11 @@ async def log_out(response: Response, who: SignedIn, parts: Parts) -> EndedAnswe
     ):
         until = (who.expires_at or datetime.now(UTC) + _NO_END) + timedelta(minutes=5)
         await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
+    for cookie in await previous_sessions(request, parts):
+        await parts.browser_sessions.end(cookie, reason="logout")
     await parts.embedded.revocations.catch_up()
-    for name in (_cookie_name(parts), parts.session_tokens.cookie):
-        response.delete_cookie(
-            name, secure=parts.settings.production, httponly=True, samesite="strict"
-        )
+    clear_session_cookie(request, parts)
+    _clear_cookie(request, parts)
     response.headers["clear-site-data"] = _CLEARED
     return EndedAnswer(success=True, revoked=revoked)
 
@@ -169,6 +178,19 @@ def _set_cookie(response: Response, grant: Grant, parts: Services) -> None:
         httponly=True,
         samesite="strict",
     )
+
+
+def _clear_cookie(request: Request, parts: Services) -> None:
+    name, secure = _cookie_name(parts), parts.settings.production
+    add_cookie(request, cookie_line(name, "", max_age_s=0, same_site="Strict", secure=secure))
+
+
+async def _spend_limit(request: Request, parts: Services) -> None:
+    """Count a refresh; "busy" if there are too many: on a 429 clients drop the session."""
+    try:
+        await parts.limits.spend("token", request.state.client.bucket)
+    except RateLimited as error:
+        raise Unavailable(retry_after_s=error.retry_after_s) from error
 
 
 def _person(who: Principal) -> PersonAnswer:

@@ -23,6 +23,7 @@ from chatkeep.errors import (
 )
 from chatkeep.web import schemas
 from chatkeep.web.auth import Anybody, SignedInOnSupport
+from chatkeep.web.persons import person_of
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import ExpiryAnswer, PersonAnswer, Reason, ValidityAnswer
 from chatkeep.web.services import Parts, Services
@@ -88,21 +89,13 @@ async def check_expiry(
 
 
 @_routes.get("/me", responses=described(404))
-async def me(who: SignedInOnSupport) -> PersonAnswer:
+async def me(who: SignedInOnSupport, parts: Parts) -> PersonAnswer:
     """Say who the caller is.
 
     With the refusals of the support chat: a token of Better Auth whose person is gone, or has
     signed out everywhere, is a 404.
     """
-    return PersonAnswer(
-        id=who.user_id,
-        email=who.email,
-        name=who.name,
-        picture=who.picture,
-        email_verified=who.email_verified,
-        issuer=who.issuer,
-        session_id=who.session_id,
-    )
+    return await person_of(who, parts)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
