@@ -8,6 +8,7 @@ what they say.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -40,7 +41,12 @@ _USER: LiteralString = (
     " case when u.banned_until > now() then least(u.banned_until, '9999-12-31Z') end"
     "  as banned_until,"
     " (select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at), '[]')"
-    "  from chatkeep.identities i where i.user_id = u.id) as identities"
+    "  from chatkeep.identities i where i.user_id = u.id) as identities,"
+    " (select coalesce(jsonb_agg(jsonb_build_object('id', f.id, 'friendly_name',"
+    "  f.friendly_name, 'factor_type', f.factor_type, 'status', f.status, 'created_at',"
+    "  f.created_at, 'updated_at', f.updated_at, 'last_challenged_at', f.last_challenged_at)"
+    "  order by f.created_at, f.id), '[]')"
+    "  from chatkeep.factors f where f.user_id = u.id) as factors"
     " from chatkeep.users u"
 )
 
@@ -67,6 +73,12 @@ class User:
     invited_at: datetime | None
     deleted_at: datetime | None
     identities: list[dict[str, Any]]
+    factors: list[dict[str, Any]]
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether a second factor was verified, so that a password alone is not enough."""
+        return any(one["status"] == "verified" for one in self.factors)
 
     @property
     def is_banned(self) -> bool:
@@ -193,6 +205,64 @@ def sign_in(credential: Credential, *, new_hash: str | None = None) -> Query[Any
 def by_id(user_id: UUID) -> Query[User]:
     """Return the query for one user."""
     return Query(_USER + " where u.id = %s", (user_id,), User)
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many there are."""
+
+    total: int
+
+
+_MATCHES: LiteralString = (
+    " (%s::text is null or u.email ilike %s or u.user_metadata->>'full_name' ilike %s"
+    " or u.id::text = %s)"
+)
+
+
+def listed(
+    *,
+    text: str | None = None,
+    newest_first: bool = True,
+    limit: int,
+    offset: int = 0,
+    after: tuple[str, str] | None = None,
+) -> Query[User]:
+    """Return the query for *limit* users, those whose address or full name has *text*.
+
+    After *offset* of them, or *after* the one that was made then and has that id.
+    """
+    moment, user_id = after or (None, None)
+    where = _USER + " where" + _MATCHES
+    if newest_first:
+        ordered = (
+            where
+            + " and (%s::text is null or (u.created_at, u.id) < (%s::timestamptz, %s::uuid))"
+            + " order by u.created_at desc, u.id desc limit %s offset %s"
+        )
+    else:
+        ordered = (
+            where
+            + " and (%s::text is null or (u.created_at, u.id) > (%s::timestamptz, %s::uuid))"
+            + " order by u.created_at, u.id limit %s offset %s"
+        )
+    return Query(ordered, (*_matching(text), moment, moment, user_id, limit, offset), User)
+
+
+def counted(*, text: str | None = None) -> Query[Total]:
+    """Return the query for how many users `listed` would find in all."""
+    return Query(
+        "select count(*) as total from chatkeep.users u where" + _MATCHES,  # noqa: S608 -- ours
+        _matching(text),
+        Total,
+    )
+
+
+def _matching(text: str | None) -> tuple[str | None, ...]:
+    if not text:
+        return (None, None, None, None)
+    escaped = re.sub(r"([\\%_])", r"\\\1", text)
+    return (text, f"%{escaped}%", f"%{escaped}%", text.lower())
 
 
 def by_session(session_id: UUID) -> Query[User]:

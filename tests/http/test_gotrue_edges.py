@@ -251,12 +251,12 @@ async def test_what_is_not_offered_to_people(
     assert code_of(await here.call(method, f"/auth/v1/{path}")) == expected
 
 
-async def test_secret_key_learns_that_administration_is_not_offered(
+async def test_secret_key_learns_what_is_not_offered_to_it(
     caller: Client, node: Node
 ) -> None:
     """Only the right secret key gets that far."""
     secret = node.parts.embedded.api_keys.secret
-    answer = await caller.but(authorization=f"Bearer {secret}").get("/auth/v1/admin/users")
+    answer = await caller.but(authorization=f"Bearer {secret}").get("/auth/v1/admin/sso/providers")
     assert code_of(answer) == (404, "feature_disabled")
     answer = await caller.but(authorization=f"Bearer {secret}x").get("/auth/v1/admin/users")
     assert code_of(answer) == (403, "bad_jwt")

@@ -16,6 +16,7 @@ from fastapi.security.base import SecurityBase
 
 from chatkeep.web import problems
 from chatkeep.web.gotrue import errors as gotrue_errors
+from chatkeep.web.openai import errors as openai_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,12 @@ TAGS: Final = [
     {"name": "conversations", "description": "Conversations of the caller, and messages to them."},
     {"name": "AI SDK", "description": "What `useChat` of the AI SDK posts, resumes and stops."},
     {"name": "settings", "description": "How the caller wants to be answered."},
+    {"name": "OpenAI API", "description": "What any client of the OpenAI API sends."},
     {"name": "Supabase Auth", "description": "Our own issuer, as Supabase clients expect it."},
+    {
+        "name": "Supabase Auth administration",
+        "description": "Accounts, for servers that have the secret key.",
+    },
     {"name": "tokens", "description": "What a token is worth, and who its bearer is."},
     {"name": "sessions", "description": "Where the caller is signed in, and ending it there."},
     {"name": "meta", "description": "What a client and an operator's probes ask first."},
@@ -104,6 +110,8 @@ def _describe(responses: dict[str, Any], path: str, status: int) -> None:
         str(status), {"description": HTTPStatus(status).phrase, "content": {}}
     )
     content = described.setdefault("content", {})
+    if openai_errors.speaks_for(path):
+        content.update(openai_errors.described(status)[status]["content"])
     if gotrue_errors.speaks_for(path):
         content.update(gotrue_errors.described(status)[status]["content"])
     # What is refused at the connection has this form whatever was asked for.

@@ -19,7 +19,12 @@ _decoder = msgspec.json.Decoder(tuple[datetime, str])
 
 def cursor_after(conversation: Conversation) -> str:
     """Return where the page after *conversation* begins."""
-    raw = msgspec.json.encode((conversation.updated_at, conversation.id))
+    return cursor_at(conversation.updated_at, conversation.id)
+
+
+def cursor_at(moment: datetime, named: str) -> str:
+    """Return where the page begins after what has this *moment* and is *named* so."""
+    raw = msgspec.json.encode((moment, named))
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 

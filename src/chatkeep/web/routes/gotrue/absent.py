@@ -14,12 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from chatkeep.errors import MethodNotAllowed, NotFound, Unauthenticated
+from chatkeep.errors import MethodNotAllowed, NotFound
 from chatkeep.web.auth import Anybody
-from chatkeep.web.routes.gotrue import accounts
+from chatkeep.web.gotrue.administrators import SecretKey
+from chatkeep.web.gotrue.callers import SignedInHere
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused
-from chatkeep.web.gotrue.callers import SignedInHere, here_of
-from chatkeep.web.services import services_of
+from chatkeep.web.routes.gotrue import accounts, admin, factors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, include_in_schema=False)
 
 #: What there is, in the order in which it is asked.
-OFFERED: Final = (accounts.router,)
+OFFERED: Final = (
+    factors.router,
+    accounts.router,
+    admin.router,
+)
 
 _ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _NO_MAIL = Refusal(404, "feature_disabled", "This server sends no mail")
 _NO_OTP = Refusal(422, "otp_disabled", "Sign-in by mail or text message is disabled")
 _NO_TOKEN_WAS_SENT = Refusal(403, "otp_expired", "Token has expired or is invalid")
 _NO_PROVIDER = Refusal(400, "validation_failed", "Unsupported provider: provider is not enabled")
-_NO_SECOND_FACTOR = Refusal(422, "mfa_totp_enroll_not_enabled", "MFA enroll is disabled")
 
 #: Open to everybody at Supabase Auth too.
 _PUBLIC: Final = {
@@ -51,8 +54,6 @@ _PUBLIC: Final = {
 #: Only for who is signed in.
 _PERSONAL: Final = {
     "/reauthenticate": _NO_MAIL,
-    "/factors": _NO_SECOND_FACTOR,
-    "/factors/{rest:path}": _NO_SECOND_FACTOR,
     "/user/identities/{rest:path}": Refusal(
         404, "manual_linking_disabled", "Manual linking is disabled"
     ),
@@ -82,21 +83,20 @@ for _path, _refusal in _PERSONAL.items():
 
 @router.api_route("/invite", methods=_ANY_METHOD)
 @router.api_route("/admin/{rest:path}", methods=_ANY_METHOD)
-async def administration(_: Anybody, request: Request) -> Response:
-    """Refuse: people may not, and the server's secret key cannot yet."""
-    keys = services_of(request).embedded.api_keys
-    bearer = request.headers.get("authorization", "").partition(" ")[2]
-    if keys.is_secret(bearer):
-        raise Refused(Refusal(404, "feature_disabled", "Administration is not offered here"))
-    if not bearer or keys.is_publishable(bearer):
-        raise Unauthenticated
-    await here_of(request)
-    raise Refused(Refusal(403, "not_admin", "User not allowed"))
+async def administration(_: SecretKey, request: Request) -> Response:
+    """Refuse what else Supabase Auth offers to servers, and the wrong method on what is here."""
+    _require_right_method(request)
+    raise Refused(Refusal(404, "feature_disabled", "This is not offered here"))
 
 
 @router.api_route("/{rest:path}", methods=_ANY_METHOD)
 async def unknown(_: Anybody, request: Request) -> Response:
     """Refuse what is not there, and the wrong method on what is."""
+    _require_right_method(request)
+    raise NotFound
+
+
+def _require_right_method(request: Request) -> None:
     known = {
         method
         for offered in OFFERED
@@ -104,6 +104,5 @@ async def unknown(_: Anybody, request: Request) -> Response:
         if route.matches(request.scope)[0] is Match.PARTIAL
         for method in getattr(route, "methods", ())
     }
-    if not known:
-        raise NotFound
-    raise MethodNotAllowed(allow=", ".join(sorted(known)))
+    if known:
+        raise MethodNotAllowed(allow=", ".join(sorted(known)))
