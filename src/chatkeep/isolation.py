@@ -100,7 +100,7 @@ async def _tables(connection: AsyncConnection) -> list[_Table]:
         "select n.nspname || '.' || c.relname as name, c.relrowsecurity as enabled,"
         " c.relforcerowsecurity as forced, pg_has_role(current_user, c.relowner, 'member') as owned"
         " from pg_class c join pg_namespace n on n.oid = c.relnamespace"
-        " where c.relkind in ('r', 'p') and (n.nspname in ('chat', 'chatkeep')"
+        " where c.relkind in ('r', 'p') and (n.nspname in ('chat', 'chatkeep', 'chatkeep_queue')"
         " or (n.nspname = 'public' and c.relname = 'user_sessions')) order by 1"
     )
     return await cursor.fetchall()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-Channel = Literal["chatkeep_profiles", "chatkeep_revocations", "chatkeep_runs"]
+Channel = Literal[
+    "chatkeep_profiles", "chatkeep_revocations", "chatkeep_runs", "procrastinate_any_queue_v1"
+]
 _LONGEST_PAUSE_S = 5.0
 
 
@@ -59,7 +61,8 @@ class Listener:
             self._url, **connection_settings(behind_pooler=False)
         ) as connection:
             await connection.execute(
-                "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs"
+                "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs;"
+                " listen procrastinate_any_queue_v1"
             )
             self._tell_gap()
             self.connected.set()

@@ -37,9 +37,11 @@ def catalogue(url: str) -> list[tuple[str, ...]]:
     with psycopg.connect(url) as connection:
         return connection.execute(
             "select 'table', c.oid::regclass::text, c.relkind::text, c.relacl::text from pg_class c"
-            " where c.relnamespace::regnamespace::text in ('chat', 'chatkeep', 'public')"
+            " where c.relnamespace::regnamespace::text in"
+            " ('chat', 'chatkeep', 'chatkeep_queue', 'public')"
             " union all select 'function', oid::regprocedure::text, prosrc, proacl::text"
-            " from pg_proc where pronamespace::regnamespace::text in ('chat', 'chatkeep')"
+            " from pg_proc where pronamespace::regnamespace::text in"
+            " ('chat', 'chatkeep', 'chatkeep_queue')"
             " union all select 'policy', tablename, policyname, concat(qual, with_check)"
             " from pg_policies"
             " union all select 'trigger', tgrelid::regclass::text, tgname, '' from pg_trigger"

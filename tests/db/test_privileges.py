@@ -48,7 +48,20 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "public.user_sessions": {"select", "insert", "update", "delete"},
         "chatkeep.revocations": {"select", "insert", "update", "delete"},
         "chatkeep.revocation_numbers": {"select", "update"},
-        "chatkeep.audit_log": {"insert", "select(number)"},
+        "chatkeep.audit_log": {
+            "select(number)",
+            "insert(action)",
+            "insert(outcome)",
+            "insert(reason)",
+            "insert(user_id)",
+            "insert(actor)",
+            "insert(issuer)",
+            "insert(session_id)",
+            "insert(request_id)",
+            "insert(address)",
+            "insert(device)",
+            "insert(details)",
+        },
         "chatkeep_queue.procrastinate_jobs": {"insert"},
         "chatkeep_queue.procrastinate_events": {"insert"},
         "chatkeep_queue.procrastinate_jobs_id_seq": {"usage"},
@@ -79,7 +92,9 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     },
     "chatkeep_admin": {
         "chatkeep.claim_counts": {"select"},
-        "chatkeep.audit_log": {"select"},
+        "chatkeep.audit_log": {"select", "delete"},
+        "chatkeep.audit_links": {"select", "insert", "delete"},
+        "chatkeep.audit_head": {"select", "update"},
     },
 }
 

@@ -148,7 +148,8 @@ async def test_every_policy_is_needed(seeded: MigratedDatabase) -> None:
         found = connection.execute(
             "select schemaname, tablename, policyname, permissive, roles::text[] as roles, cmd,"
             " qual, with_check from pg_policies"
-            " where schemaname in ('chat', 'chatkeep') or tablename = 'user_sessions'"
+            " where schemaname in ('chat', 'chatkeep', 'chatkeep_queue')"
+            " or tablename = 'user_sessions'"
         ).fetchall()
     assert len(found) >= 15
     harm = [damage for policy in found for damage in damages(policy)]
@@ -182,7 +183,14 @@ async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
             "revocations",
             "revocation_numbers",
             "audit_log",
+            "audit_links",
+            "audit_head",
+            "mail_hours",
         )
+    ]
+    tables += [
+        f"chatkeep_queue.procrastinate_{name}"
+        for name in ("jobs", "events", "workers", "periodic_defers")
     ]
     slack = [switched(table, "no force", "force") for table in tables]
     slack += [switched(table, "disable", "enable") for table in tables]

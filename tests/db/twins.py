@@ -126,7 +126,8 @@ PROOFS: tuple[LiteralString, ...] = (
 
 _SEED: LiteralString = """
 truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
-  chatkeep.signing_keys, chatkeep.issuers, chatkeep.claim_counts cascade;
+  chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log, chatkeep.audit_links,
+  chatkeep.claim_counts cascade;
 insert into chat.conversations (user_id, id, title) values
   ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
   ('bo-of-the-twins', 'the-conversation-of-bo', 'secret of bo');
@@ -434,14 +435,53 @@ async def the_audit_log_only_grows(twins: Twins) -> None:
     assert await _texts(db, AUTH, add)
     assert await _texts(db, ADMIN, "select action as text from chatkeep.audit_log")
     await _refused(db, AUTH, "select action from chatkeep.audit_log")
+    backdated: LiteralString = (
+        "insert into chatkeep.audit_log (at, action, outcome)"
+        " values (now() - interval '1 year', 'test.done', 'succeeded')"
+    )
     for caller in (AUTH, ADMIN, WORKER, as_user(ANA)):
         await _refused(db, caller, "update chatkeep.audit_log set action = 'other'")
         await _refused(db, caller, "delete from chatkeep.audit_log")
         await _refused(db, caller, "truncate chatkeep.audit_log")
+        await _refused(db, caller, backdated)
     for caller in (ADMIN, WORKER, as_user(ANA)):
         await _refused(db, caller, add)
     for caller in (WORKER, as_user(ANA)):
         await _refused(db, caller, "select number from chatkeep.audit_log")
+
+
+async def the_chain_of_the_audit_log_is_the_administrators(twins: Twins) -> None:
+    """It adds links and moves the head, lets go what is old, and nobody else sees either."""
+    db = twins.db
+    twins.admin.execute(
+        "insert into chatkeep.audit_log (at, action, outcome)"
+        " values (now() - interval '31 days', 'test.old', 'succeeded')"
+    )
+    twins.admin.execute("delete from chatkeep.audit_links")
+    link: LiteralString = (
+        "insert into chatkeep.audit_links (position, number, mac) values (1, 1, '')"
+    )
+    head: LiteralString = "update chatkeep.audit_head set start_position = %s"
+    old: LiteralString = "delete from chatkeep.audit_log where action = 'test.old'"
+    assert await _rolled_back(db, ADMIN, old) >= 1
+    assert await db.execute(ADMIN, link, ()) == 1
+    assert await _texts(db, ADMIN, "select number::text as text from chatkeep.audit_links")
+    assert await _texts(db, ADMIN, "select position::text as text from chatkeep.audit_head")
+    await _refused(db, ADMIN, "delete from chatkeep.audit_links")
+    await _refused(db, ADMIN, "update chatkeep.audit_links set mac = 'x'")
+    await _refused(db, ADMIN, "insert into chatkeep.audit_head (singleton) values (false)")
+    await _refused(db, ADMIN, "delete from chatkeep.audit_head")
+    assert await db.execute(ADMIN, head, (1,)) == 1
+    assert await _rolled_back(db, ADMIN, "delete from chatkeep.audit_links") == 1
+    assert await db.execute(ADMIN, head, (0,)) == 1
+    for caller in (AUTH, WORKER, as_user(ANA)):
+        for table in ("audit_links", "audit_head"):
+            await _refused(db, caller, f"select from chatkeep.{table}")
+            await _refused(db, caller, f"delete from chatkeep.{table}")
+        await _refused(db, caller, link)
+        await _refused(db, caller, head, (1,))
+        await _refused(db, caller, old)
+    twins.admin.execute("truncate chatkeep.audit_log, chatkeep.audit_links")
 
 
 async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> None:
@@ -538,6 +578,7 @@ CHECKS: tuple[Check, ...] = (
     people_and_the_administrator_see_no_secrets,
     what_has_ended_is_known_to_sign_in_alone,
     the_audit_log_only_grows,
+    the_chain_of_the_audit_log_is_the_administrators,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
     the_login_alone_is_nobody,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from chatkeep.config.mail import mail_problems
 from chatkeep.config.providers import openid_settings
+from chatkeep.config.sign_in_providers import sign_in_provider_problems
 
 if TYPE_CHECKING:
     from chatkeep.config.providers import OpenIdProvider
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 LOCKABLE = frozenset(
     {"temperature", "top_p", "max_tokens", "system_prompt", "default_model", "custom_instructions"}
 )
+#: RFC 6762, RFC 8375, ICANN 2024; "svc" is a cluster's own.
+_PRIVATE_DOMAINS = (".local", ".home.arpa", ".internal", ".svc")
 _LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
 LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 #: Shared secrets that anybody can look up.
@@ -35,6 +40,8 @@ def contradictions(settings: Settings) -> list[str]:
         *_shape_problems(settings),
         *_issuer_problems(settings),
         *_header_problems(settings),
+        *mail_problems(settings, production=settings.production),
+        *sign_in_provider_problems(settings, production=settings.production),
     ]
     return found + (_production_problems(settings) if settings.production else [])
 
@@ -140,6 +147,21 @@ def _is_local(url: str) -> bool:
     )
 
 
+def _stays_inside(url: str) -> bool:
+    """Whether what is said to the server at *url* is encrypted, or leaves no network of ours.
+
+    A name without a dot, or under a domain that is never public, is one of a private network.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme in {"rediss", "unix"} or host in _LOOPBACK:
+        return True
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+
+
 def _production_problems(settings: Settings) -> list[str]:
     """What is refused, not warned about, in production."""
     problems = []
@@ -152,6 +174,11 @@ def _production_problems(settings: Settings) -> list[str]:
         )
     if not settings.rate_limits:
         problems.append("RATE_LIMITS must be on in production.")
+    if settings.redis_url and not _stays_inside(settings.redis_url):
+        problems.append(
+            "REDIS_URL must be rediss in production, but for a server on this machine or in a"
+            " private network."
+        )
     secrets = {
         "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
         "BETTER_AUTH_SECRET": settings.better_auth_secret,

@@ -48,9 +48,13 @@ class Posted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """Where this server's mail goes (*place*: None is nowhere), and the key it is sealed with."""
+    """Where this server's mail goes (*place*: None is nowhere), and the key it is sealed with.
+
+    *home* is the server's public address: links in mail lead there and nowhere else.
+    """
 
     place: Place | None
+    home: str
     key: bytes = field(repr=False)
 
     def sealed(self, posted: Posted) -> str:
@@ -73,7 +77,9 @@ def outgoing_mail(settings: Settings, secret: bytes) -> Outgoing:
     """Return where mail goes by *settings*; *secret* is the server's."""
     place: Place | None = "mail" if settings.smtp_url else "outbox"
     return Outgoing(
-        place=place if settings.mail_enabled else None, key=derived_key(secret, "queued mail")
+        place=place if settings.mail_enabled else None,
+        home=settings.base_url,
+        key=derived_key(secret, "queued mail"),
     )
 
 
@@ -82,7 +88,13 @@ def queued(mail: Mail, outgoing: Outgoing) -> Query[Queued]:
 
     Where no mail can be sent (`settings.mail_enabled`) it queues nothing and returns no row,
     so a notice needs no question first. A flow that depends on a mail asks.
+
+    Raises:
+        ValueError: its link leads elsewhere than to this server's public address, as one
+            would that was built from a Host header.
     """
+    if mail.link is not None and not mail.link.startswith(f"{outgoing.home}/"):
+        raise ValueError("links in mail lead to this server's public address")
     return Query(
         "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name, args)"
         " select %s, %s, jsonb_build_object('sealed', %s::text) where %s returning true as queued",

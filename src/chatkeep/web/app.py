@@ -20,7 +20,7 @@ from chatkeep.browser_sessions import BrowserSessions
 from chatkeep.errors import ChatkeepError
 from chatkeep.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
-from chatkeep.limits import Attempts, Limits
+from chatkeep.limits import Attempts, Limits, SharedCounts
 from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.llm.choice import choose_model, default_model_id
 from chatkeep.mail.delivery import open_delivery
@@ -211,7 +211,7 @@ async def _open(
     jobs = JobQueue(db, drain_s=float(settings.drain_s))
     if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
         delivery.add_to(jobs)
-    limits = Limits(enabled=settings.rate_limits)
+    limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
     own_prefix = gate.embedded.issuer.user_id("")
     policy = Policy.of(settings, default_model=default_model_id(settings))
     parts = Services(
@@ -242,6 +242,12 @@ def _browser_sessions(gate: OwnGate, db: Database, settings: Settings) -> Browse
     return BrowserSessions(
         db, gate.session_tokens, gate.embedded, sliding=sliding, clock=time.monotonic
     )
+
+
+def _shared_counts(gate: OwnGate, settings: Settings) -> SharedCounts | None:
+    if gate.redis is None:
+        return None
+    return SharedCounts(gate.redis, derived_key(str(settings.secret).encode(), "shared counts"))
 
 
 def _begin_shutdown(app: FastAPI) -> None:

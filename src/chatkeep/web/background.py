@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import conversations
+from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
+from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
 
 if TYPE_CHECKING:
@@ -27,12 +29,26 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
         parts.replies.keep_checkpoints(),
         _keep_swept(parts),
         parts.sightings.run(),
+        keep_chain(
+            parts.db,
+            str(settings.secret).encode(),
+            retention_days=settings.audit_retention_days,
+        ),
     ]
     if settings.database_listen_url or not settings.database_pooler:
         work.append(_listener(parts).run())
     tasks = [asyncio.create_task(one) for one in work]
     stack.push_async_callback(_end, tasks)
-    stack.push_async_callback(parts.replies.close, drain_s=float(settings.drain_s))
+    if settings.smtp_url is not None:
+        parts.jobs.start("mail")
+    stack.push_async_callback(drained, parts)
+
+
+async def drained(parts: Services) -> None:
+    """Let what is being answered and what is being sent end, side by side."""
+    await asyncio.gather(
+        parts.replies.close(drain_s=float(parts.settings.drain_s)), parts.jobs.close()
+    )
 
 
 def _listener(parts: Services) -> Listener:
@@ -43,6 +59,8 @@ def _listener(parts: Services) -> Listener:
     )
     listener.subscribe("chatkeep_revocations", revocations.told, missed=revocations.told)
     listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
+    if settings.smtp_url is not None:
+        listener.subscribe("procrastinate_any_queue_v1", parts.jobs.told, missed=parts.jobs.missed)
     return listener
 
 
@@ -58,6 +76,7 @@ async def _keep_swept(parts: Services) -> None:
             await parts.replies.sweep()
             if sweeps % _PURGE_EVERY_SWEEPS == 0:
                 await conversations.purge_deleted(parts.db)
+                await trim_outbox(parts.db)
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
 

@@ -1,0 +1,50 @@
+"""A mail as it is sent: the message with its headers (RFC 5322) and its two parts.
+
+Headers are made of parsed addresses and checked texts only: a line break in a value is
+refused, so that it cannot become a header of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chatkeep.mail.rendering import Rendered
+
+
+def message(
+    content: Rendered, *, to: str, sender: str, sender_name: str, at: float, identity: str
+) -> EmailMessage:
+    """Return the mail from *sender* to the address *to*, queued *at* (seconds since 1970).
+
+    *identity* makes its Message-ID: the same each time that the same mail is tried, so that
+    whoever gets it twice can know.
+
+    Raises:
+        ValueError: an address or text that cannot stand in a header.
+    """
+    made = EmailMessage(policy=SMTP)
+    made["From"] = Address(sender_name, addr_spec=sender)
+    made["To"] = _address(to)
+    made["Subject"] = content.subject
+    made["Date"] = format_datetime(datetime.fromtimestamp(at, UTC))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    made["Message-ID"] = f"<{digest}@{sender.rpartition('@')[2]}>"
+    # RFC 3834 section 5: so that no vacation notice answers it.
+    made["Auto-Submitted"] = "auto-generated"
+    made.set_content(content.text)
+    made.add_alternative(content.html, subtype="html")
+    return made
+
+
+def _address(text: str) -> Address:
+    user, at, domain = text.rpartition("@")
+    if not text.isprintable() or not user or not at or not domain:
+        raise ValueError("not an address")
+    return Address(username=user, domain=domain)

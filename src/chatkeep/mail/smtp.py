@@ -1,0 +1,135 @@
+"""One mail to one mail server: the conversation, and what its end means.
+
+The server's certificate is always checked, and nothing is said in plain text unless the
+settings ask for it. No error here quotes what the server said, which may name people.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import EmailMessage
+
+    from chatkeep.config import Settings
+
+_PORTS: Final = {"smtp": 587, "smtps": 465}
+_FIRST_PERMANENT: Final = 500
+
+
+class NotSent(Exception):
+    """The mail was not taken. *reason* is a stable code; *final*: it never will be."""
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        self.reason = reason
+        self.final = final
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """Where mail is handed in. *encrypted*: from the first byte; *starttls*: right after hello."""
+
+    host: str
+    port: int
+    encrypted: bool
+    starttls: bool
+    user: str | None
+    password: str | None = field(repr=False)
+    timeout_s: float
+
+    async def send(self, message: EmailMessage, *, sender: str, to: str) -> None:
+        """Hand *message* in, for the address *to* alone.
+
+        Raises:
+            NotSent: the server cannot be reached, is not who it should be, or said no.
+        """
+        with _our_errors():
+            async with self._client() as client:
+                await client.send_message(message, sender=sender, recipients=[to])
+
+    async def greet(self) -> None:
+        """Connect, encrypt and log in as for a mail, and send none.
+
+        Raises:
+            NotSent: as `send`.
+        """
+        with _our_errors():
+            async with self._client():
+                pass
+
+    def _client(self) -> aiosmtplib.SMTP:
+        return aiosmtplib.SMTP(
+            hostname=self.host,
+            port=self.port,
+            username=self.user,
+            password=self.password,
+            use_tls=self.encrypted,
+            start_tls=self.starttls,
+            tls_context=ssl.create_default_context(),
+            timeout=self.timeout_s,
+        )
+
+
+def mail_server(settings: Settings) -> MailServer | None:
+    """Return the mail server of *settings*, None when there is none."""
+    if settings.smtp_url is None:
+        return None
+    parts = urlsplit(settings.smtp_url)
+    encrypted = parts.scheme == "smtps"
+    return MailServer(
+        host=parts.hostname or "",
+        port=parts.port or _PORTS[parts.scheme],
+        encrypted=encrypted,
+        starttls=settings.smtp_tls and not encrypted,
+        user=None if parts.username is None else unquote(parts.username),
+        password=None if parts.password is None else unquote(parts.password),
+        timeout_s=settings.smtp_timeout_s,
+    )
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except aiosmtplib.SMTPRecipientsRefused as error:
+        code = error.recipients[0].code
+        raise NotSent(f"recipient_{code}", final=code >= _FIRST_PERMANENT) from None
+    except aiosmtplib.SMTPAuthenticationError as error:
+        # Whoever is in charge can set that right, and then it goes.
+        raise NotSent(f"login_{error.code}", final=False) from None
+    except (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError) as error:
+        raise NotSent(f"server_{error.code}", final=False) from None
+    except aiosmtplib.SMTPResponseException as error:
+        final = error.code >= _FIRST_PERMANENT
+        raise NotSent(f"message_{error.code}", final=final) from None
+    except aiosmtplib.SMTPNotSupported:  # an address outside ASCII, and a server that has none
+        raise NotSent("not_supported", final=True) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise NotSent(_why(error), final=False) from None
+    except ValueError:  # an address that has no form on the wire
+        raise NotSent("bad_address", final=True) from None
+
+
+def _why(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "untrusted_certificate"
+        if isinstance(cause, ssl.SSLError):
+            return "no_encryption"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, aiosmtplib.SMTPServerDisconnected):
+        return "disconnected"
+    if isinstance(error, OSError):
+        return "unreachable"
+    return "starttls_or_login_not_offered"
