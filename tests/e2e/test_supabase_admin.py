@@ -1,0 +1,121 @@
+"""`auth.admin` of unmodified Supabase clients, for JavaScript and for Python, on a node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from supabase import AsyncClient, acreate_client
+from supabase_auth.errors import AuthApiError
+
+from tests.gotrue_people import OURS_ALONE, PASSWORD
+from tests.serving import Node, start_node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from supabase_auth.types import SignInWithEmailAndPasswordCredentials
+
+    from tests.postgres_servers import MigratedDatabase
+
+STORY = Path(__file__).with_name("supabase_admin_story.mjs")
+CLIENT = STORY.parents[1] / "clients" / "node_modules" / "@supabase" / "supabase-js"
+STEPS = [
+    "create",
+    "the person signs in",
+    "list",
+    "get",
+    "update",
+    "ban",
+    "sign somebody out",
+    "delete",
+    "the publishable key administers nothing",
+]
+
+
+@pytest.fixture(scope="module")
+async def node(database: MigratedDatabase) -> AsyncIterator[Node]:
+    """A node whose only issuer is its own."""
+    async with aiohttp.ClientSession() as session:
+        started = await start_node(database.url, session, "", **OURS_ALONE)
+        yield started
+        await started.stop()
+
+
+@pytest.fixture(scope="module")
+async def told(node: Node) -> dict[str, str | None]:
+    """What happened at each step: None, or what went wrong."""
+    if not CLIENT.exists():
+        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
+    keys = node.parts.embedded.api_keys
+    process = await asyncio.create_subprocess_exec(
+        *("node", STORY, node.url, keys.publishable, keys.secret),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    lines = [json.loads(line) for line in output.splitlines()]
+    return {line["step"]: line.get("error") for line in lines}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_step_of_the_story(told: dict[str, str | None], step: str) -> None:
+    """The client in JavaScript sees what Supabase Auth would have shown it."""
+    assert told[step] is None
+
+
+async def test_every_step_is_looked_at(told: dict[str, str | None]) -> None:
+    """The story and the list of its steps are the same."""
+    assert list(told) == STEPS
+
+
+async def _refused(work: object) -> tuple[str | None, int]:
+    with pytest.raises(AuthApiError) as caught:
+        await work  # type: ignore[misc]  # a coroutine of the client's
+    return caught.value.code, caught.value.status
+
+
+async def test_python_client_administers(node: Node) -> None:
+    """Create, list, get, change, ban, sign out and delete, each as the client expects it."""
+    keys = node.parts.embedded.api_keys
+    server: AsyncClient = await acreate_client(node.url, keys.secret)
+    person: AsyncClient = await acreate_client(node.url, keys.publishable)
+    admin, email = server.auth.admin, f"{uuid4().hex}@example.com"
+    credentials: SignInWithEmailAndPasswordCredentials = {"email": email, "password": PASSWORD}
+    made = await admin.create_user(
+        {
+            "email": email,
+            "password": PASSWORD,
+            "email_confirm": True,
+            "app_metadata": {"tier": "gold"},
+        }
+    )
+    assert made.user.app_metadata["tier"] == "gold"
+    assert await _refused(admin.create_user({"email": email})) == ("email_exists", 422)
+    signed_in = await person.auth.sign_in_with_password(credentials)
+    assert signed_in.session is not None
+    assert made.user.id in [one.id for one in await admin.list_users(page=1, per_page=1000)]
+    assert (await admin.get_user_by_id(made.user.id)).user.email == email
+    changed = await admin.update_user_by_id(made.user.id, {"user_metadata": {"a": 1}})
+    assert changed.user.user_metadata == {"a": 1}
+    await admin.update_user_by_id(made.user.id, {"ban_duration": "24h"})
+    assert await _refused(person.auth.get_user(signed_in.session.access_token)) == (
+        "user_banned",
+        400,
+    )
+    await admin.update_user_by_id(made.user.id, {"ban_duration": "none"})
+    again = await person.auth.sign_in_with_password(credentials)
+    assert again.session is not None
+    await admin.sign_out(again.session.access_token)
+    assert await _refused(person.auth.refresh_session(again.session.refresh_token)) == (
+        "refresh_token_not_found",
+        400,
+    )
+    await admin.delete_user(made.user.id)
+    assert await _refused(admin.get_user_by_id(made.user.id)) == ("user_not_found", 404)
