@@ -21,6 +21,7 @@ from chatkeep.errors import (
     SignUpDisabled,
     UserAlreadyExists,
 )
+from chatkeep.factors.records import require_aal2
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ async def update(issuer: EmbeddedIssuer, here: Here, wish: Wish) -> User:
 
     Raises:
         EmailAddressInvalid, EmailExists, WeakPassword, SamePassword, Invalid.
+        InsufficientAal: address or password, and a second factor that was not shown.
         SessionNotFound: the session was ended meanwhile.
     """
-    change = await _change(issuer, here.user, wish)
+    change = await _change(issuer, here, wish)
     ended: list[UUID] = []
     try:
         async with issuer.db.acting_as(AUTH) as connection:
@@ -152,8 +154,11 @@ async def _credential(issuer: EmbeddedIssuer, email: str) -> Credential | None:
         return None  # nobody has an address that is none
 
 
-async def _change(issuer: EmbeddedIssuer, user: User, wish: Wish) -> Change:
+async def _change(issuer: EmbeddedIssuer, here: Here, wish: Wish) -> Change:
+    user = here.user
     email = accounts.normal_address(wish.email) if wish.email else None
+    if wish.password or email not in {None, user.email}:
+        require_aal2(here)
     return accounts.Change(
         email=None if email == user.email else email,
         password_hash=await _new_hash(issuer, user, wish.password) if wish.password else None,
