@@ -458,6 +458,7 @@ async def the_chain_of_the_audit_log_is_the_administrators(twins: Twins) -> None
         " values (now() - interval '31 days', 'test.old', 'succeeded')"
     )
     twins.admin.execute("delete from chatkeep.audit_links")
+    twins.admin.execute("update chatkeep.audit_head set start_position = 0")
     link: LiteralString = (
         "insert into chatkeep.audit_links (position, number, mac) values (1, 1, '')"
     )

@@ -12,7 +12,7 @@ from chatkeep.audit.notices import ALL_A_MINUTE, EACH_A_MINUTE, Notices
 from chatkeep.audit.reading import AT_MOST, Entry, listed
 from chatkeep.audit.retention import SHORTEST_DAYS, let_go
 from chatkeep.audit.sealing import keep_chain
-from chatkeep.audit.verifying import Break, Verification, verify
+from chatkeep.audit.verifying import Break, Verification, is_head, verify
 
 __all__ = [
     "ALL_A_MINUTE",
@@ -26,6 +26,7 @@ __all__ = [
     "Verification",
     "Written",
     "entry",
+    "is_head",
     "keep_chain",
     "let_go",
     "listed",

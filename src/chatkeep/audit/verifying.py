@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +70,11 @@ async def verify(db: Database, secret: bytes, *, known_head: str | None = None) 
         return Verification(
             entries=walked, waiting=waiting.count, head=in_text(head), broken=broken
         )
+
+
+def is_head(text: str) -> bool:
+    """Whether *text* has the form of an end of the chain, `POSITION:DIGEST`."""
+    return re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text) is not None
 
 
 def in_text(head: KeptHead) -> str:
@@ -156,7 +162,7 @@ async def _waiting(connection: AsyncConnection) -> _Waiting:
 
 
 def _read(known: str | None) -> tuple[int, str] | None:
-    if not known:
+    if known is None:
         return None
     position, _, digest = known.partition(":")
     return int(position), digest

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "keys": "chatkeep.cli.keys",
     "token": "chatkeep.cli.token",
     "claims": "chatkeep.cli.claims",
+    "audit": "chatkeep.cli.audit",
     "doctor": "chatkeep.cli.doctor",
     "issuers": "chatkeep.cli.issuers",
     "migrate": "chatkeep.cli.migrate",

@@ -134,9 +134,9 @@ def require(
             raise _refused(NotAllowed())
         if not wanted_scopes <= who.scopes:
             raise _refused(NotAllowed())
-        if aal is not None and who.aal < aal:
-            raise _refused(StepUpRequired())
-        if max_age is not None and not _is_fresh(who, max_age):
+        is_weak = aal is not None and who.aal < aal
+        if is_weak or (max_age is not None and not _is_fresh(who, max_age)):
+            await _note_step_up(request, who)
             raise _refused(StepUpRequired())
         return who
 
@@ -186,7 +186,8 @@ class ChatkeepMiddleware:
             body = {"detail": refused.detail}
             await JSONResponse(body, refused.status_code, refused.headers)(scope, receive, send)
             return
-        scope.setdefault("state", {})["chatkeep_principal"] = principal
+        state = scope.setdefault("state", {})
+        state["chatkeep_principal"], state[_STATE] = principal, self._guard
         await self._app(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -208,6 +209,21 @@ class ChatkeepMiddleware:
             await send(message)
 
         await self._app(scope, receive_again, send_after_closing)
+
+
+async def _note_step_up(request: Request, who: Principal) -> None:
+    """For the audit log, where this application has one: it shares a server's database."""
+    of_middleware = request.scope.get("state", {}).get(_STATE)
+    guard: Guard | None = of_middleware or getattr(request.app.state, _STATE, None)
+    embedded = None if guard is None else (await guard.open()).embedded
+    if embedded is not None:
+        embedded.notices.note(
+            "step_up.refused",
+            reason=StepUpRequired.code,
+            user_id=who.user_id,
+            issuer=who.issuer,
+            session_id=who.session_id,
+        )
 
 
 def _is_fresh(who: Principal, max_age: timedelta) -> bool:
