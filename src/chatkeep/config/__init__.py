@@ -7,6 +7,7 @@ from chatkeep.config.contradictions import LOCKABLE, LOG_LEVELS, PUBLISHED_SECRE
 from chatkeep.config.providers import OpenIdProvider
 from chatkeep.config.reading import read_environment
 from chatkeep.config.settings import Settings
+from chatkeep.config.sign_in_providers import SignInProvider
 from chatkeep.config.values import Environment, Secret
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "OpenIdProvider",
     "Secret",
     "Settings",
+    "SignInProvider",
     "read_environment",
 ]

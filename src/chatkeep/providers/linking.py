@@ -1,0 +1,229 @@
+"""Which account a provider's word opens: the rules.
+
+An identity is an issuer and a subject there, nothing else; an address never is. An address is
+looked at once, when an identity is new here:
+
+- without an address, an account without one is made;
+- an address that the provider has not verified makes nothing;
+- a verified address that nobody has makes an account;
+- one that an account has *and has proved* links the identity to that account;
+- one of an account that nobody has confirmed it for and nobody ever signed in to makes that
+  account this person's, and whatever somebody left in it is thrown away;
+- else somebody may be living there who only typed the address: nothing is linked, and its
+  person has to prove the address or to link the identity themselves.
+
+Each decision is made under a lock on what it depends on, in one transaction with its effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from chatkeep import accounts, audit
+from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
+from chatkeep.errors import (
+    BadIdToken,
+    EmailConflictIdentityNotDeletable,
+    EmailExists,
+    IdentityAlreadyExists,
+    IdentityNotFound,
+    ProviderEmailNeedsVerification,
+    SignUpDisabled,
+    SingleIdentityNotDeletable,
+)
+from chatkeep.ids import new_id
+from chatkeep.mail import Mail, queued
+from chatkeep.providers import identities
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg import AsyncConnection
+
+    from chatkeep.issuance import EmbeddedIssuer, Here
+    from chatkeep.providers.flows import Linking
+    from chatkeep.providers.identities import Held
+    from chatkeep.providers.proofs import Proof
+
+_TOKEN_SHOWN: Final = "shown_id_tokens_pkey"  # noqa: S105 -- the name of a constraint
+_RACED: Final = frozenset({identities.TAKEN, accounts.ADDRESS_TAKEN})
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    shown: bool
+
+
+async def account_of(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
+    """Return whose account *proof* opens, made or linked if need be.
+
+    Raises:
+        SignUpDisabled: there is no such account, and none may be made.
+        ProviderEmailNeedsVerification, EmailExists: by the rules above.
+    """
+    try:
+        return await _settle(issuer, proof)
+    except ConstraintViolated as error:
+        if error.name not in _RACED:
+            raise
+        return await _settle(issuer, proof)  # somebody came first, and is found now
+
+
+async def link(issuer: EmbeddedIssuer, proof: Proof, linking: Linking) -> UUID:
+    """Link *proof*'s identity to the account whose owner asked for it; return whose it is.
+
+    Raises:
+        SessionNotFound: the session they asked in has ended.
+        IdentityAlreadyExists: it is linked, to this account or another one.
+    """
+    try:
+        async with issuer.db.acting_as(AUTH) as connection:
+            held = await identities.hold(connection, linking.user_id)
+            person = issuer.issuer.user_id(str(held.id))
+            await identities.require_session(connection, person, linking.session_id)
+            known = await identities.find_known(connection, proof)
+            if known is not None and known.user_id != held.id:
+                raise IdentityAlreadyExists("Identity is already linked to another user")
+            if known is not None:
+                raise IdentityAlreadyExists
+            await identities.settle_address(connection, held, proof)
+            await _add(issuer, connection, held, proof, reason="manual")
+    except ConstraintViolated as error:
+        if error.name == identities.TAKEN:
+            raise IdentityAlreadyExists from error
+        raise
+    return linking.user_id
+
+
+async def unlink(issuer: EmbeddedIssuer, here: Here, identity_id: UUID) -> None:
+    """Take an identity from the caller's account (see `identities.removal`).
+
+    Raises:
+        SingleIdentityNotDeletable: it is the last.
+        IdentityNotFound: they have no such identity.
+        EmailConflictIdentityNotDeletable: see the error.
+    """
+    try:
+        async with issuer.db.acting_as(AUTH) as connection:
+            held = await identities.hold(connection, here.user.id)
+            mine = await identities.list_held(connection, here.user.id)
+            gone = next((one for one in mine if one.id == identity_id), None)
+            if gone is None:
+                raise IdentityNotFound
+            if len(mine) == 1:
+                raise SingleIdentityNotDeletable
+            rest = [one for one in mine if one.id != identity_id]
+            note = _noted(issuer, "identity.unlinked", held.id, gone.provider)
+            await run_within(connection, *identities.removal(held, gone, rest), note)
+    except ConstraintViolated as error:
+        if error.name == accounts.ADDRESS_TAKEN:
+            raise EmailConflictIdentityNotDeletable from error
+        raise
+
+
+async def note_shown(issuer: EmbeddedIssuer, token_hash: bytes, expires_at: datetime) -> None:
+    """Remember an ID token until it expires, so that it is good once.
+
+    Raises:
+        BadIdToken: it has been shown before.
+    """
+    forget = Query(
+        "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
+        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100)"
+        " returning true as shown",
+        (),
+        _Shown,
+    )
+    note = Query(
+        "insert into chatkeep.shown_id_tokens (token_hash, expires_at) values (%s, %s)"
+        " returning true as shown",
+        (token_hash, expires_at),
+        _Shown,
+    )
+    try:
+        await issuer.db.fetch_all(AUTH, forget, note)
+    except ConstraintViolated as error:
+        if error.name == _TOKEN_SHOWN:
+            raise BadIdToken("This ID token has been used already") from error
+        raise
+
+
+async def _settle(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
+    async with issuer.db.acting_as(AUTH) as connection:
+        known = await identities.find_known(connection, proof)
+        if known is not None:
+            noted = identities.noting(known, proof)
+            await run_within(connection, noted, identities.signed_in(known.user_id))
+            return known.user_id
+        if proof.email is None:
+            return await _make(issuer, connection, proof)
+        if not proof.email_verified:
+            raise ProviderEmailNeedsVerification
+        return await _settle_by_address(issuer, connection, proof, proof.email)
+
+
+async def _settle_by_address(
+    issuer: EmbeddedIssuer, connection: AsyncConnection, proof: Proof, email: str
+) -> UUID:
+    people = issuer.issuer.user_id("x").removesuffix("x")
+    owner = await identities.find_owner(connection, email, people=people)
+    if owner is None:
+        return await _make(issuer, connection, proof)
+    if owner.is_untouched and not owner.is_proven:
+        await run_within(connection, *identities.emptying(owner.id))
+    elif not owner.is_proven:
+        raise EmailExists(
+            "An account has this email address, and nobody has confirmed that it is theirs:"
+            " sign in to it another way, and link this provider there"
+        )
+    reason = "verified_email" if owner.is_proven else "unconfirmed_account"
+    held = await identities.hold(connection, owner.id)
+    await _add(issuer, connection, held, proof, reason=reason)
+    await run_within(connection, identities.signed_in(owner.id))
+    return owner.id
+
+
+async def _make(issuer: EmbeddedIssuer, connection: AsyncConnection, proof: Proof) -> UUID:
+    if not issuer.sign_up_open:
+        raise SignUpDisabled
+    user_id = UUID(new_id())
+    note = _noted(issuer, "user.created", user_id, proof.provider)
+    await run_within(connection, *identities.creation(user_id, proof), note)
+    return user_id
+
+
+async def _add(
+    issuer: EmbeddedIssuer, connection: AsyncConnection, held: Held, proof: Proof, *, reason: str
+) -> None:
+    """Link the identity, and tell the account's owner where they read their mail."""
+    await run_within(
+        connection,
+        identities.adding(held.id, proof),
+        identities.listing_providers(held.id),
+        _noted(issuer, "identity.linked", held.id, proof.provider, reason=reason),
+        *([_notice(issuer, held.email, held.id, proof)] if held.email else []),
+    )
+
+
+def _noted(
+    issuer: EmbeddedIssuer, action: str, user_id: UUID, provider: str, *, reason: str | None = None
+) -> Query[Any]:
+    return audit.entry(
+        action,
+        reason=reason,
+        user_id=issuer.issuer.user_id(str(user_id)),
+        issuer=issuer.issuer.name,
+        details={"provider": provider},
+    )
+
+
+def _notice(issuer: EmbeddedIssuer, email: str, user_id: UUID, proof: Proof) -> Query[Any]:
+    mail = Mail(
+        kind="identity_linked",
+        to=email,
+        user_id=issuer.issuer.user_id(str(user_id)),
+        provider=proof.provider,
+    )
+    return queued(mail, issuer.outgoing)
