@@ -20,6 +20,7 @@ from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError
 from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
+from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
 
@@ -134,6 +135,16 @@ async def _keys(settings: Settings) -> Finding:
     finally:
         await db.close()
     return Finding(name="Signing keys", note="open with this secret")
+
+
+async def examine_redis(settings: Settings) -> Finding:
+    """Ask Redis to do what a server asks of it."""
+    if settings.redis_url is None:
+        return Finding(name="Redis", note="not used: REDIS_URL is not set")
+    problem = await redis_problem(settings.redis_url)
+    if problem is None:
+        return Finding(name="Redis", note="answers, and runs our scripts")
+    return Finding(name="Redis", problems=(f"{problem} Check REDIS_URL.",))
 
 
 async def examine_model(settings: Settings) -> Finding:

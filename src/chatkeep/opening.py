@@ -8,6 +8,7 @@ were ended are known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from chatkeep import primary_issuer
@@ -18,6 +19,7 @@ from chatkeep.db import Database
 from chatkeep.errors import SetupError
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
+from chatkeep.redis_link import RedisLink
 from chatkeep.session_tokens import SessionTokens
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
     from chatkeep.principal import Principal
+    from chatkeep.revocations import Revocations
 
 _CONNECTIONS_TO_BETTER_AUTH: Final = 4
 _WAIT_FOR_BETTER_AUTH_S: Final = 2.0
@@ -50,6 +53,7 @@ class OwnGate(Gate):
 
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    redis: RedisLink | None
 
 
 async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
@@ -87,6 +91,7 @@ async def open_own_gate(
     stack.callback(embedded.close)
     embedded.notices.start()
     stack.push_async_callback(embedded.notices.close)
+    redis = await open_redis(stack, settings.redis_url, embedded.revocations)
     embedded.revocations.start()
     stack.push_async_callback(embedded.revocations.close)
     foreign = _foreign_issuers(settings, primary)
@@ -114,7 +119,25 @@ async def open_own_gate(
         authenticator=authenticator,
         embedded=embedded,
         session_tokens=session_tokens,
+        redis=redis,
     )
+
+
+async def open_redis(
+    stack: AsyncExitStack, url: str | None, revocations: Revocations
+) -> RedisLink | None:
+    """Reach for the server at *url*, if there is one to be used; *stack* lets go of it.
+
+    It carries nothing but that something ended; what that was, the database says.
+    """
+    if url is None:
+        return None
+    link = RedisLink(url)
+    link.subscribe("chatkeep_revocations", revocations.told)
+    revocations.announce_by(partial(link.tell, "chatkeep_revocations"))
+    await link.open()
+    stack.push_async_callback(link.close)
+    return link
 
 
 async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:

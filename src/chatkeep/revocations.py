@@ -2,10 +2,10 @@
 
 Sessions, single tokens, everything of a person or of an issuer that was issued before a
 moment. Filled from a table whose rows are numbered in the order in which they become
-visible, so that "after the newest number I have seen" misses nothing; told by NOTIFY to look
-at once, and looking every second anyhow, because a notification can be lost. A node that has
-not been able to look for `TRUSTED_S` asks the table for each request, rather than trust its
-memory.
+visible, so that "after the newest number I have seen" misses nothing; told by NOTIFY (and
+Redis, where there is one) to look at once, and looking every second anyhow, because a
+notification can be lost. A node that has not been able to look for `TRUSTED_S` asks the table
+for each request, rather than trust its memory.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ LONGEST_TOKEN_LIFE: Final = timedelta(days=1)
 #: Everything of a person or issuer that was issued before has ended for so long.
 _REMEMBERED: Final = timedelta(days=400)
 _LOOK_EVERY_S = 1.0
+_PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
 
 #: Kind, issuer and subject, as in the table.
@@ -77,6 +78,7 @@ class Revocations:
         self._look = asyncio.Event()
         self._watched: dict[asyncio.Event, Principal] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._announce: Callable[[], None] | None = None
 
     def knows(self, principal: Principal) -> bool:
         """Whether memory says that the credential of *principal* has ended."""
@@ -131,12 +133,22 @@ class Revocations:
         """Take note that something ended, or may have: `run` looks at once."""
         self._look.set()
 
+    def announce_by(self, announce: Callable[[], None]) -> None:
+        """Call *announce* when this node ended something: a way to tell others beside NOTIFY.
+
+        They answer it with `told`: whatever is said on that way, the table is what counts.
+        """
+        self._announce = announce
+
     def ended(self, sessions: Iterable[UUID]) -> None:
         """Take note of sessions of our own that this node ended, before anybody tells it."""
-        until = datetime.now(UTC) + LONGEST_TOKEN_LIFE
-        for session_id in sessions:
+        until, ids = datetime.now(UTC) + LONGEST_TOKEN_LIFE, list(sessions)
+        if not ids:
+            return
+        for session_id in ids:
             self._ended.setdefault(("session", "embedded", str(session_id)), until)
         self._tell_the_watched()
+        self._tell_others()
 
     async def revoke_session(self, issuer: str, reference: str, *, until: datetime) -> None:
         """End the session that *issuer* calls *reference*; its tokens live until *until*."""
@@ -172,11 +184,15 @@ class Revocations:
             del self._watched[ended]
 
     async def catch_up(self) -> None:
-        """Learn from the table what ended since the last look.
+        """Learn from the table what ended since the last look, because this node ended some.
 
         Raises:
             Unavailable: the database is away; what is known stays known.
         """
+        if await self._look_for_news():
+            self._tell_others()
+
+    async def _look_for_news(self) -> bool:
         asked_at = self._clock()
         newest, rows = await self._db.fetch_all(
             AUTH,
@@ -195,12 +211,12 @@ class Revocations:
         if newest[0].newest < self._seen:
             # A backup was restored: its numbers begin again below what was seen here.
             self._seen = 0
-            await self.catch_up()
-            return
+            return await self._look_for_news()
         self._seen = max((row.number for row in rows), default=self._seen)
         self._confirmed = max(self._confirmed, asked_at)
         if rows:
             self._tell_the_watched()
+        return bool(rows)
 
     def start(self) -> None:
         """Begin to look, in a task that `close` ends."""
@@ -218,12 +234,13 @@ class Revocations:
         while True:
             self._look.clear()
             try:
-                await self.catch_up()
+                await self._look_for_news()
                 if looks % _PURGE_EVERY_LOOKS == 0:
                     await self._forget_the_old()
             except ChatkeepError as error:
                 _log.warning("cannot see what has ended: %s", error.code)
             looks += 1
+            await asyncio.sleep(_PAUSE_S)  # however often it is told: that anybody might do
             try:
                 await asyncio.wait_for(self._look.wait(), _LOOK_EVERY_S)
             except TimeoutError:
@@ -240,6 +257,10 @@ class Revocations:
     def _is_older(self, issued_at: datetime, key: _Key) -> bool:
         found = self._not_before.get(key)
         return found is not None and issued_at < found[0]
+
+    def _tell_others(self) -> None:
+        if self._announce is not None:
+            self._announce()
 
     def _tell_the_watched(self) -> None:
         for ended, principal in self._watched.items():

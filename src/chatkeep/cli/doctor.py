@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
-    Settings, data folder, database, migrations, isolation, keys, issuers, model, addresses.
+    Settings, data folder, database, migrations, isolation, keys, Redis, issuers, model, address.
     Works while a server runs and while none does. Exit code 1 when anything is wrong.
     """
     from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
@@ -82,6 +82,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             else:
                 async for finding in doctor.examine_database(complete):
                     yield finding
+        yield await doctor.examine_redis(settings)
         async for finding in examine_issuers(complete):
             yield finding
     yield await doctor.examine_model(settings)

@@ -31,6 +31,7 @@ class ServerSettings:
     database_listen_url: Secret | None = setting("DATABASE_LISTEN_URL", read.database_url)
     database_pool_size: int = setting("DATABASE_POOL_SIZE", read.whole(1, 200), default=10)
     database_pooler: bool = setting("DATABASE_POOLER", read.flag, default=False)
+    redis_url: Secret | None = setting("REDIS_URL", read.redis_url)
     rate_limits: bool = setting("RATE_LIMITS", read.flag, default=True)
     trusted_proxies: tuple[str, ...] = setting("TRUSTED_PROXIES", read.networks, default=())
     cors_origins: tuple[str, ...] = setting("CORS_ORIGINS", read.origins, default=())

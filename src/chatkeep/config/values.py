@@ -184,6 +184,18 @@ def database_url(text: str) -> Secret:
     return Secret(text)
 
 
+def redis_url(text: str) -> Secret:
+    """Read the address of a Redis or Valkey server, which may hold a password."""
+    parts = urlsplit(text)
+    try:
+        sound = parts.port != 0 and (parts.hostname or (parts.scheme == "unix" and parts.path))
+    except ValueError:
+        sound = False
+    if parts.scheme not in {"redis", "rediss", "unix"} or not sound:
+        raise Refused("must be an address like rediss://:password@host:6379/0")
+    return Secret(text)
+
+
 def import_path(text: str) -> str:
     """Read where something of an application's own is to be found."""
     if not _IMPORT_PATH.fullmatch(text):

@@ -7,5 +7,15 @@ without letting strangers lock out whose account it is. Nothing here knows HTTP.
 from chatkeep.limits.attempts import Attempt, AttemptKind, Attempts
 from chatkeep.limits.limiting import Limits
 from chatkeep.limits.rates import AT_ONCE, RATES, Rate
+from chatkeep.limits.shared import SharedCounts
 
-__all__ = ["AT_ONCE", "RATES", "Attempt", "AttemptKind", "Attempts", "Limits", "Rate"]
+__all__ = [
+    "AT_ONCE",
+    "RATES",
+    "Attempt",
+    "AttemptKind",
+    "Attempts",
+    "Limits",
+    "Rate",
+    "SharedCounts",
+]

@@ -15,17 +15,28 @@ from chatkeep.limits.rates import AT_ONCE, RATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chatkeep.limits.shared import SharedCounts
+
 _RETRY_S: Final = 5
 
 
 class Limits:
-    """Counts of this process. *enabled* false lets everything pass."""
+    """Counts of this process, and of all where they share a store.
+
+    Both count, and either can refuse: so there is no new allowance when the store goes away
+    or is emptied, and whoever is over the limit here costs it no question.
+    """
 
     def __init__(
-        self, *, enabled: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        enabled: bool = True,
+        shared: SharedCounts | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with nothing counted."""
+        """Begin with nothing counted here. *enabled* false lets everything pass."""
         self._enabled = enabled
+        self._shared = shared
         self._local = LocalCounts(clock)
         self._held: Counter[tuple[str, str]] = Counter()
 
@@ -37,14 +48,23 @@ class Limits:
         """
         if not self._enabled:
             return
-        wait = self._local.spend((kind, key), RATES[kind])
+        rate = RATES[kind]
+        wait = self._local.spend((kind, key), rate)
+        if wait == 0 and self._shared is not None and rate.shared:
+            wait = await self._shared.spend((kind, key), rate)
+            if wait > 0:
+                self._local.give_back((kind, key), rate)
         if wait > 0:
             raise RateLimited(retry_after_s=math.ceil(wait))
 
     async def give_back(self, kind: str, key: str) -> None:
         """Uncount one that `spend` counted, because it turned out to be harmless."""
-        if self._enabled:
-            self._local.give_back((kind, key), RATES[kind])
+        if not self._enabled:
+            return
+        rate = RATES[kind]
+        self._local.give_back((kind, key), rate)
+        if self._shared is not None and rate.shared:
+            await self._shared.give_back((kind, key), rate)
 
     @contextmanager
     def hold(self, kind: str, key: str) -> Iterator[None]:

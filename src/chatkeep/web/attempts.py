@@ -16,7 +16,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from chatkeep.errors import RateLimited, TooManyMails, Unavailable
+from chatkeep.errors import ChatkeepError, RateLimited, TooManyMails, Unavailable
 from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chatkeep.errors import ChatkeepError
     from chatkeep.limits import Attempt, AttemptKind
 
 
@@ -48,8 +47,9 @@ async def attempting(
     attempts = services_of(request).attempts
     try:
         yield
-    except (Unavailable, *harmless):
-        await attempts.give_back(attempt)
+    except ChatkeepError as error:
+        if isinstance(error, (Unavailable, *harmless)):
+            await attempts.give_back(attempt)
         raise
     await attempts.give_back(attempt)
 

@@ -1,0 +1,239 @@
+"""Redis or Valkey, where one is configured: never waited for, and never believed alone.
+
+Whoever asks gets an answer within `PATIENCE_S` or None, and goes on without. Requests never
+wait for a connection: one task makes it, and again after an outage, of which the log has one
+line at the beginning and one at the end. All that is asked at about the same moment goes over
+one connection in one round trip, so a thousand requests need no thousand connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_log = logging.getLogger(__name__)
+
+#: The same names as those of PostgreSQL's notifications, for the same news.
+Channel = Literal["chatkeep_profiles", "chatkeep_revocations"]
+
+#: A request goes on without an answer after this long.
+PATIENCE_S: Final = 0.05
+_CONNECT_WITHIN_S: Final = 2.0
+_TRY_AGAIN_S: Final = 0.5
+_AT_ONE_TIME: Final = 200
+_LISTEN_FOR_S: Final = 5.0
+#: What is asked of it, to see whether it is there: all that we do with it.
+_PROBE: Final = (
+    "redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('PUBLISH', KEYS[1], '')"
+)
+_CHANNELS: Final[tuple[Channel, ...]] = ("chatkeep_profiles", "chatkeep_revocations")
+_PROBED: Final = "chatkeep:probe"
+
+Word = str | bytes | int
+_Asked = tuple[tuple[Word, ...], "asyncio.Future[Any]"]
+
+
+class RedisLink:
+    """One server, and whether it is there. `open` it before use, `close` it at the end."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare; nothing is connected yet. *url* is as `REDIS_URL`."""
+        self._client = _client(url)
+        self._usable = False
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._asked: list[_Asked] = []
+        self._sending = False
+        self._told: dict[str, list[Callable[[str], None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Set while messages of `subscribe`d channels come in.
+        self.listening = asyncio.Event()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it answered when it was asked last."""
+        return self._usable
+
+    async def open(self) -> None:
+        """Look whether it is there, and keep looking. That it is away is no error."""
+        if not await self._reach():
+            _log.warning("redis is away: going on without it")
+        self._start(self._keep_reaching())
+        self._start(self._keep_listening())
+
+    async def close(self) -> None:
+        """Let go of it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._answer_nobody()
+        await self._client.aclose()
+
+    async def ask(self, *command: Word) -> Any:  # noqa: ANN401 -- each command answers otherwise
+        """Return what it answers to *command*; None when it is away, slow or refuses."""
+        if not self._usable:
+            return None
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.append((command, answer))
+        if not self._sending:
+            self._sending = True
+            self._start(self._send())
+        return await answer
+
+    def subscribe(self, channel: Channel, told: Callable[[str], None]) -> None:
+        """Call *told* with each message of *channel*, and with "" when some may be lost.
+
+        Anybody who reaches the server can send any message: it may be taken as
+        a hint to look where the truth is, and for nothing else.
+        """
+        self._told.setdefault(channel, []).append(told)
+
+    def tell(self, channel: Channel, message: str = "") -> None:
+        """Send *message* to whoever subscribed to *channel*, if it can be sent."""
+        if self._usable:
+            self._start(self._tell(channel, message))
+
+    async def _tell(self, channel: str, message: str) -> None:
+        await self.ask("PUBLISH", channel, message)
+
+    async def _send(self) -> None:
+        try:
+            while self._asked:
+                batch, self._asked = self._asked[:_AT_ONE_TIME], self._asked[_AT_ONE_TIME:]
+                answers: list[Any] = [None] * len(batch)
+                try:
+                    answers = await self._answers([command for command, _ in batch])
+                finally:  # also when the server is being stopped: nobody waits for ever
+                    _give(batch, answers)
+        finally:
+            self._sending = False
+
+    async def _answers(self, commands: list[tuple[Word, ...]]) -> list[Any]:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._round_trip(commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
+            self._answer_nobody()
+            return [None] * len(commands)
+
+    async def _round_trip(self, commands: list[tuple[Word, ...]]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+
+    def _answer_nobody(self) -> None:
+        waiting, self._asked = self._asked, []
+        _give(waiting, [None] * len(waiting))
+
+    def _lose(self, error: Exception) -> None:
+        if self._usable:
+            _log.warning("redis is away (%s): going on without it", type(error).__name__)
+        self._usable = False
+        self._lost.set()
+
+    async def _keep_reaching(self) -> None:
+        while True:
+            await self._lost.wait()
+            await asyncio.sleep(_TRY_AGAIN_S)
+            if await self._reach():
+                _log.warning("redis is there again")
+
+    async def probe(self) -> None:
+        """Ask it for all that is ever asked; raises RedisError or OSError when it cannot."""
+        await self._round_trip([("EVAL", _PROBE, 1, _PROBED)])
+
+    async def _reach(self) -> bool:
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                await self.probe()
+        except (RedisError, OSError, TimeoutError):
+            return False
+        self._usable = True
+        self._lost.clear()
+        return True
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                _log.debug("redis: no messages (%s)", type(error).__name__)
+            self.listening.clear()
+            self._tell_gap()
+            await asyncio.sleep(_TRY_AGAIN_S)
+
+    async def _listen(self) -> None:
+        async with self._client.pubsub(ignore_subscribe_messages=False) as messages:
+            await messages.subscribe(*_CHANNELS)
+            while True:
+                message = await messages.get_message(timeout=_LISTEN_FOR_S)
+                if message is None:
+                    continue
+                if message["type"] == "subscribe":
+                    self._tell_gap()
+                    self.listening.set()
+                elif message["type"] == "message":
+                    self._hear(message["channel"], message["data"])
+
+    def _hear(self, channel: bytes, message: bytes) -> None:
+        for told in self._told.get(channel.decode("utf-8", "replace"), ()):
+            told(message.decode("utf-8", "replace"))
+
+    def _tell_gap(self) -> None:
+        for listeners in self._told.values():
+            for told in listeners:
+                told("")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _give(asked: list[_Asked], answers: list[Any]) -> None:
+    for (_, future), answer in zip(asked, answers, strict=True):
+        if not future.done():  # whoever asked may have gone away
+            future.set_result(answer)
+
+
+async def redis_problem(url: str) -> str | None:
+    """Return what keeps us from using the server at *url*, as a sentence; None if nothing does."""
+    link = RedisLink(url)
+    try:
+        async with asyncio.timeout(_CONNECT_WITHIN_S):
+            await link.probe()
+    except TimeoutError:
+        return f"It does not answer within {_CONNECT_WITHIN_S:g} s."
+    except AuthenticationError:
+        return "It refuses the password."
+    except ResponseError as error:
+        # What a server says of a command is in words of its own, and holds no password.
+        return f"It refuses what we ask: {str(error).partition(chr(10))[0]}."
+    except (RedisError, OSError):
+        return "It cannot be reached."
+    finally:
+        await link.close()
+    return None
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=_CONNECT_WITHIN_S,
+        # The library's own attempts would take longer than anybody here waits.
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=10,
+        client_name="chatkeep",
+        max_connections=8,
+    )
