@@ -52,7 +52,7 @@ def refused(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.headers["x-sb-error-code"]
 
 
-async def audited(member: Member) -> list[tuple[str, str, str | None]]:
+async def audited(member: Member) -> list[str]:
     """Return what the audit log says of a person's factors, oldest first."""
     found = await member.node.parts.db.fetch(
         ADMIN,
@@ -62,7 +62,7 @@ async def audited(member: Member) -> list[tuple[str, str, str | None]]:
         (f"%{member.id}",),
         row=_Text,
     )
-    return [one.text for one in found]  # type: ignore[misc]  # texts
+    return [one.text for one in found]
 
 
 class _Text:

@@ -76,6 +76,10 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/auth/v1/admin/users"): {},
     ("PUT", "/auth/v1/admin/users/{user_id}"): {},
     ("DELETE", "/auth/v1/admin/users/{user_id}"): {},
+    ("POST", "/auth/v1/factors"): {"factor_type": "totp"},
+    ("POST", "/auth/v1/factors/{factor_id}/verify"): {"challenge_id": "x", "code": "000000"},
+    ("POST", "/auth/v1/factors/recovery-codes"): {},
+    ("POST", "/auth/v1/factors/recovery-codes/verify"): {"code": "x"},
     ("POST", "/auth/v1/signup"): {"email": "", "password": ""},
     ("POST", "/auth/v1/token"): {},
     **{
