@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -151,7 +151,8 @@ class RedisLink:
 
     async def probe(self) -> None:
         """Ask it for all that is ever asked; raises RedisError or OSError when it cannot."""
-        await self._round_trip([("EVAL", _PROBE, 1, _PROBED)])
+        command = self._client.execute_command
+        await command("EVAL", _PROBE, 1, _PROBED)  # type: ignore[no-untyped-call]  # the library has no types for it
 
     async def _reach(self) -> bool:
         try:
@@ -217,9 +218,11 @@ async def redis_problem(url: str) -> str | None:
         return f"It does not answer within {_CONNECT_WITHIN_S:g} s."
     except AuthenticationError:
         return "It refuses the password."
+    except ReadOnlyError:
+        return "It is a replica, which takes no writes."
     except ResponseError as error:
-        # What a server says of a command is in words of its own, and holds no password.
-        return f"It refuses what we ask: {str(error).partition(chr(10))[0]}."
+        # In the server's own words, which hold no password.
+        return f"It refuses our scripts: {str(error).partition(' script:')[0]}."
     except (RedisError, OSError):
         return "It cannot be reached."
     finally:

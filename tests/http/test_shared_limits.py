@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chatkeep.config import Settings
+from chatkeep.doctor import examine_redis
 from chatkeep.limits import RATES, Limits, Rate, SharedCounts
 from chatkeep.redis_link import PATIENCE_S, RedisLink
 from tests.redis_servers import RedisServer, needs_redis, running_redis
@@ -220,3 +222,28 @@ async def test_outage_leaves_sign_in_limited_and_reads_alone(
         assert (await ana.get("/auth/v1/user")).status == 200
     finally:
         server.start()
+
+
+async def test_doctor_says_what_is_wrong_with_redis(server: RedisServer) -> None:
+    """That it is there, refuses the password, cannot be written to, or is away."""
+    fine = await examine_redis(Settings.from_env({"REDIS_URL": server.url}))
+    assert fine.is_good
+    with server.client() as operator:
+        operator.config_set("requirepass", "hunter2")
+    said = await examine_redis(Settings.from_env({"REDIS_URL": server.url}))
+    wrong = await examine_redis(
+        Settings.from_env({"REDIS_URL": server.url.replace("//", "//:wrong@")})
+    )
+    server.kill()
+    away = await examine_redis(Settings.from_env({"REDIS_URL": server.url}))
+    server.start()
+    with server.client() as operator:
+        operator.replicaof("127.0.0.1", 1)
+    replica = await examine_redis(Settings.from_env({"REDIS_URL": server.url}))
+    with server.client() as operator:
+        operator.replicaof("no", "one")
+    assert said.problems == ("It refuses the password. Check REDIS_URL.",)
+    assert wrong.problems == said.problems
+    assert away.problems == ("It cannot be reached. Check REDIS_URL.",)
+    assert replica.problems == ("It is a replica, which takes no writes. Check REDIS_URL.",)
+    assert (await examine_redis(Settings.from_env({}))).is_good

@@ -10,7 +10,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,13 +186,15 @@ def database_url(text: str) -> Secret:
 
 def redis_url(text: str) -> Secret:
     """Read the address of a Redis or Valkey server, which may hold a password."""
-    parts = urlsplit(text)
     try:
-        sound = parts.port != 0 and (parts.hostname or (parts.scheme == "unix" and parts.path))
+        parts = urlsplit(text)
+        there = parts.path if parts.scheme == "unix" else parts.hostname and parts.port != 0
     except ValueError:
-        sound = False
-    if parts.scheme not in {"redis", "rediss", "unix"} or not sound:
+        there = None
+    if not there or parts.scheme not in {"redis", "rediss", "unix"}:
         raise Refused("must be an address like rediss://:password@host:6379/0")
+    if not all(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
+        raise Refused("must have no parameters but those that begin with ssl_")
     return Secret(text)
 
 
