@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from chatkeep import runs
 from chatkeep.errors import ChatkeepError
-from chatkeep.live import Ended, Growth, Reader, StillWorking, unstored
+from chatkeep.live import Ended, Reader, StillWorking
+from chatkeep.parts import Growth, unstored
 from chatkeep.runs import Address, Ending
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""What can happen while a model answers: one closed union, whoever the model is.
+"""What can happen while an answer is made: closed unions, whoever the model is.
 
-A model yields these in order and ends with exactly one `Done`; a failure is an
+A model yields its events in order and ends with exactly one `Done`; a failure is an
 exception of `errors`. Surfaces translate them; a new kind of event must break the type
 check in every surface (`assert_never`), not production.
 """
@@ -8,7 +8,7 @@ check in every surface (`assert_never`), not production.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -56,4 +56,41 @@ class Done:
     model: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """What a tool said: *output* as JSON can hold it, or in *error* why it said nothing.
+
+    *denied*: the person did not let it run.
+    """
+
+    call_id: str
+    output: Any = None
+    error: str | None = None
+    denied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked:
+    """A tool waits for the person to say whether it may run."""
+
+    call_id: str
+    approval_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where something in the answer comes from."""
+
+    source_id: str
+    url: str
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """The model is asked again, with what the tools said."""
+
+
 ModelEvent = TextDelta | ReasoningDelta | ToolCall | Usage | Done
+#: What happens while an answer is made, of which the model may be only a part.
+ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep

@@ -10,16 +10,28 @@ last checkpoint has more than the one before.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.errors import ModelBroken
+from chatkeep.events import (
+    ApprovalAsked,
+    Done,
+    NextStep,
+    ReasoningDelta,
+    Source,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from chatkeep.parts import Part, stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
-    from decimal import Decimal
 
-    from chatkeep.events import ModelEvent
+    from chatkeep.events import ReplyEvent
     from chatkeep.runs import Address, Ending
 
 #: Readers hear at least this often, so that proxies keep their connection open.
@@ -60,6 +72,37 @@ class ToolCalled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalNeeded:
+    """The tool of part number *index* waits for the person."""
+
+    index: int
+    asked: ApprovalAsked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolAnswered:
+    """The tool of part number *index* has answered, failed, or was not allowed."""
+
+    index: int
+    result: ToolResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceShown:
+    """Where something comes from, whole."""
+
+    index: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBegan:
+    """The model is asked again."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StillWorking:
     """Nothing new for a while, and not ended."""
 
@@ -71,47 +114,70 @@ class Ended:
     ending: Ending
 
 
-AnswerEvent = PartBegan | PartGrew | PartEnded | ToolCalled | StillWorking | Ended
-
-
-@dataclass(slots=True)
-class Part:
-    """A growing run of text of one kind, or one whole tool call."""
-
-    kind: Literal["text", "reasoning", "tool"]
-    pieces: list[str] = field(default_factory=list)
-    call: ToolCall | None = None
-
-    @property
-    def text(self) -> str:
-        """Everything so far."""
-        return "".join(self.pieces)
+AnswerEvent = (
+    PartBegan
+    | PartGrew
+    | PartEnded
+    | ToolCalled
+    | ApprovalNeeded
+    | ToolAnswered
+    | SourceShown
+    | StepBegan
+    | StillWorking
+    | Ended
+)
 
 
 class Reader:
     """How far one reader has come, and what is new to it."""
 
-    def __init__(self) -> None:
-        """Begin at the beginning."""
-        self._index = 0
+    def __init__(self, parts: Sequence[Part] = ()) -> None:
+        """Begin after *parts*, which the reader has."""
+        self._index = len(parts)
         self._pieces = 0
         self._began = False
+        self._waiting = [index for index, part in enumerate(parts) if part.waits]
+        self._asked = {index for index in self._waiting if parts[index].approval_id}
 
     def advance(self, parts: Sequence[Part], *, ended: bool) -> Iterator[AnswerEvent]:
         """Yield what *parts* have that was not read yet; close the last part when *ended*."""
+        yield from self._news_of_tools(parts)
         while self._index < len(parts):
             part = parts[self._index]
-            if part.kind == "tool":
-                if part.call is not None:
-                    yield ToolCalled(index=self._index, call=part.call)
-            else:
-                yield from self._read(part, part.kind)
-                if self._pieces < len(part.pieces):
-                    continue  # it grew while the reader was busy with what we gave it
-                if self._index == len(parts) - 1 and not ended:
-                    return
-                yield PartEnded(index=self._index, kind=part.kind)
+            match part.kind:
+                case "text" | "reasoning" as kind:
+                    yield from self._read(part, kind)
+                    if self._pieces < len(part.pieces):
+                        continue  # it grew while the reader was busy with what we gave it
+                    if self._index == len(parts) - 1 and not ended:
+                        return
+                    yield PartEnded(index=self._index, kind=kind)
+                case "tool" | "source" | "step":
+                    yield from self._whole(part)
+                case _:
+                    assert_never(part.kind)
             self._index, self._pieces, self._began = self._index + 1, 0, False
+            yield from self._news_of_tools(parts)
+
+    def _whole(self, part: Part) -> Iterator[AnswerEvent]:
+        if part.call is not None:
+            self._waiting.append(self._index)
+            yield ToolCalled(index=self._index, call=part.call)
+        elif part.source is not None:
+            yield SourceShown(index=self._index, source=part.source)
+        else:
+            yield StepBegan(index=self._index)
+
+    def _news_of_tools(self, parts: Sequence[Part]) -> Iterator[AnswerEvent]:
+        for index in list(self._waiting):
+            part = parts[index]
+            if part.call is not None and part.approval_id and index not in self._asked:
+                self._asked.add(index)
+                asked = ApprovalAsked(call_id=part.call.call_id, approval_id=part.approval_id)
+                yield ApprovalNeeded(index=index, asked=asked)
+            if part.result is not None:
+                self._waiting.remove(index)
+                yield ToolAnswered(index=index, result=part.result)
 
     def _read(self, part: Part, kind: Literal["text", "reasoning"]) -> Iterator[AnswerEvent]:
         if not self._began:
@@ -126,20 +192,23 @@ class Reader:
 class LiveAnswer:
     """One answer being made in this process."""
 
-    def __init__(self, *, user_id: str, address: Address, model: str) -> None:
-        """Begin empty; the run is *address.id*."""
+    def __init__(
+        self, *, user_id: str, address: Address, model: str, parts: Sequence[Part] = ()
+    ) -> None:
+        """Begin with *parts*, what an earlier run of it has said; the run is *address.id*."""
         self.user_id = user_id
         self.address = address
         self.model = model
-        self.parts: list[Part] = []
+        self.parts: list[Part] = list(parts)
+        self._before = len(self.parts)
         self.usage = Usage()
         self.done: Done | None = None
         self.ending: Ending | None = None
         self.changed = False
         self._waiting: set[asyncio.Event] = set()
 
-    def add(self, event: ModelEvent) -> None:
-        """Take what the model said and wake the readers."""
+    def add(self, event: ReplyEvent) -> None:
+        """Take what has happened and wake the readers."""
         match event:
             case TextDelta(text=text):
                 self._grow("text", text)
@@ -147,13 +216,23 @@ class LiveAnswer:
                 self._grow("reasoning", text)
             case ToolCall():
                 self.parts.append(Part("tool", call=event))
+            case ToolResult(call_id=call_id):
+                self._tool(call_id).result = event
+            case ApprovalAsked(call_id=call_id, approval_id=approval_id):
+                self._tool(call_id).approval_id = approval_id
+            case Source():
+                self.parts.append(Part("source", source=event))
+            case NextStep():
+                self.parts.append(Part("step"))
             case Usage():
-                self.usage = event
+                self.usage = _sum(self.usage, event)
                 return
             case Done():
                 self.done = event
                 self.model = event.model or self.model
                 return
+            case _:
+                assert_never(event)
         self.changed = True
         self._wake()
 
@@ -171,9 +250,9 @@ class LiveAnswer:
         """Return the parts as they are kept; None when there is text and nothing else."""
         return stored(self.parts)
 
-    async def follow(self) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay everything from the start, then go on live, until `Ended`."""
-        reader, news = Reader(), asyncio.Event()
+    async def follow(self, *, after: int = 0) -> AsyncGenerator[AnswerEvent, None]:
+        """Replay everything *after* so many parts, then go on live, until `Ended`."""
+        reader, news = Reader(self.parts[:after]), asyncio.Event()
         self._waiting.add(news)
         try:
             while True:
@@ -189,11 +268,22 @@ class LiveAnswer:
         finally:
             self._waiting.discard(news)
 
+    def _tool(self, call_id: str) -> Part:
+        """Find the tool that was asked for under this id, the latest of that name.
+
+        Raises:
+            ModelBroken: nobody asked for it.
+        """
+        for part in reversed(self.parts):
+            if part.call is not None and part.call.call_id == call_id:
+                return part
+        raise ModelBroken
+
     def _grow(self, kind: Literal["text", "reasoning"], text: str) -> None:
         text = _storable(text)
         if not text:
             return
-        if not self.parts or self.parts[-1].kind != kind:
+        if len(self.parts) == self._before or self.parts[-1].kind != kind:
             self.parts.append(Part(kind))
         self.parts[-1].pieces.append(text)
 
@@ -218,61 +308,14 @@ async def _happens(news: asyncio.Event) -> bool:
     return True
 
 
-def stored(parts: Sequence[Part]) -> list[dict[str, Any]] | None:
-    """Return *parts* as `chat.messages.parts` keeps them: AI SDK message parts."""
-    if all(part.kind == "text" for part in parts) and len(parts) <= 1:
-        return None
-    return [_stored(part) for part in parts]
-
-
-def _stored(part: Part) -> dict[str, Any]:
-    if part.call is None:
-        return {"type": part.kind, "text": part.text}
-    return {
-        "type": "dynamic-tool",
-        "toolCallId": part.call.call_id,
-        "toolName": part.call.name,
-        "state": "input-available",
-        "input": part.call.arguments,
-    }
-
-
-def unstored(content: str, parts: Sequence[dict[str, Any]] | None) -> list[Part]:
-    """Return the parts that `stored` wrote, each whole."""
-    if parts is None:
-        return [Part("text", [content])] if content else []
-    return [_unstored(part) for part in parts]
-
-
-def _unstored(part: dict[str, Any]) -> Part:
-    match part:
-        case {"type": "dynamic-tool", "toolCallId": call_id, "toolName": name, "input": text}:
-            return Part("tool", call=ToolCall(call_id=call_id, name=name, arguments=text))
-        case {"type": "reasoning", "text": text}:
-            return Part("reasoning", [text])
-        case _:
-            return Part("text", [str(part.get("text", ""))])
-
-
-class Growth:
-    """The parts of an answer made elsewhere, seen through its checkpoints.
-
-    A checkpoint is the whole answer so far; `take` keeps only what it has more than the
-    one before, as one further piece, so that a `Reader` can go on where it was.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing seen."""
-        self.parts: list[Part] = []
-
-    def take(self, seen: Sequence[Part]) -> None:
-        """Add what *seen* has more."""
-        for index, part in enumerate(seen):
-            if index == len(self.parts):
-                self.parts.append(Part(part.kind, call=part.call))
-            known = self.parts[index]
-            if len(new := part.text[len(known.text) :]):
-                known.pieces.append(new)
+def _sum(one: Usage, other: Usage) -> Usage:
+    """Add up what several questions to the model cost."""
+    costs = [usage.cost for usage in (one, other) if usage.cost is not None]
+    return Usage(
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        completion_tokens=one.completion_tokens + other.completion_tokens,
+        cost=sum(costs, start=Decimal(0)) if costs else None,
+    )
 
 
 def usage_json(

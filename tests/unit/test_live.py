@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -12,40 +13,86 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkeep import live
-from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.events import (
+    ApprovalAsked,
+    Done,
+    NextStep,
+    ReasoningDelta,
+    Source,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from chatkeep.live import (
+    ApprovalNeeded,
     Ended,
-    Growth,
     LiveAnswer,
     PartBegan,
     PartEnded,
     PartGrew,
     Reader,
+    SourceShown,
+    StepBegan,
     StillWorking,
+    ToolAnswered,
     ToolCalled,
-    stored,
-    unstored,
     usage_json,
 )
+from chatkeep.parts import Growth, stored, unstored
 from chatkeep.runs import Address, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chatkeep.events import ModelEvent
-    from chatkeep.live import AnswerEvent, Part
+    from chatkeep.events import ReplyEvent
+    from chatkeep.live import AnswerEvent
+    from chatkeep.parts import Part
 
 ADDRESS = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
 ENDING = Ending(state="done", finish_reason="stop")
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5)
-SAID: st.SearchStrategy[ModelEvent] = st.one_of(
-    TEXTS.map(lambda text: TextDelta(text=text)),
-    TEXTS.map(lambda text: ReasoningDelta(text=text)),
-    st.just(ToolCall(call_id="1", name="look", arguments="{}")),
+RESULTS: dict[str, list[ReplyEvent]] = {
+    "unanswered": [],
+    "waiting": [ApprovalAsked(call_id="", approval_id="a")],
+    "answered": [ToolResult(call_id="", output={"seen": [1, None]})],
+    "failed": [ToolResult(call_id="", error="No sky.")],
+    "denied": [
+        ApprovalAsked(call_id="", approval_id="a"),
+        ToolResult(call_id="", denied=True),
+    ],
+}
+
+
+def _tool(after: str) -> list[ReplyEvent]:
+    call: ReplyEvent = ToolCall(call_id="", name="look", arguments="{}")
+    return [call, *RESULTS[after]]
+
+
+_STEPS: st.SearchStrategy[list[ReplyEvent]] = st.one_of(
+    TEXTS.map(lambda text: [TextDelta(text=text)]),
+    TEXTS.map(lambda text: [ReasoningDelta(text=text)]),
+    st.sampled_from(sorted(RESULTS)).map(_tool),
+    st.just([Source(source_id="s", url="https://example.com/", title="Example")]),
+    st.just([NextStep()]),
 )
 
 
-def answer_of(events: Sequence[ModelEvent]) -> LiveAnswer:
+def _numbered(steps: list[list[ReplyEvent]]) -> list[ReplyEvent]:
+    """Give each tool call, and what belongs to it, an id of its own."""
+    return [
+        replace(event, call_id=str(number))
+        if isinstance(event, ToolCall | ToolResult | ApprovalAsked)
+        else event
+        for number, events in enumerate(steps)
+        for event in events
+    ]
+
+
+SAID = st.lists(_STEPS, max_size=8).map(_numbered)
+
+
+def answer_of(events: Sequence[ReplyEvent]) -> LiveAnswer:
     """Return an answer in which *events* have happened."""
     answer = LiveAnswer(user_id="u", address=ADDRESS, model="m")
     for event in events:
@@ -77,22 +124,36 @@ def told(events: Sequence[AnswerEvent]) -> list[tuple[int, str, str]]:
             case ToolCalled(index=index, call=call):
                 assert index not in parts
                 parts[index] = ("tool", call.arguments)
+            case ApprovalNeeded(index=index, asked=asked):
+                parts[index] = ("tool", f"{parts[index][1]} {asked.approval_id}")
+            case ToolAnswered(index=index, result=result):
+                parts[index] = ("tool", f"{parts[index][1]} {result}")
+            case SourceShown() | StepBegan():
+                parts[event.index] = _one_shot(event)
             case Ended() | StillWorking():
                 pass
     assert not opened
     return [(index, *part) for index, part in sorted(parts.items())]
 
 
+def _one_shot(event: SourceShown | StepBegan) -> tuple[str, str]:
+    return ("source", str(event.source)) if isinstance(event, SourceShown) else ("step", "")
+
+
 def whole(parts: Sequence[Part]) -> list[tuple[int, str, str]]:
     """Return *parts* as `told` does."""
-    return [
-        (index, part.kind, part.call.arguments if part.call else part.text)
-        for index, part in enumerate(parts)
-    ]
+    return [(index, part.kind, _content(part)) for index, part in enumerate(parts)]
 
 
-@given(st.lists(SAID, max_size=12), st.lists(st.integers(0, 12), max_size=4))
-def test_reader_reads_all_however_it_comes_by(said: list[ModelEvent], stops: list[int]) -> None:
+def _content(part: Part) -> str:
+    if part.call is not None:
+        said = (part.call.arguments, part.approval_id, part.result)
+        return " ".join(str(one) for one in said if one is not None)
+    return part.text if part.source is None else str(part.source)
+
+
+@given(SAID, st.lists(st.integers(0, 12), max_size=4))
+def test_reader_reads_all_however_it_comes_by(said: list[ReplyEvent], stops: list[int]) -> None:
     """Reading at any moments gives the same parts, each opened, filled and closed once."""
     answer, reader = answer_of([]), Reader()
     events: list[AnswerEvent] = []
@@ -105,8 +166,8 @@ def test_reader_reads_all_however_it_comes_by(said: list[ModelEvent], stops: lis
     assert "".join(text for _, kind, text in told(events) if kind == "text") == answer.content
 
 
-@given(st.lists(SAID, max_size=12), st.lists(st.integers(0, 12), max_size=4))
-def test_checkpoints_tell_the_same_elsewhere(said: list[ModelEvent], kept: list[int]) -> None:
+@given(SAID, st.lists(st.integers(0, 12), max_size=4))
+def test_checkpoints_tell_the_same_elsewhere(said: list[ReplyEvent], kept: list[int]) -> None:
     """Who sees only what is stored now and then reads the same parts in the end."""
     answer, growth, reader = answer_of([]), Growth(), Reader()
     events: list[AnswerEvent] = []
@@ -120,14 +181,28 @@ def test_checkpoints_tell_the_same_elsewhere(said: list[ModelEvent], kept: list[
     assert told(events) == whole(answer.parts)
 
 
-@given(st.lists(SAID, max_size=12))
-def test_stored_parts_come_back(said: list[ModelEvent]) -> None:
+@given(SAID)
+def test_stored_parts_come_back(said: list[ReplyEvent]) -> None:
     """What is kept is what was said; a plain text is kept as that alone."""
     answer = answer_of(said)
     parts = stored(answer.parts)
     assert whole(unstored(answer.content, parts)) == whole(answer.parts)
     if all(isinstance(event, TextDelta) for event in said):
         assert parts is None
+
+
+def test_reader_who_has_the_beginning_gets_the_rest() -> None:
+    """An answer that goes on is told from there, the answer of a tool that waited included."""
+    call = ToolCall(call_id="1", name="look", arguments="{}")
+    asked = ApprovalAsked(call_id="1", approval_id="a")
+    parts = answer_of([TextDelta(text="Hm."), call, asked]).parts
+    answer = LiveAnswer(user_id="u", address=ADDRESS, model="m", parts=parts)
+    reader = Reader(parts)
+    answer.add(ToolResult(call_id="1", output=1))
+    answer.add(TextDelta(text="Seen."))
+    events = list(reader.advance(answer.parts, ended=True))
+    assert [type(one) for one in events] == [ToolAnswered, PartBegan, PartGrew, PartEnded]
+    assert answer.content == "Hm.Seen."
 
 
 def test_part_of_the_future_is_shown_as_text() -> None:

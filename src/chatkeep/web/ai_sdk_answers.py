@@ -14,21 +14,26 @@ import msgspec
 
 from chatkeep.errors import TokenRevoked
 from chatkeep.live import (
+    ApprovalNeeded,
     Ended,
     PartBegan,
     PartEnded,
     PartGrew,
+    SourceShown,
+    StepBegan,
     StillWorking,
+    ToolAnswered,
     ToolCalled,
     usage_json,
 )
+from chatkeep.parts import arguments_of
 from chatkeep.web.rest_answers import failure_of
 from chatkeep.web.sse import HEARTBEAT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.events import ToolCall
+    from chatkeep.events import Source, ToolCall, ToolResult
     from chatkeep.live import AnswerEvent
     from chatkeep.runs import Ending
 
@@ -50,18 +55,44 @@ async def frames(
 
 def _encoded(event: AnswerEvent) -> bytes:
     match event:
-        case PartGrew(index=index, kind=kind, text=text):
-            return _chunk({"type": f"{kind}-delta", "id": f"p{index}", "delta": text})
-        case PartBegan(index=index, kind=kind):
-            return _chunk({"type": f"{kind}-start", "id": f"p{index}"})
-        case PartEnded(index=index, kind=kind):
-            return _chunk({"type": f"{kind}-end", "id": f"p{index}"})
-        case ToolCalled(call=call):
-            return _chunk(_tool_chunk(call))
         case StillWorking():
             return HEARTBEAT
         case Ended(ending=ending):
             return _ending(ending)
+        case StepBegan():
+            return _chunk({"type": "finish-step"}) + _chunk({"type": "start-step"})
+        case PartBegan() | PartGrew() | PartEnded():
+            return _chunk(_text_chunk(event))
+        case _:
+            return _chunk(_whole_chunk(event))
+
+
+def _text_chunk(event: PartBegan | PartGrew | PartEnded) -> dict[str, Any]:
+    known = {"id": f"p{event.index}"}
+    match event:
+        case PartGrew(kind=kind, text=text):
+            return {"type": f"{kind}-delta", **known, "delta": text}
+        case PartBegan(kind=kind):
+            return {"type": f"{kind}-start", **known}
+        case PartEnded(kind=kind):
+            return {"type": f"{kind}-end", **known}
+        case _:
+            assert_never(event)
+
+
+def _whole_chunk(
+    event: ToolCalled | ApprovalNeeded | ToolAnswered | SourceShown,
+) -> dict[str, Any]:
+    match event:
+        case ToolCalled(call=call):
+            return _tool_chunk(call)
+        case ApprovalNeeded(asked=asked):
+            named = {"approvalId": asked.approval_id, "toolCallId": asked.call_id}
+            return {"type": "tool-approval-request", **named}
+        case ToolAnswered(result=result):
+            return _result_chunk(result)
+        case SourceShown(source=source):
+            return _source_chunk(source)
         case _:
             assert_never(event)
 
@@ -91,17 +122,23 @@ def _tool_chunk(call: ToolCall) -> dict[str, Any]:
         "type": "tool-input-available",
         "toolCallId": call.call_id,
         "toolName": call.name,
-        "input": _arguments(call),
+        "input": arguments_of(call),
         "dynamic": True,
     }
 
 
-def _arguments(call: ToolCall) -> object:
-    """What the model wrote, as JSON when it is JSON."""
-    try:
-        return msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
-        return call.arguments
+def _result_chunk(result: ToolResult) -> dict[str, Any]:
+    known = {"toolCallId": result.call_id}
+    if result.denied:
+        return {"type": "tool-output-denied", **known}
+    if result.error is not None:
+        return {"type": "tool-output-error", "errorText": result.error, "dynamic": True, **known}
+    return {"type": "tool-output-available", "output": result.output, "dynamic": True, **known}
+
+
+def _source_chunk(source: Source) -> dict[str, Any]:
+    chunk = {"type": "source-url", "sourceId": source.source_id, "url": source.url}
+    return chunk if source.title is None else {**chunk, "title": source.title}
 
 
 def _chunk(chunk: dict[str, Any]) -> bytes:

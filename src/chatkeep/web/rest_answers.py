@@ -10,11 +10,15 @@ from starlette.responses import Response
 
 from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
 from chatkeep.live import (
+    ApprovalNeeded,
     Ended,
     PartBegan,
     PartEnded,
     PartGrew,
+    SourceShown,
+    StepBegan,
     StillWorking,
+    ToolAnswered,
     ToolCalled,
     usage_json,
 )
@@ -24,9 +28,9 @@ from chatkeep.web.sse import HEARTBEAT
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.conversations import Conversation, Message
-    from chatkeep.events import ToolCall
     from chatkeep.answers import Answer
+    from chatkeep.conversations import Conversation, Message
+    from chatkeep.events import ToolCall, ToolResult
     from chatkeep.runs import Ending
 
 
@@ -108,13 +112,13 @@ async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]
                     yield _frame("delta", {"text": more})
                 case PartGrew(kind="reasoning", text=more):
                     yield _frame("reasoning", {"text": more})
-                case ToolCalled(call=call):
-                    yield _frame("tool_call", _tool_call(call))
+                case ToolCalled() | ApprovalNeeded() | ToolAnswered() | SourceShown():
+                    yield _frame(*_named(event))
                 case StillWorking():
                     yield HEARTBEAT
                 case Ended(ending=ending):
                     yield _last_frame(answer, "".join(text), ending, request_id)
-                case PartBegan() | PartEnded() | PartGrew():
+                case PartBegan() | PartEnded() | PartGrew() | StepBegan():
                     pass
                 case _:
                     assert_never(event)
@@ -142,8 +146,33 @@ def failure_of(ending: Ending) -> ChatkeepError | None:
     return error_named(ending.error_code or "internal")
 
 
+def _named(
+    event: ToolCalled | ApprovalNeeded | ToolAnswered | SourceShown,
+) -> tuple[str, dict[str, Any]]:
+    """Name an event that is no text, and say what is in it."""
+    match event:
+        case ToolCalled(call=call):
+            return "tool_call", _tool_call(call)
+        case ApprovalNeeded(asked=asked):
+            return "tool_approval", {"id": asked.call_id, "approval_id": asked.approval_id}
+        case ToolAnswered(result=result):
+            return "tool_result", _tool_result(result)
+        case SourceShown(source=source):
+            return "source", {"url": source.url, "title": source.title}
+        case _:
+            assert_never(event)
+
+
 def _tool_call(call: ToolCall) -> dict[str, str]:
     return {"id": call.call_id, "name": call.name, "arguments": call.arguments}
+
+
+def _tool_result(result: ToolResult) -> dict[str, Any]:
+    if result.denied:
+        return {"id": result.call_id, "denied": True}
+    if result.error is not None:
+        return {"id": result.call_id, "error": result.error}
+    return {"id": result.call_id, "output": result.output}
 
 
 def _last_frame(answer: Answer, text: str, ending: Ending, request_id: str) -> bytes:

@@ -11,11 +11,15 @@ import msgspec
 from chatkeep.errors import TokenRevoked, error_named
 from chatkeep.ids import new_id
 from chatkeep.live import (
+    ApprovalNeeded,
     Ended,
     PartBegan,
     PartEnded,
     PartGrew,
+    SourceShown,
+    StepBegan,
     StillWorking,
+    ToolAnswered,
     ToolCalled,
     usage_json,
 )
@@ -104,6 +108,8 @@ class Completion:
                         yield frame
                 case PartBegan() | PartEnded() | PartGrew():
                     pass
+                case ApprovalNeeded() | ToolAnswered() | SourceShown() | StepBegan():
+                    pass  # this API has no words for what happens on the server
                 case _:
                     assert_never(event)
 

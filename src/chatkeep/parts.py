@@ -1,0 +1,174 @@
+"""The parts of an answer, while they grow and as they are kept.
+
+They are kept in `chat.messages.parts` as the AI SDK shapes the parts of a message, so that
+its client can be given them as they are. An answer of plain text has none: its content says
+everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from chatkeep.events import Source, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Kind = Literal["text", "reasoning", "tool", "source", "step"]
+
+
+@dataclass(slots=True)
+class Part:
+    """A growing run of text of one kind, or one whole thing that is none.
+
+    A tool has its *call*, and later its *result*; *approval_id* when it waits, or waited,
+    for the person, and *approved* what they said. A "step" is where the model was asked
+    again.
+    """
+
+    kind: Kind
+    pieces: list[str] = field(default_factory=list)
+    call: ToolCall | None = None
+    approval_id: str | None = None
+    approved: bool | None = None
+    result: ToolResult | None = None
+    source: Source | None = None
+
+    @property
+    def text(self) -> str:
+        """Everything so far."""
+        return "".join(self.pieces)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a tool was asked for and has not answered."""
+        return self.call is not None and self.result is None
+
+
+def stored(parts: Sequence[Part]) -> list[dict[str, Any]] | None:
+    """Return *parts* as they are kept; None when there is text and nothing else."""
+    if all(part.kind == "text" for part in parts) and len(parts) <= 1:
+        return None
+    return [_stored(part) for part in parts]
+
+
+def unstored(content: str, parts: Sequence[dict[str, Any]] | None) -> list[Part]:
+    """Return the parts that `stored` wrote, each whole."""
+    if parts is None:
+        return [Part("text", [content])] if content else []
+    return [_unstored(part) for part in parts]
+
+
+class Growth:
+    """The parts of an answer made elsewhere, seen through its checkpoints.
+
+    A checkpoint is the whole answer so far; `take` keeps only what it has more than the
+    one before, as one further piece, so that a reader can go on where it was.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.parts: list[Part] = []
+
+    def take(self, seen: Sequence[Part]) -> None:
+        """Add what *seen* has more."""
+        for index, part in enumerate(seen):
+            if index == len(self.parts):
+                self.parts.append(Part(part.kind, call=part.call, source=part.source))
+            known = self.parts[index]
+            known.approval_id, known.approved = part.approval_id, part.approved
+            known.result = part.result
+            if len(new := part.text[len(known.text) :]):
+                known.pieces.append(new)
+
+
+def _stored(part: Part) -> dict[str, Any]:
+    if part.call is not None:
+        return _stored_tool(part, part.call)
+    if part.source is not None:
+        shown = {"type": "source-url", "sourceId": part.source.source_id, "url": part.source.url}
+        return shown if part.source.title is None else {**shown, "title": part.source.title}
+    if part.kind == "step":
+        return {"type": "step-start"}
+    return {"type": part.kind, "text": part.text}
+
+
+def _stored_tool(part: Part, call: ToolCall) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "type": "dynamic-tool",
+        "toolCallId": call.call_id,
+        "toolName": call.name,
+        "state": _state(part),
+        "input": arguments_of(call),
+    }
+    if part.approval_id is not None:
+        found["approval"] = {"id": part.approval_id}
+        if part.approved is not None:
+            found["approval"]["approved"] = part.approved
+    if part.result is not None and not part.result.denied:
+        if part.result.error is not None:
+            found["errorText"] = part.result.error
+        else:
+            found["output"] = part.result.output
+    return found
+
+
+def _state(part: Part) -> str:
+    if part.result is not None:
+        if part.result.denied:
+            return "output-denied"
+        return "output-available" if part.result.error is None else "output-error"
+    if part.approval_id is None:
+        return "input-available"
+    return "approval-requested" if part.approved is None else "approval-responded"
+
+
+def arguments_of(call: ToolCall) -> Any:  # noqa: ANN401 -- JSON can be anything
+    """Return what the model wrote for a tool, as JSON where it is an object or a list."""
+    try:
+        found = msgspec.json.decode(call.arguments)
+    except msgspec.DecodeError:
+        return call.arguments
+    return found if isinstance(found, dict | list) else call.arguments
+
+
+def _unstored(part: dict[str, Any]) -> Part:
+    match part:
+        case {"type": "dynamic-tool", "toolCallId": str(), "toolName": str()}:
+            return _unstored_tool(part)
+        case {"type": "source-url", "sourceId": str(known), "url": str(url)}:
+            return Part("source", source=Source(source_id=known, url=url, title=part.get("title")))
+        case {"type": "step-start"}:
+            return Part("step")
+        case {"type": "reasoning", "text": str(text)}:
+            return Part("reasoning", [text])
+        case _:
+            return Part("text", [str(part.get("text", ""))])
+
+
+def _unstored_tool(part: dict[str, Any]) -> Part:
+    written = part.get("input", "")
+    arguments = written if isinstance(written, str) else msgspec.json.encode(written).decode()
+    approval = part.get("approval") or {}
+    return Part(
+        "tool",
+        call=ToolCall(call_id=part["toolCallId"], name=part["toolName"], arguments=arguments),
+        approval_id=approval.get("id"),
+        approved=approval.get("approved"),
+        result=_unstored_result(part),
+    )
+
+
+def _unstored_result(part: dict[str, Any]) -> ToolResult | None:
+    call_id = part["toolCallId"]
+    match part.get("state"):
+        case "output-available":
+            return ToolResult(call_id=call_id, output=part.get("output"))
+        case "output-error":
+            return ToolResult(call_id=call_id, error=str(part.get("errorText", "")))
+        case "output-denied":
+            return ToolResult(call_id=call_id, denied=True)
+    return None
