@@ -22,6 +22,7 @@ from chatkeep.accounts import storable
 from chatkeep.db import AUTH, ConstraintViolated
 from chatkeep.errors import EmailExists, Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
+from chatkeep.password_hashes import require_importable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -320,6 +321,8 @@ def _require_sound(wanted: Wanted) -> None:
         raise Invalid("Only a password or a password hash should be provided")
     if wanted.password is not None:
         passwords.require_acceptable(wanted.password)
+    if wanted.password_hash is not None:
+        require_importable(wanted.password_hash)
     if wanted.role is not None and (
         wanted.role in ROLES_OF_SERVERS
         or not wanted.role.isidentifier()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from chatkeep.errors import Invalid, Unavailable, WeakPassword
+from chatkeep.password_hashes import read_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 MIN_LENGTH: Final = 8
 #: Supabase's limit (bcrypt's): an account must be movable from and to it.
 MAX_BYTES: Final = 72
+#: Longer ones are nobody's, wherever they came from: Better Auth takes 128 characters.
+MAX_CHECKED_BYTES: Final = 512
 
 #: With 18 ms each, the last in the queue waits about a second.
 _QUEUE_PER_THREAD = 64
+#: A wrong password waits no longer than this for the sake of those with slower hashes.
+_LONGEST_WAIT_S: Final = 2.0
 
 Result = TypeVar("Result")
 
@@ -61,6 +66,7 @@ class Passwords:
         self._places = workers + (_QUEUE_PER_THREAD * workers if queue is None else queue)
         # What an unknown person's password is compared with, so that it takes as long.
         self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
+        self._slowest_s = 0.0
 
     def close(self) -> None:
         """Finish what is being hashed, drop what waits."""
@@ -80,21 +86,33 @@ class Passwords:
         Raises:
             Unavailable: too many are waiting.
         """
-        found = stored if stored is not None and len(password.encode()) <= MAX_BYTES else None
-        return await self._run(lambda: self._check(password[:MAX_BYTES], found))
+        began = time.perf_counter()
+        short = len(password.encode()) <= MAX_CHECKED_BYTES
+        shown = password if short else password[:MAX_BYTES]
+        right = await self._run(lambda: self._check(shown, stored if short else None))
+        if not right:
+            await asyncio.sleep(self._slowest_s - (time.perf_counter() - began))
+        return right
 
     def is_outdated(self, stored: str) -> bool:
-        """Whether *stored* was made with other costs than today's and should be made anew."""
-        return self._hasher.check_needs_rehash(stored)
+        """Whether *stored* was made in another way than today's and should be made anew."""
+        found = read_hash(stored)
+        return found is None or not found.is_argon2 or self._hasher.check_needs_rehash(stored)
 
     def _check(self, password: str, stored: str | None) -> bool:
-        try:
-            self._hasher.verify(stored or self._nobodys_hash, password)
-        except VerifyMismatchError:
+        found = None if stored is None else read_hash(stored)
+        if found is None:  # nobody's, or of an account that was made without a password
+            found = read_hash(self._nobodys_hash)
+            assert found is not None  # noqa: S101 -- made by us
+            found.matches(password)
             return False
-        except InvalidHashError:  # an account that was made without a password
-            return self._check(password, None)
-        return stored is not None
+        began = time.thread_time()
+        right = found.matches(password)
+        if not found.is_argon2:
+            # A little more than it took, because it does not always take the same.
+            took = min(1.5 * (time.thread_time() - began), _LONGEST_WAIT_S)
+            self._slowest_s = max(self._slowest_s, took)
+        return right
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._places <= 0:

@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import bcrypt
 import psycopg
 import pytest
 
-from chatkeep import audit
+from chatkeep import accounts, audit
 from chatkeep.errors import Invalid
 from chatkeep.web.gotrue.durations import read_ban
 from tests import forge
@@ -273,6 +274,40 @@ async def test_nobody_is_found(server: Client) -> None:
         assert code_of(answer) == (404, "user_not_found")
         answer = await server.call(method, f"{USERS}/7", json=body)
         assert code_of(answer) == (404, "validation_failed")
+
+
+# --- passwords from elsewhere --------------------------------------------------------------------
+
+
+async def test_password_of_another_server_goes_on_working(
+    server: Client, caller: Client, node: Node
+) -> None:
+    """A hash is taken as it is, checked at sign-in, and from then on kept as ours are."""
+    stored = bcrypt.hashpw(b"short", bcrypt.gensalt(4)).decode()
+    made = await create(server, password=None, password_hash=stored)
+    assert code_of(await sign_in(caller, made["email"], "wrong")) == (400, "invalid_credentials")
+    assert (await sign_in(caller, made["email"], "short")).status == 200
+    kept = await accounts.find_credential(node.parts.db, made["email"])
+    assert kept is not None
+    assert (kept.password_hash or "").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert (await sign_in(caller, made["email"], "short")).status == 200
+    assert code_of(await sign_in(caller, made["email"], "wrong")) == (400, "invalid_credentials")
+
+
+async def test_hash_replaces_a_password(server: Client, caller: Client) -> None:
+    """And ends the sessions, as a password does."""
+    session = await sign_up(caller)
+    stored = bcrypt.hashpw(b"another", bcrypt.gensalt(4)).decode()
+    assert (await put(server, session["user"], password_hash=stored)).status == 200
+    assert (await signed_in(caller, session).get("/api/v1/chat")).status == 401
+    assert (await sign_in(caller, session["user"]["email"], "another")).status == 200
+
+
+async def test_absurd_hash_is_refused(server: Client) -> None:
+    """One that would take a gigabyte to check is never kept."""
+    absurd = "$argon2id$v=19$m=1073741824,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43
+    answer = await server.post(USERS, {"email": new_address(), "password_hash": absurd})
+    assert code_of(answer) == (400, "validation_failed")
 
 
 # --- bans ---------------------------------------------------------------------------------------
