@@ -35,7 +35,8 @@ _LONGEST_ADDRESS = 254  # RFC 5321 section 4.5.3.1.3
 _NUMBER_LIMIT = 2**63
 
 _USER: LiteralString = (
-    "select u.id, u.email, u.email_confirmed_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
+    "select u.id, u.email, u.email_confirmed_at, u.new_email, u.confirmation_sent_at,"
+    " u.recovery_sent_at, u.email_change_sent_at, u.reauthentication_sent_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
     " u.is_anonymous, u.last_sign_in_at, u.created_at, u.updated_at, u.invited_at, u.deleted_at,"
     # An operator may have typed 'infinity', which Python has no date for.
     " case when u.banned_until > now() then least(u.banned_until, '9999-12-31Z') end"
@@ -61,6 +62,11 @@ class User:
     id: UUID
     email: str | None
     email_confirmed_at: datetime | None
+    new_email: str | None
+    confirmation_sent_at: datetime | None
+    recovery_sent_at: datetime | None
+    email_change_sent_at: datetime | None
+    reauthentication_sent_at: datetime | None
     user_metadata: dict[str, Any]
     app_metadata: dict[str, Any]
     role: str
@@ -81,6 +87,12 @@ class User:
         return any(one["status"] == "verified" for one in self.factors)
 
     @property
+    def is_administrator(self) -> bool:
+        """Whether `app_metadata`, which no person can write, names the role "admin"."""
+        named = self.app_metadata.get("roles"), self.app_metadata.get("role")
+        return any(one == "admin" or (isinstance(one, list) and "admin" in one) for one in named)
+
+    @property
     def is_banned(self) -> bool:
         """Whether the account was suspended when it was read."""
         return self.banned_until is not None
@@ -88,20 +100,23 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What a password is checked against."""
+    """What a password is checked against. *confirmed*: somebody may sign in with it."""
 
     id: UUID
     password_hash: str | None = field(repr=False)
+    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What a person asks to change about themselves; None leaves it as it is.
 
-    *metadata* is merged into what is there; a member that is null is taken out.
+    *metadata* is merged into what is there; a member that is null is taken out. With
+    *email_proved* they have shown that the mailbox of the new address is theirs.
     """
 
     email: str | None = None
+    email_proved: bool = False
     password_hash: str | None = field(default=None, repr=False)
     metadata: Mapping[str, Any] | None = None
 
@@ -161,9 +176,14 @@ def _written_out(value: object) -> object:
 
 
 def creation(
-    user_id: UUID, *, email: str, password_hash: str, metadata: Mapping[str, Any]
+    user_id: UUID,
+    *,
+    email: str,
+    password_hash: str | None,
+    metadata: Mapping[str, Any],
+    confirmed: bool = True,
 ) -> tuple[Query[Any], ...]:
-    """Return the statements that make an account with a confirmed address.
+    """Return the statements that make an account, which signs in at once if *confirmed*.
 
     They violate `ADDRESS_TAKEN` when somebody has that address.
     """
@@ -171,16 +191,45 @@ def creation(
         Query(
             "insert into chatkeep.users (id, email, password_hash, email_confirmed_at,"
             " last_sign_in_at, user_metadata, app_metadata)"
-            " values (%s, %s, %s, now(), now(), %s::jsonb,"
-            ' \'{"provider": "email", "providers": ["email"]}\') returning id',
-            (user_id, email, password_hash, _json(metadata)),
+            " values (%s, %s, %s, case when %s then now() end, case when %s then now() end,"
+            ' %s::jsonb, \'{"provider": "email", "providers": ["email"]}\') returning id',
+            (user_id, email, password_hash, confirmed, confirmed, _json(metadata)),
             _Touched,
         ),
         Query(
             "insert into chatkeep.identities"
             " (user_id, id, provider, provider_id, identity_data, last_sign_in_at)"
-            " values (%s, gen_random_uuid(), 'email', %s, %s::jsonb, now()) returning id",
-            (user_id, str(user_id), _json(_identity(user_id, email))),
+            " values (%s, gen_random_uuid(), 'email', %s, %s::jsonb,"
+            " case when %s then now() end) returning id",
+            (user_id, str(user_id), _json(_identity(user_id, email)), confirmed),
+            _Touched,
+        ),
+    )
+
+
+def confirmation(user_id: UUID, email: str, *, as_signed_up: bool) -> tuple[Query[Any], ...]:
+    """Return the statements that confirm an address and note a sign-in by it.
+
+    The first gives no row if the account has another address by now. Unless the proof
+    answers the sign-up itself (*as_signed_up*), a password that was chosen before anybody
+    had shown that the mailbox is theirs is dropped: it may be a stranger's.
+    """
+    return (
+        Query(
+            "update chatkeep.users set password_hash = case when email_confirmed_at is null"
+            " and not %s then null else password_hash end,"
+            " email_confirmed_at = coalesce(email_confirmed_at, now()),"
+            " last_sign_in_at = now(), updated_at = now()"
+            " where id = %s and email = %s returning id",
+            (as_signed_up, user_id, email),
+            _Touched,
+        ),
+        Query(
+            "update chatkeep.identities set last_sign_in_at = now(), updated_at = now(),"
+            " identity_data = identity_data || '{\"email_verified\": true}'"
+            " where user_id = %s and provider = 'email'"
+            " and identity_data->>'email' = %s returning id",
+            (user_id, email),
             _Touched,
         ),
     )
@@ -265,6 +314,11 @@ def _matching(text: str | None) -> tuple[str | None, ...]:
     return (text, f"%{escaped}%", f"%{escaped}%", text.lower())
 
 
+def by_email(email: str) -> Query[User]:
+    """Return the query for the user who has this address, as kept."""
+    return Query(_USER + " where u.email = %s", (email,), User)
+
+
 def by_session(session_id: UUID) -> Query[User]:
     """Return the query for the user whose session this is, ended or not."""
     return Query(
@@ -296,7 +350,8 @@ async def find_credential(db: Database, email: str) -> Credential | None:
     """Return what the password for *email* (as kept) is checked against, if anybody has it."""
     found = await db.fetch(
         AUTH,
-        "select id, password_hash from chatkeep.users where email = %s",
+        "select id, password_hash, email_confirmed_at is not null as confirmed"
+        " from chatkeep.users where email = %s",
         (email,),
         row=Credential,
     )
@@ -311,7 +366,8 @@ async def get_credential(db: Database, user_id: UUID) -> Credential:
     """
     found = await db.fetch(
         AUTH,
-        "select id, password_hash from chatkeep.users where id = %s",
+        "select id, password_hash, email_confirmed_at is not null as confirmed"
+        " from chatkeep.users where id = %s",
         (user_id,),
         row=Credential,
     )
@@ -341,15 +397,23 @@ async def change_user(connection: AsyncConnection, user_id: UUID, change: Change
     await connection.execute(
         "update chatkeep.users set email = coalesce(%s, email),"
         " email_confirmed_at = case when %s::text is null then email_confirmed_at else now() end,"
+        " new_email = case when %s::text is null then new_email end,"
+        # Whoever has an address can come back, and so is anonymous no more.
+        " is_anonymous = is_anonymous and %s::text is null,"
+        " app_metadata = case when is_anonymous and %s::text is not null then app_metadata"
+        '  || \'{"provider": "email", "providers": ["email"]}\' else app_metadata end,'
         " password_hash = coalesce(%s, password_hash), user_metadata = %s::jsonb,"
         " updated_at = now() where id = %s",
-        (change.email, change.email, change.password_hash, _json(kept), user_id),
+        (*[change.email] * 5, change.password_hash, _json(kept), user_id),
     )
     if change.email is not None:
+        said = _identity(user_id, change.email, verified=change.email_proved)
         await connection.execute(
-            "update chatkeep.identities set identity_data = %s::jsonb, updated_at = now()"
-            " where user_id = %s and provider = 'email'",
-            (_json(_identity(user_id, change.email)), user_id),
+            "insert into chatkeep.identities (user_id, id, provider, provider_id, identity_data)"
+            " values (%s, gen_random_uuid(), 'email', %s, %s::jsonb)"
+            " on conflict (provider, provider_id) where issuer is null do update"
+            " set identity_data = excluded.identity_data, updated_at = now()",
+            (user_id, str(user_id), _json(said)),
         )
 
 
@@ -362,12 +426,11 @@ class _Metadata:
 ADDRESS_TAKEN: Final = "users_email"
 
 
-def _identity(user_id: UUID, email: str) -> dict[str, Any]:
-    # Nobody has shown that the mailbox is theirs: this server sends no mail.
+def _identity(user_id: UUID, email: str, *, verified: bool = False) -> dict[str, Any]:
     return {
         "sub": str(user_id),
         "email": email,
-        "email_verified": False,
+        "email_verified": verified,
         "phone_verified": False,
     }
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from chatkeep import accounts, sessions, tokens
@@ -44,11 +44,17 @@ if TYPE_CHECKING:
 
     from chatkeep.accounts import User
     from chatkeep.config import Settings
+    from chatkeep.config.factors import MfaRequired
     from chatkeep.db import Database, Query
     from chatkeep.devices import Device
     from chatkeep.issuers import Issuer
     from chatkeep.principal import Principal
-    from chatkeep.sessions import Scope, Session
+    from chatkeep.sessions import Rotated, Scope, Session
+
+
+#: How long a session without a second factor has, where one is required, to get there.
+_WEAK_TOKEN_LIFE_S: Final = 900
+_LOW_AAL: Final = "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,7 @@ async def open_issuer(
         outgoing=outgoing_mail(settings, secret),
         one_time_tokens=OneTimeTokens(secret, timedelta(seconds=settings.one_time_token_life_s)),
         derived=partial(derived_key, secret),
+        mfa_required=settings.mfa_required,
         sign_up_open=settings.sign_up,
         access_token_life_s=settings.access_token_expiry_s,
         bounds=sessions.Bounds(
@@ -148,6 +155,7 @@ class EmbeddedIssuer:
     outgoing: Outgoing
     one_time_tokens: OneTimeTokens
     derived: Callable[[str], bytes] = field(repr=False)
+    mfa_required: MfaRequired = "none"
     sign_up_open: bool
     access_token_life_s: int
     bounds: sessions.Bounds
@@ -229,6 +237,7 @@ class EmbeddedIssuer:
         shown = self.refresh_tokens.read(refresh_token)
         try:
             rotated = await sessions.rotate_session(self.db, shown, device, self.bounds)
+            self._require_strength(rotated)
         except RefreshTokenReused:
             self.revocations.ended([shown.session_id])
             raise
@@ -301,7 +310,10 @@ class EmbeddedIssuer:
             session_id=session.id, counter=session.refresh_counter
         )
         now = int(time.time())
-        expires_at = min(now + self.access_token_life_s, int(session.expires_at.timestamp()))
+        life_s = self.access_token_life_s
+        if self._is_too_weak(user, session):
+            life_s = min(life_s, _WEAK_TOKEN_LIFE_S)
+        expires_at = min(now + life_s, int(session.expires_at.timestamp()))
         claims = self._claims(user, session) | {"iat": now, "exp": expires_at}
         return Grant(
             access_token=tokens.issue(claims, self.signing_keys.current),
@@ -313,6 +325,17 @@ class EmbeddedIssuer:
             counter=successor.counter,
             again=again,
         )
+
+    def _require_strength(self, rotated: Rotated) -> None:
+        if self._is_too_weak(rotated.user, rotated.session):
+            raise SessionExpired(_LOW_AAL)
+
+    def _is_too_weak(self, user: User, session: Session) -> bool:
+        """Whether the person needs a second factor, and has not shown it in this session."""
+        wanted = self.mfa_required == "everybody" or (
+            self.mfa_required == "admins" and user.is_administrator
+        )
+        return wanted and session.aal != "aal2"
 
     def _claims(self, user: User, session: Session) -> dict[str, object]:
         return {

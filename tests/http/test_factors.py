@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import pytest
+from fastapi import Depends, FastAPI
 
+from chatkeep import Principal, require
 from chatkeep.db import ADMIN, AUTH
+from tests.http.test_guard import served
 from tests.second_factors import (
     App,
     challenge,
@@ -20,8 +24,11 @@ from tests.second_factors import (
     stepped_up,
     verify,
 )
+from tests.serving import SERVER_SECRET
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from tests.http.conftest import StartNode
     from tests.second_factors import Member
     from tests.serving import Answer, Node
@@ -70,7 +77,7 @@ class _Text:
         self.text = text
 
 
-# --- the way in ----------------------------------------------------------------------------------
+# --- the way in --------------------------------------------------------------------------------
 
 
 async def test_authenticator_app_raises_the_session(ana: Member) -> None:
@@ -131,7 +138,7 @@ async def test_secret_is_not_in_the_database(ana: Member) -> None:
     assert app.secret not in rows[0].text
 
 
-# --- codes ---------------------------------------------------------------------------------------
+# --- codes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 1])
@@ -217,7 +224,7 @@ async def test_guesses_are_counted_at_the_account(start: StartNode) -> None:
     assert statuses == [422] * 20 + [429] * 2
 
 
-# --- challenges ----------------------------------------------------------------------------------
+# --- challenges --------------------------------------------------------------------------------
 
 
 async def test_challenge_ends_after_five_minutes(ana: Member) -> None:
@@ -374,7 +381,7 @@ async def test_session_falls_when_its_factor_goes(ana: Member) -> None:
         assert [proof["method"] for proof in after["amr"]] == ["password"]
 
 
-# --- bounds --------------------------------------------------------------------------------------
+# --- bounds ------------------------------------------------------------------------------------
 
 
 async def test_eleventh_factor_is_refused(ana: Member) -> None:
@@ -428,7 +435,7 @@ async def test_anonymous_people_have_no_second_factor(ana: Member) -> None:
     assert refused(answer) == (403, "no_authorization")
 
 
-# --- recovery codes ------------------------------------------------------------------------------
+# --- recovery codes ----------------------------------------------------------------------------
 
 
 async def test_recovery_code_stands_in_for_a_lost_phone(ana: Member) -> None:
@@ -515,3 +522,66 @@ async def test_recovery_codes_are_kept_as_hashes(ana: Member) -> None:
     )
     assert len(rows) == 10
     assert not any(code in row.text for code in codes for row in rows)
+
+
+# --- a route that needs a second factor ----------------------------------------------------------
+
+
+async def test_route_asks_for_a_second_factor_and_then_lets_in(
+    node: Node, ana: Member, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """401 says what would be enough (RFC 9470); after it the same request is a 200."""
+    app = FastAPI()
+
+    @app.delete("/account")
+    async def close(
+        who: Annotated[Principal, Depends(require(aal="aal2", max_age=timedelta(minutes=5)))],
+    ) -> dict[str, str]:
+        return {"closed": who.user_id}
+
+    monkeypatch.setenv("DATABASE_URL", node.parts.db.url)
+    monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
+    monkeypatch.setenv("PRIMARY_ISSUER", "supabase")
+    monkeypatch.setenv("SUPABASE_PROJECT_URL", node.project)
+    async with served(app, session) as elsewhere:
+        there = elsewhere.but(**ana.client.headers)
+        asked = await there.delete("/account")
+        assert asked.status == 401
+        assert asked.headers["www-authenticate"] == (
+            'Bearer error="insufficient_user_authentication", acr_values="aal2", max_age="300"'
+        )
+        await stepped_up(ana)
+        let_in = await elsewhere.but(**ana.client.headers).delete("/account")
+        assert (let_in.status, let_in.json) == (200, {"closed": f"embedded:{ana.id}"})
+        assert (await there.delete("/account")).status == 401  # the old token is as weak as before
+
+
+# --- where a second factor is required -----------------------------------------------------------
+
+
+async def test_required_factor_leaves_a_quarter_of_an_hour(start: StartNode) -> None:
+    """Without one, access tokens are short and are not renewed; with one, all is as ever."""
+    node = await start(MFA_REQUIRED="everybody")
+    ana = await join(node)
+    assert ana.session["expires_in"] == 900
+    answer = await ana.refresh()
+    assert refused(answer) == (400, "session_expired")
+    assert "Low AAL" in answer.text
+    await stepped_up(ana)
+    assert ana.session["expires_in"] == 3600
+    assert (await ana.refresh()).status == 200
+
+
+async def test_factor_required_of_administrators_only(start: StartNode) -> None:
+    """`app_metadata` says who is one; what people write about themselves does not."""
+    node = await start(MFA_REQUIRED="admins")
+    ana, bo = await join(node), await join(node)
+    await bo.client.call("PUT", "/auth/v1/user", json={"data": {"role": "admin"}})
+    await node.parts.db.execute(
+        AUTH,
+        'update chatkeep.users set app_metadata = app_metadata || \'{"roles": ["admin"]}\''
+        " where id = %s",
+        (ana.id,),
+    )
+    assert (await bo.refresh()).status == 200
+    assert refused(await ana.refresh()) == (400, "session_expired")

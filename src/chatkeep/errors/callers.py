@@ -103,11 +103,24 @@ class Forbidden(ChatkeepError):
 
 
 class StepUpRequired(ChatkeepError):
-    """The sign-in is too weak or too long ago for this; another one would do (RFC 9470)."""
+    """The sign-in is too weak or too long ago for this; another one would do (RFC 9470).
+
+    Its members `acr_values` and `max_age` (seconds) say what would.
+    """
 
     code = "step_up_required"
     status = 401
     default_detail = "Sign in again, or with a second factor, to do this."
+
+    @property
+    def challenge(self) -> str:
+        """What `WWW-Authenticate` says (RFC 9470 section 3)."""
+        wanted = [
+            f', {name}="{self.members[name]}"'
+            for name in ("acr_values", "max_age")
+            if name in self.members
+        ]
+        return 'Bearer error="insufficient_user_authentication"' + "".join(wanted)
 
 
 class CrossSiteRequest(Forbidden):
@@ -129,3 +142,11 @@ class IssuerUnavailable(Unavailable):
     """A token names a key we do not have, and its issuer cannot be asked now."""
 
     code = "issuer_unavailable"
+
+
+class RefreshTokenRefused(ChatkeepError):
+    """Whoever issued a refresh token does not take it (any more): sign in again."""
+
+    code = "refresh_token_refused"
+    status = 401
+    default_detail = "The refresh token is not good any more: sign in again."

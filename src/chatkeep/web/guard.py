@@ -127,6 +127,9 @@ def require(
     `insufficient_user_authentication` for what another sign-in would mend (RFC 9470).
     """
     wanted_roles, wanted_scopes = frozenset(roles), frozenset(scopes)
+    enough: dict[str, Any] = {} if aal is None else {"acr_values": aal}
+    if max_age is not None:
+        enough["max_age"] = int(max_age.total_seconds())
 
     async def required(request: Request) -> Principal:
         who = await signed_in(request)
@@ -137,7 +140,7 @@ def require(
         is_weak = aal is not None and who.aal < aal
         if is_weak or (max_age is not None and not _is_fresh(who, max_age)):
             await _note_step_up(request, who)
-            raise _refused(StepUpRequired())
+            raise _refused(StepUpRequired(**enough))
         return who
 
     return required
@@ -237,7 +240,7 @@ def _refused(error: ChatkeepError) -> HTTPException:
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if isinstance(error, StepUpRequired):
-        headers["www-authenticate"] = 'Bearer error="insufficient_user_authentication"'
+        headers["www-authenticate"] = error.challenge
     elif isinstance(error, TokenInvalid):
         headers["www-authenticate"] = 'Bearer error="invalid_token"'
     elif isinstance(error, Unauthenticated):

@@ -56,6 +56,8 @@ def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
         headers["retry-after"] = str(wait_s)
     if isinstance(error, errors.Unauthenticated):
         headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, errors.StepUpRequired):
+        headers["www-authenticate"] = error.challenge
     elif isinstance(error, errors.TokenInvalid):
         headers["www-authenticate"] = 'Bearer error="invalid_token"'
     body = msgspec.json.encode(body_of(error, request_id))
