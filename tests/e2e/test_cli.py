@@ -47,6 +47,7 @@ async def test_help_teaches(home: Path) -> None:
         "keys",
         "token",
         "claims",
+        "audit",
         "doctor",
         "issuers",
         "migrate",

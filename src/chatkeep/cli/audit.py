@@ -43,7 +43,11 @@ class _Since(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-@click.group("audit", short_help="Read the audit log, and verify that it is whole.")
+@click.group(
+    "audit",
+    short_help="Read the audit log, and verify that it is whole.",
+    epilog=examples("chatkeep audit list --since 24h", "chatkeep audit verify"),
+)
 def command() -> None:
     """Read the audit log, and verify that nobody has changed it."""
 
