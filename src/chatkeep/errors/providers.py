@@ -35,11 +35,19 @@ class BadOAuthCallback(ChatkeepError):
 
 
 class BadIdToken(ChatkeepError):
-    """An ID token does not verify, or is not meant for this server, or was shown before."""
+    """An ID token does not verify, or is not meant for this server, or was shown before.
+
+    *error* is the word for it that Supabase Auth has.
+    """
 
     code = "bad_id_token"
     status = 400
     default_detail = "Bad ID token"
+
+    def __init__(self, detail: str | None = None, *, error: str = "invalid request") -> None:
+        """Keep the word."""
+        self.error = error
+        super().__init__(detail)
 
 
 class ProviderEmailNeedsVerification(ChatkeepError):

@@ -28,6 +28,7 @@ RATES: Final[dict[str, Rate]] = {
     "sign_up": Rate(200, 300),
     "token": Rate(600, 300),
     "user": Rate(600, 60),
+    "authorize": Rate(120, 300),
     "otp": Rate(60, 300),
     "recover": Rate(60, 300),
     "verify": Rate(200, 300),
@@ -41,6 +42,9 @@ RATES: Final[dict[str, Rate]] = {
     "account_password": Rate(10, 900),
     "account_code": Rate(10, 900),
     "account_mail": Rate(6, 3600),
+    # So long at least lies between two mails to one address.
+    "mail_pause": Rate(1, 60),
+    "anonymous_sign_up": Rate(30, 3600),
 }
 
 #: How many of what may be going on at once, by user. A reader of an answer that another node

@@ -39,6 +39,10 @@ class Providers:
         """Return the provider that a client calls *name*, if there is one."""
         return self._by_name.get(name.removeprefix(_CUSTOM))
 
+    def find_issuer(self, issuer: str | None) -> Provider | None:
+        """Return the provider whose exact name is *issuer*, if there is one."""
+        return next((one for one in self if one.issuer == issuer), None)
+
     async def close(self) -> None:
         """Stop whatever they do in the background."""
         for one in self:

@@ -38,22 +38,20 @@ from chatkeep.mail import Mail, queued
 from chatkeep.providers import identities
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from psycopg import AsyncConnection
 
     from chatkeep.issuance import EmbeddedIssuer, Here
     from chatkeep.providers.flows import Linking
     from chatkeep.providers.identities import Held
-    from chatkeep.providers.proofs import Proof
+    from chatkeep.providers.proofs import Proof, Shown
 
 _TOKEN_SHOWN: Final = "shown_id_tokens_pkey"  # noqa: S105 -- the name of a constraint
 _RACED: Final = frozenset({identities.TAKEN, accounts.ADDRESS_TAKEN})
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    shown: bool
+class _Noted:
+    noted: bool
 
 
 async def account_of(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
@@ -123,7 +121,7 @@ async def unlink(issuer: EmbeddedIssuer, here: Here, identity_id: UUID) -> None:
         raise
 
 
-async def note_shown(issuer: EmbeddedIssuer, token_hash: bytes, expires_at: datetime) -> None:
+async def note_shown(issuer: EmbeddedIssuer, shown: Shown) -> None:
     """Remember an ID token until it expires, so that it is good once.
 
     Raises:
@@ -132,15 +130,15 @@ async def note_shown(issuer: EmbeddedIssuer, token_hash: bytes, expires_at: date
     forget = Query(
         "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
         " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100)"
-        " returning true as shown",
+        " returning true as noted",
         (),
-        _Shown,
+        _Noted,
     )
     note = Query(
         "insert into chatkeep.shown_id_tokens (token_hash, expires_at) values (%s, %s)"
-        " returning true as shown",
-        (token_hash, expires_at),
-        _Shown,
+        " returning true as noted",
+        (shown.token_hash, shown.expires_at),
+        _Noted,
     )
     try:
         await issuer.db.fetch_all(AUTH, forget, note)
@@ -167,8 +165,7 @@ async def _settle(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
 async def _settle_by_address(
     issuer: EmbeddedIssuer, connection: AsyncConnection, proof: Proof, email: str
 ) -> UUID:
-    people = issuer.issuer.user_id("x").removesuffix("x")
-    owner = await identities.find_owner(connection, email, people=people)
+    owner = await identities.find_owner(connection, email, people=issuer.issuer.user_id(""))
     if owner is None:
         return await _make(issuer, connection, proof)
     if owner.is_untouched and not owner.is_proven:
@@ -215,7 +212,7 @@ def _noted(
         reason=reason,
         user_id=issuer.issuer.user_id(str(user_id)),
         issuer=issuer.issuer.name,
-        details={"provider": provider},
+        details={"method": "oauth", "provider": provider},
     )
 
 

@@ -10,6 +10,8 @@ import hashlib
 import hmac
 import time
 from base64 import b64encode, urlsafe_b64encode
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -26,7 +28,7 @@ from chatkeep.errors import (
 from chatkeep.fetching import FetchFailed
 from chatkeep.jwks import JwksClient
 from chatkeep.providers.asking import ask, exchange, read_object
-from chatkeep.providers.proofs import Proof, proof_of
+from chatkeep.providers.proofs import Proof, Shown, proof_of
 from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, Rules, check, read
 
 if TYPE_CHECKING:
@@ -121,11 +123,12 @@ class OpenIdProvider:
             self.name, described.token_url, form, headers=headers, public_only=self._public_only
         )
         try:
-            claims = await self._claims(
+            token = await self._verified(
                 answer.id_token or "", {self.client_id}, access_token=answer.access_token
             )
         except TokenInvalid as error:
             raise BadOAuthCallback from error
+        claims = token.claims
         if claims.get("nonce") != returned.nonce:
             raise BadOAuthCallback
         if "email" not in claims and described.userinfo_url is not None:
@@ -137,18 +140,23 @@ class OpenIdProvider:
     ) -> Proof:
         """Return who an ID token is about that an application was given (see `Provider`)."""
         try:
-            claims = await self._claims(
+            token = await self._verified(
                 id_token, set(self._settings.client_ids), access_token=access_token
             )
         except TokenInvalid as error:
             raise BadIdToken from error
-        said = claims.get("nonce")
+        said = token.claims.get("nonce")
         if (said is None) != (nonce is None):
             raise BadIdToken("Passed nonce and nonce in id_token should either both exist or not.")
         # The application told the provider the hash, so that who sees the token cannot use it.
         if nonce is not None and said != hashlib.sha256(nonce.encode()).hexdigest():
-            raise BadIdToken("Nonces mismatch")
-        return self._proof(claims, None)
+            raise BadIdToken("Nonces mismatch", error="invalid nonce")
+        # Not of the signature: ES256 has two for each token.
+        shown = Shown(
+            token_hash=hashlib.sha256(token.signing_input).digest(),
+            expires_at=datetime.fromtimestamp(float(str(token.claims["exp"])), UTC),
+        )
+        return replace(self._proof(token.claims, None), shown=shown)
 
     async def close(self) -> None:
         """Stop fetching keys."""
@@ -170,10 +178,10 @@ class OpenIdProvider:
         except (FetchFailed, ValueError) as error:
             raise IssuerUnavailable from error
 
-    async def _claims(
+    async def _verified(
         self, id_token: str, clients: set[str], *, access_token: str | None
-    ) -> dict[str, Any]:
-        """Return what the ID token says, once that was verified (Core 1.0 section 3.1.3.7).
+    ) -> Unverified:
+        """Return the ID token, which is verified then (Core 1.0 section 3.1.3.7).
 
         Raises:
             TokenInvalid: it does not hold.
@@ -190,7 +198,7 @@ class OpenIdProvider:
             raise TokenInvalid
         if access_token is not None and not _hash_fits(token, access_token):
             raise TokenInvalid
-        return token.claims
+        return token
 
     async def _completed(
         self, claims: dict[str, Any], url: str, access_token: str

@@ -11,6 +11,7 @@ from chatkeep.issuers import shown_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from chatkeep.issuance import ProviderTokens
 
@@ -52,11 +53,20 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """An ID token that an application showed: a hash of it, and when it stops being good."""
+
+    token_hash: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """Who somebody is, by a provider's word.
 
     *issuer* and *subject* together are the identity. *email* is in the one spelling that
-    accounts have; *data* is what is kept of the rest, and shown to the person.
+    accounts have; *data* is what is kept of the rest, and shown to the person. *shown* is
+    set if an application brought the proof.
     """
 
     provider: str
@@ -66,6 +76,7 @@ class Proof:
     email_verified: bool
     data: dict[str, Any]
     tokens: ProviderTokens | None = field(default=None, repr=False)
+    shown: Shown | None = None
 
 
 class Provider(Protocol):
@@ -78,6 +89,10 @@ class Provider(Protocol):
     @property
     def title(self) -> str:
         """What people are shown."""
+
+    @property
+    def issuer(self) -> str:
+        """Its exact name."""
 
     async def authorization_url(self, sent: Sent) -> str:
         """Return where the browser goes.
