@@ -46,6 +46,7 @@ UNDECLARED: Final = {"/openapi.json"}
 #: Whatever is open to everybody is listed here by name.
 PUBLIC: Final = {
     *("/api/config", "/healthz", "/readyz", "/openapi.json"),
+    *("/api/outbox", "/outbox", "/outbox/{number}"),
     *("/", "/c/{_rest:path}", "/settings", "/sign-in", "/sign-up"),
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),

@@ -44,6 +44,7 @@ class MailServer:
     user: str | None
     password: str | None = field(repr=False)
     timeout_s: float
+    trust: ssl.SSLContext = field(repr=False)
 
     async def send(self, message: EmailMessage, *, sender: str, to: str) -> None:
         """Hand *message* in, for the address *to* alone.
@@ -73,7 +74,7 @@ class MailServer:
             password=self.password,
             use_tls=self.encrypted,
             start_tls=self.starttls,
-            tls_context=ssl.create_default_context(),
+            tls_context=self.trust,
             timeout=self.timeout_s,
         )
 
@@ -92,6 +93,7 @@ def mail_server(settings: Settings) -> MailServer | None:
         user=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
         timeout_s=settings.smtp_timeout_s,
+        trust=ssl.create_default_context(),
     )
 
 

@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 import chatkeep
 from chatkeep.browser_sessions import BrowserSessions
 from chatkeep.errors import ChatkeepError
+from chatkeep.foreign_sessions import ForeignSessions
 from chatkeep.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits, SharedCounts
@@ -29,9 +30,12 @@ from chatkeep.offered_models import OfferedModels
 from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
+from chatkeep.providers import Providers, open_providers
+from chatkeep.refresh_cookies import RefreshCookies
 from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
+from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
 from chatkeep.web.background import drained, start_background
@@ -44,8 +48,10 @@ from chatkeep.web.routes import (
     gotrue,
     meta,
     openai,
+    outbox,
     pages,
     preferences,
+    refreshing,
     session_service,
     sessions,
     token_service,
@@ -72,8 +78,10 @@ _ROUTES = (
     preferences.router,
     sessions.router,
     browser_sessions.router,
+    refreshing.router,
     session_service.router,
     token_service.router,
+    outbox.router,
     pages.router,
 )
 _ALLOWED_HEADERS = (
@@ -222,19 +230,28 @@ async def _open(
         embedded=gate.embedded,
         session_tokens=gate.session_tokens,
         browser_sessions=_browser_sessions(gate, db, settings),
+        foreign_sessions=_foreign_sessions(stack, gate, settings),
+        refresh_cookies=RefreshCookies(str(settings.secret).encode()),
         sightings=Sightings(db),
         model=model,
         policy=policy,
         offered_models=OfferedModels(model, policy),
-        preferences=Preferences(db),
+        preferences=_preferences(gate, db),
         replies=Replies(db, model, pseudonym=_pseudonyms(str(settings.secret).encode())),
         limits=limits,
         attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
         jobs=jobs,
+        providers=_providers(stack, settings),
         mail_templates=templates,
     )
     start_background(stack, parts)
     return parts
+
+
+def _providers(stack: AsyncExitStack, settings: Settings) -> Providers:
+    providers = open_providers(settings)
+    stack.push_async_callback(providers.close)
+    return providers
 
 
 def _browser_sessions(gate: OwnGate, db: Database, settings: Settings) -> BrowserSessions:
@@ -244,10 +261,31 @@ def _browser_sessions(gate: OwnGate, db: Database, settings: Settings) -> Browse
     )
 
 
+def _preferences(gate: OwnGate, db: Database) -> Preferences:
+    if gate.redis is None:
+        return Preferences(db)
+    preferences = Preferences(db, tell_others=partial(gate.redis.tell, "chatkeep_profiles"))
+
+    def forget(user_id: str) -> None:
+        if user_id:
+            preferences.forget(user_id)
+        else:  # some messages may be lost
+            preferences.forget_all()
+
+    gate.redis.subscribe("chatkeep_profiles", forget)
+    return preferences
+
+
 def _shared_counts(gate: OwnGate, settings: Settings) -> SharedCounts | None:
     if gate.redis is None:
         return None
     return SharedCounts(gate.redis, derived_key(str(settings.secret).encode(), "shared counts"))
+
+
+def _foreign_sessions(stack: AsyncExitStack, gate: OwnGate, settings: Settings) -> ForeignSessions:
+    upstream = UpstreamTokens(gate.issuers, public_only=settings.production)
+    stack.push_async_callback(upstream.close)
+    return ForeignSessions(gate.issuers, upstream, gate.authenticator, gate.embedded.revocations)
 
 
 def _begin_shutdown(app: FastAPI) -> None:

@@ -344,6 +344,26 @@ class HealthAnswer(BaseModel):
     status: Literal["ok"]
 
 
+class OutboxMail(BaseModel):
+    """Mail that would have been sent: what it says, and what it lets its reader do."""
+
+    id: int
+    queued_at: datetime
+    kind: str
+    to: str
+    subject: str
+    link: str | None
+    code: str | None
+    text: str
+    html: str
+
+
+class OutboxAnswer(BaseModel):
+    """The newest mails of development's outbox, newest first."""
+
+    mails: list[OutboxMail]
+
+
 Reason = Literal["expired", "not_active", "revoked", "wrong_audience", "no_expiry", "invalid"]
 
 
