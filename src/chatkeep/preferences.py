@@ -16,7 +16,7 @@ from chatkeep.db import as_user
 from chatkeep.errors import PreconditionFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chatkeep.db import Database
 
@@ -47,9 +47,13 @@ NO_PROFILE = Profile()
 class Preferences:
     """Profiles of everybody, read through a small cache."""
 
-    def __init__(self, db: Database) -> None:
-        """Read and write through *db*."""
+    def __init__(self, db: Database, *, tell_others: Callable[[str], None] | None = None) -> None:
+        """Read and write through *db*.
+
+        *tell_others* is called with whose profile was changed here: a way beside NOTIFY.
+        """
         self._db = db
+        self._tell_others = tell_others
         self._cache: OrderedDict[str, tuple[float, Profile]] = OrderedDict()
         self._changes = 0
 
@@ -77,6 +81,8 @@ class Preferences:
             return await self._unchanged(user_id, expected_version)
         profile = await _write(self._db, user_id, wishes, expected_version)
         self.forget(user_id)
+        if self._tell_others is not None:
+            self._tell_others(user_id)
         return profile
 
     def forget(self, user_id: str) -> None:

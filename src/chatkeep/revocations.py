@@ -189,10 +189,10 @@ class Revocations:
         Raises:
             Unavailable: the database is away; what is known stays known.
         """
-        if await self._look_for_news():
-            self._tell_others()
+        await self._look_for_news()
+        self._tell_others()
 
-    async def _look_for_news(self) -> bool:
+    async def _look_for_news(self) -> None:
         asked_at = self._clock()
         newest, rows = await self._db.fetch_all(
             AUTH,
@@ -211,12 +211,12 @@ class Revocations:
         if newest[0].newest < self._seen:
             # A backup was restored: its numbers begin again below what was seen here.
             self._seen = 0
-            return await self._look_for_news()
+            await self._look_for_news()
+            return
         self._seen = max((row.number for row in rows), default=self._seen)
         self._confirmed = max(self._confirmed, asked_at)
         if rows:
             self._tell_the_watched()
-        return bool(rows)
 
     def start(self) -> None:
         """Begin to look, in a task that `close` ends."""
