@@ -7,8 +7,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from chatkeep.config.factors import factor_problems
 from chatkeep.config.mail import mail_problems
 from chatkeep.config.providers import openid_settings
+from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ def contradictions(settings: Settings) -> list[str]:
         *_shape_problems(settings),
         *_issuer_problems(settings),
         *_header_problems(settings),
+        *factor_problems(settings),
         *mail_problems(settings, production=settings.production),
+        *sign_in_problems(settings, mail_enabled=settings.mail_enabled),
         *sign_in_provider_problems(settings, production=settings.production),
     ]
     return found + (_production_problems(settings) if settings.production else [])
@@ -72,7 +76,19 @@ def _issuer_problems(settings: Settings) -> list[str]:
         own = openid_settings(type(settings))
         lonely = [one for one in own if getattr(settings, one.name) != one.default]
         problems += [f"{one.metadata['names'][0]} needs OIDC_ISSUER." for one in lonely]
+    problems += _supabase_problems(settings)
     return problems + _better_auth_problems(settings) + _shared_secrets(settings)
+
+
+def _supabase_problems(settings: Settings) -> list[str]:
+    if settings.supabase_project_url:
+        return []
+    said = {
+        "SUPABASE_AUTH_CLIENT_ID": settings.supabase_client_id,
+        "SUPABASE_AUTH_CLIENT_SECRET": settings.supabase_client_secret,
+        "SUPABASE_SESSIONS": settings.supabase_sessions,
+    }
+    return [f"{name} needs SUPABASE_PROJECT_URL." for name, value in said.items() if value]
 
 
 def _provider_problems(provider: OpenIdProvider) -> list[str]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
 
 from chatkeep.config import values as read
 from chatkeep.config.reading import setting
 
+if TYPE_CHECKING:
+    from chatkeep.config.settings import Settings
+
 MfaRequired = Literal["none", "admins", "everybody"]
 
+#: Pages of this machine may say either; a key's domain is always the first.
+_OWN_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
 
@@ -26,17 +32,43 @@ def mfa_required(text: str) -> MfaRequired:
 
 def domain(text: str) -> str:
     """Read the name of a domain; authenticators take no addresses (WebAuthn section 5.1.2)."""
-    if not _DOMAIN.fullmatch(text) or _is_address(text):
+    if not _DOMAIN.fullmatch(text) or is_address(text):
         raise read.Refused("must be a domain in lower case like example.com")
     return text
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether *text* is a network address and no domain."""
     try:
         ip_address(text)
     except ValueError:
         return False
     return True
+
+
+def factor_problems(settings: Settings) -> list[str]:
+    """What is wrong with the settings of keys, taken together."""
+    own = urlsplit(settings.base_url).hostname or ""
+    domain_of_keys = settings.webauthn_rp_id or own
+    origins = settings.webauthn_origins
+    problems = []
+    if any(not _is_within(urlsplit(one).hostname or "", domain_of_keys) for one in origins):
+        problems.append(
+            f"WEBAUTHN_ORIGINS must be on {domain_of_keys}, the domain that keys belong to, or"
+            " below it: see WEBAUTHN_RP_ID."
+        )
+    if settings.webauthn_rp_id and not origins and not _is_within(own, settings.webauthn_rp_id):
+        problems.append(
+            "WEBAUTHN_RP_ID needs WEBAUTHN_ORIGINS when PUBLIC_URL is not on that domain."
+        )
+    if settings.production and any(one.startswith("http:") for one in origins):
+        problems.append("WEBAUTHN_ORIGINS must be https in production.")
+    return problems
+
+
+def _is_within(host: str, owner: str) -> bool:
+    """Whether keys of *owner* work at *host* (a registrable suffix, WebAuthn section 5.1.3)."""
+    return host == owner or host.endswith(f".{owner}") or {host, owner} <= _OWN_MACHINE
 
 
 @dataclass(frozen=True, kw_only=True)

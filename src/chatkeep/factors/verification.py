@@ -135,8 +135,12 @@ async def refused(
     factor: Factor,
     reason: str = "mfa_verification_failed",
 ) -> None:
-    """Count a wrong proof, in the transaction that found it to be wrong."""
-    await note_failure(connection, here.user.id, factor)
+    """Note a wrong proof, in the transaction that found it to be wrong.
+
+    Codes can be guessed and are counted; signatures cannot, and a wait would only lock out.
+    """
+    if factor.factor_type != "webauthn":
+        await note_failure(connection, here.user.id, factor)
     entry = notices.entry(
         issuer,
         "factor.verified",

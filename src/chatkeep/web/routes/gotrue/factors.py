@@ -12,9 +12,11 @@ from starlette.responses import Response
 
 from chatkeep.errors import FactorNotFound, Invalid
 from chatkeep.factors import recovery_codes, totp
+from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.factors.challenges import make_challenge
 from chatkeep.factors.enrolment import enroll, sound_name, unenroll
 from chatkeep.factors.recovery_codes import CodeSet, verify_recovery_code
+from chatkeep.factors.security_keys import KeyAnswer, asked_of_key, verify_key
 from chatkeep.factors.verification import verify_code
 from chatkeep.issuance import Here
 from chatkeep.web.attempts import attempting
@@ -37,6 +39,7 @@ _NOT_FOR_THE_NAMELESS = Refusal(
     403, "no_authorization", "Anonymous user not allowed to perform these actions"
 )
 _NO_PHONE = Refusal(422, "mfa_phone_enroll_not_enabled", "MFA enroll is disabled for Phone")
+_NO_KEYS = Refusal(422, "mfa_webauthn_enroll_not_enabled", "MFA enroll is disabled for WebAuthn")
 
 
 async def named_here(here: SignedInHere) -> Here:
@@ -64,12 +67,16 @@ async def enroll_factor(here: NamedHere, request: Request, issuer: Issuer) -> Re
     body = await read_body(request, EnrollBody)
     if body.factor_type == "phone":
         raise Refused(_NO_PHONE)
+    if body.factor_type not in {"totp", "webauthn"}:
+        raise Invalid("factor_type needs to be totp, phone, or webauthn")
+    if body.factor_type == "webauthn":
+        _party(request)
     if body.factor_type != "totp":
         raise Invalid("factor_type needs to be totp, phone, or webauthn")
     made = await enroll(
         issuer,
         here,
-        "totp",
+        "webauthn" if body.factor_type == "webauthn" else "totp",
         friendly_name=body.friendly_name,
         app_name=_app_name(body.issuer, request),
     )
@@ -145,7 +152,16 @@ async def challenge_factor(
     """Begin to verify a factor: five minutes, on this network."""
     address = device_of(request).address
     made = await make_challenge(issuer.db, here.user.id, _id(factor_id), address)
-    return json_answer({"id": made.id, "type": made.factor_type, "expires_at": made.expires_at})
+    members: dict[str, object] = {
+        "id": made.id,
+        "type": made.factor_type,
+        "expires_at": made.expires_at,
+    }
+    if made.factor_type == "webauthn":
+        asked = await asked_of_key(issuer, here, _party(request), made)
+        options = {"publicKey": asked.options}
+        members["webauthn"] = {"type": asked.type, "credential_options": options}
+    return json_answer(members)
 
 
 @router.post(
@@ -157,9 +173,17 @@ async def challenge_factor(
 async def verify_factor(
     factor_id: str, here: NamedHere, request: Request, issuer: Issuer
 ) -> Response:
-    """Verify a factor with a code and raise the session to AAL2."""
+    """Verify a factor with a code or a key and raise the session to AAL2."""
     body = await read_body(request, VerifyFactorBody)
     asked = (_id(factor_id), _id(body.challenge_id or ""))
+    if body.webauthn is not None:
+        credential = body.webauthn.get("credential_response")
+        answer = KeyAnswer(
+            party=_party(request),
+            challenge_id=asked[1],
+            credential=credential if isinstance(credential, dict) else {},
+        )
+        return session_answer(await verify_key(issuer, here, asked[0], answer, device_of(request)))
     async with attempting(request, "code", str(here.user.id)):
         grant = await verify_code(issuer, here, *asked, body.code or "", device_of(request))
     return session_answer(grant)
@@ -178,6 +202,18 @@ def _app_name(wanted: str | None, request: Request) -> str:
     settings = services_of(request).settings
     named = sound_name((wanted or "").replace(":", " "))
     return named or urlsplit(settings.base_url).hostname or "chatkeep"
+
+
+def _party(request: Request) -> RelyingParty:
+    """Who this server is to authenticators, whatever the client says it is.
+
+    Raises:
+        Refused: it has no domain that keys could belong to.
+    """
+    party = RelyingParty.of(services_of(request).settings)
+    if party is None:
+        raise Refused(_NO_KEYS)
+    return party
 
 
 def _id(text: str) -> UUID:
