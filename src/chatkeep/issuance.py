@@ -30,14 +30,14 @@ from chatkeep.errors import (
     UserNotFound,
 )
 from chatkeep.ids import new_id
-from chatkeep.issuers import StaticKeys, embedded_issuer
+from chatkeep.issuers import embedded_issuer
 from chatkeep.mail import Outgoing, outgoing_mail
 from chatkeep.one_time_tokens import OneTimeTokens
 from chatkeep.passwords import Passwords
 from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.revocations import Revocations
 from chatkeep.server_secrets import derived_key
-from chatkeep.signing_keys import SigningKeys, load_signing_keys
+from chatkeep.signing_keys import KeyRing, open_ring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,11 +107,14 @@ async def open_issuer(
     Raises:
         SetupError: the database was used with another secret.
     """
-    keys = await load_signing_keys(db, secret)
+    keys = await open_ring(db, secret)
     revocations = Revocations(db)
     await revocations.catch_up()
     issuer = embedded_issuer(
-        base_url=settings.base_url, keys=StaticKeys(keys.verifying), primary=primary
+        base_url=settings.base_url,
+        keys=keys.published,
+        shared=keys.shared,
+        primary=primary,
     )
     return EmbeddedIssuer(
         db=db,
@@ -146,7 +149,7 @@ class EmbeddedIssuer:
 
     db: Database
     issuer: Issuer
-    signing_keys: SigningKeys
+    signing_keys: KeyRing
     api_keys: ApiKeys
     refresh_tokens: RefreshTokens
     passwords: Passwords

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Channel = Literal[
-    "chatkeep_profiles", "chatkeep_revocations", "chatkeep_runs", "procrastinate_any_queue_v1"
+    "chatkeep_profiles",
+    "chatkeep_revocations",
+    "chatkeep_runs",
+    "chatkeep_signing_keys",
+    "procrastinate_any_queue_v1",
 ]
 _LONGEST_PAUSE_S = 5.0
 
@@ -62,7 +66,7 @@ class Listener:
         ) as connection:
             await connection.execute(
                 "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs;"
-                " listen procrastinate_any_queue_v1"
+                " listen chatkeep_signing_keys; listen procrastinate_any_queue_v1"
             )
             self._tell_gap()
             self.connected.set()

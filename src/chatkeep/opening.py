@@ -92,6 +92,8 @@ async def open_own_gate(
     embedded.notices.start()
     stack.push_async_callback(embedded.notices.close)
     redis = await open_redis(stack, settings.redis_url, embedded.revocations)
+    embedded.signing_keys.start()
+    stack.push_async_callback(embedded.signing_keys.close)
     embedded.revocations.start()
     stack.push_async_callback(embedded.revocations.close)
     foreign = _foreign_issuers(settings, primary)
@@ -194,6 +196,8 @@ def _foreign_issuers(settings: Settings, primary: str) -> list[Issuer]:
             project_url=settings.supabase_project_url,
             jwt_secret=settings.supabase_jwt_secret,
             audience=settings.supabase_audience,
+            client_id=settings.supabase_client_id,
+            client_secret=settings.supabase_client_secret,
             production=production,
             primary=primary == "supabase",
         )

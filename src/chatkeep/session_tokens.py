@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.issuers import Issuer
     from chatkeep.principal import Principal
-    from chatkeep.signing_keys import SigningKeys
+    from chatkeep.signing_keys import KeyRing
 
 TYPE: Final = "session+jwt"
 AUDIENCE: Final = "chatkeep:session"
@@ -94,7 +94,7 @@ class SessionTokens:
         versions: ClaimVersions,
         *,
         issuer: Issuer,
-        signing_keys: SigningKeys,
+        signing_keys: KeyRing,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Prepare to speak for *issuer*, our own; nothing is asked yet.
@@ -256,7 +256,14 @@ def _entry(issuer: Issuer) -> Issuer:
         max_lifetime_s=int(TOKEN_LIFE.total_seconds()),
     )
     # Not primary: the ids of people come from the token, whatever they look like.
-    return replace(issuer, rules=rules, claim_names=ClaimNames(session_id="sid"), primary=False)
+    return replace(
+        # Who knows the secret of a former issuer could not have made a session's token.
+        issuer,
+        rules=rules,
+        secret=None,
+        claim_names=ClaimNames(session_id="sid"),
+        primary=False,
+    )
 
 
 def _is_a_session(said: Mapping[str, object]) -> bool:

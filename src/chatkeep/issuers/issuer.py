@@ -129,7 +129,7 @@ class Issuer:
     name: str
     preset: Preset
     rules: Rules
-    secret: StaticKeys | None = None
+    secret: KeySource | None = None
     keys: KeySource | None = None
     claim_names: ClaimNames = ClaimNames()
     is_access_token: Callable[[Unverified], bool] | None = None

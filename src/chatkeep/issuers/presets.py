@@ -15,6 +15,7 @@ from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, KeySet, Rules
 
 if TYPE_CHECKING:
     from chatkeep.config import OpenIdProvider
+    from chatkeep.issuers.issuer import KeySource
 
 #: Roles of API keys and servers in Supabase Auth. Never a person, however well signed.
 _GOTRUE_SYSTEM_ROLES: Final = frozenset({"anon", "service_role", "supabase_admin"})
@@ -34,10 +35,14 @@ def supabase_issuer(
     project_url: str | None,
     jwt_secret: str | None,
     audience: str = "authenticated",
+    client_id: str | None = None,
+    client_secret: str | None = None,
     production: bool,
     primary: bool = False,
 ) -> Issuer:
     """Return the issuer that a Supabase project is.
+
+    *client_id* and *client_secret* are its publishable and its secret key, for asking it.
 
     The shared secret and the project's published keys work side by side, as they must
     while a project moves from one to the other. Without *project_url* its `iss` is not
@@ -65,6 +70,8 @@ def supabase_issuer(
         endpoints=Endpoints(
             refresh_url=base and f"{base}/token?grant_type=refresh_token",
             revoke_url=base and f"{base}/logout",
+            client_id=client_id,
+            client_secret=client_secret,
         ),
         primary=primary,
     )
@@ -176,11 +183,21 @@ def openid_issuer(provider: OpenIdProvider, *, production: bool, primary: bool =
     )
 
 
-def embedded_issuer(
-    *, base_url: str, keys: StaticKeys, audience: str = "authenticated", primary: bool = False
-) -> Issuer:
-    """Return the issuer that this server is itself; *keys* are its public ES256 keys.
+#: What the server's own keys may be made for.
+_OWN_ALGORITHMS: Final = ("ES256", "RS256", "EdDSA", "Ed25519")
 
+
+def embedded_issuer(
+    *,
+    base_url: str,
+    keys: KeySource,
+    shared: KeySource | None = None,
+    audience: str = "authenticated",
+    primary: bool = False,
+) -> Issuer:
+    """Return the issuer that this server is itself; *keys* are its public keys.
+
+    *shared* has the secret with which a former issuer signed, if one was imported.
     No leeway: the clock that signs is the clock that checks.
     """
     return Issuer(
@@ -189,10 +206,13 @@ def embedded_issuer(
         rules=Rules(
             iss=f"{base_url.rstrip('/')}/auth/v1",
             audiences=frozenset({audience}),
-            algorithms=frozenset({"ES256"}),
+            algorithms=frozenset(
+                _OWN_ALGORITHMS if shared is None else (*_OWN_ALGORITHMS, "HS256")
+            ),
             types=frozenset({"jwt"}),
             refused_roles=_GOTRUE_SYSTEM_ROLES,
         ),
+        secret=shared,
         keys=keys,
         claim_names=_GOTRUE_CLAIMS,
         primary=primary,

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import conversations
+from chatkeep import anonymous_accounts, authorization_codes, conversations, one_time_tokens
 from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
@@ -58,6 +58,8 @@ def _listener(parts: Services) -> Listener:
         "chatkeep_profiles", parts.preferences.forget, missed=parts.preferences.forget_all
     )
     listener.subscribe("chatkeep_revocations", revocations.told, missed=revocations.told)
+    ring = parts.embedded.signing_keys
+    listener.subscribe("chatkeep_signing_keys", ring.told, missed=ring.told)
     listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
     if settings.smtp_url is not None:
         listener.subscribe("procrastinate_any_queue_v1", parts.jobs.told, missed=parts.jobs.missed)
@@ -69,7 +71,7 @@ def _nothing() -> None:
 
 
 async def _keep_swept(parts: Services) -> None:
-    """Find runs whose process died, and conversations whose day of grace is over."""
+    """Find runs whose process died, and what has expired: deleted conversations, links and codes."""
     sweeps = 0
     while True:
         with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
@@ -77,6 +79,9 @@ async def _keep_swept(parts: Services) -> None:
             if sweeps % _PURGE_EVERY_SWEEPS == 0:
                 await conversations.purge_deleted(parts.db)
                 await trim_outbox(parts.db)
+                await one_time_tokens.sweep(parts.db)
+                await authorization_codes.sweep(parts.db)
+                await anonymous_accounts.sweep(parts.embedded)
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
 
