@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
-    Settings, data folder, database, migrations, isolation, keys, Redis, issuers, model, address.
-    Works while a server runs and while none does. Exit code 1 when anything is wrong.
+    Settings, data folder, database, migrations, isolation, keys, Redis, issuers, model,
+    mail, address. Works while a server runs and while none does. Exit code 1 when anything is wrong.
     """
     from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
 
@@ -63,6 +63,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
     from chatkeep.findings import Finding  # noqa: PLC0415 -- as above
     from chatkeep.issuer_checks import examine_issuers  # noqa: PLC0415 -- as above
+    from chatkeep.mail.checks import examine_mail  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
     yield doctor.examine_settings(settings)
@@ -86,6 +87,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         async for finding in examine_issuers(complete):
             yield finding
     yield await doctor.examine_model(settings)
+    yield await examine_mail(settings)
     with suppress(SetupError):  # of the data folder, and said as its finding
         settings = at_its_address(settings)
     yield await doctor.examine_address(settings)

@@ -18,7 +18,7 @@ import chatkeep
 from chatkeep.cli.misspellings import find_misspellings
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
-from chatkeep.cli.words import database_in_words, examples, model_in_words
+from chatkeep.cli.words import database_in_words, examples, mail_in_words, model_in_words
 from chatkeep.config import read_environment
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 def _serve(settings: Settings, steps: Steps, began: float) -> None:
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
     from chatkeep.listening import listen  # noqa: PLC0415 -- as above
+    from chatkeep.mail.templates import load_templates  # noqa: PLC0415 -- as above
 
     sockets = listen(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])
+    load_templates(settings.mail_templates)  # a broken one is said before anything is started
     with prepared(settings, steps, "server") as complete:
         bring_up_to_date(complete, steps)
         asyncio.run(_check(complete, alone=settings.database_url is None))
@@ -145,6 +147,7 @@ def _greet(settings: Settings, *, took_s: float) -> None:
         "Open": settings.base_url,
         "Data": _data_place(settings),
         "Model": model_in_words(settings),
+        "Mail": mail_in_words(settings),
         "Stop": "Ctrl-C" if sys.stdout.isatty() else f"kill {os.getpid()}",
     }
     for name, value in lines.items():

@@ -37,3 +37,13 @@ def examples(*lines: str) -> str:
     # A line with a backspace alone tells click not to fill the paragraph that follows.
     shown = "\n".join(f"  {line}" if line else "\n\b" for line in lines)
     return f"\b\nExamples:\n{shown}"
+
+
+def mail_in_words(settings: Settings) -> str:
+    """Return where mail goes, without a password."""
+    if settings.smtp_url is not None:
+        parts = urlsplit(settings.smtp_url)
+        return f"through {parts.hostname}, from {settings.mail_from}"
+    if settings.mail_enabled:
+        return f"{settings.base_url}/outbox shows it, because SMTP_URL is not set"
+    return "none is sent, because SMTP_URL is not set"

@@ -20,6 +20,7 @@ Kind = Literal[
     "factor_added",
     "factor_removed",
     "identity_linked",
+    "test",
 ]
 
 

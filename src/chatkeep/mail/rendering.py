@@ -42,7 +42,7 @@ _CODE: Final = Template(
     ' style="margin:0 0 22px"><tr><td class="codebox code" align="center"'
     ' style="padding:16px 12px;border:1px solid #e3e6ea;border-radius:9px;'
     "background-color:#f7f8fa;font:600 32px/40px ui-monospace,Menlo,Consolas,monospace;"
-    'letter-spacing:6px;color:#111827">$code</td></tr></table>'
+    'padding-left:18px;letter-spacing:6px;color:#111827">$code</td></tr></table>'
 )
 _RULE: Final = (
     '<div class="rule" style="margin:26px 0 18px;border-top:1px solid #e9ebee;font-size:0;'
