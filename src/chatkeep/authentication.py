@@ -16,6 +16,7 @@ from chatkeep.errors import (
     AccountNotFound,
     CredentialsConflict,
     NoActiveSession,
+    SetupError,
     TokenInvalid,
     TokenRevoked,
 )
@@ -136,6 +137,22 @@ class Authenticator:
         else:
             principal = await self._opaque(token)
         return await self._admitted(principal)
+
+    async def confirm(self, principal: Principal) -> None:
+        """Let *principal* pass only if the database says so for this very request.
+
+        Raises:
+            TokenRevoked: their credential has ended.
+            Unavailable: the database is away.
+            SetupError: there is none, so nobody can be asked.
+        """
+        if self._revocations is None:
+            raise SetupError("A strict route needs DATABASE_URL and CHATKEEP_SECRET of a server.")
+        try:
+            await self._revocations.confirm(principal)
+        except TokenRevoked as error:
+            self.note_refused(error)
+            raise
 
     async def _by_authorization(self, values: tuple[str, ...]) -> Principal | None:
         if not values:

@@ -119,12 +119,17 @@ def require(
     scopes: Collection[str] = (),
     aal: str | None = None,
     max_age: timedelta | None = None,
+    strict: bool = False,
 ) -> Callable[[Request], Awaitable[Principal]]:
     """Return a dependency that lets in who is signed in and has all that is asked.
 
     One of *roles*, all of *scopes*, at least the assurance level *aal* ("aal2": a second
     factor), and a sign-in not longer ago than *max_age*. 403 for a missing right, 401 with
     `insufficient_user_authentication` for what another sign-in would mend (RFC 9470).
+
+    With *strict* the session is confirmed in the server's database for this very request
+    (one round trip), so that the route is not a moment behind a log-out, whatever this
+    process was told. It needs DATABASE_URL and CHATKEEP_SECRET of the server.
     """
     wanted_roles, wanted_scopes = frozenset(roles), frozenset(scopes)
     enough: dict[str, Any] = {} if aal is None else {"acr_values": aal}
@@ -141,6 +146,8 @@ def require(
         if is_weak or (max_age is not None and not _is_fresh(who, max_age)):
             await _note_step_up(request, who)
             raise _refused(StepUpRequired(**enough))
+        if strict:
+            await _confirm(request, who)
         return who
 
     return required
@@ -216,8 +223,7 @@ class ChatkeepMiddleware:
 
 async def _note_step_up(request: Request, who: Principal) -> None:
     """For the audit log, where this application has one: it shares a server's database."""
-    of_middleware = request.scope.get("state", {}).get(_STATE)
-    guard: Guard | None = of_middleware or getattr(request.app.state, _STATE, None)
+    guard = _guard_of(request)
     embedded = None if guard is None else (await guard.open()).embedded
     if embedded is not None:
         embedded.notices.note(
@@ -227,6 +233,23 @@ async def _note_step_up(request: Request, who: Principal) -> None:
             issuer=who.issuer,
             session_id=who.session_id,
         )
+
+
+async def _confirm(request: Request, who: Principal) -> None:
+    guard = _guard_of(request)
+    try:
+        if guard is None:  # another middleware decided who calls: there is nobody to ask
+            raise Unauthenticated
+        await (await guard.open()).authenticator.confirm(who)
+    except ChatkeepError as error:
+        raise _refused(error) from error
+
+
+def _guard_of(request: Request) -> Guard | None:
+    """Return who decided who calls: the middleware's, or the application's own."""
+    of_middleware: Guard | None = request.scope.get("state", {}).get(_STATE)
+    found: Guard | None = of_middleware or getattr(request.app.state, _STATE, None)
+    return found
 
 
 def _is_fresh(who: Principal, max_age: timedelta) -> bool:

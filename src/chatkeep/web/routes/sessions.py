@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from chatkeep import sessions
 from chatkeep.errors import NotFound
-from chatkeep.web.auth import SignedIn
+from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.services import Parts
 
@@ -72,7 +72,7 @@ async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
 @router.delete("/{session_id}", status_code=204, responses=described(404, 422))
 async def end_session(
     session_id: Annotated[UUID, Path(description="A session of the caller.")],
-    who: SignedIn,
+    who: StrictlySignedIn,
     parts: Parts,
 ) -> Response:
     """End one session of the caller, at once and everywhere."""
@@ -83,7 +83,7 @@ async def end_session(
 
 
 @router.post("/revoke-others")
-async def end_others(who: SignedIn, parts: Parts) -> EndedAnswer:
+async def end_others(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
     """End every session of the caller but this one."""
     await parts.sightings.write()
     ended = await sessions.end_all_but(parts.db, who, reason="revoked")
@@ -92,7 +92,7 @@ async def end_others(who: SignedIn, parts: Parts) -> EndedAnswer:
 
 
 @router.post("/revoke-all")
-async def end_all(who: SignedIn, parts: Parts) -> EndedAnswer:
+async def end_all(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
     """End every session of the caller, this one too, and every token issued before now."""
     await parts.sightings.write()
     ended = await sessions.end_all(parts.db, who.user_id, reason="revoked")
