@@ -36,7 +36,8 @@ _NUMBER_LIMIT = 2**63
 
 _USER: LiteralString = (
     "select u.id, u.email, u.email_confirmed_at, u.new_email, u.confirmation_sent_at,"
-    " u.recovery_sent_at, u.email_change_sent_at, u.reauthentication_sent_at, u.user_metadata, u.app_metadata, u.role, u.aud,"
+    " u.recovery_sent_at, u.email_change_sent_at, u.reauthentication_sent_at, u.user_metadata,"
+    " u.app_metadata, u.role, u.aud,"
     " u.is_anonymous, u.last_sign_in_at, u.created_at, u.updated_at, u.invited_at, u.deleted_at,"
     # An operator may have typed 'infinity', which Python has no date for.
     " case when u.banned_until > now() then least(u.banned_until, '9999-12-31Z') end"
@@ -282,20 +283,26 @@ def listed(
     After *offset* of them, or *after* the one that was made then and has that id.
     """
     moment, user_id = after or (None, None)
-    where = _USER + " where" + _MATCHES
+    params = (*_matching(text), moment, moment, user_id, limit, offset)
     if newest_first:
-        ordered = (
-            where
+        return Query(
+            _USER
+            + " where"
+            + _MATCHES
             + " and (%s::text is null or (u.created_at, u.id) < (%s::timestamptz, %s::uuid))"
-            + " order by u.created_at desc, u.id desc limit %s offset %s"
+            " order by u.created_at desc, u.id desc limit %s offset %s",
+            params,
+            User,
         )
-    else:
-        ordered = (
-            where
-            + " and (%s::text is null or (u.created_at, u.id) > (%s::timestamptz, %s::uuid))"
-            + " order by u.created_at, u.id limit %s offset %s"
-        )
-    return Query(ordered, (*_matching(text), moment, moment, user_id, limit, offset), User)
+    return Query(
+        _USER
+        + " where"
+        + _MATCHES
+        + " and (%s::text is null or (u.created_at, u.id) > (%s::timestamptz, %s::uuid))"
+        " order by u.created_at, u.id limit %s offset %s",
+        params,
+        User,
+    )
 
 
 def counted(*, text: str | None = None) -> Query[Total]:

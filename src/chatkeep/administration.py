@@ -230,21 +230,19 @@ async def _put_identity(connection: AsyncConnection, person: UUID) -> None:
 
 async def _forget_mailed(connection: AsyncConnection, person: UUID) -> None:
     """Make links and codes worthless that went to an address, or stood for a sign-in."""
-    for statement in (
-        "delete from chatkeep.one_time_tokens where user_id = %s",
-        "delete from chatkeep.authorization_codes where user_id = %s",
-    ):
-        await connection.execute(statement, (person,))
+    await connection.execute("delete from chatkeep.one_time_tokens where user_id = %s", (person,))
+    await connection.execute(
+        "delete from chatkeep.authorization_codes where user_id = %s", (person,)
+    )
 
 
 async def _empty(connection: AsyncConnection, person: UUID) -> None:
     await _forget_mailed(connection, person)
-    for statement in (
-        "delete from chatkeep.webauthn_credentials where user_id = %s",
-        "delete from chatkeep.factors where user_id = %s",
-        "delete from chatkeep.identities where user_id = %s",
-    ):
-        await connection.execute(statement, (person,))
+    await connection.execute(
+        "delete from chatkeep.webauthn_credentials where user_id = %s", (person,)
+    )
+    await connection.execute("delete from chatkeep.factors where user_id = %s", (person,))
+    await connection.execute("delete from chatkeep.identities where user_id = %s", (person,))
     await connection.execute(
         "update chatkeep.users set email = null, new_email = null, password_hash = null,"
         " user_metadata = '{}', app_metadata = '{}', deleted_at = now(), updated_at = now()"
