@@ -139,10 +139,13 @@ async def better_auth(
 
 
 @asynccontextmanager
-async def openid_provider(algorithm: str) -> AsyncIterator[str]:
-    """Run an OpenID provider that signs with *algorithm*; lend its issuer name."""
+async def openid_provider(algorithm: str, *redirect_uris: str) -> AsyncIterator[str]:
+    """Run an OpenID provider that signs with *algorithm*; lend its issuer name.
+
+    Browsers may be sent back to *redirect_uris*.
+    """
     port = free_port()
-    async with _running({}, "openid-provider.mjs", str(port), algorithm):
+    async with _running({}, "openid-provider.mjs", str(port), algorithm, *redirect_uris):
         yield f"http://127.0.0.1:{port}"
 
 

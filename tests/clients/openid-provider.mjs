@@ -1,16 +1,18 @@
 // A real (certified) OpenID provider on loopback, for tests, where everybody signs in at once.
 //
-//   node openid-provider.mjs PORT ALGORITHM
+//   node openid-provider.mjs PORT ALGORITHM [REDIRECT_URI ...]
 //
 // It prints `ready` once it serves. Who signs in is the `login_hint` of the request. Access tokens
 // for the resource https://chat.example/api are JWTs (RFC 9068), the others opaque. The person
-// `olga` has the role `operator`, which only whoever runs the provider can give.
+// `olga` has the role `operator`, which only whoever runs the provider can give. The address of
+// `bob` is not verified, `carol` has none, `mallory` says no, and `dave=x@example.com` is dave
+// with that address from now on.
 import { generateKeyPairSync } from "node:crypto";
 import http from "node:http";
 
 import { Provider } from "oidc-provider";
 
-const [port, algorithm] = process.argv.slice(2);
+const [port, algorithm, ...redirects] = process.argv.slice(2);
 const issuer = `http://127.0.0.1:${port}`;
 const resource = "https://chat.example/api";
 const kinds = {
@@ -24,10 +26,16 @@ const key = { ...privateKey.export({ format: "jwk" }), alg: algorithm, use: "sig
 const client = {
   client_id: "chat-web",
   client_secret: "a secret of the test client: 0123456789",
-  redirect_uris: ["http://127.0.0.1:9/callback"],
+  redirect_uris: ["http://127.0.0.1:9/callback", ...redirects],
   grant_types: ["authorization_code", "refresh_token", "client_credentials"],
   id_token_signed_response_alg: algorithm,
 };
+
+const addresses = new Map();
+const addressOf = (id) => ({
+  ...(id !== "carol" && { email: addresses.get(id) ?? `${id}@example.com` }),
+  ...(id !== "carol" && { email_verified: id !== "bob" }),
+});
 
 const provider = new Provider(issuer, {
   clients: [client],
@@ -40,7 +48,7 @@ const provider = new Provider(issuer, {
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
   findAccount: (_, id) => ({
     accountId: id,
-    claims: () => ({ sub: id, email: `${id}@example.com`, email_verified: true, name: id }),
+    claims: () => ({ sub: id, ...addressOf(id), name: id }),
   }),
   extraTokenClaims: (_, token) => ({
     ...(token.accountId && { email: `${token.accountId}@example.com`, email_verified: true }),
@@ -71,7 +79,10 @@ async function interact(request, response) {
     response,
   );
   if (prompt.name === "login") {
-    const result = { login: { accountId: params.login_hint } };
+    const [accountId, address] = params.login_hint.split("=");
+    if (address) addresses.set(accountId, address);
+    const denied = { error: "access_denied", error_description: "Mallory said no" };
+    const result = accountId === "mallory" ? denied : { login: { accountId } };
     return provider.interactionFinished(request, response, result);
   }
   const asked = { accountId: session.accountId, clientId: params.client_id };

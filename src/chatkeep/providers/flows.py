@@ -183,7 +183,8 @@ async def take(db: Database, state: str, *, browser: str) -> Flow:
 #: What has ended is of no use but to say so; a few go with each that is begun.
 _SWEEP: Final = Query(
     "delete from chatkeep.sign_in_flows where state_hash in (select state_hash"
-    " from chatkeep.sign_in_flows where expires_at < now() - %s limit %s) returning true as used",
+    " from chatkeep.sign_in_flows where expires_at < now() - %s limit %s"
+    "  for update skip locked) returning true as used",
     (_KEPT, _SWEPT_AT_MOST),
     _Used,
 )

@@ -1,6 +1,6 @@
 """Identities at other providers: their rows, and those that decisions about them depend on.
 
-What is looked at here is held until the caller's transaction ends. Which account an identity
+The rows of an account are held by holding the account itself. Which account an identity
 belongs to is decided in `linking`.
 """
 
@@ -82,7 +82,7 @@ async def find_known(connection: AsyncConnection, proof: Proof) -> Known | None:
         Query(
             "select id, user_id from chatkeep.identities where provider_id = %s"
             " and (issuer = %s or (issuer is null and provider = %s and %s))"
-            " order by issuer nulls last for update",
+            " order by issuer nulls last",
             (proof.subject, proof.issuer, proof.provider, proof.issuer in _WORLDWIDE),
             Known,
         ),

@@ -12,7 +12,9 @@ looked at once, when an identity is new here:
 - else somebody may be living there who only typed the address: nothing is linked, and its
   person has to prove the address or to link the identity themselves.
 
-Each decision is made under a lock on what it depends on, in one transaction with its effect.
+Each decision is made under a lock on the account it depends on, in one transaction with its
+effect. The account's row is always held before its identities: two sign-ins cannot wait for
+each other.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from chatkeep.errors import (
     ProviderEmailNeedsVerification,
     SignUpDisabled,
     SingleIdentityNotDeletable,
+    Unavailable,
 )
 from chatkeep.ids import new_id
 from chatkeep.mail import Mail, queued
@@ -129,8 +132,8 @@ async def note_shown(issuer: EmbeddedIssuer, shown: Shown) -> None:
     """
     forget = Query(
         "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
-        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100)"
-        " returning true as noted",
+        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100"
+        "  for update skip locked) returning true as noted",
         (),
         _Noted,
     )
@@ -152,6 +155,9 @@ async def _settle(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
     async with issuer.db.acting_as(AUTH) as connection:
         known = await identities.find_known(connection, proof)
         if known is not None:
+            await identities.hold(connection, known.user_id)
+            if await identities.find_known(connection, proof) != known:
+                raise Unavailable  # unlinked, or linked elsewhere, at this very moment
             noted = identities.noting(known, proof)
             await run_within(connection, noted, identities.signed_in(known.user_id))
             return known.user_id
