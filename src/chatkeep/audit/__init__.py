@@ -6,7 +6,7 @@ what was refused has no change to go with and is written by itself (`record`). N
 a password, or what somebody said.
 """
 
-from chatkeep.audit.chain import seal
+from chatkeep.audit.chain import CHAIN_BINDING, held_head, keep_key, seal
 from chatkeep.audit.entries import Outcome, Written, entry, of_change, record, write
 from chatkeep.audit.notices import ALL_A_MINUTE, EACH_A_MINUTE, Notices
 from chatkeep.audit.reading import AT_MOST, Entry, listed
@@ -17,6 +17,7 @@ from chatkeep.audit.verifying import Break, Verification, is_head, verify
 __all__ = [
     "ALL_A_MINUTE",
     "AT_MOST",
+    "CHAIN_BINDING",
     "EACH_A_MINUTE",
     "SHORTEST_DAYS",
     "Break",
@@ -26,8 +27,10 @@ __all__ = [
     "Verification",
     "Written",
     "entry",
+    "held_head",
     "is_head",
     "keep_chain",
+    "keep_key",
     "let_go",
     "listed",
     "of_change",

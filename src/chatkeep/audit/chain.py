@@ -35,6 +35,8 @@ _NONCE_BYTES: Final = 12
 _KEY_BYTES: Final = 32
 _NUMBER_BYTES: Final = 8
 _PURPOSE: Final = "audit chain"
+#: What the kept key is bound to.
+CHAIN_BINDING: Final = _PURPOSE.encode()
 
 #: An entry as it goes into its digest: every column, in one text. Never to be changed.
 WRITTEN_OUT: LiteralString = (
@@ -125,7 +127,7 @@ def wrapped(key: bytes, secret: bytes) -> bytes:
     """Return the chain's *key* encrypted under the server's *secret*."""
     nonce = os.urandom(_NONCE_BYTES)
     encryption = AESGCM(derived_key(secret, _PURPOSE))
-    return nonce + encryption.encrypt(nonce, key, _PURPOSE.encode())
+    return nonce + encryption.encrypt(nonce, key, CHAIN_BINDING)
 
 
 def unwrapped(kept: bytes, secret: bytes) -> bytes:
@@ -136,7 +138,7 @@ def unwrapped(kept: bytes, secret: bytes) -> bytes:
     """
     nonce, encrypted = kept[:_NONCE_BYTES], kept[_NONCE_BYTES:]
     try:
-        return AESGCM(derived_key(secret, _PURPOSE)).decrypt(nonce, encrypted, _PURPOSE.encode())
+        return AESGCM(derived_key(secret, _PURPOSE)).decrypt(nonce, encrypted, CHAIN_BINDING)
     except (InvalidTag, ValueError) as error:
         raise SetupError(
             "The key of the audit log's chain was encrypted under another secret, or was"
@@ -223,6 +225,11 @@ async def move(connection: AsyncConnection, key: ChainKey, head: KeptHead) -> No
             key.seal(head),
         ),
     )
+
+
+async def keep_key(connection: AsyncConnection, head: KeptHead) -> None:
+    """Write the key of *head*, encrypted anew, in the caller's transaction, which holds it."""
+    await connection.execute("update chatkeep.audit_head set chain_key = %s", (head.chain_key,))
 
 
 async def _settle(connection: AsyncConnection, *, up_to: int | None) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chatkeep.signing_keys.stored import PrivateKey
 
 _RANDOM_BYTES: Final = 8
+_RSA_BITS: Final = 2048
 _Kind = TypeVar("_Kind", ECKey, RSAKey, OKPKey)
 
 
@@ -60,12 +61,15 @@ def private_key_of(pem: bytes, secret: bytes) -> ImportedKey:
     match found:
         case EllipticCurvePrivateKey() if isinstance(found.curve, SECP256R1):
             key: PrivateKey = _named(ECKey, plain, "ES256")
-        case RSAPrivateKey():
+        case RSAPrivateKey() if found.key_size >= _RSA_BITS:
             key = _named(RSAKey, plain, "RS256")
         case Ed25519PrivateKey():
             key = _named(OKPKey, plain, "EdDSA")
         case _:
-            raise SetupError("Only keys of P-256, of RSA and of Ed25519 can sign here.")
+            raise SetupError(
+                f"Only keys of P-256, of RSA with {_RSA_BITS} bits or more, and of Ed25519 can"
+                " sign here."
+            )
     public, kid = public_jwk(key), str(key.kid)
     try:
         read_key(public, algorithms=SIGNING_ALGORITHMS)
