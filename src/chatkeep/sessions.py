@@ -51,6 +51,7 @@ GRACE: Final = timedelta(seconds=10)
 ACTIVITY_EVERY: Final = timedelta(minutes=1)
 
 _LISTED_AT_MOST: Final = 200
+_ENDED_AT_ONCE: Final = 1000
 
 #: What counts as a second factor in `amr`, besides a password or a mail.
 SECOND_FACTORS: Final = ("totp", "mfa/webauthn", "mfa/recovery_code", "passkey")
@@ -187,13 +188,16 @@ def opening(
 
 
 def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
-    """Return the statement that ends what a person has beyond `Bounds.at_most`."""
+    """Return the statement that ends what a person has beyond `Bounds.at_most`.
+
+    So many at a time that nobody waits for it: the next sign-in ends the rest.
+    """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = 'too_many_sessions'"
         " where user_id = %s and id in (select id from public.user_sessions where user_id = %s"
-        " and is_active and expires_at > now() order by last_activity_at desc, id desc offset %s)"
-        " returning id, user_id, issuer",
-        (user_id, user_id, bounds.at_most),
+        " and is_active and expires_at > now() order by last_activity_at desc, id desc"
+        " offset %s limit %s) returning id, user_id, issuer",
+        (user_id, user_id, bounds.at_most, _ENDED_AT_ONCE),
         Ended,
     )
     return audit.of_change(ending, "session.ended", reason="too_many_sessions")
@@ -317,13 +321,29 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
     """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = 'logout'"
-        " where user_id = %s and issuer = 'embedded' and is_active"
-        " and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
-        " returning id, user_id, issuer",
-        (session.user_id, scope, session.id, session.id),
+        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        "  where user_id = %s and issuer = 'embedded' and is_active"
+        "  and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
+        "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
+        (session.user_id, session.user_id, scope, session.id, session.id, _ENDED_AT_ONCE),
         Ended,
     )
-    return await _end(db, ending, "logout", details={"scope": scope})
+    return await _end_in_turns(db, ending, "logout", details={"scope": scope})
+
+
+async def _end_in_turns(
+    db: Database, ending: Query[Ended], reason: str, *, details: Mapping[str, Any] | None = None
+) -> list[UUID]:
+    """Run *ending*, which ends `_ENDED_AT_ONCE` at most, until it finds no more.
+
+    The newest end first, and nobody else's log-out waits for more than one turn.
+    """
+    ended = turn = await _end(db, ending, reason, details=details)
+    # Somebody else may have ended a few of a turn; who ends all of them goes on as we do.
+    while len(turn) > _ENDED_AT_ONCE // 2:
+        turn = await _end(db, ending, reason, details=details)
+        ended = ended + turn
+    return ended
 
 
 async def _end(
@@ -380,24 +400,30 @@ async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID
     """End the caller's sessions, of every issuer, but the one they call with."""
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active"
-        " and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s)"
-        " returning id, user_id, issuer",
-        (reason, who.user_id, who.issuer, who.session_id or who.token_id),
+        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        "  where user_id = %s and is_active"
+        "  and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s)"
+        "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
+        (
+            *(reason, who.user_id, who.user_id),
+            *(who.issuer, who.session_id or who.token_id, _ENDED_AT_ONCE),
+        ),
         Ended,
     )
-    return await _end(db, ending, reason)
+    return await _end_in_turns(db, ending, reason)
 
 
 async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
     """End every session of a person, of every issuer."""
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active returning id, user_id, issuer",
-        (reason, user_id),
+        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        "  where user_id = %s and is_active order by last_activity_at desc, id desc limit %s)"
+        " returning id, user_id, issuer",
+        (reason, user_id, user_id, _ENDED_AT_ONCE),
         Ended,
     )
-    return await _end(db, ending, reason)
+    return await _end_in_turns(db, ending, reason)
 
 
 async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
@@ -444,8 +470,10 @@ async def strengthen(
     return stronger, [row[0] for row in await ended.fetchall()]
 
 
-async def weaken(connection: AsyncConnection, user_id: str, proof: str) -> None:
-    """Take *proof* from a person's sessions, because it proves nothing any more.
+async def weaken(
+    connection: AsyncConnection, user_id: str, proof: str, *, but: UUID | None = None
+) -> None:
+    """Take *proof* from a person's sessions *but* one, because it proves nothing any more.
 
     What has no other second factor is at AAL1 from its next refresh on.
     """
@@ -455,10 +483,11 @@ async def weaken(connection: AsyncConnection, user_id: str, proof: str) -> None:
         " then 'aal2' else 'aal1' end from (select id, coalesce((select jsonb_agg(one order by"
         " place) from jsonb_array_elements(amr) with ordinality a(one, place)"
         " where one->>'method' is distinct from %s), '[]') as amr from public.user_sessions"
-        " where user_id = %s and is_active) left_over where s.user_id = %s"
+        " where user_id = %s and is_active and id is distinct from %s) left_over"
+        " where s.user_id = %s"
         " and s.id = left_over.id and s.amr @> jsonb_build_array("
         "jsonb_build_object('method', %s::text))",
-        (list(SECOND_FACTORS), proof, user_id, user_id, proof),
+        (list(SECOND_FACTORS), proof, user_id, but, user_id, proof),
     )
 
 

@@ -67,12 +67,14 @@ async def audited(member: Member) -> list[str]:
         " as action from chatkeep.audit_log where user_id like %s and action like 'factor.%%')"
         " found order by number",
         (f"%{member.id}",),
-        row=_Text,
+        row=Text,
     )
     return [one.text for one in found]
 
 
-class _Text:
+class Text:
+    """A row with a text."""
+
     def __init__(self, text: str) -> None:
         self.text = text
 
@@ -133,7 +135,7 @@ async def test_secret_is_not_in_the_database(ana: Member) -> None:
         "select f::text || encode(secret, 'escape') as text from chatkeep.factors f"
         " where user_id = %s",
         (ana.id,),
-        row=_Text,
+        row=Text,
     )
     assert app.secret not in rows[0].text
 
@@ -518,7 +520,7 @@ async def test_recovery_codes_are_kept_as_hashes(ana: Member) -> None:
         "select c::text || encode(hash, 'escape') as text from chatkeep.recovery_codes c"
         " where user_id = %s",
         (ana.id,),
-        row=_Text,
+        row=Text,
     )
     assert len(rows) == 10
     assert not any(code in row.text for code in codes for row in rows)

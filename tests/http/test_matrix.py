@@ -52,7 +52,9 @@ PUBLIC: Final = {
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),
     *(f"/auth/v1/{name}" for name in ("signup", "token")),
     *(f"/auth/v1/{name}" for name in ("otp", "magiclink", "recover", "resend", "verify")),
-    *(f"/auth/v1/{name}" for name in ("authorize", "callback", "sso", "passkeys/{rest:path}")),
+    "/auth/v1/verify.css",
+    *(f"/auth/v1/{name}" for name in ("authorize", "callback", "sso")),
+    *(f"/auth/v1/passkeys/authentication/{name}" for name in ("options", "verify")),
     "/auth/v1/{rest:path}",
     *(f"{prefix}/sign-in" for prefix in ("/auth", "/api/auth", "")),
     *(
@@ -74,6 +76,11 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         "messages": [{"role": "user", "content": "x"}],
     },
     ("PUT", "/auth/v1/user"): {"data": {"x": 1}},
+    ("POST", "/auth/v1/otp"): {"email": "otp@matrix.example.com"},
+    ("POST", "/auth/v1/magiclink"): {"email": "magiclink@matrix.example.com"},
+    ("POST", "/auth/v1/recover"): {"email": "recover@matrix.example.com"},
+    ("POST", "/auth/v1/resend"): {"type": "signup", "email": "resend@matrix.example.com"},
+    ("POST", "/auth/v1/verify"): {"type": "email", "token_hash": "x"},
     ("POST", "/auth/v1/admin/users"): {},
     ("PUT", "/auth/v1/admin/users/{user_id}"): {},
     ("DELETE", "/auth/v1/admin/users/{user_id}"): {},
@@ -81,6 +88,11 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/auth/v1/factors/{factor_id}/verify"): {"challenge_id": "x", "code": "000000"},
     ("POST", "/auth/v1/factors/recovery-codes"): {},
     ("POST", "/auth/v1/factors/recovery-codes/verify"): {"code": "x"},
+    **{
+        ("POST", f"/auth/v1/passkeys/{name}/verify"): {"challenge_id": "x", "credential": {}}
+        for name in ("registration", "authentication")
+    },
+    ("PATCH", "/auth/v1/passkeys/{passkey_id}"): {"friendly_name": "x"},
     ("POST", "/auth/v1/signup"): {"email": "", "password": ""},
     ("POST", "/auth/v1/token"): {},
     **{

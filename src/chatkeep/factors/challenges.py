@@ -97,6 +97,25 @@ async def make_challenge(
     return challenge
 
 
+async def making(
+    connection: AsyncConnection, user_id: UUID, challenge_id: UUID, challenge: bytes
+) -> int:
+    """Make a challenge for a new passkey; return when it ends, in seconds since 1970."""
+    await connection.execute(
+        "delete from chatkeep.factor_challenges where user_id = %s and factor_id is null",
+        (user_id,),
+    )
+    cursor = await connection.execute(
+        "insert into chatkeep.factor_challenges (user_id, id, challenge, expires_at)"
+        " values (%s, %s, %s, now() + make_interval(secs => %s))"
+        " returning extract(epoch from expires_at)::bigint",
+        (user_id, challenge_id, challenge, LIFE_S),
+    )
+    made = await cursor.fetchone()
+    assert made is not None  # noqa: S101 -- one row was inserted
+    return int(made[0])
+
+
 async def get_challenge(
     connection: AsyncConnection,
     user_id: UUID,

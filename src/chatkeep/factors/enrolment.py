@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from chatkeep import audit, sessions
-from chatkeep.db import AUTH, ConstraintViolated
+from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import (
     FactorNameConflict,
     InsufficientAal,
@@ -71,7 +71,7 @@ async def enroll(
                 (here.user.id, factor_id, factor_type, name, kept),
             )
             entry = notices.entry(issuer, "factor.enrolled", here, factor_type=factor_type)
-            await notices.run(connection, entry)
+            await run_within(connection, entry)
     except ConstraintViolated as error:
         if error.name == NAME_TAKEN:
             raise FactorNameConflict from error
@@ -100,7 +100,7 @@ async def unenroll(issuer: EmbeddedIssuer, here: Here, factor_id: UUID) -> None:
             raise InsufficientAal
         await _take_away(issuer, connection, here.user, factor)
         entry = notices.entry(issuer, "factor.removed", here, factor_type=factor.factor_type)
-        await notices.run(connection, entry)
+        await run_within(connection, entry)
 
 
 async def remove_for(issuer: EmbeddedIssuer, user: User, factor_id: UUID, *, actor: str) -> Factor:
@@ -119,7 +119,7 @@ async def remove_for(issuer: EmbeddedIssuer, user: User, factor_id: UUID, *, act
             issuer=issuer.issuer.name,
             details={"factor_type": factor.factor_type},
         )
-        await notices.run(connection, entry)
+        await run_within(connection, entry)
     return factor
 
 
@@ -194,4 +194,4 @@ async def _take_away(
         factor_type=factor.factor_type,
         name=factor.friendly_name,
     )
-    await notices.run(connection, *mail)
+    await run_within(connection, *mail)

@@ -8,8 +8,6 @@ from chatkeep import audit
 from chatkeep.mail import Mail, queued
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from chatkeep.accounts import User
     from chatkeep.db import Query
     from chatkeep.issuance import EmbeddedIssuer, Here
@@ -20,12 +18,6 @@ _NAMES = {
     "recovery_code": "recovery codes",
     "passkey": "passkey",
 }
-
-
-async def run(connection: AsyncConnection, *queries: Query[Any]) -> None:
-    """Run statements whose rows nobody needs, in the caller's transaction."""
-    for query in queries:
-        await connection.execute(query.text, query.params)
 
 
 def changed(

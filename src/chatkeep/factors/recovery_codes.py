@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from chatkeep.db import AUTH, ConstraintViolated
+from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import (
     FactorNameConflict,
     FactorNotFound,
@@ -216,4 +216,4 @@ async def _keep(
     mail = notices.changed(
         issuer, here.user, "factor_added", factor_type="recovery_code", name=made.friendly_name
     )
-    await notices.run(connection, entry, *mail)
+    await run_within(connection, entry, *mail)

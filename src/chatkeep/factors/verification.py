@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep import accounts, sessions
-from chatkeep.db import AUTH
+from chatkeep.db import AUTH, run_within
 from chatkeep.errors import (
     FactorNotFound,
     FactorVerificationFailed,
@@ -124,7 +124,7 @@ async def admitted(
             factor_type=factor.factor_type,
             name=factor.friendly_name,
         )
-    await notices.run(connection, *said)
+    await run_within(connection, *said)
     return stronger, ended
 
 
@@ -149,7 +149,7 @@ async def refused(
         reason=reason,
         factor_type=factor.factor_type,
     )
-    await notices.run(connection, entry)
+    await run_within(connection, entry)
 
 
 async def granted(

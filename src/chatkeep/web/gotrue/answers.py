@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from chatkeep.accounts import User
@@ -67,6 +68,10 @@ def user_members(user: User) -> dict[str, Any]:
         "email_confirmed_at": user.email_confirmed_at,
         "confirmed_at": user.email_confirmed_at,
         "last_sign_in_at": user.last_sign_in_at,
+        "confirmation_sent_at": user.confirmation_sent_at,
+        "recovery_sent_at": user.recovery_sent_at,
+        "email_change_sent_at": user.email_change_sent_at,
+        "reauthentication_sent_at": user.reauthentication_sent_at,
         "banned_until": user.banned_until,
         "invited_at": user.invited_at,
         "deleted_at": user.deleted_at,
@@ -77,6 +82,7 @@ def user_members(user: User) -> dict[str, Any]:
         "role": user.role,
         "email": user.email or "",
         "phone": "",
+        **({"new_email": user.new_email} if user.new_email else {}),
         **{name: value for name, value in optional.items() if value is not None},
         "app_metadata": user.app_metadata,
         "user_metadata": user.user_metadata,
@@ -132,15 +138,27 @@ def _identity_members(identity: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def settings_members(*, sign_up_open: bool) -> dict[str, Any]:
+def settings_members(
+    *,
+    sign_up_open: bool,
+    autoconfirm: bool,
+    anonymous: bool,
+    passkeys: bool,
+    providers: Iterable[str] = (),
+) -> dict[str, Any]:
     """Return what `GET /settings` says this server offers."""
     return {
-        "external": {**dict.fromkeys(_PROVIDERS, False), "email": True},
+        "external": {
+            **dict.fromkeys(_PROVIDERS, False),
+            "email": True,
+            "anonymous_users": anonymous,
+            **dict.fromkeys(providers, True),
+        },
         "disable_signup": not sign_up_open,
-        "mailer_autoconfirm": True,
+        "mailer_autoconfirm": autoconfirm,
         "phone_autoconfirm": False,
         "sms_provider": "",
         "saml_enabled": False,
         "saml_private_key_next_configured": False,
-        "passkeys_enabled": False,
+        "passkeys_enabled": passkeys,
     }

@@ -34,3 +34,16 @@ class RecoveryCodeBody(msgspec.Struct):
     """`POST /factors/recovery-codes/verify`."""
 
     code: str | None = None
+
+
+class PasskeyBody(msgspec.Struct):
+    """`POST /passkeys/registration/verify` and `/passkeys/authentication/verify`."""
+
+    challenge_id: str | None = None
+    credential: dict[str, Any] | None = None
+
+
+class PasskeyNameBody(msgspec.Struct):
+    """`PATCH /passkeys/{passkey_id}`."""
+
+    friendly_name: str | None = None

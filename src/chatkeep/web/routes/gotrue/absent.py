@@ -19,7 +19,7 @@ from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.administrators import SecretKey
 from chatkeep.web.gotrue.callers import SignedInHere
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused
-from chatkeep.web.routes.gotrue import accounts, admin, factors
+from chatkeep.web.routes.gotrue import accounts, admin, factors, mail, passkeys, providers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,35 +28,22 @@ router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, include_in_schema
 
 #: What there is, in the order in which it is asked.
 OFFERED: Final = (
+    passkeys.router,
     factors.router,
     accounts.router,
+    mail.router,
     admin.router,
+    providers.router,
 )
 
 _ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_NO_MAIL = Refusal(404, "feature_disabled", "This server sends no mail")
-_NO_OTP = Refusal(422, "otp_disabled", "Sign-in by mail or text message is disabled")
-_NO_TOKEN_WAS_SENT = Refusal(403, "otp_expired", "Token has expired or is invalid")
-_NO_PROVIDER = Refusal(400, "validation_failed", "Unsupported provider: provider is not enabled")
 
 #: Open to everybody at Supabase Auth too.
 _PUBLIC: Final = {
-    "/otp": _NO_OTP,
-    "/magiclink": _NO_OTP,
-    "/recover": _NO_MAIL,
-    "/resend": _NO_MAIL,
-    "/verify": _NO_TOKEN_WAS_SENT,
-    "/authorize": _NO_PROVIDER,
-    "/callback": Refusal(400, "bad_oauth_state", "OAuth state not found or expired"),
     "/sso": Refusal(404, "sso_provider_disabled", "SSO is disabled"),
-    "/passkeys/{rest:path}": Refusal(404, "passkey_disabled", "Passkeys are disabled"),
 }
 #: Only for who is signed in.
 _PERSONAL: Final = {
-    "/reauthenticate": _NO_MAIL,
-    "/user/identities/{rest:path}": Refusal(
-        404, "manual_linking_disabled", "Manual linking is disabled"
-    ),
     "/user/oauth/{rest:path}": Refusal(404, "feature_disabled", "OAuth server is disabled"),
 }
 

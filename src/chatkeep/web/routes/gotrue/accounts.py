@@ -13,10 +13,19 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import __version__, authorization_codes, password_accounts
+from chatkeep import (
+    __version__,
+    anonymous_accounts,
+    authorization_codes,
+    mail_sign_in,
+    password_accounts,
+    passwords,
+)
 from chatkeep.errors import Invalid, WeakPassword
+from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
-from chatkeep.password_accounts import Wish
+from chatkeep.mailed_tokens import Way
+from chatkeep.password_accounts import Rules, Wish
 from chatkeep.sessions import Scope
 from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody
@@ -27,28 +36,36 @@ from chatkeep.web.gotrue.answers import (
     user_members,
 )
 from chatkeep.web.gotrue.bodies import (
+    IdTokenBody,
     PasswordBody,
     PkceBody,
     RefreshBody,
     SignUpBody,
     UserBody,
+    challenge_of,
     read_body,
     request_body,
-    require_sound_challenge,
 )
 from chatkeep.web.gotrue.callers import (
     Issuer,
     SignedInHere,
     device_of,
     limited,
+    spend_limit,
+    spend_mail,
 )
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
+from chatkeep.web.routes.gotrue.providers import by_id_token
+from chatkeep.web.services import Parts, services_of
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase Auth"])
 
 _KEPT_FOR_TEN_MINUTES: Final = {"cache-control": "public, max-age=600"}
 
-GrantType = Annotated[str, Query(description="`password`, `refresh_token` or `pkce`.")]
+GrantType = Annotated[str, Query(description="`password`, `refresh_token`, `pkce` or `id_token`.")]
+RedirectTo = Annotated[
+    str, Query(description="Where the link in the mail leads in the end, see `REDIRECT_URLS`.")
+]
 LogOutScope = Annotated[str, Query(description="`global`, `local` or `others`.")]
 
 
@@ -61,9 +78,16 @@ async def health(_: Anybody) -> Response:
 
 
 @router.get("/settings")
-async def settings(_: Anybody, issuer: Issuer) -> Response:
+async def settings(_: Anybody, issuer: Issuer, parts: Parts) -> Response:
     """Say which ways to sign in there are."""
-    return json_answer(settings_members(sign_up_open=issuer.sign_up_open))
+    members = settings_members(
+        sign_up_open=issuer.sign_up_open,
+        autoconfirm=parts.settings.autoconfirm,
+        anonymous=parts.settings.anonymous_sign_in,
+        passkeys=parts.settings.passkeys and RelyingParty.of(parts.settings) is not None,
+        providers=[one.name for one in parts.providers],
+    )
+    return json_answer(members)
 
 
 @router.get("/.well-known/jwks.json")
@@ -80,34 +104,52 @@ async def jwks(_: Anybody, issuer: Issuer) -> Response:
     openapi_extra=request_body(SignUpBody),
     responses=described(400, 413, 415, 422, 429, 503),
 )
-async def sign_up(_: Anybody, request: Request, issuer: Issuer) -> Response:
-    """Make an account with e-mail and password, and sign in."""
+async def sign_up(
+    _: Anybody, request: Request, issuer: Issuer, redirect_to: RedirectTo = ""
+) -> Response:
+    """Make an account; sign in, unless the address has to be confirmed first.
+
+    Without an address the account is an anonymous one, where the server allows that.
+    """
     body = await read_body(request, SignUpBody)
     if body.email and body.phone:
         raise Invalid("Only an email address or phone number should be provided on signup.")
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone signups are disabled"))
+    challenge = challenge_of(body)
     if not body.email:
+        return await _without_address(request, issuer, body)
+    if not body.password:
+        raise Invalid("Signup requires a valid password")
+    wish = Wish(email=body.email, password=body.password, metadata=body.data)
+    if services_of(request).settings.autoconfirm:
+        return session_answer(await password_accounts.sign_up(issuer, wish, device_of(request)))
+    way = Way(redirect_to=redirect_to or None, challenge=challenge)
+    passwords.require_acceptable(body.password)
+    await spend_mail(request, body.email)
+    return json_answer(user_members(await mail_sign_in.sign_up(issuer, wish, way)))
+
+
+async def _without_address(request: Request, issuer: EmbeddedIssuer, body: SignUpBody) -> Response:
+    if not services_of(request).settings.anonymous_sign_in:
         raise Refused(
             Refusal(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
         )
-    if not body.password:
-        raise Invalid("Signup requires a valid password")
-    require_sound_challenge(body)
-    wish = Wish(email=body.email, password=body.password, metadata=body.data)
-    return session_answer(await password_accounts.sign_up(issuer, wish, device_of(request)))
+    await spend_limit(request, "anonymous_sign_up")
+    grant = await anonymous_accounts.sign_up(issuer, body.data, device_of(request))
+    return session_answer(grant)
 
 
 @router.post(
     "/token",
     dependencies=[limited("token")],
-    openapi_extra=request_body(PasswordBody, RefreshBody, PkceBody),
+    openapi_extra=request_body(PasswordBody, RefreshBody, PkceBody, IdTokenBody),
     responses=described(400, 404, 413, 415, 422, 429, 503),
 )
 async def token(
     _: Anybody, request: Request, issuer: Issuer, grant_type: GrantType = ""
 ) -> Response:
-    """Exchange a password, or a refresh token, for tokens."""
+    """Exchange a password, a refresh token, a code or an ID token for tokens."""
     match grant_type:
         case "password":
             return await _by_password(request, issuer)
@@ -115,6 +157,8 @@ async def token(
             return await _by_refresh_token(request, issuer)
         case "pkce":
             return await _by_code(request, issuer)
+        case "id_token":
+            return await by_id_token(request, issuer)
     if grant_type in _ABSENT_GRANTS:
         raise Refused(_ABSENT_GRANTS[grant_type])
     raise Invalid("unsupported_grant_type")
@@ -151,9 +195,8 @@ async def _by_code(request: Request, issuer: EmbeddedIssuer) -> Response:
     return session_answer(grant)
 
 
-# No provider or wallet was ever in play here, so whatever is shown is wrong.
+# No wallet was ever in play here, so whatever is shown is wrong.
 _ABSENT_GRANTS: Final[dict[str, Refusal]] = {
-    "id_token": Refusal(400, "provider_disabled", "Provider is not enabled"),
     "web3": Refusal(422, "web3_provider_disabled", "Web3 provider is disabled"),
 }
 
@@ -170,20 +213,38 @@ async def user(here: SignedInHere) -> Response:
     openapi_extra=request_body(UserBody),
     responses=described(400, 401, 403, 413, 415, 422, 429, 503),
 )
-async def update_user(here: SignedInHere, request: Request, issuer: Issuer) -> Response:
+async def update_user(
+    here: SignedInHere, request: Request, issuer: Issuer, redirect_to: RedirectTo = ""
+) -> Response:
     """Change the caller's address, password or metadata."""
     body = await read_body(request, UserBody)
     if body.app_metadata is not None:
         raise Refused(Refusal(403, "not_admin", "Updating app_metadata requires admin privileges"))
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone numbers are disabled"))
-    wish = Wish(email=body.email, password=body.password, metadata=body.data)
+    settings = services_of(request).settings
+    wish = Wish(
+        email=body.email,
+        password=body.password,
+        metadata=body.data,
+        current_password=body.current_password,
+        nonce=body.nonce,
+    )
+    rules = Rules(
+        confirm_email=not settings.autoconfirm,
+        both_mailboxes=settings.secure_email_change,
+        reauthentication=settings.reauthentication,
+        current_password=settings.current_password,
+    )
+    way = Way(redirect_to=redirect_to or None, challenge=challenge_of(body))
     async with AsyncExitStack() as guess:
         if body.password:  # "same password" tells who guesses right: as many tries as at sign-in
             account = here.user.email or str(here.user.id)
             counted = attempting(request, "password", account, harmless=(WeakPassword,))
             await guess.enter_async_context(counted)
-        changed = await password_accounts.update(issuer, here, wish)
+        if body.email and rules.confirm_email:
+            await spend_mail(request, body.email)
+        changed = await password_accounts.update(issuer, here, wish, rules=rules, way=way)
     return json_answer(user_members(changed))
 
 

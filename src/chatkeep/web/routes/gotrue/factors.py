@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,6 +54,7 @@ async def named_here(here: SignedInHere) -> Here:
 
 
 NamedHere = Annotated[Here, Depends(named_here)]
+FactorId = Annotated[str, Path(description="A factor of the caller.")]
 
 
 @router.post(
@@ -71,8 +72,6 @@ async def enroll_factor(here: NamedHere, request: Request, issuer: Issuer) -> Re
         raise Invalid("factor_type needs to be totp, phone, or webauthn")
     if body.factor_type == "webauthn":
         _party(request)
-    if body.factor_type != "totp":
-        raise Invalid("factor_type needs to be totp, phone, or webauthn")
     made = await enroll(
         issuer,
         here,
@@ -147,7 +146,7 @@ async def verify_with_recovery_code(here: NamedHere, request: Request, issuer: I
     responses=described(*_STATUSES),
 )
 async def challenge_factor(
-    factor_id: str, here: NamedHere, request: Request, issuer: Issuer
+    factor_id: FactorId, here: NamedHere, request: Request, issuer: Issuer
 ) -> Response:
     """Begin to verify a factor: five minutes, on this network."""
     address = device_of(request).address
@@ -171,7 +170,7 @@ async def challenge_factor(
     responses=described(*_STATUSES),
 )
 async def verify_factor(
-    factor_id: str, here: NamedHere, request: Request, issuer: Issuer
+    factor_id: FactorId, here: NamedHere, request: Request, issuer: Issuer
 ) -> Response:
     """Verify a factor with a code or a key and raise the session to AAL2."""
     body = await read_body(request, VerifyFactorBody)
@@ -190,7 +189,7 @@ async def verify_factor(
 
 
 @router.delete("/factors/{factor_id}", responses=described(400, 401, 403, 404, 503))
-async def unenroll_factor(factor_id: str, here: NamedHere, issuer: Issuer) -> Response:
+async def unenroll_factor(factor_id: FactorId, here: NamedHere, issuer: Issuer) -> Response:
     """Take a factor away; what was at AAL2 by it alone falls to AAL1."""
     asked = _id(factor_id)
     await unenroll(issuer, here, asked)
