@@ -113,6 +113,8 @@ class MailServerOfTests:
     #: While set, an answer to a whole message waits for it.
     gate: asyncio.Event | None = None
     at_gate: int = 0
+    #: Whether to hang up where a client says goodbye.
+    without_goodbye: bool = False
 
     @property
     def address(self) -> str:
@@ -143,7 +145,7 @@ class MailServerOfTests:
             Received(
                 to=list(envelope.rcpt_tos),
                 sender=envelope.mail_from,
-                message=message,  # type: ignore[arg-type]  # the default policy makes these
+                message=message,
                 encrypted=session.ssl is not None,
                 logged_in=bool(session.authenticated),
             )
@@ -152,6 +154,12 @@ class MailServerOfTests:
             self.at_gate += 1
             await self.gate.wait()
         return "250 taken"
+
+    async def handle_QUIT(self, server: SMTP, session: object, envelope: object) -> str:  # noqa: N802 -- as above
+        """Say goodbye, or not."""
+        if self.without_goodbye and server.transport is not None:
+            server.transport.close()
+        return "221 Bye"
 
 
 @asynccontextmanager

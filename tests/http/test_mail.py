@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
@@ -56,7 +56,7 @@ class Failing:
     number: int
 
 
-def settings_for(server: MailServerOfTests, **others: str) -> dict[str, str]:
+def settings_for(server: MailServerOfTests, **others: str) -> dict[str, Any]:
     """Return the settings of a node that sends through *server*, in plain text."""
     return {
         "SMTP_URL": server.address,
@@ -291,6 +291,18 @@ async def test_what_another_secret_sealed_is_dropped(
         await until(lambda: not waiting(database))
         assert server.recipients == []
         assert given_up(database)[-1] == ("unreadable", None, "unknown")
+
+
+async def test_mail_server_that_hangs_up_after_the_mail(
+    start: StartNode, database: MigratedDatabase
+) -> None:
+    """What it took it has: a goodbye without an answer is no reason to send it again."""
+    async with mail_server() as server:
+        server.without_goodbye = True
+        node = await start(**settings_for(server))
+        await queue(node, a_mail(node))
+        await until(lambda: bool(server.received) and not waiting(database))
+        assert len(server.received) == 1
 
 
 async def test_two_nodes_send_each_mail_once(start: StartNode, database: MigratedDatabase) -> None:

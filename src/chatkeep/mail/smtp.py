@@ -7,7 +7,7 @@ settings ask for it. No error here quotes what the server said, which may name p
 from __future__ import annotations
 
 import ssl
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -15,13 +15,14 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from email.message import EmailMessage
 
     from chatkeep.config import Settings
 
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 _FIRST_PERMANENT: Final = 500
+_GOODBYE_S: Final = 2.0
 
 
 class NotSent(Exception):
@@ -53,7 +54,7 @@ class MailServer:
             NotSent: the server cannot be reached, is not who it should be, or said no.
         """
         with _our_errors():
-            async with self._client() as client:
+            async with self._conversation() as client:
                 await client.send_message(message, sender=sender, recipients=[to])
 
     async def greet(self) -> None:
@@ -63,11 +64,17 @@ class MailServer:
             NotSent: as `send`.
         """
         with _our_errors():
-            async with self._client():
+            async with self._conversation():
                 pass
 
-    def _client(self) -> aiosmtplib.SMTP:
-        return aiosmtplib.SMTP(
+    @asynccontextmanager
+    async def _conversation(self) -> AsyncIterator[aiosmtplib.SMTP]:
+        """Lend a connection that was encrypted and logged in, and end it however it went.
+
+        aiosmtplib's own block would say goodbye even when it is cancelled, and wait for the
+        answer; and a goodbye that fails would look like a mail that was not taken.
+        """
+        client = aiosmtplib.SMTP(
             hostname=self.host,
             port=self.port,
             username=self.user,
@@ -77,6 +84,13 @@ class MailServer:
             tls_context=self.trust,
             timeout=self.timeout_s,
         )
+        try:
+            await client.connect()
+            yield client
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=_GOODBYE_S)
+        finally:
+            client.close()
 
 
 def mail_server(settings: Settings) -> MailServer | None:
