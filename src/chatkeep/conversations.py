@@ -68,6 +68,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerShown:
+    """An answer of the branch that is shown, and the question above it."""
+
+    id: str
+    parent_id: str
+    parts: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
 
@@ -286,6 +295,25 @@ async def find_place(
     return rows[0] if rows else None
 
 
+async def find_answer(
+    db: Database, user_id: str, conversation_id: str, message_id: str | None
+) -> AnswerShown | None:
+    """Find an answer by our id, or the one at the head when *message_id* is None."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select m.id, m.parent_id, m.parts from chat.messages m
+        join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
+        where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+          and c.deleted_at is null and m.id = coalesce(%(message)s, c.head_id)
+          and m.role = 'assistant' and m.parent_id is not null
+        """,
+        {"user": user_id, "conversation": conversation_id, "message": message_id},
+        row=AnswerShown,
+    )
+    return rows[0] if rows else None
+
+
 async def rename(db: Database, user_id: str, conversation_id: str, title: str) -> Conversation:
     """Give the conversation another title, without moving it in the list."""
     rows = await db.fetch(
@@ -367,6 +395,13 @@ async def purge_deleted(db: Database) -> int:
         WORKER,
         "delete from chat.conversations where deleted_at < now() - interval '24 hours'",
         [],
+    )
+
+
+async def erase_all(db: Database, user_id: str) -> int:
+    """Erase everything a person said, for good and at once; return how many conversations."""
+    return await db.execute(
+        as_user(user_id), "delete from chat.conversations where user_id = %s", [user_id]
     )
 
 

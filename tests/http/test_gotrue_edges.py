@@ -201,12 +201,6 @@ async def test_browsers_may_call_from_elsewhere(caller: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("POST", "otp", (422, "otp_disabled")),
-        ("POST", "magiclink", (422, "otp_disabled")),
-        ("POST", "recover", (404, "feature_disabled")),
-        ("POST", "resend", (404, "feature_disabled")),
-        ("POST", "verify", (403, "otp_expired")),
-        ("GET", "verify?token=x&type=signup", (403, "otp_expired")),
         ("GET", "authorize?provider=google", (400, "validation_failed")),
         ("GET", "callback?code=x&state=y", (400, "bad_oauth_state")),
         ("POST", "sso", (404, "sso_provider_disabled")),
@@ -233,7 +227,6 @@ async def test_what_is_not_offered_says_so(
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("GET", "reauthenticate", (404, "feature_disabled")),
         ("POST", "factors", (422, "mfa_totp_enroll_not_enabled")),
         ("POST", "factors/x/challenge", (422, "mfa_totp_enroll_not_enabled")),
         ("GET", "user/identities/authorize?provider=google", (404, "manual_linking_disabled")),
@@ -251,15 +244,40 @@ async def test_what_is_not_offered_to_people(
     assert code_of(await here.call(method, f"/auth/v1/{path}")) == expected
 
 
-async def test_secret_key_learns_what_is_not_offered_to_it(
-    caller: Client, node: Node
-) -> None:
+async def test_secret_key_learns_what_is_not_offered_to_it(caller: Client, node: Node) -> None:
     """Only the right secret key gets that far."""
     secret = node.parts.embedded.api_keys.secret
     answer = await caller.but(authorization=f"Bearer {secret}").get("/auth/v1/admin/sso/providers")
     assert code_of(answer) == (404, "feature_disabled")
     answer = await caller.but(authorization=f"Bearer {secret}x").get("/auth/v1/admin/users")
     assert code_of(answer) == (403, "bad_jwt")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("POST", "otp", (422, "otp_disabled")),
+        ("POST", "magiclink", (422, "otp_disabled")),
+        ("POST", "recover", (404, "feature_disabled")),
+        ("POST", "resend", (404, "feature_disabled")),
+        ("GET", "reauthenticate", (404, "feature_disabled")),
+    ],
+)
+async def test_server_without_mail_does_not_pretend(
+    start: StartNode, method: str, path: str, expected: tuple[int, str]
+) -> None:
+    """In production without a mail server nothing answers as if a mail were on its way."""
+    mute = await start(
+        ENVIRONMENT="production",
+        PUBLIC_URL="https://chat.example.com",
+        TRUSTED_PROXIES="127.0.0.1",
+        RATE_LIMITS="on",
+        **OURS_ALONE,
+    )
+    caller = mute.nobody(**{"x-forwarded-proto": "https"})
+    here = signed_in(caller, await sign_up(caller, f"{path}@mute.example.com"))
+    body = {"email": "ana@example.com", "type": "signup"} if method == "POST" else None
+    assert code_of(await here.call(method, f"/auth/v1/{path}", json=body)) == expected
 
 
 async def test_wrong_method_says_which_are_right(caller: Client) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from chatkeep.config.accounts import AccountSettings
+from chatkeep.config.administration import AdministrationSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
 from chatkeep.config.factors import FactorSettings
@@ -34,6 +35,7 @@ class Settings(
     SignInSettings,
     SignInProviderSettings,
     FactorSettings,
+    AdministrationSettings,
     IssuerSettings,
     SessionSettings,
     MailSettings,
@@ -79,6 +81,13 @@ class Settings(
     def mail_enabled(self) -> bool:
         """Whether mail reaches anybody: through a mail server, or development's outbox."""
         return self.smtp_url is not None or not self.production
+
+    @property
+    def autoconfirm(self) -> bool:
+        """Whether an address counts as confirmed without a mail."""
+        if self.mailer_autoconfirm is not None:
+            return self.mailer_autoconfirm
+        return not (self.production and self.mail_enabled)
 
     @property
     def openid_providers(self) -> tuple[OpenIdProvider, ...]:

@@ -45,3 +45,16 @@ class SignInSettings:
     reauthentication: bool = setting("PASSWORD_REAUTHENTICATION", read.flag, default=False)
     current_password: bool = setting("PASSWORD_CURRENT_REQUIRED", read.flag, default=False)
     anonymous_sign_in: bool = setting("ANONYMOUS_SIGN_IN", read.flag, default=False)
+
+
+def sign_in_problems(settings: SignInSettings, *, mail_enabled: bool) -> list[str]:
+    """What is wrong with these settings taken together with the rest."""
+    needing = {
+        "MAILER_AUTOCONFIRM=off": settings.mailer_autoconfirm is False,
+        "PASSWORD_REAUTHENTICATION": settings.reauthentication,
+    }
+    return [
+        f"{name} needs a way to send mail: set SMTP_URL."
+        for name, asked in needing.items()
+        if asked and not mail_enabled
+    ]

@@ -6,7 +6,13 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import anonymous_accounts, authorization_codes, conversations, one_time_tokens
+from chatkeep import (
+    anonymous_accounts,
+    authorization_codes,
+    conversations,
+    old_sessions,
+    one_time_tokens,
+)
 from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
@@ -82,6 +88,7 @@ async def _keep_swept(parts: Services) -> None:
                 await one_time_tokens.sweep(parts.db)
                 await authorization_codes.sweep(parts.db)
                 await anonymous_accounts.sweep(parts.embedded)
+                await old_sessions.forget(parts.db)
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
 

@@ -6,14 +6,17 @@ No person's can name a role, an audience or `app_metadata`; a server's with the 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import re
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
 from chatkeep.errors import BadRequest, Invalid, UnsupportedMediaType
+from chatkeep.one_time_tokens import Challenge
 
 _LONGEST_CHALLENGE = range(43, 129)  # RFC 7636 section 4.2
+_CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class SignUpBody(msgspec.Struct):
@@ -48,6 +51,56 @@ class PkceBody(msgspec.Struct):
     code_verifier: str | None = None
 
 
+class IdTokenBody(msgspec.Struct):
+    """`POST /token?grant_type=id_token`."""
+
+    provider: str | None = None
+    id_token: str | None = None
+    access_token: str | None = None
+    nonce: str | None = None
+    issuer: str | None = None
+    link_identity: bool = False
+
+
+class OtpBody(msgspec.Struct):
+    """`POST /otp` and `POST /magiclink`."""
+
+    email: str | None = None
+    phone: str | None = None
+    create_user: bool = True
+    data: dict[str, Any] | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+
+
+class RecoverBody(msgspec.Struct):
+    """`POST /recover`."""
+
+    email: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+
+
+class ResendBody(msgspec.Struct):
+    """`POST /resend`."""
+
+    type: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+
+
+class VerifyBody(msgspec.Struct):
+    """`POST /verify`."""
+
+    type: str | None = None
+    token: str | None = None
+    token_hash: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+
 class UserBody(msgspec.Struct):
     """`PUT /user`."""
 
@@ -56,6 +109,10 @@ class UserBody(msgspec.Struct):
     password: str | None = None
     data: dict[str, Any] | None = None
     app_metadata: Any = None
+    nonce: str | None = None
+    current_password: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
 
 
 class AdminUserBody(msgspec.Struct):
@@ -104,19 +161,30 @@ async def read_body(request: Request, shape: type[Body]) -> Body:
         raise BadRequest("Could not parse request body as JSON") from error
 
 
-def require_sound_challenge(body: SignUpBody) -> None:
-    """Refuse half a PKCE challenge, or one that is no challenge; we need none ourselves.
+class _Challenged(Protocol):
+    @property
+    def code_challenge(self) -> str | None: ...
+
+    @property
+    def code_challenge_method(self) -> str | None: ...
+
+
+def challenge_of(body: _Challenged) -> Challenge | None:
+    """Return the PKCE challenge that a flow begins with, None if it is no PKCE flow.
 
     Raises:
-        Invalid: see above.
+        Invalid: half a challenge, or one that is none (RFC 7636 section 4.2).
     """
-    challenge, method = body.code_challenge, body.code_challenge_method
+    challenge, method = body.code_challenge, (body.code_challenge_method or "").lower()
     if not challenge and not method:
-        return
-    if not challenge or (method or "").lower() not in {"s256", "plain"}:
+        return None
+    if not challenge or method not in ("s256", "plain"):
         raise Invalid("PKCE flow requires code_challenge_method and code_challenge")
     if len(challenge) not in _LONGEST_CHALLENGE:
         raise Invalid("code challenge has to be between 43 and 128 characters")
+    if not _CHALLENGE.fullmatch(challenge):
+        raise Invalid("code challenge can only contain alphanumeric characters, -, ., _ and ~")
+    return Challenge(text=challenge, method="s256" if method == "s256" else "plain")
 
 
 def request_body(*shapes: type[msgspec.Struct], required: bool = True) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
 from fastapi import Depends
@@ -10,14 +11,17 @@ from starlette.requests import Request
 from chatkeep.devices import Device
 from chatkeep.errors import (
     CredentialsConflict,
+    RateLimited,
     SessionNotFound,
     TokenInvalid,
+    TooManyMails,
     Unauthenticated,
     UserBanned,
     UserNotFound,
 )
 from chatkeep.issuance import EmbeddedIssuer, Here
 from chatkeep.web.api_document import TakesBearer
+from chatkeep.web.attempts import spend_attempt
 from chatkeep.web.presented import presented_by
 from chatkeep.web.services import services_of
 
@@ -43,6 +47,24 @@ async def spend_limit(request: Request, kind: str) -> None:
         RateLimited: its client has sent too many.
     """
     await services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
+
+
+async def spend_mail(request: Request, email: str) -> None:
+    """Count a mail to *email*, as it was typed and whether or not anybody has it.
+
+    Raises:
+        TooManyMails: one was sent a moment ago, or enough for now.
+    """
+    key = hashlib.sha256(email.strip().lower().encode("utf-8", "surrogatepass")).hexdigest()
+    try:
+        await services_of(request).limits.spend("mail_pause", key)
+    except RateLimited as error:
+        raise TooManyMails(
+            "For security purposes, you can only request this after"
+            f" {error.retry_after_s} seconds.",
+            retry_after_s=error.retry_after_s,
+        ) from error
+    await spend_attempt(request, "mail", email)
 
 
 async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
