@@ -30,13 +30,22 @@ from chatkeep.web.connections import GuardedProtocol
 from tests import forge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from fastapi import FastAPI
 
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import ModelInfo, Prompt
     from chatkeep.testing import Step
+    from chatkeep.tools import Tools
     from chatkeep.web.services import Services
 
 PATIENCE_S = 10.0
@@ -272,7 +281,7 @@ class Stage:
         """A name nobody mistakes for a provider's."""
         return "stage"
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[ModelEvent]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Let whoever is on now answer."""
         return self.model.stream(prompt)
 
@@ -360,9 +369,17 @@ def token(project: str, sub: str, algorithm: str = "HS256", **changes: object) -
 
 
 async def start_node(
-    database_url: str, session: aiohttp.ClientSession, project: str, **environment: str
+    database_url: str,
+    session: aiohttp.ClientSession,
+    project: str,
+    *,
+    tools: Tools | None = None,
+    **environment: str,
 ) -> Node:
-    """Start a node on *database_url*; *environment* are further settings by their names."""
+    """Start a node on *database_url*; *environment* are further settings by their names.
+
+    It listens at a free port, or at `PORT` of *environment*.
+    """
     environ = {
         "DATABASE_URL": database_url,
         "CHATKEEP_SECRET": SERVER_SECRET,
@@ -374,8 +391,8 @@ async def start_node(
         **environment,
     }
     stage = Stage()
-    app = create_app(Settings.from_env(environ), model=stage)
-    listening = listening_socket()
+    app = create_app(Settings.from_env(environ), model=stage, tools=tools)
+    listening = listening_socket(int(environment.get("PORT", "0")))
     config = uvicorn.Config(
         app,
         http=GuardedProtocol,
@@ -404,12 +421,12 @@ async def start_node(
     )
 
 
-def listening_socket() -> socket.socket:
-    """Return a socket that listens on a free port."""
+def listening_socket(port: int = 0) -> socket.socket:
+    """Return a socket that listens at *port*, or at a free one."""
     # asyncio switches Nagle's algorithm off only for sockets that say TCP (uvloop: always);
     # with it, each answer waits 40 ms for an acknowledgement.
     opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    opened.bind(("127.0.0.1", 0))
+    opened.bind(("127.0.0.1", port))
     opened.listen(512)
     return opened
 

@@ -2,7 +2,8 @@
 
 For your own application: `signed_in`, `optional_user`, `require` (dependencies for FastAPI
 and Starlette), their annotated forms `SignedIn` and `OptionalUser`, `ChatkeepMiddleware`
-(plain ASGI), and `create_app` for the whole server. Importing the package starts nothing,
+(plain ASGI), and `create_app` for the whole server; for its answers `Tools` (with
+`ToolContext` and `ToolFailed`) and what a responder is `Asked`. Importing the package starts nothing,
 reads no setting and imports no framework; using one of these names does.
 """
 
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
+    from chatkeep.responders import Asked
+    from chatkeep.tools import ToolContext, ToolFailed, Tools
     from chatkeep.web.app import create_app
     from chatkeep.web.guard import (
         ChatkeepMiddleware,
@@ -23,10 +26,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Asked",
     "ChatkeepMiddleware",
     "OptionalUser",
     "Principal",
     "SignedIn",
+    "ToolContext",
+    "ToolFailed",
+    "Tools",
     "__version__",
     "create_app",
     "optional_user",
@@ -34,7 +41,14 @@ __all__ = [
     "signed_in",
 ]
 
-_HOMES = {"Principal": "chatkeep.principal", "create_app": "chatkeep.web.app"}
+_HOMES = {
+    "Asked": "chatkeep.responders",
+    "Principal": "chatkeep.principal",
+    "ToolContext": "chatkeep.tools",
+    "ToolFailed": "chatkeep.tools",
+    "Tools": "chatkeep.tools",
+    "create_app": "chatkeep.web.app",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -34,8 +34,11 @@ class Answer(Protocol):
     address: Address
     model: str
 
-    def follow(self) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay, then go on live, until `Ended`."""
+    def follow(self, *, only_new: bool = False) -> AsyncGenerator[AnswerEvent, None]:
+        """Replay, then go on live, until `Ended`.
+
+        *only_new*: not what an earlier run of the same answer had said, where that is known.
+        """
 
 
 class RemoteAnswer:
@@ -55,7 +58,11 @@ class RemoteAnswer:
             user_message_id=run.user_message_id or "",
         )
 
-    async def follow(self) -> AsyncGenerator[AnswerEvent, None]:
+    async def follow(
+        self,
+        *,
+        only_new: bool = False,  # noqa: ARG002 -- where one run ended is not kept
+    ) -> AsyncGenerator[AnswerEvent, None]:
         """Replay what is stored, then each checkpoint's growth, until the end."""
         run, reader, growth = self._run, Reader(), Growth()
         polls = 0

@@ -29,7 +29,7 @@ from chatkeep.events import (
 from chatkeep.parts import Part, stored
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 
     from chatkeep.events import ReplyEvent
     from chatkeep.runs import Address, Ending
@@ -131,13 +131,13 @@ AnswerEvent = (
 class Reader:
     """How far one reader has come, and what is new to it."""
 
-    def __init__(self, parts: Sequence[Part] = ()) -> None:
-        """Begin after *parts*, which the reader has."""
-        self._index = len(parts)
+    def __init__(self, has: int = 0, waiting: Collection[int] = ()) -> None:
+        """Begin after so many parts, which the reader *has*, *waiting* for these tools of them."""
+        self._index = has
         self._pieces = 0
         self._began = False
-        self._waiting = [index for index, part in enumerate(parts) if part.waits]
-        self._asked = {index for index in self._waiting if parts[index].approval_id}
+        self._waiting = list(waiting)
+        self._asked = set(waiting)
 
     def advance(self, parts: Sequence[Part], *, ended: bool) -> Iterator[AnswerEvent]:
         """Yield what *parts* have that was not read yet; close the last part when *ended*."""
@@ -200,7 +200,8 @@ class LiveAnswer:
         self.address = address
         self.model = model
         self.parts: list[Part] = list(parts)
-        self._before = len(self.parts)
+        self._begun = len(self.parts)
+        self._waited = [index for index, part in enumerate(self.parts) if part.waits]
         self.usage = Usage()
         self.done: Done | None = None
         self.ending: Ending | None = None
@@ -250,9 +251,13 @@ class LiveAnswer:
         """Return the parts as they are kept; None when there is text and nothing else."""
         return stored(self.parts)
 
-    async def follow(self, *, after: int = 0) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay everything *after* so many parts, then go on live, until `Ended`."""
-        reader, news = Reader(self.parts[:after]), asyncio.Event()
+    async def follow(self, *, only_new: bool = False) -> AsyncGenerator[AnswerEvent, None]:
+        """Replay everything, then go on live, until `Ended`.
+
+        *only_new*: not what an earlier run of the same answer had said.
+        """
+        reader = Reader(self._begun, self._waited) if only_new else Reader()
+        news = asyncio.Event()
         self._waiting.add(news)
         try:
             while True:
@@ -283,7 +288,7 @@ class LiveAnswer:
         text = _storable(text)
         if not text:
             return
-        if len(self.parts) == self._before or self.parts[-1].kind != kind:
+        if len(self.parts) == self._begun or self.parts[-1].kind != kind:
             self.parts.append(Part(kind))
         self.parts[-1].pieces.append(text)
 

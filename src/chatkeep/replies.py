@@ -18,19 +18,23 @@ from chatkeep import runs, turns
 from chatkeep.answers import INTERRUPTED, RemoteAnswer
 from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
 from chatkeep.live import LiveAnswer
-from chatkeep.llm.model import Prompt, PromptMessage
+from chatkeep.parts import unstored
+from chatkeep.prompts import prompt_of
+from chatkeep.responders import Asked
 from chatkeep.runs import Address, Ending
 from chatkeep.titles import title_from
 from chatkeep.turns import AlreadyStarted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable
 
     from chatkeep.answers import Answer
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
-    from chatkeep.llm.model import Model
+    from chatkeep.llm.model import Prompt
     from chatkeep.policies import Choices
+    from chatkeep.principal import Principal
+    from chatkeep.responders import Responder
     from chatkeep.turns import Said, Turn
 
 _log = logging.getLogger(__name__)
@@ -67,17 +71,19 @@ class _Work:
 class Replies:
     """Every answer this process is making."""
 
-    def __init__(self, db: Database, model: Model, *, pseudonym: Callable[[str], str]) -> None:
-        """Ask *model*; *pseudonym* names a user to its provider without telling who it is."""
+    def __init__(
+        self, db: Database, responder: Responder, *, pseudonym: Callable[[str], str]
+    ) -> None:
+        """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is."""
         self._db = db
-        self._model = model
+        self._responder = responder
         self.pseudonym = pseudonym
         self._work: dict[str, _Work] = {}
         self._unkept: set[asyncio.Task[Ending]] = set()
         self._closing = asyncio.Event()
 
-    async def begin(self, user_id: str, turn: Turn, choices: Choices) -> Answer:
-        """Store the question and start answering it; a repeated request joins its run.
+    async def begin(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
+        """Store the question of *who* and start answering it; a repeated request joins its run.
 
         Raises:
             RunInProgress: the conversation is being answered already.
@@ -85,6 +91,7 @@ class Replies:
             Unavailable: the server is shutting down.
         """
         self._refuse_when_closing()
+        user_id = who.user_id
         try:
             history = await self._start(user_id, turn)
         except AlreadyStarted as same:
@@ -95,7 +102,8 @@ class Replies:
             message_id=turn.message_id,
             user_message_id=turn.user_message_id,
         )
-        live = LiveAnswer(user_id=user_id, address=address, model=turn.model)
+        begun = unstored("", turn.resumed or [])
+        live = LiveAnswer(user_id=user_id, address=address, model=turn.model, parts=begun)
         prompt = prompt_of(
             history,
             choices,
@@ -103,17 +111,18 @@ class Replies:
             conversation_id=address.conversation_id,
         )
         self._work[turn.run_id] = work = _Work(live, _now())
-        work.task = asyncio.create_task(self._answer(work, prompt, question=turn.content or ""))
+        asked = Asked(prompt=prompt, who=who, run=address, begun=begun)
+        work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
         return live
 
-    async def begin_instead(self, user_id: str, turn: Turn, choices: Choices) -> Answer:
+    async def begin_instead(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
         """Begin as `begin`, first stopping what the conversation is being answered with."""
         for _ in range(_STOPS_AT_MOST):
             try:
-                return await self.begin(user_id, turn, choices)
+                return await self.begin(who, turn, choices)
             except RunInProgress:
-                await self.stop(user_id, turn.conversation_id)
-        return await self.begin(user_id, turn, choices)
+                await self.stop(who.user_id, turn.conversation_id)
+        return await self.begin(who, turn, choices)
 
     async def join(self, user_id: str, run_id: str) -> Answer:
         """Return an answer of *user_id* that was begun before, running or ended."""
@@ -160,8 +169,10 @@ class Replies:
         """Take note that somebody, on any node, asked to stop *run_id*."""
         self.stop_here(run_id)
 
-    def answer_unkept(self, prompt: Prompt) -> AsyncGenerator[AnswerEvent, None]:
-        """Answer what is not to be kept: hanging up stops it.
+    def answer_unkept(
+        self, prompt: Prompt, *, who: Principal | None = None
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Answer *who* without keeping it: hanging up stops it.
 
         Raises:
             Unavailable: the server is shutting down.
@@ -169,7 +180,7 @@ class Replies:
         self._refuse_when_closing()
         address = Address(id="", conversation_id="", message_id="", user_message_id="")
         live = LiveAnswer(user_id="", address=address, model=prompt.settings.model)
-        return self._follow_unkept(live, prompt)
+        return self._follow_unkept(live, Asked(prompt=prompt, who=who, run=address))
 
     async def keep_checkpoints(self) -> None:
         """Store what is new of every answer, and renew the leases, until cancelled."""
@@ -211,10 +222,10 @@ class Replies:
         return await turns.start(self._db, user_id, turn)
 
     async def _follow_unkept(
-        self, live: LiveAnswer, prompt: Prompt
+        self, live: LiveAnswer, asked: Asked
     ) -> AsyncGenerator[AnswerEvent, None]:
         # Begun by the first read: a reader who left before it leaves nothing running.
-        task = asyncio.create_task(self._pump(live, prompt))
+        task = asyncio.create_task(self._pump(live, asked))
         self._unkept.add(task)
         task.add_done_callback(self._unkept.discard)
         task.add_done_callback(
@@ -249,33 +260,34 @@ class Replies:
         if stop:
             self.stop_here(live.address.id)
 
-    async def _answer(self, work: _Work, prompt: Prompt, *, question: str) -> None:
+    async def _answer(self, work: _Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""
         live = work.live
-        ending = await self._ask(work, prompt)
+        ending = await self._ask(work, asked)
         try:
             ending = await self._store(live, ending, question)
         finally:
             del self._work[live.address.id]
             live.end(ending)
 
-    async def _ask(self, work: _Work, prompt: Prompt) -> Ending:
+    async def _ask(self, work: _Work, asked: Asked) -> Ending:
         """Let the model answer until it has ended, or is let go."""
         if work.stopped:
             return work.cut_short()
         work.asking = True
         try:
-            return await self._pump(work.live, prompt)
+            return await self._pump(work.live, asked)
         except asyncio.CancelledError:
             return work.cut_short()
         finally:
             work.asking = False
 
-    async def _pump(self, live: LiveAnswer, prompt: Prompt) -> Ending:
-        """Take everything the model says; say how it ended."""
+    async def _pump(self, live: LiveAnswer, asked: Asked) -> Ending:
+        """Take everything that happens; say how it ended."""
         try:
-            async for event in self._model.stream(prompt):
-                live.add(event)
+            async with aclosing(self._responder.respond(asked)) as events:
+                async for event in events:
+                    live.add(event)
             if live.done is None:
                 raise ModelBroken  # noqa: TRY301 -- one place words every failure
         except ChatkeepError as error:
@@ -311,25 +323,6 @@ class Replies:
                 return ending
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
         return _ended(live, "failed", error_code="database_unavailable")
-
-
-def prompt_of(
-    said: Sequence[Said],
-    choices: Choices,
-    *,
-    user_key: str | None = None,
-    conversation_id: str | None = None,
-) -> Prompt:
-    """Return what a model is asked: *said*, behind the system prompt that was chosen."""
-    system = (
-        [PromptMessage(role="system", text=choices.system_prompt)] if choices.system_prompt else []
-    )
-    return Prompt(
-        messages=[*system, *(PromptMessage(role=one.role, text=one.content) for one in said)],
-        settings=choices.settings,
-        user_key=user_key,
-        conversation_id=conversation_id,
-    )
 
 
 def _ended(

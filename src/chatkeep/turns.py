@@ -28,7 +28,8 @@ class Turn:
     *content* None: a new answer to *answers_id*, without a new question. Otherwise the
     question hangs below the head of the conversation, or below *parent_id* when
     *branches* (an edit). *request_key* makes the same request the same run, unless it
-    *may_recur* and `forget_request` finds that it has.
+    *may_recur* and `forget_request` finds that it has. With *resumed*, the parts that
+    *message_id* has already, that answer goes on instead of a new one being made.
     """
 
     conversation_id: str
@@ -45,14 +46,16 @@ class Turn:
     title: str | None = None
     request_key: str | None = None
     may_recur: bool = False
+    resumed: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One message of the history that the model is given."""
+    """One message of the history that the model is given. *parts* as `chatkeep.parts` keeps."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    parts: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,9 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
     values = _values(user_id, turn)
     try:
         started, history = await db.fetch_all(
-            as_user(user_id), Query(_START, values, _Id), Query(_HISTORY, values, Said)
+            as_user(user_id),
+            Query(_START if turn.resumed is None else _RESUME, values, _Id),
+            Query(_HISTORY, values, Said),
         )
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
@@ -114,6 +119,7 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
         "model": turn.model,
         "content": turn.content,
         "parts": None if turn.parts is None else Jsonb(turn.parts),
+        "resumed": None if turn.resumed is None else Jsonb(turn.resumed),
         "client_id": turn.client_id,
         "branches": turn.branches,
         "parent": turn.parent_id,
@@ -163,15 +169,40 @@ from place
 returning id
 """
 
+# Only the end of the branch that is shown can go on.
+_RESUME = """
+with old as materialized (
+  select head_id from chat.conversations
+  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+  for update
+), answer as (
+  update chat.messages m set parts = %(resumed)s::jsonb, run_id = %(run)s
+  from old
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s and m.id = %(answer)s
+    and m.id = old.head_id and m.parent_id = %(question)s and m.role = 'assistant'
+  returning m.id
+), shown as (
+  update chat.conversations set updated_at = now()
+  where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
+)
+insert into chat.runs
+  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
+select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
+  now() + make_interval(secs => %(lease)s)
+from answer
+returning id
+"""
+
 _HISTORY = """
 with recursive branch as (
-  select id, parent_id, role, content, 1 as depth from chat.messages
+  select id, parent_id, role, content, parts, 1 as depth from chat.messages
   where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
   union all
-  select p.id, p.parent_id, p.role, p.content, b.depth + 1 from branch b
+  select p.id, p.parent_id, p.role, p.content, p.parts, b.depth + 1 from branch b
   join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s
     and p.id = b.parent_id
   where b.depth < %(history)s
 )
-select role, content from branch where content <> '' order by depth
+select role, content, parts from branch
+where content <> '' or parts is not null order by depth
 """

@@ -12,13 +12,16 @@ from tests.serving import Node, Person, Stage, publish_keys, start_node
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from chatkeep.tools import Tools
     from tests.postgres_servers import MigratedDatabase
 
 
 class StartNode(Protocol):
     """Starts one more node; it ends with the test or module."""
 
-    async def __call__(self, database_url: str | None = None, **environment: str) -> Node:
+    async def __call__(
+        self, database_url: str | None = None, *, tools: Tools | None = None, **environment: str
+    ) -> Node:
         """Start a node on the module's database, or on another one."""
 
 
@@ -57,9 +60,11 @@ async def start(
     """Start further nodes for one test."""
     started: list[Node] = []
 
-    async def begin(database_url: str | None = None, **environment: str) -> Node:
+    async def begin(
+        database_url: str | None = None, *, tools: Tools | None = None, **environment: str
+    ) -> Node:
         url = database_url or database.url
-        started.append(await start_node(url, session, project, **environment))
+        started.append(await start_node(url, session, project, tools=tools, **environment))
         return started[-1]
 
     yield begin

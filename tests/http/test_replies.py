@@ -15,6 +15,7 @@ from chatkeep.events import TextDelta
 from chatkeep.ids import new_id
 from chatkeep.policies import choose
 from chatkeep.preferences import NO_PROFILE
+from chatkeep.principal import Principal
 from chatkeep.turns import Turn
 from chatkeep.web import ai_sdk_answers
 from chatkeep.web.rest_answers import collect
@@ -59,6 +60,11 @@ def choices_at(node: Node) -> Choices:
     return choose(NO_PROFILE, {}, node.parts.policy)
 
 
+def caller(person: Person) -> Principal:
+    """Return who *person*'s token speaks for."""
+    return Principal(user_id=person.id, issuer="supabase", subject=person.id)
+
+
 async def newest(client: Client, chat: str) -> dict[str, Any]:
     """Return the newest message that is kept."""
     message: dict[str, Any] = (await client.get(f"/api/v1/chat/{chat}")).json["messages"][-1]
@@ -74,7 +80,7 @@ async def test_answer_stopped_before_its_first_step_is_kept(
     """A stop that comes before the model was asked ends the run all the same."""
     model = stage.play(["Never said."])
     chat = str(uuid4())
-    answer = await node.parts.replies.begin(ana.id, turn(chat), choices_at(node))
+    answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
     assert node.parts.replies.stop_here(answer.address.id)
     text, ending = await collect(answer)
     assert (text, ending.state) == ("", "stopped")
@@ -90,7 +96,7 @@ async def test_answer_begun_at_shutdown_is_kept(start: StartNode, node: Node) ->
     leaving.stage.play([asyncio.Event()])
     person = leaving.person()
     chat = str(uuid4())
-    await leaving.parts.replies.begin(person.id, turn(chat), choices_at(leaving))
+    await leaving.parts.replies.begin(caller(person), turn(chat), choices_at(leaving))
     await leaving.parts.replies.close(drain_s=0)
     kept = await newest(person.client.but(url=node.url), chat)
     assert (kept["status"], kept["error"]["code"]) == ("interrupted", "answer_interrupted")
@@ -193,7 +199,7 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     """A checkpoint that the database got late, after the end, leaves the whole answer alone."""
     stage.play(["The whole answer."])
     chat = str(uuid4())
-    answer = await node.parts.replies.begin(ana.id, turn(chat), choices_at(node))
+    answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
     await collect(answer)
     await runs.checkpoint(node.parts.db, ana.id, answer.address, content="The wh", parts=None)
     kept = await newest(ana.client, chat)

@@ -197,7 +197,7 @@ def test_reader_who_has_the_beginning_gets_the_rest() -> None:
     asked = ApprovalAsked(call_id="1", approval_id="a")
     parts = answer_of([TextDelta(text="Hm."), call, asked]).parts
     answer = LiveAnswer(user_id="u", address=ADDRESS, model="m", parts=parts)
-    reader = Reader(parts)
+    reader = Reader(len(parts), [1])
     answer.add(ToolResult(call_id="1", output=1))
     answer.add(TextDelta(text="Seen."))
     events = list(reader.advance(answer.parts, ended=True))

@@ -1,15 +1,13 @@
-"""The declaration of an application, found by its import path (`package.module:name`)."""
+"""The declaration of an application's claims, which CLAIMS names."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatkeep.claims.declared import ClaimVersions
 from chatkeep.claims.standard import STANDARD
 from chatkeep.errors import SetupError
+from chatkeep.importing import load_object
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings
@@ -25,22 +23,12 @@ def declared_versions(settings: Settings) -> ClaimVersions:
 
 
 def load_versions(path: str) -> ClaimVersions:
-    """Return the versions at *path*. The present folder is looked into last.
+    """Return the versions at *path*.
 
     Raises:
         SetupError: there is nothing of the kind, or importing it failed.
     """
-    module, _, name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except SetupError:
-        raise
-    except Exception as error:
-        # Whatever the application's module does wrong; its text may quote anything.
-        problem = f"CLAIMS: {path} cannot be imported ({type(error).__name__})."
-        raise SetupError(problem) from error
+    found = load_object("CLAIMS", path)
     if not isinstance(found, ClaimVersions):
         raise SetupError(f"CLAIMS: {path} is no ClaimVersions.")
     return found

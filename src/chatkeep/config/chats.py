@@ -35,6 +35,9 @@ class ChatSettings:
         "MODEL_CHUNK_TIMEOUT", read.number(0.1, 600), default=60.0
     )
     model_total_timeout_s: float = setting("MODEL_TIMEOUT", read.number(1, 3600), default=600.0)
+    tools: str | None = setting("TOOLS", read.import_path)
+    responder: str | None = setting("RESPONDER", read.import_path)
+
     models: tuple[str, ...] = setting("MODELS", read.words, default=())
     system_prompt: str | None = setting("SYSTEM_PROMPT", read.plain_text)
     temperature: float | None = setting("TEMPERATURE", read.number(0, 2))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from chatkeep.events import ModelEvent, ToolCall
 
@@ -89,7 +89,7 @@ class Model(Protocol):
     def name(self) -> str:
         """Say which provider or built-in answers, for people."""
 
-    def stream(self, prompt: Prompt) -> AsyncIterator[ModelEvent]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Answer *prompt*: deltas, then usage if known, then exactly one `Done`.
 
         Closing the iterator (or cancelling its task) closes the upstream connection at

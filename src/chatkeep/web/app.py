@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 import chatkeep
 from chatkeep.browser_sessions import BrowserSessions
 from chatkeep.errors import ChatkeepError
+from chatkeep.extensions import Extensions, responder_of, tools_of
 from chatkeep.foreign_sessions import ForeignSessions
 from chatkeep.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
@@ -33,6 +34,7 @@ from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
 from chatkeep.refresh_cookies import RefreshCookies
 from chatkeep.replies import Replies
+from chatkeep.responders import ModelResponder
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.upstream_tokens import UpstreamTokens
@@ -43,6 +45,7 @@ from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
+    admin,
     ai_sdk,
     browser_sessions,
     gotrue,
@@ -66,6 +69,8 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
+    from chatkeep.responders import Responder
+    from chatkeep.tools import Tools
     from chatkeep.opening import OwnGate
 
 #: In this order; the last takes every path that nobody else has.
@@ -77,6 +82,7 @@ _ROUTES = (
     openai.router,
     preferences.router,
     sessions.router,
+    admin.router,
     browser_sessions.router,
     refreshing.router,
     session_service.router,
@@ -120,19 +126,25 @@ _EXPOSED_HEADERS = (
 
 
 def create_app(
-    settings: Settings, *, model: Model | None = None, claims: ClaimVersions | None = None
+    settings: Settings,
+    *,
+    model: Model | None = None,
+    claims: ClaimVersions | None = None,
+    tools: Tools | None = None,
+    responder: Responder | None = None,
 ) -> FastAPI:
-    """Return the whole server for *settings*; *model* and *claims* replace the configured ones.
+    """Return the whole server for *settings*; what else is given replaces the configured.
 
     `settings.database_url` and `settings.secret` must be set, and the database migrated.
     The parts are opened when the application starts and closed when it ends.
     """
+    extensions = Extensions(model=model, claims=claims, tools=tools, responder=responder)
     app = FastAPI(
         title="Chatkeep",
         version=chatkeep.__version__,
         summary="The signed-in back end of a chat application.",
         openapi_tags=TAGS,
-        lifespan=partial(_lifespan, settings=settings, model=model, claims=claims),
+        lifespan=partial(_lifespan, settings=settings, extensions=extensions),
         middleware=_middleware(settings),
         docs_url=None,
         redoc_url=None,
@@ -198,20 +210,21 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
 
 @asynccontextmanager
 async def _lifespan(
-    app: FastAPI, *, settings: Settings, model: Model | None, claims: ClaimVersions | None
+    app: FastAPI, *, settings: Settings, extensions: Extensions
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.services = await _open(stack, settings, model, claims)
+        app.state.services = await _open(stack, settings, extensions)
         yield
 
 
 async def _open(
-    stack: AsyncExitStack, settings: Settings, model: Model | None, claims: ClaimVersions | None
+    stack: AsyncExitStack, settings: Settings, extensions: Extensions
 ) -> Services:
     """Open every part in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
     await require_isolation(db.url)
-    gate = await open_own_gate(stack, settings, db, claims=claims)
+    gate = await open_own_gate(stack, settings, db, claims=extensions.claims)
+    model = extensions.model
     if model is None:
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
@@ -222,6 +235,8 @@ async def _open(
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
     own_prefix = gate.embedded.issuer.user_id("")
     policy = Policy.of(settings, default_model=default_model_id(settings))
+    tools = tools_of(extensions, settings)
+    responder = responder_of(extensions, settings) or ModelResponder(model, tools)
     parts = Services(
         settings=settings,
         db=db,
@@ -237,7 +252,7 @@ async def _open(
         policy=policy,
         offered_models=OfferedModels(model, policy),
         preferences=_preferences(gate, db),
-        replies=Replies(db, model, pseudonym=_pseudonyms(str(settings.secret).encode())),
+        replies=Replies(db, responder, pseudonym=_pseudonyms(str(settings.secret).encode())),
         limits=limits,
         attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
         jobs=jobs,

@@ -8,18 +8,19 @@ kept, brings their own.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import conversations
+from chatkeep import conversations, decisions
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices, choose
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.replies import prompt_of
+from chatkeep.prompts import prompt_of
 from chatkeep.titles import title_from
 from chatkeep.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, rest_answers
@@ -32,6 +33,7 @@ from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
     from chatkeep.answers import Answer
+    from chatkeep.principal import Principal
 
 router = APIRouter(
     prefix="/api/chat",
@@ -82,10 +84,10 @@ async def chat(
     await parts.limits.spend("chat", who.user_id)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = choose(profile, body.wishes(), parts.policy)
-    answer = await _begin(parts, who.user_id, body, choices, idempotency_key)
+    answer = await _begin(parts, who, body, choices, idempotency_key)
     if request.headers.get("accept", "").startswith("application/json"):
         return await rest_answers.whole(answer)
-    return _streamed(answer)
+    return _streamed(answer, only_new=True)  # whoever goes on with one has its beginning
 
 
 @router.get(
@@ -109,13 +111,15 @@ async def stop(conversation_id: AnyId, who: SignedIn, parts: Parts) -> StopAnswe
 
 
 async def _begin(
-    parts: Services, user_id: str, body: ChatRequest, choices: Choices, key: str | None
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
 ) -> Answer:
     if body.trigger == "regenerate-message":
-        return await _regenerate(parts, user_id, body, choices, key)
+        return await _regenerate(parts, who, body, choices, key)
     last = body.history[-1]
-    turn = await _question(parts, user_id, body, last, choices.settings.model, key)
-    return await parts.replies.begin_instead(user_id, turn, choices)
+    if last.role == "assistant":
+        return await _go_on(parts, who, body, choices, key)
+    turn = await _question(parts, who.user_id, body, last, choices.settings.model, key)
+    return await parts.replies.begin_instead(who, turn, choices)
 
 
 async def _question(
@@ -149,7 +153,7 @@ async def _question(
 
 
 async def _regenerate(
-    parts: Services, user_id: str, body: ChatRequest, choices: Choices, key: str | None
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
 ) -> Answer:
     """Answer the same question again, beside the earlier answer.
 
@@ -158,16 +162,44 @@ async def _regenerate(
     """
     replies = parts.replies
     if key is not None:
-        turn = await _same_question(parts, user_id, body, choices.settings.model, key)
-        return await replies.begin_instead(user_id, turn, choices)
-    running = await replies.find_running(user_id, body.id)
+        turn = await _same_question(parts, who.user_id, body, choices.settings.model, key)
+        return await replies.begin_instead(who, turn, choices)
+    running = await replies.find_running(who.user_id, body.id)
     if running is not None:
         return running
-    turn = await _same_question(parts, user_id, body, choices.settings.model, None)
+    turn = await _same_question(parts, who.user_id, body, choices.settings.model, None)
     try:
-        return await replies.begin(user_id, turn, choices)
+        return await replies.begin(who, turn, choices)
     except RunInProgress as busy:
-        return await replies.join(user_id, busy.run_id)
+        return await replies.join(who.user_id, busy.run_id)
+
+
+async def _go_on(
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
+) -> Answer:
+    """Go on with an answer whose tools waited for the person, or for their client.
+
+    Of what the client sends, only the decisions and outputs that were waited for are taken.
+    """
+    found = await conversations.find_answer(parts.db, who.user_id, body.id, body.messageId)
+    if found is None:
+        raise decisions.waits_for_nothing()
+    decided = decisions.resolved(found.parts, body.history[-1].parts)
+    turn = Turn(
+        conversation_id=body.id,
+        run_id=new_id(),
+        message_id=found.id,
+        user_message_id=found.parent_id,
+        model=choices.settings.model,
+        content=None,
+        request_key=f"key:{body.id}:{key}" if key else f"on:{found.id}:{_digest(decided)}",
+        resumed=decided,
+    )
+    return await parts.replies.begin(who, turn, choices)
+
+
+def _digest(parts: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 async def _same_question(
@@ -202,10 +234,10 @@ def _request_key(
     return f"ui:{body.id}:{message_id}:{digest}"
 
 
-def _streamed(answer: Answer) -> EventStream:
+def _streamed(answer: Answer, *, only_new: bool = False) -> EventStream:
     metadata = {"model": answer.model, "run_id": answer.address.id}
     frames = ai_sdk_answers.frames(
-        answer.follow(), message_id=answer.address.message_id, metadata=metadata
+        answer.follow(only_new=only_new), message_id=answer.address.message_id, metadata=metadata
     )
     return EventStream(frames, ai_sdk_answers.HEADERS, farewell=ai_sdk_answers.farewell())
 

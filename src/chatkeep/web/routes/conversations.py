@@ -90,7 +90,7 @@ async def send(
     choices = choose(profile, body.wishes(), parts.policy)
     turn = _turn(body, choices.settings.model, idempotency_key)
     try:
-        answer = await parts.replies.begin(who.user_id, turn, choices)
+        answer = await parts.replies.begin(who, turn, choices)
     except NotFound as error:
         raise NotYourConversation from error
     if "text/event-stream" in request.headers.get("accept", ""):

@@ -1,0 +1,196 @@
+"""Who answers: by default a model and its tools; an application may answer itself.
+
+A responder is given a turn and yields what happens until the answer is whole. It runs in a
+task of the process, never of the request; what it yields is kept and told to readers. When
+it is closed it stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
+
+from chatkeep.events import ApprovalAsked, Done, NextStep, TextDelta, ToolCall, ToolResult
+from chatkeep.ids import new_id
+from chatkeep.llm.model import PromptMessage
+from chatkeep.prompts import answer_messages, result_text
+from chatkeep.tools import ToolContext
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from chatkeep.events import ModelEvent, ReplyEvent
+    from chatkeep.llm.model import Model, Prompt
+    from chatkeep.parts import Part
+    from chatkeep.principal import Principal
+    from chatkeep.runs import Address
+    from chatkeep.tools import Tools
+
+#: A model that asks for tools again and again is stopped after so many questions.
+STEPS_AT_MOST: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One answer to give.
+
+    *prompt* has the conversation, *who* asks it (None: somebody who is not signed in), *run*
+    where the answer is kept. *begun* are the parts that an answer which goes on has already.
+    """
+
+    prompt: Prompt
+    who: Principal | None
+    run: Address
+    begun: Sequence[Part] = ()
+
+
+class Responder(Protocol):
+    """Something that answers a turn."""
+
+    def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
+        """Yield what happens, and at its end exactly one `Done`.
+
+        Raises the errors of `errors`, of which the `Model...` ones are for this; any other
+        exception ends the answer as a failure of ours.
+        """
+
+
+class ModelResponder:
+    """A model, asked again with what its tools said until it asks for no more."""
+
+    def __init__(self, model: Model, tools: Tools) -> None:
+        """Ask *model*, and offer it *tools*."""
+        self._model = model
+        self._tools = tools
+
+    async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
+        """Answer; see `Responder`.
+
+        Tools that the request brought are its client's, and then ours are not offered. Who is
+        not signed in has none.
+        """
+        has_own = asked.who is None or bool(asked.prompt.tools)
+        offered = () if has_own else self._tools.offered()
+        prompt = replace(asked.prompt, tools=offered or asked.prompt.tools)
+        if asked.begun:
+            results = await self._resolve(asked)
+            for result in results:
+                yield result
+            yield NextStep()
+            prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
+        async with aclosing(self._steps(prompt, asked, runs_tools=bool(offered))) as events:
+            async for event in events:
+                yield event
+
+    async def _steps(
+        self, prompt: Prompt, asked: Asked, *, runs_tools: bool
+    ) -> AsyncGenerator[ReplyEvent, None]:
+        for step in range(STEPS_AT_MOST):
+            heard = _Heard()
+            async with aclosing(self._model.stream(prompt)) as events:
+                async for event in events:
+                    if heard.passes_on(event):
+                        yield event
+            if heard.done is None:
+                return  # it broke off, which is a failure of the answer
+            if not heard.calls or not runs_tools:
+                yield heard.done
+                return
+            results = await self._run(heard.calls, asked)
+            happened: list[ReplyEvent] = [*self._held(heard.calls), *results]
+            for one in happened:
+                yield one
+            if len(results) < len(heard.calls) or step == STEPS_AT_MOST - 1:
+                yield replace(heard.done, finish_reason="tool-calls")
+                return
+            prompt = _after(prompt, heard.messages(results))
+            yield NextStep()
+
+    def _waits(self, call: ToolCall) -> bool:
+        """Whether somebody else must do something first: say yes, or run it."""
+        known = self._tools.find(call.name)
+        return known is not None and (known.needs_approval or known.function is None)
+
+    def _held(self, calls: Sequence[ToolCall]) -> list[ApprovalAsked]:
+        """Ask for the person's yes where one is needed."""
+        return [
+            ApprovalAsked(call_id=call.call_id, approval_id=new_id())
+            for call in calls
+            if (known := self._tools.find(call.name)) is not None and known.needs_approval
+        ]
+
+    async def _resolve(self, asked: Asked) -> list[ToolResult]:
+        """Run what the person has allowed since, and say what they have not."""
+        waiting = [part for part in asked.begun if part.waits]
+        allowed = [part.call for part in waiting if part.call is not None and part.approved]
+        denied = [part.call for part in waiting if part.call is not None and not part.approved]
+        refused = [ToolResult(call_id=call.call_id, denied=True) for call in denied]
+        return [*await self._run(allowed, asked, approved=True), *refused]
+
+    async def _run(
+        self, calls: Sequence[ToolCall], asked: Asked, *, approved: bool = False
+    ) -> list[ToolResult]:
+        """Run side by side those of *calls* that wait for nobody."""
+        who = asked.who
+        if who is None:
+            return []
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._tools.run(call, _context(call, who, asked.run)))
+                for call in calls
+                if approved or not self._waits(call)
+            ]
+        return [task.result() for task in tasks]
+
+
+class _Heard:
+    """What one question to the model has brought."""
+
+    def __init__(self) -> None:
+        self.calls: list[ToolCall] = []
+        self.done: Done | None = None
+        self._said: list[str] = []
+
+    def passes_on(self, event: ModelEvent) -> bool:
+        """Take note of *event*; return whether readers hear of it now."""
+        match event:
+            case Done():
+                self.done = event
+                return False
+            case ToolCall():
+                self.calls.append(event)
+            case TextDelta(text=text):
+                self._said.append(text)
+        return True
+
+    def messages(self, results: Sequence[ToolResult]) -> list[PromptMessage]:
+        """Return what was said, and what the tools answered, for the next question."""
+        asked = PromptMessage(role="assistant", text="".join(self._said), calls=tuple(self.calls))
+        answers = [
+            PromptMessage(role="tool", text=result_text(one), call_id=one.call_id)
+            for one in results
+        ]
+        return [asked, *answers]
+
+
+def _after(prompt: Prompt, more: Sequence[PromptMessage]) -> Prompt:
+    return replace(prompt, messages=[*prompt.messages, *more])
+
+
+def _with(results: Sequence[ToolResult], parts: Sequence[Part]) -> list[Part]:
+    """Return *parts*, with *results* where they belong."""
+    found = {one.call_id: one for one in results}
+    return [
+        replace(part, result=found[part.call.call_id])
+        if part.call is not None and part.call.call_id in found
+        else part
+        for part in parts
+    ]
+
+
+def _context(call: ToolCall, who: Principal, run: Address) -> ToolContext:
+    return ToolContext(
+        who=who, conversation_id=run.conversation_id, run_id=run.id, call_id=call.call_id
+    )

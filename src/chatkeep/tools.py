@@ -1,0 +1,225 @@
+"""Tools: Python functions that a model may ask for, run as the person who asked the model.
+
+    tools = Tools()
+
+    @tools.tool
+    async def order_status(context: ToolContext, order: int) -> str:
+        "Say where an order is."
+        return await shop.status(order, of=context.who.user_id)
+
+What the model writes is checked against the function's annotations before it is called. A
+tool has as long as its `timeout_s`; what it raises is told to nobody, but for `ToolFailed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
+
+import msgspec
+
+from chatkeep.errors import SetupError
+from chatkeep.events import ToolResult
+from chatkeep.llm.model import Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from chatkeep.events import ToolCall
+    from chatkeep.principal import Principal
+
+_log = logging.getLogger(__name__)
+
+#: A longer output would fill the model's memory with one answer.
+OUTPUT_AT_MOST: Final = 64 * 1024
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
+
+
+class ToolFailed(Exception):
+    """A tool has no answer; its text is told to the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolContext:
+    """For whom, and in which conversation, a tool runs.
+
+    *who* is the caller of the request that began the answer. Nothing that the model or a
+    message says is in here.
+    """
+
+    who: Principal
+    conversation_id: str
+    run_id: str
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredTool:
+    """One tool: how the model sees it, and how it is run.
+
+    *function* None: the client runs it, and sends what it said with the next request.
+    """
+
+    offered: Tool
+    arguments: type[msgspec.Struct] | None
+    function: Callable[..., Any] | None
+    takes_context: bool
+    needs_approval: bool
+    timeout_s: float
+
+
+class Tools:
+    """The tools that models may ask for. Fill it before the server starts."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._known: dict[str, RegisteredTool] = {}
+
+    @overload
+    def tool(self, function: _Function) -> _Function: ...
+
+    @overload
+    def tool(
+        self, *, name: str | None = None, needs_approval: bool = False, timeout_s: float = 30.0
+    ) -> Callable[[_Function], _Function]: ...
+
+    def tool(
+        self,
+        function: _Function | None = None,
+        *,
+        name: str | None = None,
+        needs_approval: bool = False,
+        timeout_s: float = 30.0,
+    ) -> _Function | Callable[[_Function], _Function]:
+        """Register a function, async or not; a first parameter `ToolContext` is handed in.
+
+        Its docstring tells the model what it is for. With *needs_approval* it is run only
+        after the person has said yes. A function that is not async runs in a thread, which
+        goes on after the time is up.
+
+        Raises:
+            SetupError: the name is taken, or a parameter has no type.
+        """
+
+        def register(one: _Function) -> _Function:
+            self._add(_registered(one, name, needs_approval=needs_approval, timeout_s=timeout_s))
+            return one
+
+        return register if function is None else register(function)
+
+    def client_tool(self, name: str, description: str, parameters: Mapping[str, Any]) -> None:
+        """Register a tool that the client runs; *parameters* is a JSON Schema."""
+        offered = Tool(name=name, description=description, parameters=dict(parameters))
+        self._add(
+            RegisteredTool(
+                offered=offered,
+                arguments=None,
+                function=None,
+                takes_context=False,
+                needs_approval=False,
+                timeout_s=0.0,
+            )
+        )
+
+    def offered(self) -> Sequence[Tool]:
+        """Return the tools as a model is offered them."""
+        return [one.offered for one in self._known.values()]
+
+    def find(self, name: str) -> RegisteredTool | None:
+        """Find a tool by its name."""
+        return self._known.get(name)
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Run what *call* asks for; whatever goes wrong is a result that says so."""
+        known = self._known.get(call.name)
+        if known is None or known.function is None:
+            return ToolResult(call_id=call.call_id, error=f"There is no tool {call.name!r}.")
+        try:
+            given = _arguments(known, call)
+            async with asyncio.timeout(known.timeout_s):
+                output = _written_out(await _called(known, given, context))
+        except ToolFailed as failed:
+            return ToolResult(call_id=call.call_id, error=str(failed))
+        except TimeoutError:
+            return ToolResult(call_id=call.call_id, error="The tool took too long.")
+        except Exception:  # noqa: BLE001 -- a tool's bug ends that tool, said and logged
+            _log.exception("the tool %s failed", call.name)
+            return ToolResult(call_id=call.call_id, error="The tool failed.")
+        return ToolResult(call_id=call.call_id, output=output)
+
+    def _add(self, one: RegisteredTool) -> None:
+        if one.offered.name in self._known:
+            raise SetupError(f"There are two tools with the name {one.offered.name}.")
+        self._known[one.offered.name] = one
+
+
+def _registered(
+    function: Callable[..., Any], name: str | None, *, needs_approval: bool, timeout_s: float
+) -> RegisteredTool:
+    hints = get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())
+    takes_context = bool(parameters) and hints.get(parameters[0].name) is ToolContext
+    called = name or function.__name__
+    fields: list[Any] = []
+    for one in parameters[takes_context:]:
+        if one.name not in hints:
+            raise SetupError(f"The parameter {one.name} of the tool {called} needs a type.")
+        has_default = one.default is not inspect.Parameter.empty
+        field = (one.name, hints[one.name], one.default) if has_default else None
+        fields.append(field or (one.name, hints[one.name]))
+    arguments = msgspec.defstruct(called, fields, kw_only=True, forbid_unknown_fields=True)
+    offered = Tool(
+        name=called,
+        description=inspect.getdoc(function),
+        parameters=_schema(arguments),
+    )
+    return RegisteredTool(
+        offered=offered,
+        arguments=arguments,
+        function=function,
+        takes_context=takes_context,
+        needs_approval=needs_approval,
+        timeout_s=timeout_s,
+    )
+
+
+def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
+    """The schema of an object, with the types it refers to beside it."""
+    found = msgspec.json.schema(arguments)
+    others = dict(found["$defs"])
+    own: dict[str, Any] = dict(others.pop(found["$ref"].rpartition("/")[2]))
+    own.pop("title", None)
+    return {**own, "$defs": others} if others else own
+
+
+def _arguments(known: RegisteredTool, call: ToolCall) -> dict[str, Any]:
+    if known.arguments is None:
+        return {}
+    try:
+        given = msgspec.json.decode(call.arguments or "{}", type=known.arguments)
+    except msgspec.DecodeError as error:  # its text names types and places, and no values
+        raise ToolFailed(f"The arguments do not fit: {error}") from error
+    return {name: getattr(given, name) for name in known.arguments.__struct_fields__}
+
+
+async def _called(known: RegisteredTool, given: dict[str, Any], context: ToolContext) -> object:
+    assert known.function is not None  # noqa: S101 -- the caller has looked
+    before = (context,) if known.takes_context else ()
+    if inspect.iscoroutinefunction(known.function):
+        return await known.function(*before, **given)
+    return await asyncio.to_thread(known.function, *before, **given)
+
+
+def _written_out(output: object) -> object:
+    """Return *output* as JSON can hold it, if it is of a sensible size."""
+    try:
+        written = msgspec.json.encode(output)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolFailed("The tool's answer cannot be written as JSON.") from error
+    if len(written) > OUTPUT_AT_MOST:
+        raise ToolFailed(f"The tool's answer has more than {OUTPUT_AT_MOST} bytes.")
+    return msgspec.json.decode(written.replace(b"\\u0000", b""))

@@ -1,0 +1,151 @@
+"""Tools: what a model is told of a function, and what it hears when one is run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import pytest
+
+from chatkeep.errors import SetupError
+from chatkeep.events import ToolCall
+from chatkeep.principal import Principal
+from chatkeep.tools import OUTPUT_AT_MOST, ToolContext, ToolFailed, Tools
+
+if TYPE_CHECKING:
+    from chatkeep.events import ToolResult
+
+ANA = Principal(user_id="ana", issuer="embedded", subject="ana")
+
+
+class Item(msgspec.Struct):
+    """Something to order."""
+
+    name: str
+    number: int = 1
+
+
+async def ran(tools: Tools, name: str, arguments: object) -> ToolResult:
+    """Run the tool *name* as Ana."""
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    call = ToolCall(call_id="c", name=name, arguments=text)
+    context = ToolContext(who=ANA, conversation_id="conversation", run_id="r", call_id="c")
+    return await tools.run(call, context)
+
+
+def test_model_is_told_name_purpose_and_types() -> None:
+    """The schema is that of the parameters; the context is none of them."""
+    tools = Tools()
+
+    @tools.tool
+    async def order(
+        context: ToolContext,
+        items: list[Item],
+        where: Annotated[str, msgspec.Meta(description="A street.")] = "home",
+    ) -> str:
+        """Order things."""
+        return f"{context.who.user_id} {items} {where}"
+
+    (offered,) = tools.offered()
+    assert (offered.name, offered.description) == ("order", "Order things.")
+    schema = offered.parameters
+    assert schema["type"] == "object"
+    assert schema["required"] == ["items"]
+    assert schema["properties"]["where"]["description"] == "A street."
+    assert "context" not in schema["properties"]
+    assert schema["$defs"]["Item"]["properties"]["number"]["type"] == "integer"
+
+
+async def test_function_is_called_with_what_fits_and_as_whom_it_is_for() -> None:
+    """Async or not, with the caller that the request had."""
+    tools = Tools()
+
+    @tools.tool
+    async def whoami(context: ToolContext) -> str:
+        """Say who asks."""
+        return context.who.user_id
+
+    @tools.tool(name="sum")
+    def add(one: int, other: int = 1) -> dict[str, Any]:
+        """Add."""
+        return {"sum": one + other, "thread": threading.current_thread().name}
+
+    assert (await ran(tools, "whoami", "")).output == "ana"
+    added = (await ran(tools, "sum", {"one": 2})).output
+    assert added["sum"] == 3
+    assert added["thread"] != threading.current_thread().name
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"one": "2"}, {"one": 2, "more": 1}, {}, "nonsense", [2], {"one": 1e400}]
+)
+async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments: object) -> None:
+    """The function is not called, and no value is echoed."""
+    tools, called = Tools(), []
+
+    @tools.tool
+    def count(one: int) -> None:
+        """Count."""
+        called.append(one)
+
+    result = await ran(tools, "count", arguments)
+    assert result.error is not None
+    assert result.error.startswith("The arguments do not fit")
+    assert not called
+
+
+async def test_what_goes_wrong_is_a_result() -> None:
+    """Its own words for a failure it foresaw; of any other, and of time, only that it was."""
+    tools = Tools()
+
+    @tools.tool
+    async def picky() -> None:
+        """Refuse."""
+        raise ToolFailed("There is no such order.")
+
+    @tools.tool
+    async def broken() -> None:
+        """Break."""
+        raise RuntimeError("password=hunter2")
+
+    @tools.tool(timeout_s=0.01)
+    async def slow() -> None:
+        """Never end."""
+        await asyncio.Event().wait()
+
+    @tools.tool
+    async def odd() -> object:
+        """Return what is no JSON."""
+        return object()
+
+    @tools.tool
+    async def talkative() -> str:
+        """Say far too much."""
+        return "x" * (OUTPUT_AT_MOST + 1)
+
+    said = [(await ran(tools, one, {})).error for one in ("picky", "broken", "slow", "none")]
+    assert said == [
+        "There is no such order.",
+        "The tool failed.",
+        "The tool took too long.",
+        "There is no tool 'none'.",
+    ]
+    assert "JSON" in str((await ran(tools, "odd", {})).error)
+    assert "bytes" in str((await ran(tools, "talkative", {})).error)
+
+
+def test_registry_refuses_what_no_model_could_use() -> None:
+    """Two tools of one name, and a parameter without a type."""
+    tools = Tools()
+    tools.client_tool("place", "Where the person is.", {"type": "object"})
+
+    def untyped(one) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 -- that is the mistake
+        """Take anything."""
+
+    with pytest.raises(SetupError, match="place"):
+        tools.client_tool("place", "Again.", {})
+    with pytest.raises(SetupError, match="one"):
+        tools.tool(untyped)
