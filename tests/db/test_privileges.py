@@ -43,6 +43,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             ),
             {"select", "insert", "update", "delete"},
         ),
+        "chatkeep.sign_in_flows": {"select", "insert", "update", "delete"},
+        "chatkeep.shown_id_tokens": {"select", "insert", "update", "delete"},
         "chatkeep.issuers": {"select", "insert", "update"},
         "chatkeep.signing_keys": {"select", "insert", "update"},
         "public.user_sessions": {"select", "insert", "update", "delete"},

@@ -125,6 +125,7 @@ PROOFS: tuple[LiteralString, ...] = (
 )
 
 _SEED: LiteralString = """
+truncate chatkeep.sign_in_flows, chatkeep.shown_id_tokens;
 truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles, public.user_sessions, chatkeep.users,
   chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log, chatkeep.audit_links,
   chatkeep.claim_counts cascade;
@@ -485,6 +486,26 @@ async def the_chain_of_the_audit_log_is_the_administrators(twins: Twins) -> None
     twins.admin.execute("truncate chatkeep.audit_log, chatkeep.audit_links")
 
 
+async def sign_ins_under_way_are_sign_ins_alone(twins: Twins) -> None:
+    """Sign-in keeps which browsers are at a provider, and which ID tokens it was shown."""
+    made: dict[LiteralString, LiteralString] = {
+        "chatkeep.sign_in_flows": "insert into chatkeep.sign_in_flows (state_hash, provider,"
+        " redirect_to, expires_at) values ('x', 'acme', 'https://chat.example', now())",
+        "chatkeep.shown_id_tokens": "insert into chatkeep.shown_id_tokens values ('x', now())",
+    }
+    for table, make in made.items():
+        await twins.db.execute(AUTH, make, ())
+        read: LiteralString = f"select expires_at::text as text from {table}"
+        later: LiteralString = f"update {table} set expires_at = now()"
+        forget: LiteralString = f"delete from {table}"
+        assert await _texts(twins.db, AUTH, read)
+        assert await _rolled_back(twins.db, AUTH, later) == 1
+        for caller in (as_user(ANA), WORKER, ADMIN):
+            for statement in (make, read, later, forget):
+                await _refused(twins.db, caller, statement)
+        assert await twins.db.execute(AUTH, forget, ()) == 1
+
+
 async def counts_of_claims_are_kept_by_one_and_read_by_another(twins: Twins) -> None:
     """The worker keeps them, the administrator reads them, and nobody else sees them."""
     db = twins.db
@@ -582,6 +603,7 @@ CHECKS: tuple[Check, ...] = (
     the_chain_of_the_audit_log_is_the_administrators,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
+    sign_ins_under_way_are_sign_ins_alone,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,
     row_security_is_forced_everywhere,
