@@ -75,6 +75,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A run that was begun before, and the question that it answers."""
+
+    id: str
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
 
@@ -225,19 +233,23 @@ async def find_newest(db: Database, user_id: str, conversation_id: str) -> str |
     return rows[0].id if rows else None
 
 
-async def find_by_request(db: Database, user_id: str, request_key: str) -> str | None:
+async def find_by_request(db: Database, user_id: str, request_key: str) -> Begun | None:
     """Find the run that an earlier copy of the same request began."""
     rows = await db.fetch(
         as_user(user_id),
         """
-        select r.id from chat.runs r
+        select r.id, q.content as question from chat.runs r
         join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        join chat.messages a on a.user_id = r.user_id
+          and a.conversation_id = r.conversation_id and a.id = r.message_id
+        join chat.messages q on q.user_id = r.user_id
+          and q.conversation_id = r.conversation_id and q.id = a.parent_id
         where r.user_id = %s and r.request_key = %s and c.deleted_at is null
         """,
         [user_id, request_key],
-        row=_Id,
+        row=Begun,
     )
-    return rows[0].id if rows else None
+    return rows[0] if rows else None
 
 
 async def forget_request(db: Database, user_id: str, run_id: str) -> bool:

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from chatkeep import runs
 from chatkeep.db import ConstraintViolated, Query, as_user
-from chatkeep.errors import NotFound, RunInProgress
+from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
@@ -68,6 +68,7 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
 
     Raises:
         AlreadyStarted: the same request has a run already.
+        IdempotencyKeyReused: another question was asked with its key.
         RunInProgress: another answer of the conversation is being made.
         NotFound: no such conversation of this user.
     """
@@ -101,7 +102,9 @@ async def _explain(
     if turn.request_key is not None:
         same = await runs.find_by_request(db, user_id, turn.request_key)
         if same is not None:
-            return AlreadyStarted(same)
+            if turn.content not in {None, same.question}:
+                return IdempotencyKeyReused()
+            return AlreadyStarted(same.id)
     if violated.name == "messages_parent":
         return NotFound()
     # The one in the way may have ended since; it is still the one.

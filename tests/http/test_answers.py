@@ -106,6 +106,23 @@ async def test_repeated_request_gets_the_answer_again(ana: Person, stage: Stage)
     assert len(model.prompts) == 1
 
 
+@pytest.mark.parametrize("named", ["header", "member"])
+async def test_key_with_other_words_is_refused(ana: Person, stage: Stage, named: str) -> None:
+    """Nothing is asked and nothing stored: the answer to the first would be taken for its own."""
+    model = stage.play(["Here."])
+    conversation = await begin(ana.client)
+    headers = {"idempotency-key": "k1"} if named == "header" else {}
+    member = {"client_message_id": "m1"} if named == "member" else {}
+    statuses = []
+    for text in ("Where?", "When?", "Where?"):
+        body = {"conversation_id": conversation, "message": text, **member}
+        answer = await ana.client.post(f"{CHAT}/message", body, headers=headers)
+        statuses.append((answer.status, answer.json.get("code")))
+    assert statuses == [(200, None), (422, "idempotency_key_reused"), (200, None)]
+    assert len(model.prompts) == 1
+    assert len(await messages(ana.client, conversation)) == 2
+
+
 async def test_key_is_one_persons_and_one_conversations(
     ana: Person, bo: Person, stage: Stage
 ) -> None:

@@ -14,6 +14,19 @@ class NotYourConversation(NotFound):
     default_detail = "Conversation does not belong to this user"
 
 
+class IdempotencyKeyReused(ChatkeepError):
+    """Another question was asked with the same key, so this one was not asked.
+
+    The `Idempotency-Key` header draft of the IETF, section 2.7, has this status for it.
+    """
+
+    code = "idempotency_key_reused"
+    status = 422
+    default_detail = (
+        "Another message was sent with this idempotency key or client message id. Use a new one."
+    )
+
+
 class RunInProgress(Conflict):
     """The conversation is being answered; `run_id` names the answer that is in the way."""
 
