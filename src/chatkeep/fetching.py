@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -28,7 +29,12 @@ _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 class FetchFailed(Exception):
-    """There is no such document to be had; the text says why."""
+    """There is no such document to be had; the text says why, and *status* what was answered."""
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        """Keep both."""
+        self.status = status
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,7 @@ async def fetch(
     """
     async with _asked("GET", url, public_only=public_only, headers=headers) as response:
         if response.status != 200:  # noqa: PLR2004 -- the only answer that has the document
-            raise FetchFailed(f"it answered {response.status}")
+            raise FetchFailed(f"it answered {response.status}", status=response.status)
         body = await _body(response)
         return Document(body=body, date=_moment(response.headers.get("Date")))
 
@@ -94,6 +100,20 @@ async def send_form(
         return Reply(status=response.status, body=await _body(response))
 
 
+async def send_json(
+    url: str,
+    body: Mapping[str, object],
+    *,
+    public_only: bool,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Send *body* as JSON to *url*, as `send_form` sends a form; raises as that does."""
+    said = {**(headers or {}), "Content-Type": "application/json"}
+    encoded = msgspec.json.encode(body)
+    async with _asked("POST", url, public_only=public_only, headers=said, form=encoded) as response:
+        return Reply(status=response.status, body=await _body(response))
+
+
 @asynccontextmanager
 async def _asked(
     method: str,
@@ -101,7 +121,7 @@ async def _asked(
     *,
     public_only: bool,
     headers: Mapping[str, str] | None,
-    form: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | bytes | None = None,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     require_fetchable(url, public_only=public_only)
     # Fetches are minutes apart: a session of its own leaves no idle connection behind and

@@ -23,7 +23,7 @@ from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, read_key_set
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from chatkeep.config import OpenIdProvider, Settings
+    from chatkeep.config import OpenIdProvider, Settings, SignInProvider
 
 #: A token that was just issued is taken up to this much too early.
 _LARGEST_SKEW_S: Final = 5.0
@@ -49,6 +49,18 @@ async def examine_issuers(settings: Settings) -> AsyncIterator[Finding]:
         yield await _better_auth(settings)
     for provider in settings.openid_providers:
         yield await _openid(provider, public_only=settings.production)
+    async for finding in examine_sign_in_providers(settings):
+        yield finding
+
+
+async def examine_sign_in_providers(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at every provider that people may sign in with, one finding each."""
+    for provider in settings.sign_in_providers:
+        looked = _Looked(notes=["sign-in"])
+        if provider.kind != "github":  # which publishes nothing to look at
+            await _look_at_provider(looked, provider, public_only=settings.production)
+        looked.notes.append(f"comes back to {settings.base_url}/auth/v1/callback")
+        yield looked.as_finding(provider.name)
 
 
 async def examine_embedded(settings: Settings) -> Finding:
@@ -129,6 +141,31 @@ async def _openid(provider: OpenIdProvider, *, public_only: bool) -> Finding:
     if found.revocation_url:
         looked.notes.append("revokes tokens")
     return looked.as_finding(provider.name)
+
+
+async def _look_at_provider(
+    looked: _Looked, provider: SignInProvider, *, public_only: bool
+) -> None:
+    own = provider.prefix
+    discovery = Discovery(provider.issuer, public_only=public_only, hosts=provider.hosts)
+    try:
+        found = await discovery.provider()
+    except (FetchFailed, ValueError) as error:
+        cure = f"check {own}_ISSUER, which must be exactly its name"
+        if provider.kind == "openid":
+            cure += f", and {own}_HOSTS"
+        looked.problems.append(f"No discovery at {provider.issuer}: {error}; {cure}.")
+        return
+    endpoints = {
+        "authorization_endpoint": found.authorization_url,
+        "token_endpoint": found.token_url,
+    }
+    looked.problems += [
+        f"Its {name} is missing or on another host: if that is right, name it in {own}_HOSTS."
+        for name, url in endpoints.items()
+        if url is None
+    ]
+    await _look_at_keys(looked, found.keys, f"check {own}_ISSUER.", public_only, optional=False)
 
 
 async def _look_at_keys(

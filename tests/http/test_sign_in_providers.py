@@ -49,7 +49,7 @@ def new_name() -> str:
     return f"person{next(_people)}-{time.monotonic_ns()}"
 
 
-def settings_of(*providers: tuple[str, StandIn]) -> dict[str, str]:
+def settings_of(*providers: tuple[str, StandIn]) -> dict[str, Any]:
     """Return the settings that name *providers*."""
     environ = {"SIGN_IN_PROVIDERS": ",".join(name for name, _ in providers)}
     for name, one in providers:

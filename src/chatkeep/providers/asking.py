@@ -23,8 +23,13 @@ _log = logging.getLogger(__name__)
 
 _OK: Final = 200
 _AWAY: Final = 500
+_NOT_FOR_US: Final = frozenset({401, 403, 404})
 _LONGEST_TOKEN: Final = 16_384
 _WORD = re.compile(r"[a-z_]{1,40}")
+
+
+class NotAnswered(Exception):
+    """The provider does not say this to the bearer of this token, now or later."""
 
 
 class TokenAnswer(msgspec.Struct):
@@ -74,6 +79,7 @@ async def ask(
     """Return what the API of the provider *name* says at *url* to the bearer of *access_token*.
 
     Raises:
+        NotAnswered: the token is not good for that.
         IssuerUnavailable: nothing usable.
     """
     headers = {"Authorization": f"Bearer {access_token}", "Accept": accept}
@@ -81,6 +87,8 @@ async def ask(
         return (await fetch(url, public_only=public_only, headers=headers)).body
     except (FetchFailed, ValueError) as error:
         _log.warning("%s does not say who signed in: %s", name, error)
+        if isinstance(error, FetchFailed) and error.status in _NOT_FOR_US:
+            raise NotAnswered from error
         raise IssuerUnavailable from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from chatkeep.errors import BadIdToken, BadOAuthCallback
-from chatkeep.providers.asking import ask, exchange
+from chatkeep.providers.asking import NotAnswered, ask, exchange
 from chatkeep.providers.openid import RESERVED, challenge_of, with_query
 from chatkeep.providers.proofs import Proof, proof_of
 
@@ -103,12 +103,12 @@ class GitHubProvider:
 
     async def _claims(self, access_token: str) -> dict[str, Any]:
         """Return who has *access_token*, in the words of OpenID Connect."""
-        about = await self._ask("/user", access_token)
-        addresses = await self._ask("/user/emails", access_token)
         try:
+            about = await self._ask("/user", access_token)
+            addresses = await self._ask("/user/emails", access_token)
             user = msgspec.json.decode(about, type=_User)
             listed = msgspec.json.decode(addresses, type=list[_Address])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (NotAnswered, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadOAuthCallback from error
         if user.id <= 0:
             raise BadOAuthCallback

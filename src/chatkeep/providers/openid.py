@@ -27,7 +27,7 @@ from chatkeep.errors import (
 )
 from chatkeep.fetching import FetchFailed
 from chatkeep.jwks import JwksClient
-from chatkeep.providers.asking import ask, exchange, read_object
+from chatkeep.providers.asking import NotAnswered, ask, exchange, read_object
 from chatkeep.providers.proofs import Proof, Shown, proof_of
 from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, Rules, check, read
 
@@ -204,10 +204,10 @@ class OpenIdProvider:
         self, claims: dict[str, Any], url: str, access_token: str
     ) -> dict[str, Any]:
         """Add what the UserInfo endpoint says of the same person (Core 1.0 section 5.3.2)."""
-        body = await ask(self.name, url, access_token, public_only=self._public_only)
         try:
+            body = await ask(self.name, url, access_token, public_only=self._public_only)
             said = read_object(body)
-        except ValueError:
+        except (NotAnswered, ValueError):
             return claims
         if said.get("sub") != claims["sub"]:
             raise BadOAuthCallback
