@@ -20,6 +20,7 @@ from chatkeep.claims.counts import TOKEN_LIFE
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError, InvalidCredentials, TokenRevoked
 from chatkeep.ids import new_id
+from chatkeep.issuance import WEAK_TOKEN_LIFE_S
 from chatkeep.session_tokens import SessionOwner
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class BrowserSessions:
         if not rows:
             raise InvalidCredentials  # ended between the two statements
         owner = _owner(rows[0], user_id, str(grant.user.id), grant.user.email)
+        owner = self._bounded(owner, is_administrator=grant.user.is_administrator)
         return await self._issued(owner, {}, "session.cookie_issued")
 
     async def exchange(self, bearer: Principal, device: Device) -> SessionToken:
@@ -110,8 +112,10 @@ class BrowserSessions:
         if not found:
             raise TokenRevoked
         owner = _owner(found[0], bearer.user_id, bearer.subject, bearer.email)
-        if found[0].reference is not None:
+        # A token from before a second factor was verified is as weak as it was then.
+        if found[0].reference is not None or bearer.aal < owner.aal:
             owner = replace(owner, aal=bearer.aal, amr=_proofs(bearer))
+        owner = self._bounded(owner, is_administrator="admin" in bearer.roles)
         return await self._issued(owner, {}, "session.cookie_issued")
 
     async def renewed(self, cookie: Principal) -> SessionToken | None:
@@ -162,8 +166,11 @@ class BrowserSessions:
             return None
         email = users[0].email if users else cookie.email
         owner = _owner(rows[0], cookie.user_id, cookie.subject, email)
-        if rows[0].reference is not None:
+        if rows[0].reference is not None or cookie.aal < owner.aal:
             owner = replace(owner, aal=cookie.aal, amr=_proofs(cookie))
+        is_administrator = bool(users) and users[0].is_administrator
+        if owner != self._bounded(owner, is_administrator=is_administrator):
+            return None  # a second factor is required, and was not shown in time
         return await self._issued(owner, self._tokens.carried(cookie), "session.cookie_renewed")
 
     def _extended(self, user_id: str, session_id: UUID) -> Query[_Row]:
@@ -203,6 +210,15 @@ class BrowserSessions:
             ),
             _Row,
         )
+
+    def _bounded(self, owner: SessionOwner, *, is_administrator: bool) -> SessionOwner:
+        """Leave a session of ours only time to show the second factor that it lacks."""
+        if owner.issuer != self._issuer.issuer.name or not self._issuer.is_too_weak(
+            owner.aal, is_administrator=is_administrator
+        ):
+            return owner
+        soon = datetime.now(UTC) + timedelta(seconds=WEAK_TOKEN_LIFE_S)
+        return replace(owner, ends_at=min(owner.ends_at, soon))
 
     @property
     def _idle(self) -> timedelta:

@@ -21,6 +21,7 @@ from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.redis_link import RedisLink
 from chatkeep.session_tokens import SessionTokens
+from chatkeep.supabase_sessions import SupabaseSessions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,6 +101,7 @@ async def open_own_gate(
     issuers = Issuers([embedded.issuer, *foreign])
     stack.push_async_callback(issuers.close)
     better_auth = await _open_better_auth(stack, settings, foreign, ours=db)
+    admissions = _admissions(better_auth) | await _supabase_admission(stack, settings, db)
     session_tokens = SessionTokens(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
@@ -109,9 +111,9 @@ async def open_own_gate(
         revocations=embedded.revocations,
         notices=embedded.notices,
         opaque=None if better_auth is None else better_auth.by_token,
-        admissions=_admissions(better_auth),
+        admissions=admissions,
         cookies={
-            session_tokens.cookie: _session_cookies(session_tokens, _admissions(better_auth)),
+            session_tokens.cookie: _session_cookies(session_tokens, admissions),
             **_better_auth_cookies(better_auth, settings),
         },
         development_header=settings.development_user_header,
@@ -237,6 +239,18 @@ async def _open_better_auth(
 
 def _admissions(better_auth: BetterAuth | None) -> dict[str, Admission]:
     return {} if better_auth is None else {"better-auth": better_auth.admit}
+
+
+async def _supabase_admission(
+    stack: AsyncExitStack, settings: Settings, db: Database
+) -> dict[str, Admission]:
+    """Look up the sessions of the Supabase project, if its database is this one."""
+    if not settings.supabase_sessions:
+        return {}
+    sessions = SupabaseSessions(db)
+    await sessions.require_readable()
+    stack.push_async_callback(sessions.close)
+    return {"supabase": sessions.admit}
 
 
 def _session_cookies(tokens: SessionTokens, admissions: Mapping[str, Admission]) -> Reader:

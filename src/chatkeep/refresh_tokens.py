@@ -63,6 +63,14 @@ class RefreshTokens:
             session_id=UUID(bytes=body[:16]), counter=int.from_bytes(body[16:], "big")
         )
 
+    def wrote(self, text: str) -> bool:
+        """Whether *text* is a token that we wrote; another Chatkeep's only look like it."""
+        try:
+            self.read(text)
+        except (Invalid, RefreshTokenNotFound):
+            return False
+        return True
+
     def _proof(self, body: bytes) -> bytes:
         return hmac.digest(self._key, PREFIX.encode() + body, "sha256")[:_PROOF_BYTES]
 

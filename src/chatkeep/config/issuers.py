@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 class IssuerSettings:
     """Whose tokens are taken, beside our own."""
 
-    supabase_project_url: str | None = setting("SUPABASE_PROJECT_URL", read.web_address)
+    supabase_project_url: str | None = setting(
+        "SUPABASE_PROJECT_URL", read.web_address_or_domain, "SUPABASE_AUTH_DOMAIN"
+    )
     supabase_jwt_secret: Secret | None = setting("SUPABASE_JWT_SECRET", read.long_secret)
     supabase_audience: str = setting(
         "SUPABASE_AUTH_AUDIENCE", read.plain_text, default="authenticated"
     )
+    supabase_client_id: str | None = setting("SUPABASE_AUTH_CLIENT_ID", read.plain_text)
+    supabase_client_secret: Secret | None = setting("SUPABASE_AUTH_CLIENT_SECRET", read.secret)
+    supabase_sessions: bool = setting("SUPABASE_SESSIONS", read.flag, default=False)
     better_auth_url: str | None = setting("BETTER_AUTH_URL", read.web_address)
     better_auth_secret: Secret | None = setting("BETTER_AUTH_SECRET", read.long_secret)
     better_auth_issuer: str | None = setting("BETTER_AUTH_ISSUER", read.plain_text)

@@ -50,13 +50,15 @@ def read_setting(
     found = {alias: environ[alias] for alias in metadata["names"] if environ.get(alias)}
     if not found:
         return
-    first = next(iter(found))
-    if len(set(found.values())) > 1:
+    read = []
+    for alias, text in found.items():
+        try:
+            read.append(metadata["parse"](text))
+        except Refused as refused:
+            problems.append(f"{alias} {refused}.")
+        except ValueError:  # whose text may quote the value, which may be a secret
+            problems.append(f"{alias} cannot be read.")
+    if any(one != read[0] for one in read[1:]):
         problems.append(f"{' and '.join(found)} mean the same and disagree: set only one of them.")
-        return
-    try:
-        values[name] = metadata["parse"](found[first])
-    except Refused as refused:
-        problems.append(f"{first} {refused}.")
-    except ValueError:  # whose text may quote the value, which may be a secret
-        problems.append(f"{first} cannot be read.")
+    elif read:
+        values[name] = read[0]

@@ -23,7 +23,9 @@ _MINIMUM_SECRET_BYTES = 32
 _MINIMUM_DISTINCT_CHARACTERS = 8
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_DOMAIN = re.compile(r"([A-Za-z0-9-]+\.)+[A-Za-z]{2,}/?")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_SQL_FUNCTION = re.compile(r"pg:[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}")
 
 
 class Secret(str):
@@ -159,6 +161,12 @@ def web_address(text: str) -> str:
     return exact_web_address(text).rstrip("/")
 
 
+def web_address_or_domain(text: str) -> str:
+    """Read the address of a web server; a bare domain such as abc.supabase.co means https."""
+    is_domain = _DOMAIN.fullmatch(text) is not None
+    return web_address(f"https://{text}" if is_domain else text)
+
+
 def exact_web_address(text: str) -> str:
     """Read an address that is also a name, so that every character counts."""
     parts = urlsplit(plain_text(text))
@@ -202,6 +210,13 @@ def import_path(text: str) -> str:
     """Read where something of an application's own is to be found."""
     if not _IMPORT_PATH.fullmatch(text):
         raise Refused("must be an import path like package.module:name")
+    return text
+
+
+def hook(text: str) -> str:
+    """Read where a function of an operator's own is: an import path, or `pg:schema.function`."""
+    if not (_IMPORT_PATH.fullmatch(text) or _SQL_FUNCTION.fullmatch(text)):
+        raise Refused("must be like package.module:function or pg:schema.function")
     return text
 
 

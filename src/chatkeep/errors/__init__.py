@@ -83,6 +83,7 @@ from chatkeep.errors.flows import (
     ReauthenticationNeeded,
     ReauthenticationNotValid,
 )
+from chatkeep.errors.hooks import AccessTokenHookFailed, AccessTokenHookRefused
 from chatkeep.errors.providers import (
     BadIdToken,
     BadOAuthCallback,
@@ -114,6 +115,8 @@ from chatkeep.errors.requests import (
 )
 
 __all__ = [
+    "AccessTokenHookFailed",
+    "AccessTokenHookRefused",
     "AccountNotFound",
     "AnswerInterrupted",
     "BadCodeVerifier",

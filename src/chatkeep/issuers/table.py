@@ -81,9 +81,22 @@ class Issuers:
         if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
             return seen.principal
         self._forget(digest)
-        verified = await self._verify(read(token))
+        verified = await self._verify(read(token), self._clock())
         self._remember(digest, verified)
         return verified.principal
+
+    async def spoke_for(self, token: str) -> Principal:
+        """Return who *token* speaks for, or spoke for before it expired; all else must hold.
+
+        For what comes beside a credential of its own, such as a refresh token: whose that is.
+        Raises as `authenticate` does, but for `TokenExpired`.
+        """
+        unverified = read(token)
+        ended = unverified.claims.get("exp")
+        now = self._clock()
+        if isinstance(ended, int | float):
+            now = min(now, ended - 1)
+        return (await self._verify(unverified, now)).principal
 
     async def close(self) -> None:
         """Stop whatever the issuers do in the background."""
@@ -91,14 +104,14 @@ class Issuers:
             if issuer.keys is not None:
                 await issuer.keys.close()
 
-    async def _verify(self, token: Unverified) -> _Verified:
+    async def _verify(self, token: Unverified, now: float) -> _Verified:
         issuer = self._issuer_of(token.claims)
         source = issuer.source_for(token.header)
         keys = source.current()
         key = None if keys is None else keys.find(token.header)
         if keys is None or key is None:
             keys, key = await source.find(token.header)
-        until = check(token, key=key, rules=issuer.rules, now=self._clock())
+        until = check(token, key=key, rules=issuer.rules, now=now)
         size = len(token.signing_input)
         return _Verified(issuer.principal(token), until, source, keys, size)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chatkeep.browser_sessions import BrowserSessions
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.foreign_sessions import ForeignSessions
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
     from chatkeep.job_queue import JobQueue
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from chatkeep.offered_models import OfferedModels
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
+    from chatkeep.providers import Providers
+    from chatkeep.refresh_cookies import RefreshCookies
     from chatkeep.replies import Replies
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
@@ -38,6 +41,8 @@ class Services:
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
     browser_sessions: BrowserSessions
+    foreign_sessions: ForeignSessions
+    refresh_cookies: RefreshCookies
     sightings: Sightings
     model: Model
     policy: Policy
@@ -47,6 +52,7 @@ class Services:
     limits: Limits
     attempts: Attempts
     jobs: JobQueue
+    providers: Providers
     mail_templates: Templates
 
 

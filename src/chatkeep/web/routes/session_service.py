@@ -1,14 +1,14 @@
-"""Renew a token, log out, and end a session by its id: for clients that are no Supabase client.
+"""Log out, and end a session by its id: for clients that are no Supabase client.
 
-The same routes under `/auth`, `/api/auth` and bare. Refresh tokens are those of our own
-issuer; whoever has another issuer's renews it there. The refresh cookie is for browsers that
-should not hold the token in a script: its value is in no body.
+The same routes under `/auth`, `/api/auth` and bare. What ends here also ends at the issuer, if
+that can be asked; here it ends in any case.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Final, Literal
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -16,190 +16,152 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import sessions
-from chatkeep.devices import Device
-from chatkeep.errors import (
-    BadRequest,
-    CredentialsConflict,
-    Invalid,
-    NotFound,
-    RateLimited,
-    TokenInvalid,
-    Unavailable,
-)
+from chatkeep.administrators import require_administrator, require_fresh
+from chatkeep.errors import BadRequest, Forbidden, NotFound, TokenInvalid
+from chatkeep.session_administration import end_session_of
 from chatkeep.web import schemas
-from chatkeep.web.auth import Anybody, SignedIn
-from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
+from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.same_origin import require_same_origin
-from chatkeep.web.schemas import PersonAnswer
+from chatkeep.web.refresh_cookie import clear_refresh_cookie, kept_in_cookie
 from chatkeep.web.services import Parts, Services
 from chatkeep.web.session_cookies import clear_session_cookie, previous_sessions
 
 if TYPE_CHECKING:
-    from chatkeep.issuance import Grant
     from chatkeep.principal import Principal
+    from chatkeep.refresh_cookies import Kept
 
-_LONGEST_REFRESH_TOKEN: Final = 16_384
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.
 _CLEARED: Final = '"cache", "storage"'
 #: A token that says no end is refused for so long after its session was ended.
 _NO_END: Final = timedelta(days=400)
+_LONGEST_TOKEN: Final = 16_384
 
 
-class RefreshRequest(schemas.Request):
-    """A refresh token; without it the one in the refresh cookie is used."""
+class LogOutRequest(schemas.Request):
+    """The refresh token of the session, if it is another issuer's and in no cookie.
 
-    refresh_token: Annotated[str, Field(max_length=_LONGEST_REFRESH_TOKEN)] | None = None
-    cookie: Annotated[
-        bool, Field(description="Put the new refresh token into the cookie, not into the answer.")
-    ] = False
+    An OpenID provider ends what goes with its refresh token, not with an access token.
+    """
+
+    refresh_token: Annotated[str, Field(max_length=_LONGEST_TOKEN)] | None = None
 
 
 class RevokeRequest(schemas.Request):
     """Which session to end: its id in the list of sessions, or the one its issuer gave it."""
 
     session_id: Annotated[str, Field(min_length=1, max_length=1024)]
-
-
-class RefreshAnswer(BaseModel):
-    """New tokens of the same session. `refresh_token` is null when it is in the cookie."""
-
-    access_token: str
-    token_type: Literal["bearer"]
-    expires_in: int
-    expires_at: int
-    refresh_token: str | None
-    user: PersonAnswer
+    refresh_token: Annotated[str, Field(max_length=_LONGEST_TOKEN)] | None = None
 
 
 class EndedAnswer(BaseModel):
-    """Whether a session was ended."""
+    """Whether a session was ended.
+
+    `at_issuer` stands there only when the session has ended here and its issuer could not be
+    told: there it may live on.
+    """
 
     success: bool
     revoked: bool
+    at_issuer: Literal["unavailable"] | None = None
 
 
 router = APIRouter()
 _routes = APIRouter(tags=["tokens"])
 
 
-@_routes.post("/token/refresh", responses=described(400, 403, 422))
-async def refresh(
+@_routes.post("/logout", response_model_exclude_none=True, responses=described(422))
+async def log_out(
     request: Request,
     response: Response,
-    _: Anybody,
+    who: SignedIn,
     parts: Parts,
-    body: RefreshRequest | None = None,
-) -> RefreshAnswer:
-    """Exchange a refresh token, from the body or the cookie, for a new one and an access token."""
-    await _spend_limit(request, parts)
-    wish = body or RefreshRequest()
-    shown = _of_cookie(request, parts)
-    if shown is not None or wish.cookie:
-        settings = parts.settings
-        require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
-    if shown and wish.refresh_token and shown != wish.refresh_token:
-        raise CredentialsConflict
-    token = wish.refresh_token or shown
-    if not token:
-        raise BadRequest("Send the refresh token as `refresh_token`, or in its cookie.")
-    device = Device.of(request.headers.get("user-agent"), request.state.client.address)
-    try:
-        grant = await parts.embedded.refresh(token, device)
-    except Invalid as error:
-        raise BadRequest(error.detail) from error
-    in_cookie = wish.cookie or shown is not None
-    if in_cookie:
-        _set_cookie(response, grant, parts)
-    principal = await parts.authenticator.principal_of(grant.access_token)
-    return RefreshAnswer(
-        access_token=grant.access_token,
-        token_type="bearer",  # noqa: S106 -- a kind of token, not a token
-        expires_in=grant.expires_in,
-        expires_at=grant.expires_at,
-        refresh_token=None if in_cookie else grant.refresh_token,
-        user=_person(principal),
-    )
-
-
-@_routes.post("/logout")
-async def log_out(request: Request, response: Response, who: SignedIn, parts: Parts) -> EndedAnswer:
+    body: LogOutRequest | None = None,
+) -> EndedAnswer:
     """End the session of this request, at once and everywhere, and clear what a browser has."""
-    await parts.sightings.write()
-    reference = who.session_id or who.token_id
-    revoked = reference is not None
-    if reference is not None and not await sessions.end_named(
-        parts.db, who.user_id, reference, reason="logout"
-    ):
-        until = (who.expires_at or datetime.now(UTC) + _NO_END) + timedelta(minutes=5)
-        await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
+    revoked = await _end_own(who, parts, reason="logout")
     for cookie in await previous_sessions(request, parts):
         await parts.browser_sessions.end(cookie, reason="logout")
     await parts.embedded.revocations.catch_up()
     clear_session_cookie(request, parts)
-    _clear_cookie(request, parts)
+    clear_refresh_cookie(request, parts)
     response.headers["clear-site-data"] = _CLEARED
-    return EndedAnswer(success=True, revoked=revoked)
+    shown = body.refresh_token if body is not None else None
+    at_issuer = await _end_at_issuer(request, parts, who, shown)
+    return EndedAnswer(success=True, revoked=revoked, at_issuer=at_issuer)
 
 
-@_routes.post("/session/revoke", responses=described(404, 422))
-async def revoke_session(body: RevokeRequest, who: SignedIn, parts: Parts) -> EndedAnswer:
-    """End a session of the caller. One of somebody else is answered as one that never was."""
+@_routes.post("/session/revoke", response_model_exclude_none=True, responses=described(404, 422))
+async def revoke_session(
+    request: Request, body: RevokeRequest, who: SignedIn, parts: Parts
+) -> EndedAnswer:
+    """End a session of the caller; an administrator ends anybody's.
+
+    For everybody else, one of somebody else is answered as one that never was.
+    """
     await parts.sightings.write()
+    listed = await sessions.list_sessions(parts.db, who.user_id)
+    own = any(one.is_of(who) and body.session_id in {str(one.id), one.reference} for one in listed)
     if not await sessions.end_named(parts.db, who.user_id, body.session_id, reason="revoked"):
-        raise NotFound
+        await _end_anybodys(parts, who, body.session_id)
     await parts.embedded.revocations.catch_up()
-    return EndedAnswer(success=True, revoked=True)
+    at_issuer = None
+    if own:  # of another one, nobody here has a token to show its issuer
+        at_issuer = await _end_at_issuer(request, parts, who, body.refresh_token)
+    return EndedAnswer(success=True, revoked=True, at_issuer=at_issuer)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
     router.include_router(_routes, prefix=_prefix)
 
 
-def _cookie_name(parts: Services) -> str:
-    return "__Host-chatkeep_refresh" if parts.settings.production else "chatkeep_refresh"
+async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
+    await parts.sightings.write()
+    reference = who.session_id or who.token_id
+    if reference is None:
+        return False
+    if not await sessions.end_named(parts.db, who.user_id, reference, reason=reason):
+        until = (who.expires_at or datetime.now(UTC) + _NO_END) + timedelta(minutes=5)
+        await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
+    return True
 
 
-def _of_cookie(request: Request, parts: Services) -> str | None:
-    values = read_cookies(request.headers.getlist("cookie")).get(_cookie_name(parts), ())
-    if len(values) > 1:
-        # Which of two would be read first is the planter's choice (RFC 6265bis §8.6).
-        raise TokenInvalid
-    return values[0] if values and values[0] else None
-
-
-def _set_cookie(response: Response, grant: Grant, parts: Services) -> None:
-    response.set_cookie(
-        _cookie_name(parts),
-        grant.refresh_token,
-        max_age=min(parts.settings.refresh_token_expiry_ms // 1000, 7 * 86_400),
-        secure=parts.settings.production,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def _clear_cookie(request: Request, parts: Services) -> None:
-    name, secure = _cookie_name(parts), parts.settings.production
-    add_cookie(request, cookie_line(name, "", max_age_s=0, same_site="Strict", secure=secure))
-
-
-async def _spend_limit(request: Request, parts: Services) -> None:
-    """Count a refresh; "busy" if there are too many: on a 429 clients drop the session."""
+async def _end_anybodys(parts: Services, who: Principal, named: str) -> None:
+    """End the session with that id of our list, whoever has it, for an administrator."""
     try:
-        await parts.limits.spend("token", request.state.client.bucket)
-    except RateLimited as error:
-        raise Unavailable(retry_after_s=error.retry_after_s) from error
+        session_id = UUID(named)
+        await require_administrator(parts.embedded, who, parts.settings.admin_roles)
+    except (ValueError, Forbidden) as error:
+        raise NotFound from error
+    await parts.authenticator.confirm(who)
+    require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
+    if not await end_session_of(parts.db, None, session_id, actor=who.user_id):
+        raise NotFound
 
 
-def _person(who: Principal) -> PersonAnswer:
-    return PersonAnswer(
-        id=who.user_id,
-        email=who.email,
-        name=who.name,
-        picture=who.picture,
-        email_verified=who.email_verified,
-        issuer=who.issuer,
-        session_id=who.session_id,
+async def _end_at_issuer(
+    request: Request, parts: Services, who: Principal, shown: str | None
+) -> Literal["unavailable"] | None:
+    """Tell another issuer; say so if that could not be done."""
+    if who.issuer == parts.embedded.issuer.name:
+        return None
+    kept = _kept(request, parts)
+    if shown is None and kept is not None and kept.issuer == who.issuer:
+        shown = kept.token
+    done = await parts.foreign_sessions.end(
+        who.issuer, access_token=_bearer_of(request, who), refresh_token=shown
     )
+    return "unavailable" if done == "unavailable" else None
+
+
+def _kept(request: Request, parts: Services) -> Kept | None:
+    try:
+        return kept_in_cookie(request, parts)
+    except (BadRequest, TokenInvalid):
+        return None  # nothing that could be ended; it is taken back either way
+
+
+def _bearer_of(request: Request, who: Principal) -> str | None:
+    if who.credential != "bearer":
+        return None
+    return request.headers["authorization"].partition(" ")[2]
