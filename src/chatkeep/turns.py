@@ -185,7 +185,7 @@ with old as materialized (
     and m.id = old.head_id and m.parent_id = %(question)s and m.role = 'assistant'
   returning m.id
 ), shown as (
-  update chat.conversations set updated_at = now()
+  update chat.conversations set updated_at = now(), head_id = %(answer)s
   where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
 )
 insert into chat.runs

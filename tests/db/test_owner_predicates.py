@@ -45,7 +45,11 @@ insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
   ('ana', 'his', null, 'same', null),
   ('bo', 'his', null, 'same', null),
   ('ana', 'walk', 'secret of ana', 'same', null),
-  ('bo', 'walk', 'secret of bo', 'elsewhere', null);
+  ('bo', 'walk', 'secret of bo', 'elsewhere', null),
+  ('ana', 'goes on for her', 'secret of ana', 'answer', null),
+  ('bo', 'goes on for her', 'secret of bo', 'question', null),
+  ('ana', 'goes on for him', 'secret of ana', 'question', null),
+  ('bo', 'goes on for him', 'secret of bo', 'answer', null);
 insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, run_id)
 values
   ('ana', 'the-talk-of-ana-alone', 'word of ana', null, 'user', 'secret of ana', null),
@@ -63,7 +67,16 @@ values
   ('ana', 'walk', 'same', null, 'assistant', 'secret of ana', 'walked'),
   ('ana', 'walk', 'elsewhere', 'same', 'user', 'secret of ana', null),
   ('bo', 'walk', 'same', null, 'assistant', 'secret of bo', 'walked'),
-  ('bo', 'walk', 'elsewhere', null, 'user', 'secret of bo', null);
+  ('bo', 'walk', 'elsewhere', null, 'user', 'secret of bo', null),
+  ('ana', 'goes on for her', 'question', null, 'user', 'secret of ana', null),
+  ('ana', 'goes on for her', 'answer', 'question', 'assistant', 'secret of ana', null),
+  ('ana', 'goes on for her', 'answer of ana', 'question', 'assistant', 'secret of ana', null),
+  ('bo', 'goes on for her', 'question', null, 'user', 'secret of bo', null),
+  ('bo', 'goes on for her', 'answer', 'question', 'assistant', 'secret of bo', null),
+  ('ana', 'goes on for him', 'question', null, 'user', 'secret of ana', null),
+  ('ana', 'goes on for him', 'answer', 'question', 'assistant', 'secret of ana', null),
+  ('bo', 'goes on for him', 'question', null, 'user', 'secret of bo', null),
+  ('bo', 'goes on for him', 'answer', 'question', 'assistant', 'secret of bo', null);
 insert into chat.runs (user_id, id, conversation_id, message_id, request_key, state, model,
   lease_until) values
   ('ana', 'only run of ana', 'the-talk-of-ana-alone', 'word of ana', null, 'done',
@@ -116,6 +129,17 @@ def turn(conversation_id: str, **changes: Any) -> Turn:  # noqa: ANN401 -- field
     return Turn(**{**fields, **changes})
 
 
+def going_on(conversation_id: str) -> Turn:
+    """Return a turn that goes on with an answer."""
+    return turn(
+        conversation_id,
+        content=None,
+        message_id="answer",
+        user_message_id="question",
+        resumed=[{"type": "text", "text": "by bo"}],
+    )
+
+
 async def finish(db: Database, whose: str) -> None:
     """End an answer as Bo."""
     ending = Ending(state="done")
@@ -162,6 +186,15 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     ),
     "new answer to the same id": lambda db: turns.start(
         db, "bo", turn(SAME, content=None, user_message_id="same")
+    ),
+    "going on with what she is shown": lambda db: turns.start(
+        db, "bo", going_on("goes on for her")
+    ),
+    "going on with what he is shown": lambda db: turns.start(
+        db, "bo", going_on("goes on for him")
+    ),
+    "answer of hers": lambda db: conversations.find_answer(
+        db, "bo", "goes on for her", "answer of ana"
     ),
     "checkpoint of hers": lambda db: checkpoint(db, "ana"),
     "checkpoint of his": lambda db: checkpoint(db, "bo"),
