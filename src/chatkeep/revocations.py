@@ -39,6 +39,7 @@ _REMEMBERED: Final = timedelta(days=400)
 _LOOK_EVERY_S = 1.0
 _PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
+_FORGOTTEN_AT_ONCE: Final = 1000
 
 #: Kind, issuer and subject, as in the table.
 _Key = tuple[str, str, str]
@@ -166,7 +167,7 @@ class Revocations:
     async def revoke_user(self, user_id: str) -> None:
         """End every token of a person that was issued before now, by whomever.
 
-        End their sessions here first: of our own tokens, those of this very second are left.
+        End their sessions here too: of our own tokens, those of this very second are left.
         """
         now = datetime.now(UTC)
         await self._revoke("user", "", user_id, now, now + _REMEMBERED)
@@ -292,7 +293,15 @@ class Revocations:
         now = datetime.now(UTC)
         self._ended = {key: until for key, until in self._ended.items() if until > now}
         self._not_before = {key: one for key, one in self._not_before.items() if one[1] > now}
-        await self._db.execute(AUTH, "delete from chatkeep.revocations where until < now()", ())
+        forgotten = _FORGOTTEN_AT_ONCE
+        while forgotten == _FORGOTTEN_AT_ONCE:  # a few at a time, so that no revocation waits
+            forgotten = await self._db.execute(
+                AUTH,
+                "delete from chatkeep.revocations where (kind, issuer, subject) in ("
+                " select kind, issuer, subject from chatkeep.revocations where until < now()"
+                " limit %s for update skip locked)",
+                (_FORGOTTEN_AT_ONCE,),
+            )
 
 
 def _asked(principal: Principal) -> Query[_Verdict]:

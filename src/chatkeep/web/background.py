@@ -77,7 +77,7 @@ def _nothing() -> None:
 
 
 async def _keep_swept(parts: Services) -> None:
-    """Find runs whose process died, and what has expired: deleted conversations, links and codes."""
+    """Find runs whose process died, deleted conversations, and what else has expired."""
     sweeps = 0
     while True:
         with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
