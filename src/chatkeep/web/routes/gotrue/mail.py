@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from chatkeep import mail_sign_in
 from chatkeep.accounts import User
@@ -153,8 +153,8 @@ async def _address(request: Request, email: str | None) -> str:
 @router.get(
     "/verify",
     dependencies=[limited("verify")],
-    status_code=303,
-    responses=described(429, 503),
+    response_class=HTMLResponse,
+    responses={**described(429, 503), 303: {"description": "On to `redirect_to`."}},
 )
 async def open_link(
     _: Anybody,

@@ -1,0 +1,182 @@
+"""People who try first: an account without an address, which may become a permanent one."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from chatkeep import anonymous_accounts
+from tests.http.mailbox import landed, newest_to, open_and_press
+from tests.http.test_gotrue import (
+    OURS_ALONE,
+    PASSWORD,
+    claims_of,
+    code_of,
+    refresh,
+    sign_in,
+    sign_up,
+    signed_in,
+)
+from tests.serving import Node, start_node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Client
+
+OPEN = {"ANONYMOUS_SIGN_IN": "on", **OURS_ALONE}
+_numbers = count()
+
+
+@pytest.fixture(scope="module")
+async def node(
+    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
+) -> AsyncIterator[Node]:
+    """A node that lets people try."""
+    started = await start_node(database.url, session, project, **OPEN)
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+def caller(node: Node) -> Client:
+    """A Supabase client that is not signed in."""
+    return node.nobody()
+
+
+def new_address() -> str:
+    """Return an address that nobody has yet."""
+    return f"guest-{next(_numbers)}@example.com"
+
+
+def sql(database: MigratedDatabase, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Look or change behind the door."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+
+async def guest(caller: Client, **more: object) -> dict[str, Any]:
+    """Sign somebody up without an address; return the session."""
+    answer = await caller.post("/auth/v1/signup", more)
+    assert answer.status == 200, answer.text
+    session: dict[str, Any] = answer.json
+    return session
+
+
+async def chat(here: Client) -> str:
+    """Say something; return the conversation."""
+    started = await here.post("/api/v1/chat/start", {})
+    body = {"conversation_id": started.json["conversation_id"], "message": "Remember me"}
+    assert (await here.post("/api/v1/chat/message", body)).status == 200
+    return str(started.json["conversation_id"])
+
+
+async def test_guest_has_an_account_without_an_address(caller: Client) -> None:
+    """User and token say so, and everything else works as for others."""
+    session = await guest(caller, data={"name": "Guest"})
+    user, claims = session["user"], claims_of(session["access_token"])
+    assert (user["is_anonymous"], user["email"], user["identities"]) == (True, "", [])
+    assert user["user_metadata"] == {"name": "Guest"}
+    assert claims["is_anonymous"] is True
+    assert claims["amr"][0]["method"] == "anonymous"
+    await chat(signed_in(caller, session))
+    assert (await refresh(caller, session["refresh_token"])).json["user"]["id"] == user["id"]
+
+
+async def test_guest_becomes_permanent_and_keeps_everything(caller: Client) -> None:
+    """With an address and a password the id and the chats are the same, on every device."""
+    session = await guest(caller)
+    here, email = signed_in(caller, session), new_address()
+    conversation = await chat(here)
+    body = {"email": email, "password": PASSWORD}
+    user = (await here.call("PUT", "/auth/v1/user", json=body)).json
+    assert (user["id"], user["is_anonymous"]) == (session["user"]["id"], False)
+    assert user["app_metadata"] == {"provider": "email", "providers": ["email"]}
+    assert [one["provider"] for one in user["identities"]] == ["email"]
+    again = (await sign_in(caller, email)).json
+    assert claims_of(again["access_token"])["is_anonymous"] is False
+    kept = await signed_in(caller, again).get(f"/api/v1/chat/{conversation}")
+    assert "Remember me" in [one["content"] for one in kept.json["messages"]]
+
+
+async def test_guest_confirms_the_address_first_where_that_is_asked(start: StartNode) -> None:
+    """Until the mail was answered they stay a guest; the address of somebody else is refused."""
+    asking = await start(MAILER_AUTOCONFIRM="off", **OPEN)
+    caller = asking.nobody()
+    session, email = await guest(caller), new_address()
+    here = signed_in(caller, session)
+    user = (await here.call("PUT", "/auth/v1/user", json={"email": email})).json
+    assert (user["is_anonymous"], user["email"], user["new_email"]) == (True, "", email)
+    mail = await newest_to(asking, email, "email_change_new")
+    _, _, said = landed(await open_and_press(caller, mail.link))
+    claims = claims_of(said["access_token"])
+    assert (claims["sub"], claims["is_anonymous"]) == (session["user"]["id"], False)
+    set_password = await here.call("PUT", "/auth/v1/user", json={"password": PASSWORD})
+    assert set_password.status == 200
+    assert (await sign_in(caller, email)).json["user"]["id"] == session["user"]["id"]
+    other = signed_in(caller, await guest(caller))
+    taken = await other.call("PUT", "/auth/v1/user", json={"email": email})
+    assert code_of(taken) == (422, "email_exists")
+
+
+async def test_guest_sets_no_password_without_an_address(caller: Client) -> None:
+    """Nobody could sign in with it."""
+    here = signed_in(caller, await guest(caller))
+    answer = await here.call("PUT", "/auth/v1/user", json={"password": PASSWORD})
+    assert code_of(answer) == (400, "validation_failed")
+
+
+async def test_guests_are_let_in_where_the_operator_says_so(start: StartNode) -> None:
+    """Not by default, not where nobody may sign up; the settings tell."""
+    closed = (await start(**OURS_ALONE)).nobody()
+    answer = await closed.post("/auth/v1/signup", {})
+    assert code_of(answer) == (422, "anonymous_provider_disabled")
+    no_sign_up = (await start(SIGN_UP="off", **OPEN)).nobody()
+    assert code_of(await no_sign_up.post("/auth/v1/signup", {})) == (422, "signup_disabled")
+    for at, offered in ((closed, False), (no_sign_up, True)):
+        settings = (await at.get("/auth/v1/settings")).json
+        assert settings["external"]["anonymous_users"] is offered
+
+
+async def test_one_address_makes_so_many_guests(start: StartNode) -> None:
+    """Accounts for nothing are limited by address, more narrowly than others."""
+    limiting = (await start(RATE_LIMITS="on", **OPEN)).nobody()
+    answers = [(await limiting.post("/auth/v1/signup", {})).status for _ in range(35)]
+    assert (answers.count(200), answers.count(429)) == (30, 5)
+
+
+async def test_unreachable_guests_are_deleted_with_their_chats(
+    node: Node, caller: Client, database: MigratedDatabase
+) -> None:
+    """When the last session has ended; who is signed in, new or permanent stays."""
+    gone, stays, new = [await guest(caller) for _ in range(3)]
+    permanent = await sign_up(caller, new_address())
+    for session in (gone, stays, new, permanent):
+        await chat(signed_in(caller, session))
+    for session in (gone, new, permanent):
+        await signed_in(caller, session).post("/auth/v1/logout")
+    sql(
+        database,
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id <> %s",
+        new["user"]["id"],
+    )
+    sql(
+        database,
+        "update user_sessions set expires_at = now() - interval '2 hours' where not is_active",
+    )
+    assert await anonymous_accounts.sweep(node.parts.embedded) == 1
+    left = {str(row[0]) for row in sql(database, "select id from chatkeep.users")}
+    mine = {one["user"]["id"] for one in (gone, stays, new, permanent)}
+    assert mine - left == {gone["user"]["id"]}
+    talks = {row[0] for row in sql(database, "select user_id from chat.conversations")}
+    assert mine - talks == {gone["user"]["id"]}
+    assert await anonymous_accounts.sweep(node.parts.embedded) == 0
+    assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200
