@@ -19,6 +19,7 @@ from chatkeep.api_keys import ApiKeys
 from chatkeep.audit import Notices
 from chatkeep.db import AUTH
 from chatkeep.errors import (
+    AccessTokenHookFailed,
     Invalid,
     InvalidCredentials,
     RefreshTokenNotFound,
@@ -38,6 +39,7 @@ from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.revocations import Revocations
 from chatkeep.server_secrets import derived_key
 from chatkeep.signing_keys import KeyRing, open_ring
+from chatkeep.token_hook import TokenHook, open_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 
 
 #: How long a session without a second factor has, where one is required, to get there.
-_WEAK_TOKEN_LIFE_S: Final = 900
+WEAK_TOKEN_LIFE_S: Final = 900
 _LOW_AAL: Final = "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)"
 
 
@@ -116,9 +118,11 @@ async def open_issuer(
         shared=keys.shared,
         primary=primary,
     )
+    hook = await open_hook(db, settings, refused_roles=issuer.rules.refused_roles)
     return EmbeddedIssuer(
         db=db,
         issuer=issuer,
+        token_hook=hook,
         signing_keys=keys,
         api_keys=ApiKeys.of(secret),
         refresh_tokens=RefreshTokens(secret),
@@ -149,6 +153,7 @@ class EmbeddedIssuer:
 
     db: Database
     issuer: Issuer
+    token_hook: TokenHook | None
     signing_keys: KeyRing
     api_keys: ApiKeys
     refresh_tokens: RefreshTokens
@@ -166,6 +171,15 @@ class EmbeddedIssuer:
     def close(self) -> None:
         """Let go of the threads that check passwords."""
         self.passwords.close()
+
+    def subject_of(self, user_id: str) -> UUID | None:
+        """Return the account that *user_id* names, None for people of other issuers."""
+        prefix = self.issuer.user_id("")
+        try:
+            found = UUID(user_id.removeprefix(prefix))
+        except ValueError:
+            return None
+        return found if user_id == f"{prefix}{found}" else None
 
     async def begin(
         self,
@@ -191,7 +205,7 @@ class EmbeddedIssuer:
         """
         beginning = self.beginning(subject, proof, device, password_hash=password_hash, aal=aal)
         *_, opened, beyond, users = await self.db.fetch_all(AUTH, *first, *beginning)
-        return self.begun(opened, beyond, users)
+        return await self.begun(opened, beyond, users)
 
     def beginning(
         self,
@@ -212,7 +226,7 @@ class EmbeddedIssuer:
             accounts.by_id(subject),
         )
 
-    def begun(
+    async def begun(
         self, opened: Sequence[Session], beyond: Sequence[sessions.Ended], users: Sequence[User]
     ) -> Grant:
         """Return tokens for the session that the statements of `beginning` made.
@@ -228,7 +242,7 @@ class EmbeddedIssuer:
         if not opened:
             self.notices.note("session.begun", reason=InvalidCredentials.code, user_id=user_id)
             raise InvalidCredentials
-        return self.grant(users[0], opened[0])
+        return await self.grant(users[0], opened[0])
 
     async def refresh(self, refresh_token: str, device: Device) -> Grant:
         """Exchange a refresh token; the rules are those of `chatkeep.sessions`.
@@ -247,7 +261,9 @@ class EmbeddedIssuer:
         except (RefreshTokenNotFound, SessionExpired, UserBanned, Invalid) as error:
             self.notices.note("session.refreshed", reason=error.code, session_id=shown.session_id)
             raise
-        return self.grant(rotated.user, rotated.session, rotated.successor, again=rotated.again)
+        return await self.grant(
+            rotated.user, rotated.session, rotated.successor, again=rotated.again
+        )
 
     async def locate(self, principal: Principal) -> Here:
         """Return the person and session that a verified token of ours is about, from the table.
@@ -300,7 +316,7 @@ class EmbeddedIssuer:
             bounds=self.bounds,
         )
 
-    def grant(
+    async def grant(
         self,
         user: User,
         session: Session,
@@ -308,18 +324,23 @@ class EmbeddedIssuer:
         *,
         again: bool = False,
     ) -> Grant:
-        """Return tokens for *session*, with *refresh_token* or the newest of its family."""
+        """Return tokens for *session*, with *refresh_token* or the newest of its family.
+
+        Raises:
+            AccessTokenHookRefused, AccessTokenHookFailed, Unavailable: see `TokenHook.changed`.
+        """
         successor = refresh_token or RefreshToken(
             session_id=session.id, counter=session.refresh_counter
         )
         now = int(time.time())
         life_s = self.access_token_life_s
-        if self._is_too_weak(user, session):
-            life_s = min(life_s, _WEAK_TOKEN_LIFE_S)
+        if self.is_too_weak(session.aal, is_administrator=user.is_administrator):
+            life_s = min(life_s, WEAK_TOKEN_LIFE_S)
         expires_at = min(now + life_s, int(session.expires_at.timestamp()))
         claims = self._claims(user, session) | {"iat": now, "exp": expires_at}
+        method = "token_refresh" if refresh_token is not None else _method(session)
         return Grant(
-            access_token=tokens.issue(claims, self.signing_keys.current),
+            access_token=await self._signed(claims, method),
             refresh_token=self.refresh_tokens.write(successor),
             expires_in=expires_at - now,
             expires_at=expires_at,
@@ -329,16 +350,25 @@ class EmbeddedIssuer:
             again=again,
         )
 
+    async def _signed(self, claims: dict[str, object], method: str) -> str:
+        if self.token_hook is None:
+            return tokens.issue(claims, self.signing_keys.current)
+        wanted = await self.token_hook.changed(claims, method=method)
+        try:
+            return tokens.issue(wanted, self.signing_keys.current)
+        except ValueError as error:  # so many claims that nobody would take the token
+            raise AccessTokenHookFailed from error
+
     def _require_strength(self, rotated: Rotated) -> None:
-        if self._is_too_weak(rotated.user, rotated.session):
+        if self.is_too_weak(rotated.session.aal, is_administrator=rotated.user.is_administrator):
             raise SessionExpired(_LOW_AAL)
 
-    def _is_too_weak(self, user: User, session: Session) -> bool:
-        """Whether the person needs a second factor, and has not shown it in this session."""
-        wanted = self.mfa_required == "everybody" or (
-            self.mfa_required == "admins" and user.is_administrator
+    def is_too_weak(self, aal: str, *, is_administrator: bool) -> bool:
+        """Whether a session at *aal* lacks a second factor that is required of its owner."""
+        required = self.mfa_required == "everybody" or (
+            self.mfa_required == "admins" and is_administrator
         )
-        return wanted and session.aal != "aal2"
+        return required and aal != "aal2"
 
     def _claims(self, user: User, session: Session) -> dict[str, object]:
         return {
@@ -356,3 +386,8 @@ class EmbeddedIssuer:
             "is_anonymous": user.is_anonymous,
             "jti": new_id(),
         }
+
+
+def _method(session: Session) -> str:
+    """How the person proved themselves last, as `amr` names it."""
+    return str(session.amr[0].get("method", "")) if session.amr else ""

@@ -1,0 +1,82 @@
+"""Second factors and the session cookie: what was weak before stays weak."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from tests.http.test_cookie_sessions import Browser
+from tests.http.test_factors import claims
+from tests.second_factors import PASSWORD, join, stepped_up
+
+if TYPE_CHECKING:
+    from tests.http.conftest import StartNode
+    from tests.serving import Node
+
+
+async def exchanged(node: Node, bearer: str) -> Browser:
+    """Return a browser that was signed in with *bearer*."""
+    browser = Browser(node)
+    answer = await browser.call("POST", "/auth/session", authorization=f"Bearer {bearer}")
+    assert answer.status == 200, answer.text
+    return browser
+
+
+def said(browser: Browser) -> tuple[str, list[str]]:
+    """Return the assurance level and the proofs in the cookie."""
+    found = claims({"access_token": browser.cookie})
+    return found["aal"], [one["method"] for one in found["amr"]]
+
+
+async def test_cookie_says_by_what_its_session_was_raised(node: Node) -> None:
+    """A bearer at AAL2 is exchanged for a cookie at AAL2, the newest proof first."""
+    ana = await join(node)
+    await stepped_up(ana)
+    browser = await exchanged(node, ana.session["access_token"])
+    assert said(browser) == ("aal2", ["totp", "password"])
+
+
+async def test_token_from_before_makes_no_stronger_cookie(node: Node) -> None:
+    """An access token stolen before the second factor is exchanged for what it was."""
+    ana = await join(node)
+    stolen = ana.session["access_token"]
+    await stepped_up(ana)
+    assert said(await exchanged(node, stolen)) == ("aal1", ["password"])
+
+
+async def test_cookie_from_before_is_renewed_as_it_was(node: Node) -> None:
+    """A cookie stolen before the second factor stays weak, however often it is renewed."""
+    ana = await join(node)
+    browser = await exchanged(node, ana.session["access_token"])
+    await stepped_up(ana)
+    cookie = await node.parts.session_tokens.read(str(browser.cookie))
+    assert cookie.expires_at is not None
+    older = replace(cookie, expires_at=cookie.expires_at - timedelta(hours=1))
+    renewed = await node.parts.browser_sessions._renewed(older, UUID(str(cookie.claims["sid"])))
+    assert renewed is not None
+    browser.cookie = renewed.token
+    assert said(browser) == ("aal1", ["password"])
+
+
+async def test_required_factor_leaves_a_cookie_a_quarter_of_an_hour(start: StartNode) -> None:
+    """By password or in exchange, without the factor it is short and is not renewed."""
+    node = await start(MFA_REQUIRED="everybody")
+    ana = await join(node)
+    signed_in = await Browser(node).call(
+        "POST", "/auth/sign-in", {"email": ana.email, "password": PASSWORD}
+    )
+    browser = Browser(node)
+    taken = await browser.call(
+        "POST", "/auth/session", authorization=f"Bearer {ana.session['access_token']}"
+    )
+    for answer in (signed_in, taken):
+        assert 880 <= answer.json["expires_in"] <= 900
+    cookie = await node.parts.session_tokens.read(str(browser.cookie))
+    older = replace(cookie, expires_at=None)
+    session_id = UUID(str(cookie.claims["sid"]))
+    assert await node.parts.browser_sessions._renewed(older, session_id) is None
+    await stepped_up(ana)
+    strong = await exchanged(node, ana.session["access_token"])
+    assert claims({"access_token": strong.cookie})["exp"] > claims(ana.session)["exp"]
