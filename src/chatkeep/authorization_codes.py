@@ -111,7 +111,7 @@ async def redeem(issuer: EmbeddedIssuer, code: str, verifier: str, device: Devic
             rows = await run_within(connection, *issuer.beginning(kept.user_id, kept.proof, device))
     if refusal is not None:  # after the transaction: a wrong try has used the code up
         raise refusal
-    grant = issuer.begun(*rows)
+    grant = await issuer.begun(*rows)
     if kept.provider_tokens is None:
         return grant
     return replace(grant, provider_tokens=_opened(_key(issuer), code, kept.provider_tokens))

@@ -324,7 +324,7 @@ async def use(issuer: EmbeddedIssuer, token: Waiting, device: Device) -> Grant |
         rows = await run_within(connection, *beginning) if done else []
     if not done:
         return await accounts.get_user(issuer.db, token.user_id)
-    return issuer.begun(*rows)
+    return await issuer.begun(*rows)
 
 
 async def use_for_code(issuer: EmbeddedIssuer, token: Waiting) -> str | User:

@@ -28,6 +28,7 @@ class AccountSettings:
     sessions_per_user: int = setting("SESSIONS_PER_USER", read.whole(1, 10_000), default=100)
     claims: str | None = setting("CLAIMS", read.import_path)
     claims_issue: int | None = setting("CLAIMS_ISSUE", read.whole(1, 9999))
+    access_token_hook: str | None = setting("ACCESS_TOKEN_HOOK", read.hook)
     signing_key_wait_s: int = setting("SIGNING_KEY_WAIT", read.whole(600, 2_592_000), default=1200)
     audit_retention_days: int | None = setting("AUDIT_RETENTION", read.whole(30, 36_500))
     development_user_header: bool = setting("DEVELOPMENT_USER_HEADER", read.flag, default=False)

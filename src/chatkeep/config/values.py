@@ -215,7 +215,8 @@ def import_path(text: str) -> str:
 
 def hook(text: str) -> str:
     """Read where a function of an operator's own is: an import path, or `pg:schema.function`."""
-    if not (_IMPORT_PATH.fullmatch(text) or _SQL_FUNCTION.fullmatch(text)):
+    wanted = _SQL_FUNCTION if text.startswith("pg:") else _IMPORT_PATH
+    if not wanted.fullmatch(text):
         raise Refused("must be like package.module:function or pg:schema.function")
     return text
 

@@ -157,4 +157,4 @@ async def granted(
 ) -> Grant:
     """Return tokens for the raised session, once its transaction is committed."""
     issuer.revocations.ended(ended)
-    return issuer.grant(await accounts.get_user(issuer.db, here.user.id), stronger)
+    return await issuer.grant(await accounts.get_user(issuer.db, here.user.id), stronger)

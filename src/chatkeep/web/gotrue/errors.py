@@ -130,8 +130,13 @@ class GoTrueRoute(APIRoute):
 def _never_signs_out(
     error: errors.ChatkeepError | Refused, request: Request
 ) -> errors.ChatkeepError | Refused:
-    """Say "busy" to a refresh that comes too often: on a 429 auth-js drops the session."""
+    """Say "busy" to a refresh that comes too often: on a 429 auth-js drops the session.
+
+    And to one that an operator's hook has failed: on a 500 it does so too.
+    """
     refreshing = request.query_params.get("grant_type") == "refresh_token"
+    if refreshing and isinstance(error, errors.AccessTokenHookFailed):
+        return errors.Unavailable()
     if refreshing and isinstance(error, errors.RateLimited):
         return errors.Unavailable(retry_after_s=error.retry_after_s)
     return error
