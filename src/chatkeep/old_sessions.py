@@ -8,11 +8,13 @@ them (`limits.known_networks`), and because somebody may ask what happened.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, LiteralString
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.db import AUTH
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from chatkeep.db import Database
 
 KEPT_FOR: Final = timedelta(days=90)
@@ -20,17 +22,6 @@ KEPT_FOR: Final = timedelta(days=90)
 _FOREIGN_KEPT_FOR: Final = timedelta(days=2)
 _AT_ONCE: Final = 1000
 _TURNS_AT_MOST: Final = 200
-
-_DELETE: LiteralString = (
-    "delete from public.user_sessions where (user_id, id) in"
-    " (select user_id, id from public.user_sessions where "
-)
-_A_FEW: LiteralString = " limit %s for update skip locked)"
-_RULES: Final[tuple[tuple[LiteralString, timedelta], ...]] = (
-    ("expires_at < now() - %s", KEPT_FOR),
-    ("revoked_at < now() - %s and not is_active", KEPT_FOR),
-    ("expires_at < now() - %s and is_active and issuer <> 'embedded'", _FOREIGN_KEPT_FOR),
-)
 
 
 async def forget(db: Database) -> int:
@@ -42,12 +33,45 @@ async def forget(db: Database) -> int:
     Raises:
         Unavailable: the database is away; what was deleted stays deleted.
     """
+    rules = (_forget_expired, _forget_ended, _forget_foreign)
+    return sum([await _in_turns(rule, db) for rule in rules])
+
+
+async def _in_turns(rule: Callable[[Database], Awaitable[int]], db: Database) -> int:
     deleted = 0
-    for condition, kept_for in _RULES:
-        for _ in range(_TURNS_AT_MOST):
-            statement = _DELETE + condition + _A_FEW
-            turn = await db.execute(AUTH, statement, (kept_for, _AT_ONCE))
-            deleted += turn
-            if turn < _AT_ONCE:
-                break
+    for _ in range(_TURNS_AT_MOST):
+        turn = await rule(db)
+        deleted += turn
+        if turn < _AT_ONCE:
+            break
     return deleted
+
+
+async def _forget_expired(db: Database) -> int:
+    return await db.execute(
+        AUTH,
+        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
+        " from public.user_sessions where expires_at < now() - %s"
+        " limit %s for update skip locked)",
+        (KEPT_FOR, _AT_ONCE),
+    )
+
+
+async def _forget_ended(db: Database) -> int:
+    return await db.execute(
+        AUTH,
+        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
+        " from public.user_sessions where revoked_at < now() - %s and not is_active"
+        " limit %s for update skip locked)",
+        (KEPT_FOR, _AT_ONCE),
+    )
+
+
+async def _forget_foreign(db: Database) -> int:
+    return await db.execute(
+        AUTH,
+        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
+        " from public.user_sessions where expires_at < now() - %s and is_active"
+        " and issuer <> 'embedded' limit %s for update skip locked)",
+        (_FOREIGN_KEPT_FOR, _AT_ONCE),
+    )
