@@ -20,12 +20,12 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
 from chatkeep.db import WORKER, Query
-from chatkeep.errors import ChatkeepError
+from chatkeep.errors import ChatkeepError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from procrastinate.connector import BaseConnector, Notify
+    from procrastinate.connector import Notify
     from procrastinate.job_context import JobContext
     from procrastinate.jobs import Job
 
@@ -40,7 +40,10 @@ _HEARTBEAT_S: Final = 10.0
 #: A worker that was not heard of for so long is gone. No job may take longer than this.
 GONE_AFTER_S: Final = 60.0
 _PAUSE_S: Final = 1.0
+_ONCE_MORE_AFTER_S: Final = (0.2, 1.0, 3.0)
+#: A fault of ours, or a database that is away: tried for an hour, with pauses.
 _AFTER_A_FAULT: Final = timedelta(minutes=1)
+_FAULTS_AT_MOST: Final = 60
 _SOMETHING_NEW: Final = '{"type": "job_inserted", "job_id": 0}'
 
 # It logs at INFO with what a job carries.
@@ -97,8 +100,18 @@ class JobQueue:
         """
 
         async def task(context: JobContext, sealed: str) -> None:
-            job = context.job
-            await work(Turn(job_id=job.id or 0, attempts=job.attempts), sealed)
+            turn = Turn(job_id=context.job.id or 0, attempts=context.job.attempts)
+            try:
+                await work(turn, sealed)
+            except TryAgain:
+                raise
+            except Exception as error:  # noqa: BLE001 -- a fault is noted here, without what the job carries
+                said = type(error).__name__
+                if turn.attempts >= _FAULTS_AT_MOST:
+                    _log.error("job %d (%s) is given up: %s", turn.job_id, name, said)
+                    return
+                _log.warning("job %d (%s) failed: %s", turn.job_id, name, said)
+                raise TryAgain(_AFTER_A_FAULT) from None
 
         self._app.task(name=name, retry=_Again(), pass_context=True)(task)
 
@@ -190,13 +203,8 @@ class _Again(BaseRetryStrategy):
     """When a job that failed is due again: as it said, else soon."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:  # noqa: ARG002 -- procrastinate's signature
-        match exception:
-            case TryAgain():
-                wait = exception.wait
-            case Exception():  # a fault of ours, which must not be repeated without a pause
-                wait = _AFTER_A_FAULT
-            case _:  # cancelled, because this process ends
-                wait = timedelta()
+        # Anything else is that it was cancelled, because this process ends.
+        wait = exception.wait if isinstance(exception, TryAgain) else timedelta()
         return RetryDecision(retry_at=datetime.now(UTC) + wait)
 
 
@@ -208,10 +216,15 @@ class _Connector(BaseAsyncConnector):
         self._on_failure = on_failure
         self.told: asyncio.Queue[str] = asyncio.Queue()
 
-    def get_sync_connector(self) -> BaseConnector:
-        return self
-
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401 -- procrastinate's signature
+        # Among these is the end of a job: one that cannot be written is a job done twice.
+        for pause_s in _ONCE_MORE_AFTER_S:
+            try:
+                await self._in_schema(query, arguments)
+            except DatabaseUnavailable:
+                await asyncio.sleep(pause_s)
+            else:
+                return
         await self._rows(query, arguments)
 
     async def execute_query_one_async(
@@ -235,18 +248,23 @@ class _Connector(BaseAsyncConnector):
 
     async def _rows(self, query: LiteralString, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         try:
-            _, rows = await self._db.fetch_all(
-                WORKER,
-                Query(
-                    "select set_config('search_path', 'chatkeep_queue', true) as search_path",
-                    (),
-                    _Path,
-                ),
-                Query(query, arguments, dict),
-            )
-        except ChatkeepError:
+            return await self._in_schema(query, arguments)
+        except Exception:
             self._on_failure()
             raise
+
+    async def _in_schema(
+        self, query: LiteralString, arguments: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        _, rows = await self._db.fetch_all(
+            WORKER,
+            Query(
+                "select set_config('search_path', 'chatkeep_queue', true) as search_path",
+                (),
+                _Path,
+            ),
+            Query(query, arguments, dict),
+        )
         return [{name: _text(value) for name, value in row.items()} for row in rows]
 
 

@@ -12,7 +12,7 @@ import pytest
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
 from chatkeep.mail import Kind, Mail, Outgoing, outgoing_mail, queued
-from chatkeep.mail.messages import message
+from chatkeep.mail.messages import message, on_the_wire
 from chatkeep.mail.outgoing import Posted
 from chatkeep.mail.rendering import rendered
 from chatkeep.mail.smtp import mail_server
@@ -95,10 +95,36 @@ def test_values_cannot_write_a_letter_of_their_own() -> None:
 )
 def test_line_break_in_an_address_becomes_no_header(address: str) -> None:
     """E-mail header injection stops where the mail is made."""
-    with pytest.raises(ValueError, match="control characters"):
+    with pytest.raises(ValueError, match="not one address"):
         a_mail(to=address)
     with pytest.raises(ValueError, match="not an address"):
         message(shown(a_mail()), to=address, **_sender())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ana@example.com,bo@example.com",
+        "ana@example.com bo@example.com",
+        "<ana@example.com>",
+        "Ana <ana@example.com>",
+        '"ana@example.com"@example.org',
+        "ana@@example.com",
+    ],
+)
+def test_mail_has_one_recipient(address: str) -> None:
+    """Nobody gets somebody else's link sent to themselves as well."""
+    with pytest.raises(ValueError, match="not one address"):
+        a_mail(to=address)
+
+
+def test_domain_goes_out_in_ascii() -> None:
+    """A mail server without SMTPUTF8 takes mail for any domain."""
+    assert on_the_wire("ana@bücher.example") == "ana@xn--bcher-kva.example"
+    made = message(shown(a_mail()), to="ana@bücher.example", **_sender())
+    assert made["To"] == "ana@xn--bcher-kva.example"
+    with pytest.raises(ValueError, match="label"):
+        on_the_wire("ana@.example")
 
 
 @pytest.mark.parametrize("break_", ["\r\n", "\n", "\r", "\x85", "\u2028", "\x0b"])

@@ -9,7 +9,7 @@ from chatkeep.errors import SetupError
 from chatkeep.findings import Finding
 from chatkeep.ids import new_id
 from chatkeep.mail.mails import Mail
-from chatkeep.mail.messages import message
+from chatkeep.mail.messages import message, on_the_wire
 from chatkeep.mail.rendering import rendered
 from chatkeep.mail.smtp import NotSent, mail_server
 from chatkeep.mail.templates import load_templates
@@ -78,7 +78,7 @@ async def send_test(settings: Settings, address: str) -> str:
             at=time.time(),
             identity=new_id(),
         )
-        await server.send(made, sender=settings.mail_from, to=address)
+        await server.send(made, sender=settings.mail_from, to=on_the_wire(address))
     except (ValueError, IndexError):  # the standard library's ways to say: no address
         raise SetupError(f"{address!r} is no address that can be written to.") from None
     except NotSent as error:

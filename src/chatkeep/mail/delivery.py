@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from chatkeep import audit
 from chatkeep.db import WORKER, Query
 from chatkeep.job_queue import GONE_AFTER_S, TryAgain
-from chatkeep.mail.messages import message
+from chatkeep.mail.messages import message, on_the_wire
 from chatkeep.mail.outgoing import TASK
 from chatkeep.mail.rendering import rendered
 from chatkeep.mail.smtp import NotSent, mail_server
@@ -100,9 +100,10 @@ class Delivery:
     async def _send(self, mail: Mail, *, at: float, identity: str) -> None:
         content = rendered(mail, self.templates, product=self.product, home=self.outgoing.home)
         try:
+            to = on_the_wire(mail.to)
             made = message(
                 content,
-                to=mail.to,
+                to=to,
                 sender=self.sender,
                 sender_name=self.product,
                 at=at,
@@ -112,7 +113,7 @@ class Delivery:
             raise NotSent("bad_address", final=True) from None
         try:
             async with asyncio.timeout(_AT_MOST_S):
-                await self.server.send(made, sender=self.sender, to=mail.to)
+                await self.server.send(made, sender=self.sender, to=to)
         except TimeoutError:
             raise NotSent("timeout", final=False) from None
 

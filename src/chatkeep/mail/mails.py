@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 #: The first seven ask for something, and carry a link, a code, or both; the others tell.
 Kind = Literal[
@@ -23,6 +24,9 @@ Kind = Literal[
     "test",
 ]
 
+#: Quoted local parts (RFC 5321 section 4.1.2) are not taken: nobody has one but attackers.
+_ONE_ADDRESS: Final = re.compile(r'[^\s@,;:<>()\[\]\\"]+@[^\s@,;:<>()\[\]\\"]+')
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
@@ -33,8 +37,8 @@ class Mail:
     the device of a sign-in, the provider of an identity, the name of a factor.
 
     Raises:
-        ValueError: a line break or another control character in an address: it would become
-            a header of its own.
+        ValueError: *to* is not one bare address: a line break in it would become a header of
+            its own, and a comma a second recipient.
     """
 
     kind: Kind
@@ -50,8 +54,10 @@ class Mail:
     factor: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.to.isprintable() or self.to.count("@") < 1:
-            raise ValueError("an address has an @ and no control characters")
+        if not _ONE_ADDRESS.fullmatch(self.to) or not self.to.isprintable():
+            raise ValueError(
+                "not one address: with one @, and nothing that ends it or begins another"
+            )
 
     @property
     def asks(self) -> bool:

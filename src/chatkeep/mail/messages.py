@@ -31,7 +31,7 @@ def message(
     """
     made = EmailMessage(policy=SMTP)
     made["From"] = Address(sender_name, addr_spec=sender)
-    made["To"] = _address(to)
+    made["To"] = Address(addr_spec=on_the_wire(to))
     made["Subject"] = content.subject
     made["Date"] = format_datetime(datetime.fromtimestamp(at, UTC))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -43,8 +43,13 @@ def message(
     return made
 
 
-def _address(text: str) -> Address:
-    user, at, domain = text.rpartition("@")
-    if not text.isprintable() or not user or not at or not domain:
+def on_the_wire(address: str) -> str:
+    """Return *address* with its domain in ASCII (RFC 5891), which every mail server takes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    user, at, domain = address.rpartition("@")
+    if not address.isprintable() or not user or not at or not domain:
         raise ValueError("not an address")
-    return Address(username=user, domain=domain)
+    return f"{user}@{domain.encode('idna').decode()}"

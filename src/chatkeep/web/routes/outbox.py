@@ -134,8 +134,7 @@ def _card(one: Shown, content: Rendered) -> str:
 
 
 _EMPTY = """<section class="empty"><h2>No mail yet</h2>
-<p>Nothing was sent since this database was made. Sign up, ask for a magic link or forget a
-password, then load this page again.</p></section>"""
+<p>Sign up, ask for a magic link or forget a password, then load this page again.</p></section>"""
 
 _STYLE = """
 :root { --page: #f3f4f6; --card: #fff; --line: #e3e6ea; --text: #111827; --soft: #5b6472;
