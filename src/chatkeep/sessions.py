@@ -194,10 +194,10 @@ def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
     """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = 'too_many_sessions'"
-        " where user_id = %s and id in (select id from public.user_sessions where user_id = %s"
+        " where (user_id, id) in (select user_id, id from public.user_sessions where user_id = %s"
         " and is_active and expires_at > now() order by last_activity_at desc, id desc"
         " offset %s limit %s) returning id, user_id, issuer",
-        (user_id, user_id, bounds.at_most, _ENDED_AT_ONCE),
+        (user_id, bounds.at_most, _ENDED_AT_ONCE),
         Ended,
     )
     return audit.of_change(ending, "session.ended", reason="too_many_sessions")
@@ -321,11 +321,11 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
     """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = 'logout'"
-        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
         "  where user_id = %s and issuer = 'embedded' and is_active"
         "  and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
         "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
-        (session.user_id, session.user_id, scope, session.id, session.id, _ENDED_AT_ONCE),
+        (session.user_id, scope, session.id, session.id, _ENDED_AT_ONCE),
         Ended,
     )
     return await _end_in_turns(db, ending, "logout", details={"scope": scope})
@@ -400,12 +400,12 @@ async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID
     """End the caller's sessions, of every issuer, but the one they call with."""
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
         "  where user_id = %s and is_active"
         "  and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s)"
         "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
         (
-            *(reason, who.user_id, who.user_id),
+            *(reason, who.user_id),
             *(who.issuer, who.session_id or who.token_id, _ENDED_AT_ONCE),
         ),
         Ended,
@@ -417,10 +417,10 @@ async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
     """End every session of a person, of every issuer."""
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active and id in (select id from public.user_sessions"
+        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
         "  where user_id = %s and is_active order by last_activity_at desc, id desc limit %s)"
         " returning id, user_id, issuer",
-        (reason, user_id, user_id, _ENDED_AT_ONCE),
+        (reason, user_id, _ENDED_AT_ONCE),
         Ended,
     )
     return await _end_in_turns(db, ending, reason)

@@ -174,6 +174,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
         db, "bo", SAME, "child of ana"
     ),
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
+    "erase": lambda db: conversations.erase_all(db, "bo"),
     "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
     "taking hers": lambda db: turns.start(db, "bo", turn(ALONE, may_create=True)),
     "question in hers": lambda db: turns.start(db, "bo", turn(ALONE)),
