@@ -12,7 +12,7 @@ SOURCE = Path(str(chatkeep.__file__)).parent
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "audit.md"
 #: A noun and what happened to it.
 ACTION = re.compile(
-    r"[a-z]+(_[a-z]+)*\.([a-z]+_)*[a-z]*(ed|begun|made|sent|used|chosen|given_up|taken|let_go)"
+    r"[a-z]+(_[a-z]+)*\.([a-z]+_)*[a-z]*(ed|begun|made|sent|used|chosen|given_up|out|taken|let_go)"
 )
 #: What looks like one and is something else.
 OTHERS: set[str] = set()
