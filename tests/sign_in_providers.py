@@ -149,6 +149,7 @@ class StandIn:
     back: dict[str, Any] = field(default_factory=dict)
     said: dict[str, Any] = field(default_factory=dict)
     reply: dict[str, Any] | None = None
+    answers_with_a_form: bool = False
     form_post_user: str | None = None
     addresses: list[dict[str, Any]] = field(default_factory=list)
     asked: list[dict[str, str]] = field(default_factory=list)
@@ -210,7 +211,7 @@ class StandIn:
         self._codes[code] = asked
         back = {"code": code, "state": asked["state"], **self.back}
         back = {name: value for name, value in back.items() if value is not ...}
-        if asked.get("response_mode") != "form_post":
+        if asked.get("response_mode") != "form_post" and not self.answers_with_a_form:
             location = f"{asked['redirect_uri']}?{urlencode(back)}"
             return web.Response(status=302, headers={"location": location})
         if self.form_post_user is not None:
@@ -221,6 +222,7 @@ class StandIn:
         )
         action = html.escape(asked["redirect_uri"])
         page = f'<form method="post" action="{action}">{hidden}</form>'
+        page += "<script>document.forms[0].submit()</script>"
         return web.Response(text=page, content_type="text/html")
 
     async def _give(self, request: web.Request) -> web.Response:

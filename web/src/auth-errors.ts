@@ -19,6 +19,10 @@ const TEXTS: Record<string, Partial<AuthProblem> & { text: string }> = {
   weak_password: { text: "Choose a longer, less common password.", field: "password" },
   signup_disabled: { text: "New accounts are switched off on this server." },
   email_provider_disabled: { text: "Signing in with e-mail is switched off on this server." },
+  provider_email_needs_verification: { text: "Verify your e-mail address there first, then sign in again." },
+  bad_oauth_state: { text: "That took too long, or was begun in another browser. Try again." },
+  flow_state_already_used: { text: "That sign-in was completed already. Try again." },
+  bad_oauth_callback: { text: "You were not signed in there. Try again, or choose another way." },
   user_banned: { text: "This account is blocked. Ask whoever runs this server." },
   user_not_found: { text: "That account does not exist any more." },
   over_request_rate_limit: { text: "Too many attempts." },
@@ -36,6 +40,11 @@ const WEAK: Record<string, string> = {
 function weakPassword(reasons: readonly string[], message: string): string {
   const known = reasons.flatMap((reason) => WEAK[reason] ?? []);
   return message || known.join(" ") || "Choose a longer, less common password.";
+}
+
+/** What a code means to a person, for those that come in an address. */
+export function textOf(code: string): string {
+  return TEXTS[code]?.text ?? "Something went wrong. Try again.";
 }
 
 export function authProblem(error: unknown, retryAfterS: number | null): AuthProblem {

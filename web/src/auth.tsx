@@ -50,7 +50,8 @@ export function useUser(): User {
 
 function connect(config: ServerConfig, onLimited: (seconds: number | null) => void): SupabaseClient {
   return createClient(location.origin, config.publishable_key, {
-    auth: { storageKey: SESSION_KEY, detectSessionInUrl: false },
+    // With PKCE an address alone signs nobody in: this browser must have begun the flow.
+    auth: { storageKey: SESSION_KEY, flowType: "pkce", detectSessionInUrl: true },
     global: {
       fetch: async (input, init) => {
         const response = await fetch(input, init);

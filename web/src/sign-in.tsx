@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { useAuth, type SignedOutNotice } from "./auth";
 import { authProblem, type AuthProblem } from "./auth-errors";
+import { ProviderButtons, useReturnProblem } from "./provider-buttons";
 import { Link } from "./router";
 import { Button, IconButton, Notice } from "./ui/controls";
 import { Mark } from "./ui/icons";
@@ -16,6 +17,7 @@ export function SignInPage({ signUp }: { signUp: boolean }) {
   const { config, state } = useAuth();
   const notice = state.status === "signed-out" && state.notice ? NOTICES[state.notice] : undefined;
   const allowed = config.signup || !signUp;
+  const returnProblem = useReturnProblem();
   useTitle(signUp ? "Create your account" : "Sign in");
 
   return (
@@ -28,7 +30,9 @@ export function SignInPage({ signUp }: { signUp: boolean }) {
         <h1>{signUp ? "Create your account" : "Welcome back"}</h1>
         <p className="quiet">{signUp ? "Your chats are kept for you alone." : "Sign in to go on with your chats."}</p>
         {notice && !signUp ? <Notice tone="info">{notice}</Notice> : null}
+        {returnProblem ? <Notice tone="error">{returnProblem}</Notice> : null}
         {allowed ? <Form key={String(signUp)} signUp={signUp} /> : <Notice tone="info">New accounts are switched off on this server.</Notice>}
+        <ProviderButtons />
         <p className="gate-other">
           {signUp ? "Already have an account? " : config.signup ? "New here? " : null}
           {signUp ? <Link href="/sign-in">Sign in</Link> : config.signup ? <Link href="/sign-in?mode=sign-up">Create an account</Link> : null}

@@ -6,6 +6,8 @@ export interface ServerConfig {
   version: string;
   publishable_key: string;
   signup: boolean;
+  /** Whom people can sign in with, beside a password. */
+  providers: { id: string; title: string }[];
   anonymous_chat: boolean;
   environment: string;
 }

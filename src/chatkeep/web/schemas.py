@@ -327,6 +327,13 @@ class SettingsAnswer(BaseModel):
     policy: PolicyAnswer
 
 
+class ProviderAnswer(BaseModel):
+    """A provider to sign in with: what it is called, and what people are shown."""
+
+    id: str
+    title: str
+
+
 class ConfigAnswer(BaseModel):
     """What a client needs before anybody signs in."""
 
@@ -334,6 +341,7 @@ class ConfigAnswer(BaseModel):
     version: str
     publishable_key: str
     signup: bool
+    providers: list[ProviderAnswer]
     anonymous_chat: bool
     environment: Literal["development", "production"]
 

@@ -9,7 +9,13 @@ import chatkeep
 from chatkeep.db import WORKER
 from chatkeep.errors import Unavailable
 from chatkeep.web.auth import Anybody, SignedIn
-from chatkeep.web.schemas import ConfigAnswer, HealthAnswer, ModelAnswer, ModelsAnswer
+from chatkeep.web.schemas import (
+    ConfigAnswer,
+    HealthAnswer,
+    ModelAnswer,
+    ModelsAnswer,
+    ProviderAnswer,
+)
 from chatkeep.web.services import Parts
 
 router = APIRouter(tags=["meta"])
@@ -24,6 +30,7 @@ async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
         version=chatkeep.__version__,
         publishable_key=parts.embedded.api_keys.publishable,
         signup=settings.sign_up,
+        providers=[ProviderAnswer(id=one.name, title=one.title) for one in parts.providers],
         anonymous_chat=settings.anonymous_chat,
         environment=settings.environment,
     )
