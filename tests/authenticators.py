@@ -8,11 +8,15 @@ import os
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+
+if TYPE_CHECKING:
+    from tests.second_factors import Member
+    from tests.serving import Answer
 
 ORIGIN = "http://localhost:8000"
 _PRESENT, _VERIFIED, _HAS_KEY = 0x01, 0x04, 0x40
@@ -92,6 +96,24 @@ class Authenticator:
         numbers = self.key.public_key().public_numbers()
         x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
         return {1: 2, 3: self.algorithm, -1: 1, -2: x, -3: y}
+
+
+async def registered(
+    member: Member, key: Authenticator, offer: dict[str, Any] | None = None
+) -> Answer:
+    """Register *key* as a passkey of *member*'s."""
+    if offer is None:
+        offer = (await member.client.post("/auth/v1/passkeys/registration/options", {})).json
+    body = {"challenge_id": offer["challenge_id"], "credential": key.create(offer["options"])}
+    return await member.client.post("/auth/v1/passkeys/registration/verify", body)
+
+
+async def passkey_of(member: Member) -> Authenticator:
+    """Return a passkey of *member*'s."""
+    key = Authenticator()
+    answer = await registered(member, key)
+    assert answer.status == 200, answer.text
+    return key
 
 
 def other_challenge() -> str:

@@ -272,8 +272,10 @@ async def begin_sign_in(issuer: EmbeddedIssuer, party: RelyingParty) -> Ceremony
     _, made = await issuer.db.fetch_all(
         AUTH,
         Query(
-            "delete from chatkeep.passkey_challenges where expires_at < now() - interval '1 hour'"
-            " returning id",
+            # Those that others are dropping right now are left to them: no two wait in a circle.
+            "delete from chatkeep.passkey_challenges where id in (select id from"
+            " chatkeep.passkey_challenges where expires_at < now() - interval '1 hour'"
+            " order by expires_at limit 100 for update skip locked) returning id",
             (),
             _Touched,
         ),

@@ -14,6 +14,8 @@ from fastapi import Depends, FastAPI
 
 from chatkeep import Principal, require
 from chatkeep.db import ADMIN, AUTH
+from tests.authenticators import passkey_of
+from tests.http.mailbox import mails_to
 from tests.http.test_guard import served
 from tests.second_factors import (
     App,
@@ -587,3 +589,47 @@ async def test_factor_required_of_administrators_only(start: StartNode) -> None:
     )
     assert (await bo.refresh()).status == 200
     assert refused(await ana.refresh()) == (400, "session_expired")
+
+
+# --- who else hears of it, and who can help ------------------------------------------------------
+
+
+async def test_owner_is_told_by_mail(ana: Member) -> None:
+    """A new factor, recovery codes and a removed factor are each told, and tries are not."""
+    app = await stepped_up(ana, "Phone")
+    await ana.client.post("/auth/v1/factors/recovery-codes")
+    await ana.client.delete(f"/auth/v1/factors/{app.factor_id}")
+    told = [(one.kind, one.factor) for one in await mails_to(ana.node, ana.email)]
+    assert list(reversed(told)) == [
+        ("factor_added", "authenticator app “Phone”"),
+        ("factor_added", "recovery codes"),
+        ("factor_removed", "authenticator app “Phone”"),
+    ]
+
+
+async def test_administrator_helps_who_lost_the_phone(node: Node, ana: Member, bo: Member) -> None:
+    """The secret key lists and removes factors; people do not, and no secret is shown."""
+    app = await stepped_up(ana, "Phone")
+    await passkey_of(ana)
+    server = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    base = f"/auth/v1/admin/users/{ana.id}"
+    (listed,) = (await server.get(f"{base}/factors")).json
+    assert (listed["id"], listed["friendly_name"]) == (app.factor_id, "Phone")
+    assert app.secret not in str(listed)
+    (passkey,) = (await server.get(f"{base}/passkeys")).json
+    for path in (f"/factors/{app.factor_id}", f"/passkeys/{passkey['id']}"):
+        assert refused(await bo.client.delete(base + path)) == (403, "not_admin")
+    other = f"/auth/v1/admin/users/{bo.id}"
+    foreign = await server.delete(f"{other}/factors/{app.factor_id}")
+    assert refused(foreign) == (404, "mfa_factor_not_found")
+    foreign = await server.delete(f"{other}/passkeys/{passkey['id']}")
+    assert refused(foreign) == (404, "webauthn_credential_not_found")
+    nobodys = await server.get(f"/auth/v1/admin/users/{uuid4()}/factors")
+    assert refused(nobodys) == (404, "user_not_found")
+    removed = await server.delete(f"{base}/factors/{app.factor_id}")
+    assert (removed.status, removed.json) == (200, {"id": app.factor_id})
+    assert (await server.delete(f"{base}/passkeys/{passkey['id']}")).status == 204
+    assert await ana.factors() == []
+    assert claims((await ana.refresh()).json)["aal"] == "aal1"
+    told = [one.kind for one in await mails_to(node, ana.email)]
+    assert told.count("factor_removed") == 2

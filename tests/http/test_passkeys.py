@@ -9,7 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from chatkeep.db import ADMIN, AUTH
-from tests.authenticators import Authenticator, bytes_of, other_challenge
+from tests.authenticators import (
+    Authenticator,
+    bytes_of,
+    other_challenge,
+    passkey_of,
+    registered,
+)
 from tests.http.test_factors import Text, claims, refused
 from tests.second_factors import join, stepped_up, verify
 
@@ -52,23 +58,6 @@ async def offered(member: Member) -> dict[str, Any]:
     assert answer.status == 200, answer.text
     found: dict[str, Any] = answer.json
     return found
-
-
-async def registered(
-    member: Member, key: Authenticator, offer: dict[str, Any] | None = None
-) -> Answer:
-    """Register *key* as a passkey."""
-    offer = offer or await offered(member)
-    body = {"challenge_id": offer["challenge_id"], "credential": key.create(offer["options"])}
-    return await member.client.post("/auth/v1/passkeys/registration/verify", body)
-
-
-async def passkey_of(member: Member) -> Authenticator:
-    """Return a passkey of *member*'s."""
-    key = Authenticator()
-    answer = await registered(member, key)
-    assert answer.status == 200, answer.text
-    return key
 
 
 async def asked(node: Node) -> dict[str, Any]:

@@ -67,10 +67,13 @@ async def make_challenge(
     _, made = await db.fetch_all(
         AUTH,
         Query(
-            "delete from chatkeep.factor_challenges where user_id = %s and (expires_at < now()"
-            " - interval '1 hour' or id in (select id from chatkeep.factor_challenges"
-            " where user_id = %s order by created_at desc offset %s)) returning id",
-            (user_id, user_id, _KEPT - 1),
+            # Those that others are dropping right now are left to them: no two wait in a circle.
+            "delete from chatkeep.factor_challenges where user_id = %s and id in (select id from"
+            " chatkeep.factor_challenges where user_id = %s and id not in (select id from"
+            " chatkeep.factor_challenges where user_id = %s and expires_at > now()"
+            " - interval '1 hour' order by created_at desc limit %s) for update skip locked)"
+            " returning id",
+            (user_id, user_id, user_id, _KEPT - 1),
             _Dropped,
         ),
         Query(

@@ -19,7 +19,15 @@ from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.administrators import SecretKey
 from chatkeep.web.gotrue.callers import SignedInHere
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused
-from chatkeep.web.routes.gotrue import accounts, admin, factors, mail, passkeys, providers
+from chatkeep.web.routes.gotrue import (
+    accounts,
+    admin,
+    admin_factors,
+    factors,
+    mail,
+    passkeys,
+    providers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +40,7 @@ OFFERED: Final = (
     factors.router,
     accounts.router,
     mail.router,
+    admin_factors.router,
     admin.router,
     providers.router,
 )

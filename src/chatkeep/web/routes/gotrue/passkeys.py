@@ -76,7 +76,7 @@ async def verify_registration(
     made = await passkeys.register(
         issuer, here, party, _challenge(body), body.credential or {}, device_of(request)
     )
-    return json_answer(_members(made))
+    return json_answer(members_of(made))
 
 
 @router.post(
@@ -110,7 +110,7 @@ async def verify_authentication(
 async def list_passkeys(here: NamedHere, issuer: Issuer) -> Response:
     """List the caller's passkeys."""
     found = await passkeys.list_passkeys(issuer.db, here.user.id)
-    return json_answer([_members(one) for one in found])
+    return json_answer([members_of(one) for one in found])
 
 
 @router.patch(
@@ -124,7 +124,7 @@ async def rename_passkey(
     """Give a passkey another name."""
     body = await read_body(request, PasskeyNameBody)
     renamed = await passkeys.rename(issuer, here, _id(passkey_id), body.friendly_name)
-    return json_answer(_members(renamed))
+    return json_answer(members_of(renamed))
 
 
 @router.delete("/{passkey_id}", status_code=204, responses=described(400, 401, 403, 404, 503))
@@ -158,7 +158,8 @@ def _ceremony_answer(made: Ceremony) -> Response:
     )
 
 
-def _members(passkey: Passkey) -> dict[str, Any]:
+def members_of(passkey: Passkey) -> dict[str, Any]:
+    """Return *passkey* as Supabase clients know passkeys."""
     members = {
         "id": passkey.id,
         "friendly_name": passkey.friendly_name,
