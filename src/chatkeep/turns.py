@@ -73,11 +73,10 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
         NotFound: no such conversation of this user.
     """
     values = _values(user_id, turn)
+    begun = Query(_START, values, _Id) if turn.resumed is None else Query(_RESUME, values, _Id)
     try:
         started, history = await db.fetch_all(
-            as_user(user_id),
-            Query(_START if turn.resumed is None else _RESUME, values, _Id),
-            Query(_HISTORY, values, Said),
+            as_user(user_id), begun, Query(_HISTORY, values, Said)
         )
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
