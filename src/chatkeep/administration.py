@@ -19,13 +19,14 @@ from psycopg.rows import class_row
 
 from chatkeep import accounts, audit, passwords
 from chatkeep.accounts import storable
+from chatkeep.administrators import keep_one
 from chatkeep.db import AUTH, ConstraintViolated
 from chatkeep.errors import EmailExists, Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.password_hashes import require_importable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from psycopg import AsyncConnection
 
@@ -116,9 +117,17 @@ async def create_account(
 
 
 async def change_account(
-    issuer: EmbeddedIssuer, person: UUID, wanted: Wanted, *, actor: str, reason: str | None = None
+    issuer: EmbeddedIssuer,
+    person: UUID,
+    wanted: Wanted,
+    *,
+    actor: str,
+    reason: str | None = None,
+    administrators: Collection[str] = (),
 ) -> User:
     """Change an account and return it as it is then; *reason* is why, for the log.
+
+    A ban leaves somebody with one of the roles *administrators*.
 
     A new password and a ban end every session at once and everywhere, and make what was
     mailed worthless; a new address does the latter.
@@ -126,12 +135,15 @@ async def change_account(
     Raises:
         UserNotFound, EmailExists, EmailAddressInvalid, WeakPassword.
         Invalid: metadata, a role or a password that cannot be.
+        LastAdministrator: nobody else has one of *administrators*.
     """
     _require_sound(wanted)
     email = accounts.normal_address(wanted.email) if wanted.email else None
     stored = await _stored(issuer, wanted)
     with _constraints():
         async with issuer.db.acting_as(AUTH) as connection:
+            if wanted.bans and administrators:
+                await keep_one(connection, person, administrators)
             before = await _locked(connection, person)
             await _put(connection, person, before, wanted, email, stored)
             if email is not None or wanted.email_confirmed:
@@ -148,7 +160,12 @@ async def change_account(
 
 
 async def delete_account(
-    issuer: EmbeddedIssuer, person: UUID, *, actor: str, keep_row: bool = False
+    issuer: EmbeddedIssuer,
+    person: UUID,
+    *,
+    actor: str,
+    keep_row: bool = False,
+    administrators: Collection[str] = (),
 ) -> None:
     """Delete an account, its ways to sign in and its sessions, at once and everywhere.
 
@@ -157,8 +174,11 @@ async def delete_account(
 
     Raises:
         UserNotFound: there is no such account.
+        LastAdministrator: nobody else has one of the roles *administrators*.
     """
     async with issuer.db.acting_as(AUTH) as connection:
+        if administrators:
+            await keep_one(connection, person, administrators)
         await _locked(connection, person)
         ended = await _sign_out_everywhere(connection, issuer, person, "deleted")
         await connection.execute(

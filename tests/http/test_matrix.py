@@ -11,6 +11,7 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from chatkeep.config import Settings
+from chatkeep.web.administrators import administrator, fresh_administrator
 from chatkeep.web.app import create_app
 from chatkeep.web.auth import (
     anybody,
@@ -38,6 +39,8 @@ ACCESS: Final = {
     signed_in_on_support: "signed in",
     here_of: "signed in",
     secret_key: "secret key",
+    administrator: "administrator",
+    fresh_administrator: "administrator, lately signed in",
     identify: "signed in or anonymous",
     anybody: "anybody",
 }
@@ -81,6 +84,10 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/auth/v1/recover"): {"email": "recover@matrix.example.com"},
     ("POST", "/auth/v1/resend"): {"type": "signup", "email": "resend@matrix.example.com"},
     ("POST", "/auth/v1/verify"): {"type": "email", "token_hash": "x"},
+    ("POST", "/api/admin/users/{user_id}/ban"): {},
+    ("POST", "/api/admin/users/{user_id}/unban"): {},
+    ("POST", "/api/admin/users/{user_id}/sign-out"): {},
+    ("POST", "/api/admin/sign-out-everybody"): {},
     ("POST", "/auth/v1/admin/users"): {},
     ("PUT", "/auth/v1/admin/users/{user_id}"): {},
     ("DELETE", "/auth/v1/admin/users/{user_id}"): {},
@@ -255,7 +262,7 @@ async def test_stranger_learns_nothing(
     [
         one
         for one in PERSONAL
-        if not one.path.startswith(("/auth/v1/", "/api/sessions/{"))
+        if not one.path.startswith(("/auth/v1/", "/api/sessions/{", "/api/admin/"))
         and not one.path.endswith("/session/revoke")  # a conversation's id names no session
         and not one.path.endswith("/session")  # for pages of this server's own alone
     ],

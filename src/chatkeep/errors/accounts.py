@@ -107,3 +107,11 @@ class RefreshTokenReused(ChatkeepError):
     code = "refresh_token_already_used"
     status = 400
     default_detail = "Invalid Refresh Token: Already Used"
+
+
+class LastAdministrator(ChatkeepError):
+    """Nobody else could administer if this were done."""
+
+    code = "last_administrator"
+    status = 409
+    default_detail = "Nobody else is an administrator. Make somebody else one first."

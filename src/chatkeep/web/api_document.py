@@ -49,6 +49,10 @@ TAGS: Final = [
     },
     {"name": "tokens", "description": "What a token is worth, and who its bearer is."},
     {"name": "sessions", "description": "Where the caller is signed in, and ending it there."},
+    {
+        "name": "administration",
+        "description": "People and their sessions, for administrators among people.",
+    },
     {"name": "meta", "description": "What a client and an operator's probes ask first."},
 ]
 _FOR_ANY_REQUEST: Final = (400, 403, 408, 413, 431, 500, 503)

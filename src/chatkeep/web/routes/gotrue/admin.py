@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import accounts, administration, audit
-from chatkeep.administration import Wanted
+from chatkeep.administration import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
+from chatkeep.durations import read_duration
 from chatkeep.errors import Invalid, UserNotFound
 from chatkeep.web.cursors import cursor_at, read_cursor
 from chatkeep.web.gotrue.administrators import SecretKey
@@ -27,11 +28,12 @@ from chatkeep.web.gotrue.bodies import (
     request_body,
 )
 from chatkeep.web.gotrue.callers import Issuer
-from chatkeep.web.gotrue.durations import read_ban
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 from chatkeep.web.services import Parts
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from chatkeep.accounts import User
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
@@ -249,8 +251,12 @@ def _wanted(body: AdminUserBody) -> Wanted:
         user_metadata=body.user_metadata,
         app_metadata=body.app_metadata,
         role=body.role or None,
-        banned_for=read_ban(body.ban_duration) if body.ban_duration else None,
+        banned_for=_ban(body.ban_duration) if body.ban_duration else None,
     )
+
+
+def _ban(text: str) -> timedelta:
+    return NOT_BANNED if text == "none" else read_duration(text)
 
 
 def _sent_id(text: str) -> UUID:

@@ -1,4 +1,4 @@
-"""Durations as Go writes them, in which Supabase Auth takes the length of a ban."""
+"""Durations as Go writes them: how Supabase Auth and our commands take the length of a ban."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from datetime import timedelta
 from typing import Final
 
-from chatkeep.administration import LONGEST_BAN, NOT_BANNED
 from chatkeep.errors import Invalid
 
 _UNITS: Final = {
@@ -20,18 +19,18 @@ _UNITS: Final = {
 }
 _PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(h|ms|m|s|us|µs|ns)")
 _LONGEST_TEXT: Final = 64
+#: More than that is nobody's plan, and dates end.
+_LONGEST_S: Final = 1000 * 365 * 86_400
 
 
-def read_ban(text: str) -> timedelta:
-    """Return how long *text* is: "24h", "1h30m", "300ms", or "none" for no ban.
+def read_duration(text: str) -> timedelta:
+    """Return how long *text* is: "24h", "1h30m", "300ms".
 
     Raises:
         Invalid: it is no duration, or not more than nothing.
     """
-    if text == "none":
-        return NOT_BANNED
     parts = list(_PART.finditer(text)) if len(text) <= _LONGEST_TEXT else []
     seconds = sum(float(one[1]) * _UNITS[one[2]] for one in parts)
     if "".join(one[0] for one in parts) != text or seconds <= 0:
-        raise Invalid('ban_duration must be a duration like "24h" or "1h30m", or "none"')
-    return timedelta(seconds=min(seconds, LONGEST_BAN.total_seconds()))
+        raise Invalid('Not a duration like "24h" or "1h30m"')
+    return timedelta(seconds=min(seconds, _LONGEST_S))

@@ -1,0 +1,208 @@
+"""Who administers, among people: whoever has one of the roles that the operator named.
+
+Roles are what only an operator writes: `app_metadata` of our own accounts, looked up for
+each request so that who loses one has lost it, and the claim of other issuers that their
+operators write. The first administrator is named at the machine; no account comes with a role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from chatkeep import audit
+from chatkeep.db import AUTH, Query, run_within
+from chatkeep.errors import Forbidden, LastAdministrator, StepUpRequired, UserNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
+
+    from chatkeep.issuance import EmbeddedIssuer
+    from chatkeep.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    app_metadata: dict[str, Any]
+    has_second_factor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class _Metadata:
+    app_metadata: dict[str, Any]
+
+
+def roles_in(app_metadata: Mapping[str, Any]) -> frozenset[str]:
+    """Return the roles that an account's operator-written metadata name."""
+    found: set[str] = set()
+    for name in ("roles", "role"):
+        value = app_metadata.get(name)
+        if isinstance(value, str):
+            found |= set(value.split())
+        elif isinstance(value, list):
+            found |= {one for one in value if isinstance(one, str)}
+    return frozenset(found)
+
+
+async def require_administrator(
+    issuer: EmbeddedIssuer, who: Principal, roles: Collection[str]
+) -> None:
+    """Refuse who has none of *roles*, or did not show the second factor that they have.
+
+    Raises:
+        Forbidden: no role, or a name without proof (the development header).
+        StepUpRequired: the session has not shown the person's second factor.
+    """
+    standing = await _standing(issuer, who)
+    own = who.roles if standing is None else roles_in(standing.app_metadata)
+    if who.credential == "development_header" or own.isdisjoint(roles):
+        raise Forbidden
+    if standing is not None and standing.has_second_factor and who.aal < "aal2":
+        raise StepUpRequired(acr_values="aal2")
+
+
+def require_fresh(who: Principal, max_age: timedelta, now: datetime) -> None:
+    """Refuse who signed in longer than *max_age* ago (ASVS 7.5.3).
+
+    Raises:
+        StepUpRequired: see above; also when the credential does not say.
+    """
+    if who.authenticated_at is None or now - who.authenticated_at > max_age:
+        raise StepUpRequired(max_age=int(max_age.total_seconds()))
+
+
+async def _standing(issuer: EmbeddedIssuer, who: Principal) -> _Standing | None:
+    """Look up an account of our own; None for people of other issuers."""
+    subject = issuer.subject_of(who.user_id)
+    if subject is None:
+        return None
+    found = await issuer.db.fetch(
+        AUTH,
+        "select u.app_metadata, exists (select from chatkeep.factors f"
+        "  where f.user_id = u.id and f.status = 'verified') as has_second_factor"
+        " from chatkeep.users u where u.id = %s and u.deleted_at is null"
+        " and (u.banned_until is null or u.banned_until <= now())",
+        (subject,),
+        row=_Standing,
+    )
+    return found[0] if found else _Standing({}, has_second_factor=False)
+
+
+async def keep_one(connection: AsyncConnection, person: UUID, roles: Collection[str]) -> None:
+    """Refuse, in the caller's transaction, to take the last administrator away.
+
+    Others who do the same to another administrator meanwhile wait.
+
+    Raises:
+        LastAdministrator: *person* has one of *roles* and nobody else does.
+    """
+    (found,) = await run_within(
+        connection,
+        Query(
+            "select id from chatkeep.users where deleted_at is null"
+            " and (banned_until is null or banned_until <= now())"
+            " and (app_metadata->'roles' ?| %s or app_metadata->'role' ?| %s)"
+            " order by id for update",
+            (list(roles), list(roles)),
+            _Found,
+        ),
+    )
+    if [one.id for one in found] == [person]:
+        raise LastAdministrator
+
+
+async def grant_role(issuer: EmbeddedIssuer, person: UUID, role: str, *, actor: str) -> bool:
+    """Give *person* the role; return whether they did not have it.
+
+    Raises:
+        UserNotFound: there is no such account.
+    """
+    async with issuer.db.acting_as(AUTH) as connection:
+        before = await _locked(connection, person)
+        if role in roles_in(before):
+            return False
+        after = {**_without(before, role), "roles": sorted({*roles_in(before), role})}
+        await _put(issuer, connection, person, after, "role.granted", role, actor)
+    return True
+
+
+async def revoke_role(
+    issuer: EmbeddedIssuer,
+    person: UUID,
+    role: str,
+    *,
+    actor: str,
+    administrators: Collection[str],
+) -> bool:
+    """Take the role away, from their next request on; return whether they had it.
+
+    Raises:
+        UserNotFound: there is no such account.
+        LastAdministrator: it is one of the roles *administrators*, and nobody else has one.
+    """
+    async with issuer.db.acting_as(AUTH) as connection:
+        if role in administrators:
+            await keep_one(connection, person, administrators)
+        before = await _locked(connection, person)
+        if role not in roles_in(before):
+            return False
+        after = _without(before, role)
+        await _put(issuer, connection, person, after, "role.revoked", role, actor)
+    return True
+
+
+async def _locked(connection: AsyncConnection, person: UUID) -> dict[str, Any]:
+    (found,) = await run_within(
+        connection,
+        Query(
+            "select app_metadata from chatkeep.users where id = %s and deleted_at is null"
+            " for update",
+            (person,),
+            _Metadata,
+        ),
+    )
+    if not found:
+        raise UserNotFound
+    metadata: dict[str, Any] = found[0].app_metadata
+    return metadata
+
+
+def _without(app_metadata: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Return the metadata with every role but this one, all of them under `roles`."""
+    rest = {name: one for name, one in app_metadata.items() if name not in {"roles", "role"}}
+    left = sorted(roles_in(app_metadata) - {role})
+    return {**rest, "roles": left} if left else rest
+
+
+async def _put(
+    issuer: EmbeddedIssuer,
+    connection: AsyncConnection,
+    person: UUID,
+    app_metadata: Mapping[str, Any],
+    action: str,
+    role: str,
+    actor: str,
+) -> None:
+    await connection.execute(
+        "update chatkeep.users set app_metadata = %s::jsonb, updated_at = now() where id = %s",
+        (msgspec.json.encode(app_metadata).decode(), person),
+    )
+    written = audit.entry(
+        action,
+        user_id=issuer.issuer.user_id(str(person)),
+        actor=actor,
+        issuer=issuer.issuer.name,
+        details={"role": role},
+    )
+    await audit.write(connection, written)

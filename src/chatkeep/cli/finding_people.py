@@ -1,0 +1,57 @@
+"""Naming a person on the command line: by the address or the id of an account of ours."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    from chatkeep.accounts import User
+    from chatkeep.issuance import EmbeddedIssuer
+
+
+async def person_named(issuer: EmbeddedIssuer, name: str) -> User:
+    """Return the account that *name* is the address or the id of.
+
+    Raises:
+        SetupError: there is none.
+    """
+    from chatkeep import accounts  # noqa: PLC0415 -- slow to import
+    from chatkeep.errors import EmailAddressInvalid, UserNotFound  # noqa: PLC0415 -- as above
+
+    found: UUID | None = issuer.subject_of(name)
+    if found is None:
+        with suppress(ValueError):
+            found = UUID(name)
+    if found is None:
+        with suppress(EmailAddressInvalid):
+            credential = await accounts.find_credential(issuer.db, accounts.normal_address(name))
+            found = credential and credential.id
+    if found is not None:
+        with suppress(UserNotFound):
+            return await accounts.get_user(issuer.db, found)
+    raise SetupError(f"Nobody has an account with the address or the id {_plain(name)}.")
+
+
+async def user_id_named(issuer: EmbeddedIssuer, name: str) -> str:
+    """Return the id of the person *name*; what is no account of ours is an id of another issuer.
+
+    Raises:
+        SetupError: it looks like an address, and nobody has it.
+    """
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix.replace("-", "").isalnum() and issuer.subject_of(name) is None:
+        return name
+    with suppress(SetupError):
+        person = await person_named(issuer, name)
+        return issuer.issuer.user_id(str(person.id))
+    if "@" in name:
+        raise SetupError(f"Nobody has an account with the address {_plain(name)}.")
+    return name
+
+
+def _plain(text: str) -> str:
+    return "".join(one for one in text[:100] if one.isprintable())

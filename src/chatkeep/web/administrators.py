@@ -1,0 +1,74 @@
+"""Who may administer outside `/auth/v1`: people with one of `ADMIN_ROLES`.
+
+The session is confirmed in the database for each request, and so are the roles of our own
+accounts: whoever loses a role or is signed out is so at once. A second factor that somebody
+has must have been shown. What changes something asks for a sign-in not long ago as well.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from chatkeep import audit
+from chatkeep.administrators import require_administrator, require_fresh
+from chatkeep.errors import Forbidden, StepUpRequired
+from chatkeep.principal import Principal
+from chatkeep.web.api_document import TakesBearer
+from chatkeep.web.auth import signed_in_strictly
+from chatkeep.web.services import services_of
+
+
+async def administrator(request: Request, _: TakesBearer = None) -> Principal:
+    """Return the administrator who calls, for routes that only read.
+
+    Raises:
+        Unauthenticated, TokenInvalid, CrossSiteRequest, Unavailable: as `signed_in_strictly`.
+        Forbidden: they have none of the roles.
+        StepUpRequired: they have a second factor that this session has not shown.
+    """
+    who = await signed_in_strictly(request)
+    services = services_of(request)
+    try:
+        await require_administrator(services.embedded, who, services.settings.admin_roles)
+    except (Forbidden, StepUpRequired) as error:
+        await _note(request, who, error)
+        raise
+    return who
+
+
+async def fresh_administrator(request: Request, _: TakesBearer = None) -> Principal:
+    """Return the administrator who calls, for routes that change something.
+
+    Raises:
+        StepUpRequired: they signed in longer than ADMIN_SIGN_IN_AGE ago; and as `administrator`.
+    """
+    who = await administrator(request)
+    max_age = timedelta(seconds=services_of(request).settings.admin_sign_in_age_s)
+    try:
+        require_fresh(who, max_age, datetime.now(UTC))
+    except StepUpRequired as error:
+        await _note(request, who, error)
+        raise
+    return who
+
+
+async def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -> None:
+    action = "administration.refused" if isinstance(error, Forbidden) else "step_up.refused"
+    refused = audit.entry(
+        action,
+        outcome="refused",
+        reason=error.code,
+        user_id=who.user_id,
+        issuer=who.issuer,
+        session_id=who.session_id,
+        details={"path": request.url.path[:200]},
+    )
+    await audit.record(services_of(request).db, refused)
+
+
+Administrator = Annotated[Principal, Depends(administrator)]
+FreshAdministrator = Annotated[Principal, Depends(fresh_administrator)]

@@ -1,0 +1,324 @@
+"""`/api/admin`: people and their sessions, for administrators among people.
+
+Finds people, suspends them, ends sessions of anybody and shows the audit log. Tokens are
+nowhere, and so is what anybody said: no role can read that.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from chatkeep import accounts, administration, audit, session_administration
+from chatkeep.administration import NOT_BANNED, Wanted
+from chatkeep.administrators import roles_in
+from chatkeep.db import AUTH
+from chatkeep.errors import NotFound, UserNotFound
+from chatkeep.web import schemas
+from chatkeep.web.administrators import Administrator, FreshAdministrator
+from chatkeep.web.cursors import cursor_at, read_cursor
+from chatkeep.web.problems import described
+from chatkeep.web.services import Parts, Services
+
+if TYPE_CHECKING:
+    from chatkeep.accounts import User
+
+router = APIRouter(prefix="/api/admin", tags=["administration"])
+
+UserId = Annotated[str, Path(max_length=255, description="The id of a person, as tokens say it.")]
+OurUserId = Annotated[str, Path(max_length=255, description="The id of an account of our own.")]
+SearchText = Annotated[
+    str | None, Query(max_length=254, description="Part of an address or a name, or an id.")
+]
+Many = Annotated[int, Query(ge=1, le=200)]
+ManyEntries = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of a page.")]
+Text = Annotated[str | None, Query(max_length=255)]
+Moment = Annotated[datetime | None, Query(description="ISO 8601, with an offset.")]
+
+
+class BanRequest(schemas.Request):
+    """For how long (null: until it is lifted), and why, for the log."""
+
+    seconds: Annotated[int, Field(ge=1, le=3_153_600_000)] | None = None
+    reason: schemas.Line | None = None
+
+
+class ReasonRequest(schemas.Request):
+    """Why, for the log."""
+
+    reason: schemas.Line | None = None
+
+
+class UserAnswer(BaseModel):
+    """An account of our own."""
+
+    user_id: str
+    email: str | None
+    email_confirmed_at: datetime | None
+    name: str | None
+    roles: list[str]
+    providers: list[str]
+    is_anonymous: bool
+    has_second_factor: bool
+    banned_until: datetime | None
+    deleted_at: datetime | None
+    created_at: datetime
+    last_sign_in_at: datetime | None
+
+
+class UsersAnswer(BaseModel):
+    """A page of accounts, the newest first."""
+
+    users: list[UserAnswer]
+    total: int
+    next_cursor: str | None
+
+
+class SessionAnswer(BaseModel):
+    """A session of a person. Nothing in it is a token, or could be used as one."""
+
+    id: UUID
+    user_id: str
+    issuer: str
+    aal: str
+    device: str | None
+    address: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    is_active: bool
+    ended_at: datetime | None
+    reason: str | None
+
+
+class SessionsAnswer(BaseModel):
+    """Where a person is signed in, last used first."""
+
+    sessions: list[SessionAnswer]
+
+
+class EndedAnswer(BaseModel):
+    """How many sessions were ended."""
+
+    revoked: int
+
+
+class EntryAnswer(BaseModel):
+    """One entry of the audit log."""
+
+    number: int
+    at: datetime
+    action: str
+    outcome: str
+    reason: str | None
+    user_id: str | None
+    actor: str | None
+    issuer: str | None
+    session_id: str | None
+    request_id: str | None
+    address: str | None
+    device: str | None
+    details: dict[str, Any]
+
+
+class EntriesAnswer(BaseModel):
+    """A page of the audit log, the newest first."""
+
+    entries: list[EntryAnswer]
+    next_before: int | None
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+@router.get("/users", responses=described(422))
+async def list_users(
+    _: Administrator,
+    parts: Parts,
+    query: SearchText = None,
+    limit: Many = 50,
+    cursor: Cursor = None,
+) -> UsersAnswer:
+    """List or search the accounts of our own issuer, the newest first."""
+    totals, users = await parts.db.fetch_all(
+        AUTH,
+        accounts.counted(text=query),
+        accounts.listed(text=query, limit=limit + 1, after=read_cursor(cursor) if cursor else None),
+    )
+    shown = users[:limit]
+    more = len(users) > limit
+    return UsersAnswer(
+        users=[_user(parts, one) for one in shown],
+        total=totals[0].total,
+        next_cursor=cursor_at(shown[-1].created_at, str(shown[-1].id)) if more else None,
+    )
+
+
+@router.get("/users/{user_id}", responses=described(404))
+async def get_user(_: Administrator, user_id: OurUserId, parts: Parts) -> UserAnswer:
+    """Return one account."""
+    try:
+        return _user(parts, await accounts.get_user(parts.db, _account(parts, user_id)))
+    except UserNotFound as error:
+        raise NotFound from error
+
+
+@router.post("/users/{user_id}/ban", responses=described(404, 409, 422))
+async def ban(
+    body: BanRequest, who: FreshAdministrator, user_id: OurUserId, parts: Parts
+) -> UserAnswer:
+    """Suspend an account and end all its sessions, at once and everywhere."""
+    length = administration.LONGEST_BAN
+    if body.seconds is not None:
+        length = timedelta(seconds=body.seconds)
+    return await _change(parts, user_id, Wanted(banned_for=length), who.user_id, body.reason)
+
+
+@router.post("/users/{user_id}/unban", responses=described(404, 422))
+async def unban(
+    body: ReasonRequest, who: FreshAdministrator, user_id: OurUserId, parts: Parts
+) -> UserAnswer:
+    """Lift a suspension. What was ended stays ended."""
+    return await _change(parts, user_id, Wanted(banned_for=NOT_BANNED), who.user_id, body.reason)
+
+
+@router.post("/users/{user_id}/sign-out", responses=described(422))
+async def force_out(
+    body: ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
+) -> EndedAnswer:
+    """End everything of a person of any issuer, at once and everywhere; they may come back."""
+    await parts.sightings.write()
+    ended = await session_administration.force_out(
+        parts.db,
+        parts.embedded.revocations,
+        user_id,
+        actor=who.user_id,
+        reason=body.reason or "forced_out",
+    )
+    return EndedAnswer(revoked=ended)
+
+
+# --- sessions -------------------------------------------------------------------------------------
+
+
+@router.get("/users/{user_id}/sessions")
+async def list_sessions(
+    _: Administrator, user_id: UserId, parts: Parts, *, ended: bool = False
+) -> SessionsAnswer:
+    """List where a person of any issuer is signed in; with `ended=true` also what has ended."""
+    await parts.sightings.write()
+    found = await session_administration.list_sessions_of(parts.db, user_id, ended=ended)
+    return SessionsAnswer(
+        sessions=[SessionAnswer.model_validate(one, from_attributes=True) for one in found]
+    )
+
+
+@router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, responses=described(404))
+async def end_session(
+    who: FreshAdministrator, user_id: UserId, session_id: UUID, parts: Parts
+) -> Response:
+    """End one session of a person, at once and everywhere."""
+    await parts.sightings.write()
+    ended = await session_administration.end_session_of(
+        parts.db, user_id, session_id, actor=who.user_id
+    )
+    if not ended:
+        raise NotFound
+    await parts.embedded.revocations.catch_up()
+    return Response(status_code=204)
+
+
+@router.post("/sign-out-everybody", responses=described(422))
+async def force_everybody_out(
+    body: ReasonRequest, who: FreshAdministrator, parts: Parts
+) -> EndedAnswer:
+    """End every session of everybody at every issuer, that of the caller too."""
+    await parts.sightings.write()
+    ended = await session_administration.force_everybody_out(
+        parts.db,
+        parts.embedded.revocations,
+        parts.settings.issuer_names,
+        actor=who.user_id,
+        reason=body.reason or "everybody_out",
+    )
+    return EndedAnswer(revoked=ended)
+
+
+# --- the log --------------------------------------------------------------------------------------
+
+
+@router.get("/audit", responses=described(422))
+async def list_audit(
+    _: Administrator,
+    parts: Parts,
+    user_id: Text = None,
+    action: Text = None,
+    outcome: Text = None,
+    since: Moment = None,
+    until: Moment = None,
+    before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    limit: ManyEntries = 100,
+) -> EntriesAnswer:
+    """List what happened, the newest first."""
+    found = await audit.listed(
+        parts.db,
+        user_id=user_id,
+        action=action,
+        outcome=outcome,
+        since=since,
+        until=until,
+        before=before,
+        limit=limit,
+    )
+    return EntriesAnswer(
+        entries=[EntryAnswer.model_validate(one, from_attributes=True) for one in found],
+        next_before=found[-1].number if len(found) == limit else None,
+    )
+
+
+def _user(parts: Services, user: User) -> UserAnswer:
+    name = user.user_metadata.get("full_name") or user.user_metadata.get("name")
+    return UserAnswer(
+        user_id=parts.embedded.issuer.user_id(str(user.id)),
+        email=user.email,
+        email_confirmed_at=user.email_confirmed_at,
+        name=name if isinstance(name, str) else None,
+        roles=sorted(roles_in(user.app_metadata)),
+        providers=sorted({str(one["provider"]) for one in user.identities}),
+        is_anonymous=user.is_anonymous,
+        has_second_factor=any(one["status"] == "verified" for one in user.factors),
+        banned_until=user.banned_until,
+        deleted_at=user.deleted_at,
+        created_at=user.created_at,
+        last_sign_in_at=user.last_sign_in_at,
+    )
+
+
+def _account(parts: Services, user_id: str) -> UUID:
+    found = parts.embedded.subject_of(user_id)
+    if found is None:
+        raise NotFound
+    return found
+
+
+async def _change(
+    parts: Services, user_id: str, wanted: Wanted, actor: str, reason: str | None
+) -> UserAnswer:
+    try:
+        changed = await administration.change_account(
+            parts.embedded,
+            _account(parts, user_id),
+            wanted,
+            actor=actor,
+            reason=reason,
+            administrators=parts.settings.admin_roles,
+        )
+    except UserNotFound as error:
+        raise NotFound from error
+    return _user(parts, changed)
