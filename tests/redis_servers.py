@@ -10,10 +10,18 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,19 +37,31 @@ needs_redis = pytest.mark.skipif(
 class RedisServer:
     """One server process at an address that stays the same when it is started again."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, encrypted: bool = False) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
+        self._options = {"port": str(self.port)}
+        if encrypted:
+            certificate, key = certify(Path(folder))
+            self.url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={certificate}"
+            self._options = {
+                "port": "0",
+                "tls-port": str(self.port),
+                "tls-auth-clients": "no",
+                "tls-cert-file": certificate,
+                "tls-key-file": key,
+                "tls-ca-cert-file": certificate,
+            }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
         assert PROGRAM is not None
-        said = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": self._folder}
-        options = [text for name, value in said.items() for text in (f"--{name}", str(value))]
+        said = {**self._options, "bind": "127.0.0.1", "save": "", "dir": self._folder}
+        options = [text for name, value in said.items() for text in (f"--{name}", value)]
         self._process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _PATIENCE_S
         while not self._answers():
@@ -82,11 +102,32 @@ class RedisServer:
             return False
 
 
+def certify(folder: Path) -> tuple[str, str]:
+    """Write a certificate for 127.0.0.1 that is its own authority, and its key; return where."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return str(folder / "certificate.pem"), str(folder / "key.pem")
+
+
 @contextmanager
-def running_redis() -> Iterator[RedisServer]:
+def running_redis(*, encrypted: bool = False) -> Iterator[RedisServer]:
     """Run a server for a while."""
     folder = tempfile.mkdtemp(prefix="chatkeep-redis-")
-    server = RedisServer(folder)
+    server = RedisServer(folder, encrypted=encrypted)
     server.start()
     try:
         yield server

@@ -12,7 +12,7 @@ import pytest
 from chatkeep.config import Settings
 from chatkeep.doctor import examine_redis
 from chatkeep.limits import RATES, Limits, Rate, SharedCounts
-from chatkeep.redis_link import PATIENCE_S, RedisLink
+from chatkeep.redis_link import PATIENCE_S, RedisLink, redis_problem
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import until
 
@@ -247,3 +247,16 @@ async def test_doctor_says_what_is_wrong_with_redis(server: RedisServer) -> None
     assert away.problems == ("It cannot be reached. Check REDIS_URL.",)
     assert replica.problems == ("It is a replica, which takes no writes. Check REDIS_URL.",)
     assert (await examine_redis(Settings.from_env({}))).is_good
+
+
+async def test_encrypted_and_of_whom_one_knows() -> None:
+    """`rediss://` wants a certificate of an authority that is trusted, and never goes without."""
+    with running_redis(encrypted=True) as server:
+        bare = server.url.partition("?")[0]
+        assert await redis_problem(server.url) is None
+        assert await redis_problem(bare) == "It cannot be reached."
+        assert await redis_problem(bare.replace("rediss", "redis")) is not None
+        link = RedisLink(server.url)
+        await link.open()
+        assert await admitted(limits_of([link]), 100) == BURST
+        await link.close()
