@@ -12,14 +12,16 @@ import psycopg
 import pytest
 
 from chatkeep.db import AUTH, Database
+from chatkeep.errors import DatabaseUnavailable
 from chatkeep.job_queue import GONE_AFTER_S, JobQueue, TryAgain, Turn, bring_back
 from tests.pgbouncer import PROGRAM, SERVER_CONNECTIONS, pooled
+from tests.postgres_servers import MigratedDatabase
 from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tests.postgres_servers import MigratedDatabase
+    from tests.postgres_servers import Server
 
 CARRIED = "what-nobody-may-read-in-a-log"
 ADD: LiteralString = (
@@ -209,6 +211,35 @@ async def test_lost_connections_end_no_queue(db: Database, database: MigratedDat
         await db.execute(AUTH, ADD, ["second"])
         await until(lambda: "second" in done and not jobs(database), within_s=30)
     assert done == ["first", "second"]
+
+
+async def test_restarted_database_gets_no_job_done_twice(own_server: Server) -> None:
+    """The database is away just when a job ends: that is written when it is back."""
+    name = own_server.new_database(template=own_server.migrated_template())
+    database = MigratedDatabase(server=own_server, name=name)
+    db = Database(database.url, pool_size=3, borrow_timeout_s=0.1)
+    await db.open()
+    done: list[str] = []
+    gate = asyncio.Event()
+
+    async def work(turn: Turn, carried: str) -> None:
+        done.append(carried)
+        await gate.wait()
+
+    async with working(db, work):
+        await db.execute(AUTH, ADD, ["first"])
+        await until(lambda: done == ["first"])
+        await asyncio.to_thread(own_server.stop, "fast")
+        gate.set()
+        for _ in range(2):  # each as long as the first attempt to write the end
+            with pytest.raises(DatabaseUnavailable):
+                await db.execute(AUTH, ADD, ["lost"])
+        await asyncio.to_thread(own_server.start)
+        await until(lambda: jobs(database) == [])
+        await bring_back(db)
+        await until(lambda: jobs(database) == [])
+    assert done == ["first"]
+    await db.close()
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no PgBouncer here: apt-get install pgbouncer")
