@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from chatkeep import accounts, sessions, tokens
@@ -20,6 +20,7 @@ from chatkeep.audit import Notices
 from chatkeep.db import AUTH
 from chatkeep.errors import (
     AccessTokenHookFailed,
+    ChatkeepError,
     Invalid,
     InvalidCredentials,
     RefreshTokenNotFound,
@@ -39,6 +40,7 @@ from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.revocations import Revocations
 from chatkeep.server_secrets import derived_key
 from chatkeep.signing_keys import KeyRing, open_ring
+from chatkeep.token_binding import confirmation
 from chatkeep.token_hook import TokenHook, open_hook
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ class Grant:
     counter: int
     again: bool = False
     provider_tokens: ProviderTokens | None = field(default=None, repr=False)
+    bound_to: str | None = None
+
+    @property
+    def token_type(self) -> Literal["bearer", "DPoP"]:
+        """How the access token is to be shown (RFC 9449 section 5)."""
+        return "DPoP" if (self.bound_to or "").startswith("jkt:") else "bearer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +241,8 @@ class EmbeddedIssuer:
 
         Raises:
             UserBanned, InvalidCredentials: they made none, see `begin`.
+            AccessTokenHookRefused, AccessTokenHookFailed, Unavailable: see `grant`; the
+                session is ended again.
         """
         self.revocations.ended(one.id for one in beyond)
         user_id = self.issuer.user_id(str(users[0].id)) if users else None
@@ -242,7 +252,12 @@ class EmbeddedIssuer:
         if not opened:
             self.notices.note("session.begun", reason=InvalidCredentials.code, user_id=user_id)
             raise InvalidCredentials
-        return await self.grant(users[0], opened[0])
+        try:
+            return await self.grant(users[0], opened[0])
+        except ChatkeepError as error:
+            # Nobody got its tokens.
+            await sessions.end_own(self.db, opened[0].user_id, opened[0].id, reason=error.code)
+            raise
 
     async def refresh(self, refresh_token: str, device: Device) -> Grant:
         """Exchange a refresh token; the rules are those of `chatkeep.sessions`.
@@ -348,6 +363,7 @@ class EmbeddedIssuer:
             session_id=session.id,
             counter=successor.counter,
             again=again,
+            bound_to=session.bound_to,
         )
 
     async def _signed(self, claims: dict[str, object], method: str) -> str:
@@ -355,7 +371,9 @@ class EmbeddedIssuer:
             return tokens.issue(claims, self.signing_keys.current)
         wanted = await self.token_hook.changed(claims, method=method)
         try:
-            return tokens.issue(wanted, self.signing_keys.current)
+            # No hook frees a token from what it is bound to.
+            held = {name: claims[name] for name in ("cnf",) if name in claims}
+            return tokens.issue(wanted | held, self.signing_keys.current)
         except ValueError as error:  # so many claims that nobody would take the token
             raise AccessTokenHookFailed from error
 
@@ -385,6 +403,7 @@ class EmbeddedIssuer:
             "session_id": str(session.id),
             "is_anonymous": user.is_anonymous,
             "jti": new_id(),
+            **confirmation(session.bound_to),
         }
 
 

@@ -81,7 +81,7 @@ class TokenHook:
         except (AccessTokenHookFailed, Unavailable):
             raise
         except (Exception, SystemExit) as error:
-            # Whatever the operator's function does wrong; its text may quote claims.
+            # Whatever the operator's function does wrong; only the operator is told.
             _log.error("the access token hook failed", exc_info=error)
             raise AccessTokenHookFailed from error
         return self._checked(output, claims)

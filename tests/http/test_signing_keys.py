@@ -40,7 +40,9 @@ async def nodes(
     database: MigratedDatabase, session: aiohttp.ClientSession, project: str
 ) -> AsyncIterator[list[Node]]:
     """Two servers on one database."""
-    started = [await start_node(database.url, session, project, **OURS_ALONE) for _ in range(2)]
+    started = [
+        await start_node(database.url, session, project, tools=None, **OURS_ALONE) for _ in range(2)
+    ]
     yield started
     for node in started:
         await node.stop()
@@ -249,6 +251,32 @@ async def test_the_published_set_is_public_and_kept_for_less_than_the_wait(
     assert statuses == {"current", "standby", "previous"}
     assert answers[0].headers["cache-control"] == "public, max-age=600"
     assert nodes[0].parts.settings.signing_key_wait_s > 600
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
+async def test_a_flood_of_unknown_keys_asks_the_database_a_few_times_a_second(
+    nodes: list[Node], algorithm: str
+) -> None:
+    """However many there are at once; each is refused, and after a look that began since."""
+    ring, looks = nodes[0].parts.embedded.signing_keys, 0
+    look = ring.look
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+        await look()
+
+    ring.look = counted  # type: ignore[method-assign]
+    try:
+        began = time.monotonic()
+        payload = forge.claims(iss=f"{nodes[0].parts.settings.base_url}/auth/v1")
+        heads = [{"alg": algorithm, "typ": "JWT", "kid": f"unknown-{one}"} for one in range(200)]
+        forged = [forge.forge(head=head, payload=payload, algorithm=algorithm) for head in heads]
+        calls = [bearer(nodes[0], token).get("/api/v1/chat") for token in forged]
+        assert {answer.status for answer in await asyncio.gather(*calls)} == {401}
+        assert 0 < looks <= 2 + (time.monotonic() - began) / 0.2
+    finally:
+        ring.look = look  # type: ignore[method-assign]
 
 
 async def _is_refused(client: Client) -> bool:

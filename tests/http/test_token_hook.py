@@ -199,6 +199,26 @@ async def test_what_a_hook_may_not_do_makes_no_token(hooked: Node, module: Modul
     assert (await sign_up(hooked)).status == 200
 
 
+async def test_who_is_turned_away_leaves_no_session(
+    hooked: Node, module: ModuleType, database: MigratedDatabase
+) -> None:
+    """The account is there; the session that got no token has ended, and the log says why."""
+    email = f"hooked-{next(_numbers)}@example.com"
+    module.now = lambda _: {"error": {"message": "Not today."}}  # type: ignore[attr-defined]
+    assert (await post(hooked, "signup", email=email, password=PASSWORD)).status == 403
+    with psycopg.connect(database.admin_url) as connection:
+        found = connection.execute(
+            "select s.is_active, s.reason from public.user_sessions s join chatkeep.users u"
+            " on right(s.user_id, 36) = u.id::text where u.email = %s",
+            (email,),
+        ).fetchall()
+        logged = connection.execute(
+            "select action, reason from chatkeep.audit_log order by number desc limit 1"
+        ).fetchall()
+    assert found == [(False, "access_token_hook_refused")]
+    assert logged == [("session.ended", "access_token_hook_refused")]
+
+
 async def test_a_broken_hook_signs_nobody_out(hooked: Node, module: ModuleType) -> None:
     """A refresh is told to come again, and the same refresh token works when it is mended."""
     token = (await sign_up(hooked)).json["refresh_token"]
