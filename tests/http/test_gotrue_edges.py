@@ -204,7 +204,6 @@ async def test_browsers_may_call_from_elsewhere(caller: Client) -> None:
         ("GET", "authorize?provider=google", (400, "validation_failed")),
         ("GET", "callback?code=x&state=y", (400, "bad_oauth_state")),
         ("POST", "sso", (404, "sso_provider_disabled")),
-        ("POST", "passkeys/authentication/options", (404, "passkey_disabled")),
         ("GET", "reauthenticate", (401, "no_authorization")),
         ("POST", "factors", (401, "no_authorization")),
         ("GET", "user/identities/authorize?provider=google", (401, "no_authorization")),
@@ -227,8 +226,6 @@ async def test_what_is_not_offered_says_so(
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("POST", "factors", (422, "mfa_totp_enroll_not_enabled")),
-        ("POST", "factors/x/challenge", (422, "mfa_totp_enroll_not_enabled")),
         ("GET", "user/identities/authorize?provider=google", (404, "manual_linking_disabled")),
         ("GET", "user/oauth/grants", (404, "feature_disabled")),
         ("GET", "admin/users", (403, "not_admin")),
