@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from fastapi import Depends, FastAPI
 
 from chatkeep import audit
 from chatkeep.request_origin import RequestOrigin, request_origin
-from tests.serving import start_node
+from chatkeep.web.guard import ChatkeepMiddleware, require
+from tests.http.test_guard import served
+from tests.serving import SERVER_SECRET, start_node, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -35,7 +38,13 @@ async def node(
 ) -> AsyncIterator[Node]:
     """A node whose only issuer is its own."""
     started = await start_node(
-        database.url, session, project, **OURS_ALONE, RATE_LIMITS="off", SESSIONS_PER_USER="3"
+        database.url,
+        session,
+        project,
+        tools=None,
+        **OURS_ALONE,
+        RATE_LIMITS="off",
+        SESSIONS_PER_USER="3",
     )
     yield started
     await started.stop()
@@ -313,6 +322,7 @@ async def test_the_development_header_is_written_down(
         database.url,
         session,
         project,
+        tools=None,
         **OURS_ALONE,
         ENVIRONMENT="development",
         DEVELOPMENT_USER_HEADER="on",
@@ -325,3 +335,33 @@ async def test_the_development_header_is_written_down(
         assert (found.action, found.outcome) == ("development_header.used", "succeeded")
     finally:
         await node.stop()
+
+
+@pytest.mark.parametrize("middleware", [False, True], ids=["dependency", "middleware"])
+async def test_a_refused_step_up_is_written_down(
+    node: Node,
+    caller: Client,
+    session: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    middleware: bool,
+) -> None:
+    """An application of one's own on the same database: the entry is in the server's log."""
+    for name, value in (("DATABASE_URL", node.parts.db.url), ("CHATKEEP_SECRET", SERVER_SECRET)):
+        monkeypatch.setenv(name, value)
+    app = FastAPI()
+
+    @app.get("/vault", dependencies=[Depends(require(aal="aal2"))])
+    async def vault() -> str:
+        return "gold"
+
+    guarded: Any = ChatkeepMiddleware(app) if middleware else app
+    person = await signed_up(caller)
+    async with served(guarded, session) as elsewhere:
+        there = elsewhere.but(authorization=f"Bearer {person['access_token']}")
+        assert (await there.get("/vault")).status == 401
+
+        async def is_written() -> bool:
+            found = await entries(node, user_id=person["user"]["id"], action="step_up.refused")
+            return in_short(found) == [("step_up.refused", "refused", "step_up_required")]
+
+        await until(is_written)
