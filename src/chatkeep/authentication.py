@@ -21,12 +21,14 @@ from chatkeep.errors import (
     TokenRevoked,
 )
 from chatkeep.principal import Principal
+from chatkeep.token_binding import NOTHING, Proven, Request
 
 if TYPE_CHECKING:
     from chatkeep.audit import Notices
     from chatkeep.errors import ChatkeepError
     from chatkeep.issuers import Issuers
     from chatkeep.revocations import Revocations
+    from chatkeep.token_binding import Proofs
 
 Reader = Callable[[str], Awaitable[Principal]]
 Admission = Callable[[Principal], Awaitable[Principal]]
@@ -44,12 +46,16 @@ class Presented:
     *authorization* are the whole header values; *cookies* has all values by name, because
     a browser sends two of a name when somebody planted one. *local*: everything that is
     said about the request's way here is this machine; a name without proof needs that.
+    *proofs* are DPoP proofs for the *request*; *proven* is what it has without any.
     """
 
     authorization: tuple[str, ...] = ()
     cookies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     user_ids: tuple[str, ...] = ()
     local: bool = False
+    proofs: tuple[str, ...] = ()
+    request: Request | None = None
+    proven: Proven = NOTHING
 
 
 class Authenticator:
@@ -70,6 +76,7 @@ class Authenticator:
         admissions: Mapping[str, Admission] | None = None,
         cookies: Mapping[str, Reader] | None = None,
         development_header: bool = False,
+        proofs: Proofs | None = None,
     ) -> None:
         """Put the parts together; nothing is asked yet."""
         self._issuers = issuers
@@ -79,6 +86,7 @@ class Authenticator:
         self._admissions = admissions or {}
         self._cookies = cookies or {}
         self._development_header = development_header
+        self._proofs = proofs
 
     async def identify(self, presented: Presented) -> Principal | None:
         """Return who calls, None when nothing that could sign somebody in was presented.
@@ -89,7 +97,7 @@ class Authenticator:
             Unavailable: whoever must be asked about it is away.
         """
         try:
-            bearer = await self._by_authorization(presented.authorization)
+            bearer = await self._by_authorization(presented)
             found = await self.agreeing(bearer, presented)
         except _REFUSALS as error:
             self.note_refused(error)
@@ -120,19 +128,36 @@ class Authenticator:
             raise CredentialsConflict
         return callers[0] if callers else None
 
-    async def principal_of(self, token: str) -> Principal:
+    def proven_by(self, presented: Presented, token: str, *, scheme: str) -> Proven:
+        """Return what the request has that *token* could be bound to.
+
+        Raises:
+            TokenInvalid: it comes with *scheme* "dpop" and proves no key.
+        """
+        seen = presented.proven
+        if scheme != "dpop":
+            return seen
+        if self._proofs is None or presented.request is None or len(presented.proofs) != 1:
+            raise TokenInvalid
+        (proof,) = presented.proofs
+        key = self._proofs.check(proof, presented.request, access_token=token)
+        return replace(seen, key=key)
+
+    async def principal_of(self, token: str, proven: Proven = NOTHING) -> Principal:
         """Return who *token* speaks for, whoever issued it and of whichever kind it is.
+
+        One that is bound to something is refused unless the request has *proven* that.
 
         Raises:
             TokenInvalid: it does not verify, or is not admitted (any more).
             Unavailable: whoever must be asked about it is away.
         """
         if token.count(".") == _DOTS_OF_A_JWT:
-            principal = await self._issuers.authenticate(token)
+            principal = await self._issuers.authenticate(token, proven)
             admit = self._admissions.get(principal.issuer)
             if admit is not None:
                 principal = await admit(principal)
-        elif self._opaque is None or not 0 < len(token) <= _LONGEST_TOKEN:
+        elif self._opaque is None or not 0 < len(token) <= _LONGEST_TOKEN or proven.key:
             raise TokenInvalid
         else:
             principal = await self._opaque(token)
@@ -154,15 +179,17 @@ class Authenticator:
             self.note_refused(error)
             raise
 
-    async def _by_authorization(self, values: tuple[str, ...]) -> Principal | None:
+    async def _by_authorization(self, presented: Presented) -> Principal | None:
+        values = presented.authorization
         if not values:
             return None
         if len(values) > 1:
             raise CredentialsConflict
         scheme, _, token = values[0].partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        if scheme.lower() not in {"bearer", "dpop"} or not token:
             raise TokenInvalid
-        return await self.principal_of(token)
+        proven = self.proven_by(presented, token, scheme=scheme.lower())
+        return await self.principal_of(token, proven)
 
     async def _by_cookie(self, name: str, presented: Presented) -> Principal | None:
         values = presented.cookies.get(name, ())

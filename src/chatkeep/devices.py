@@ -35,15 +35,22 @@ _PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a session is used: a *name* to show, and the network address."""
+    """Where a session is used: a *name* to show, and the network address.
+
+    *bound_to* is what its tokens are to be bound to, see `chatkeep.token_binding`.
+    """
 
     name: str | None = None
     address: str | None = None
+    bound_to: str | None = None
 
     @classmethod
-    def of(cls, user_agent: str | None, address: str | None) -> Device:
+    def of(
+        cls, user_agent: str | None, address: str | None, *, bound_to: str | None = None
+    ) -> Device:
         """Return the device that a request comes from, as far as it says."""
-        return cls(name=device_name(user_agent or ""), address=_plain_address(address))
+        plain = _plain_address(address)
+        return cls(name=device_name(user_agent or ""), address=plain, bound_to=bound_to)
 
 
 def device_name(user_agent: str) -> str | None:

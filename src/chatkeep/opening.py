@@ -22,6 +22,7 @@ from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabas
 from chatkeep.redis_link import RedisLink
 from chatkeep.session_tokens import SessionTokens
 from chatkeep.supabase_sessions import SupabaseSessions
+from chatkeep.token_binding import Proofs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,7 @@ class OwnGate(Gate):
 
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    proofs: Proofs
     redis: RedisLink | None
 
 
@@ -106,6 +108,7 @@ async def open_own_gate(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
     stack.push_async_callback(session_tokens.close)
+    proofs = Proofs(public_url=settings.public_url)
     authenticator = Authenticator(
         issuers,
         revocations=embedded.revocations,
@@ -117,8 +120,10 @@ async def open_own_gate(
             **_better_auth_cookies(better_auth, settings),
         },
         development_header=settings.development_user_header,
+        proofs=proofs,
     )
     return OwnGate(
+        proofs=proofs,
         issuers=issuers,
         authenticator=authenticator,
         embedded=embedded,
@@ -168,6 +173,7 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
         admissions=_admissions(better_auth),
         cookies=_better_auth_cookies(better_auth, settings),
         development_header=settings.development_user_header,
+        proofs=Proofs(public_url=settings.public_url),
     )
     return Gate(issuers=issuers, authenticator=authenticator, embedded=None)
 

@@ -254,6 +254,7 @@ def _entry(issuer: Issuer) -> Issuer:
         audiences=frozenset({AUDIENCE}),
         types=frozenset({TYPE}),
         max_lifetime_s=int(TOKEN_LIFE.total_seconds()),
+        may_be_bound=False,
     )
     # Not primary: the ids of people come from the token, whatever they look like.
     return replace(

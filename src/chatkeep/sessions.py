@@ -60,13 +60,14 @@ Scope = Literal["global", "local", "others"]
 
 _COLUMNS: LiteralString = (
     " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
-    " least(expires_at, '9999-12-31Z') as expires_at, expires_at <= now() as expired"
+    " least(expires_at, '9999-12-31Z') as expires_at, expires_at <= now() as expired,"
+    " bound_to"
 )
 
 
 _KEPT: LiteralString = (
     "id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
-    " expires_at, expired"
+    " expires_at, expired, bound_to"
 )
 
 
@@ -97,6 +98,7 @@ class Session:
     last_activity_at: datetime
     expires_at: datetime
     expired: bool
+    bound_to: str | None
 
     @property
     def usable(self) -> bool:
@@ -169,10 +171,10 @@ def opening(
     """
     opened = Query(
         "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
-        " (user_id, id, refresh_counter, aal, amr, device, address, expires_at)"
+        " (user_id, id, refresh_counter, aal, amr, device, address, bound_to, expires_at)"
         " select %s, %s, 1, %s, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object("
         "'method', split_part(%s::text, ':', 1), 'provider', nullif(split_part(%s, ':', 2), ''),"
-        " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, now() + %s"
+        " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, %s, now() + %s"
         " from chatkeep.users u where u.id = %s"
         " and (%s::text is null or u.password_hash = %s)"
         " and (u.banned_until is null or u.banned_until <= now()) and u.deleted_at is null"
@@ -180,7 +182,8 @@ def opening(
         " for share of u returning" + _COLUMNS + ", issuer",
         (
             *(user_id, session_id, aal, proof, proof, device.name, device.address),
-            *(min(bounds.idle, bounds.lifetime), subject, password_hash, password_hash),
+            *(device.bound_to, min(bounds.idle, bounds.lifetime)),
+            *(subject, password_hash, password_hash),
         ),
         Session,
     )
@@ -249,6 +252,8 @@ async def rotate_session(
     session: Session = found[0]
     if session.expired:
         raise SessionExpired
+    if session.bound_to is not None and session.bound_to != device.bound_to:
+        raise RefreshTokenNotFound  # shown by who has it, and not what it is bound to
     if shown.counter > session.refresh_counter:
         raise Invalid("Invalid Refresh Token: Not Issued By This Server")
     return Rotated(
@@ -266,10 +271,11 @@ def _rotation(shown: RefreshToken, device: Device, bounds: Bounds) -> Query[Ende
         " address = coalesce(%s::inet, address),"
         " expires_at = least(now() + %s, created_at + %s)"
         " where id = %s and issuer = 'embedded' and refresh_counter = %s"
+        " and (bound_to is null or bound_to = %s)"
         " and is_active and expires_at > now() returning id, user_id, issuer",
         (
             *(device.name, device.address, bounds.idle, bounds.lifetime),
-            *(shown.session_id, shown.counter),
+            *(shown.session_id, shown.counter, device.bound_to),
         ),
         Ended,
     )
@@ -279,13 +285,14 @@ def _end_of_family(shown: RefreshToken, device: Device) -> Query[Ended]:
     # A network is an address, or its /64 in IPv6: a device's own half changes by itself.
     return Query(
         "update public.user_sessions set is_active = false, reason = 'refresh_token_reused'"
-        " where id = %s and issuer = 'embedded' and is_active and (%s < refresh_counter - 2"
+        " where id = %s and issuer = 'embedded' and (bound_to is null or bound_to = %s)"
+        " and is_active and (%s < refresh_counter - 2"
         " or (%s = refresh_counter - 2 and (refreshed_at <= now() - %s"
         " or network(set_masklen(address, case family(address) when 6 then 64 else 32 end))"
         " is distinct from network(set_masklen(%s::inet, case family(%s::inet) when 6 then 64"
         " else 32 end))))) returning id, user_id, issuer",
         (
-            *(shown.session_id, shown.counter, shown.counter, GRACE),
+            *(shown.session_id, device.bound_to, shown.counter, shown.counter, GRACE),
             *(device.address, device.address),
         ),
         Ended,

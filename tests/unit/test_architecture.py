@@ -30,6 +30,8 @@ FOUNDATIONS = {
     "db",
     "notifications",
     "tokens",
+    "devices",
+    "token_binding",
     "fetching",
     "jwks",
     "discovery",

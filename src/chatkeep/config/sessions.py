@@ -15,3 +15,6 @@ class SessionSettings:
     session_cookie: str = setting(
         "SESSION_COOKIE", read.choice("sliding", "absolute"), default="sliding"
     )
+    token_binding: str = setting(
+        "TOKEN_BINDING", read.choice("none", "address", "device"), default="none"
+    )

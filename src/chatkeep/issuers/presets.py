@@ -63,6 +63,7 @@ def supabase_issuer(
             algorithms=frozenset({*SUPABASE_ALGORITHMS, "HS256"}),
             refused_roles=_GOTRUE_SYSTEM_ROLES,
             leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
+            may_be_bound=True,
         ),
         secret=None if jwt_secret is None else StaticKeys(KeySet.of_secret(jwt_secret.encode())),
         keys=None if base is None else _gotrue_keys(base, public_only=production),
@@ -165,6 +166,7 @@ def openid_issuer(provider: OpenIdProvider, *, production: bool, primary: bool =
             audiences=frozenset({provider.audience}),
             algorithms=frozenset(ASYMMETRIC_ALGORITHMS),
             leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
+            may_be_bound=True,
         ),
         keys=JwksClient(
             provider.issuer,
@@ -211,6 +213,7 @@ def embedded_issuer(
             ),
             types=frozenset({"jwt"}),
             refused_roles=_GOTRUE_SYSTEM_ROLES,
+            may_be_bound=True,
         ),
         secret=shared,
         keys=keys,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from chatkeep.errors import SetupError, TokenInvalid
 from chatkeep.issuers.issuer import NAME
+from chatkeep.token_binding import NOTHING
 from chatkeep.tokens import KeySet, Unverified, check, read, token_bytes
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from chatkeep.issuers.issuer import Issuer, KeySource
     from chatkeep.principal import Principal
+    from chatkeep.token_binding import Proven
 
 _MAX_VERIFIED: Final = 8192
 #: All remembered tokens together. Claims take up to twenty times the memory of their text, and
@@ -68,8 +70,10 @@ class Issuers:
         """Go through the issuers in the order they were given."""
         return iter(self._issuers)
 
-    async def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str, proven: Proven = NOTHING) -> Principal:
         """Return who *token* speaks for. Whether that was revoked is not looked at.
+
+        A token that is bound to something is refused unless the request has *proven* that.
 
         Raises:
             TokenInvalid, TokenExpired, TokenNotActive, TokenWrongAudience: as `tokens.verify`.
@@ -79,11 +83,11 @@ class Issuers:
         digest = hashlib.sha256(token_bytes(token)).digest()
         seen = self._verified.get(digest)
         if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
-            return seen.principal
+            return _held(seen.principal, proven)
         self._forget(digest)
         verified = await self._verify(read(token), self._clock())
         self._remember(digest, verified)
-        return verified.principal
+        return _held(verified.principal, proven)
 
     async def spoke_for(self, token: str) -> Principal:
         """Return who *token* speaks for, or spoke for before it expired; all else must hold.
@@ -96,7 +100,7 @@ class Issuers:
         now = self._clock()
         if isinstance(ended, int | float):
             now = min(now, ended - 1)
-        return (await self._verify(unverified, now)).principal
+        return _held((await self._verify(unverified, now)).principal, NOTHING)
 
     async def close(self) -> None:
         """Stop whatever the issuers do in the background."""
@@ -139,6 +143,13 @@ class Issuers:
         forgotten = self._verified.pop(digest, None)
         if forgotten is not None:
             self._verified_bytes -= forgotten.token_bytes
+
+
+def _held(principal: Principal, proven: Proven) -> Principal:
+    """Return *principal* if the request has what the token is bound to."""
+    if not proven.has(principal.claims.get("cnf")):
+        raise TokenInvalid
+    return principal
 
 
 def _problems(issuers: tuple[Issuer, ...]) -> list[str]:

@@ -38,6 +38,8 @@ class Rules:
 
     *iss* None takes any issuer or none: who may use that is for the table of issuers to
     say. *types* are values of the header's `typ`, in lower case, None for its absence.
+    *may_be_bound* lets through what names something it is bound to (`cnf`); whoever asks for
+    that must see to it that the request has it, see `chatkeep.token_binding`.
     """
 
     iss: str | None
@@ -47,6 +49,7 @@ class Rules:
     refused_roles: frozenset[str] = frozenset()
     max_lifetime_s: int = 7 * 86_400
     leeway_s: int = 0
+    may_be_bound: bool = False
 
     def admit(self, header: Header) -> None:
         """Refuse a token whose header alone shows that it is not one of these.
@@ -117,7 +120,7 @@ def _check_identity(claims: dict[str, object], rules: Rules) -> None:
     if "jti" in claims and not is_identifier(claims["jti"]):
         raise TokenInvalid
     # RFC 7800: bound to a key whose possession a plain bearer does not prove.
-    if "cnf" in claims:
+    if "cnf" in claims and not (rules.may_be_bound and claims["cnf"] is not None):
         raise TokenInvalid
     if rules.refused_roles and not _is_a_persons(claims.get("role"), rules.refused_roles):
         raise TokenInvalid

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chatkeep.replies import Replies
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
+    from chatkeep.token_binding import Proofs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Services:
     browser_sessions: BrowserSessions
     foreign_sessions: ForeignSessions
     refresh_cookies: RefreshCookies
+    proofs: Proofs
     sightings: Sightings
     model: Model
     policy: Policy

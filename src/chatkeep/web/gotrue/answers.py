@@ -45,7 +45,7 @@ def session_answer(grant: Grant, *, refreshed: bool = False) -> Response:
         headers["sb-auth-refresh-token-reuse"] = "true" if grant.again else "false"
     body = {
         "access_token": grant.access_token,
-        "token_type": "bearer",
+        "token_type": grant.token_type,
         "expires_in": grant.expires_in,
         "expires_at": grant.expires_at,
         "refresh_token": grant.refresh_token,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends
 from starlette.requests import Request
 
+from chatkeep.accounts import normal_address
 from chatkeep.devices import Device
 from chatkeep.errors import (
     CredentialsConflict,
+    EmailAddressInvalid,
     RateLimited,
     SessionNotFound,
     TokenInvalid,
@@ -20,10 +23,16 @@ from chatkeep.errors import (
     UserNotFound,
 )
 from chatkeep.issuance import EmbeddedIssuer, Here
+from chatkeep.mailed_tokens import Way
+from chatkeep.redirects import is_permitted
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.attempts import spend_attempt
+from chatkeep.web.gotrue.bodies import Challenged, challenge_of
 from chatkeep.web.presented import presented_by
 from chatkeep.web.services import services_of
+
+if TYPE_CHECKING:
+    from chatkeep.token_binding import Proven
 
 
 async def issuer_of(request: Request) -> EmbeddedIssuer:
@@ -49,13 +58,28 @@ async def spend_limit(request: Request, kind: str) -> None:
     await services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
 
 
+def way_of(request: Request, redirect_to: str, body: Challenged) -> Way:
+    """Return how a flow that *body* begins goes on; an address that is not permitted is dropped.
+
+    Raises:
+        Invalid: see `challenge_of`.
+    """
+    settings = services_of(request).settings
+    wanted = redirect_to if is_permitted(settings, redirect_to) else None
+    return Way(redirect_to=wanted, challenge=challenge_of(body))
+
+
 async def spend_mail(request: Request, email: str) -> None:
     """Count a mail to *email*, as it was typed and whether or not anybody has it.
 
     Raises:
         TooManyMails: one was sent a moment ago, or enough for now.
     """
-    key = hashlib.sha256(email.strip().lower().encode("utf-8", "surrogatepass")).hexdigest()
+    try:
+        address = normal_address(email)
+    except EmailAddressInvalid:
+        return  # nobody has it, and whoever asked is told
+    key = hashlib.sha256(address.encode()).hexdigest()
     try:
         await services_of(request).limits.spend("mail_pause", key)
     except RateLimited as error:
@@ -79,11 +103,18 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
     if len(sent) > 1:
         raise CredentialsConflict
     scheme, _, token = (sent[0] if sent else "").partition(" ")
-    if scheme.lower() != "bearer" or not token or services.embedded.api_keys.is_publishable(token):
+    scheme = scheme.lower()
+    if (
+        scheme not in {"bearer", "dpop"}
+        or not token
+        or services.embedded.api_keys.is_publishable(token)
+    ):
         raise Unauthenticated
     try:
-        principal = await services.issuers.authenticate(token)
-        await services.authenticator.agreeing(principal, presented_by(request))
+        presented = presented_by(request)
+        proven = services.authenticator.proven_by(presented, token, scheme=scheme)
+        principal = await services.issuers.authenticate(token, proven)
+        await services.authenticator.agreeing(principal, presented)
         await services.limits.spend("api", principal.user_id)
         return await services.embedded.locate(principal)
     except (TokenInvalid, CredentialsConflict, UserNotFound, SessionNotFound, UserBanned) as error:
@@ -96,5 +127,32 @@ Issuer = Annotated[EmbeddedIssuer, Depends(issuer_of)]
 
 
 def device_of(request: Request) -> Device:
-    """Return the device that *request* comes from, as far as it says."""
-    return Device.of(request.headers.get("user-agent"), request.scope["state"]["client"].address)
+    """Return the device that *request* comes from, as far as it says and proves.
+
+    Raises:
+        TokenInvalid: it comes with a DPoP proof that is none for it.
+    """
+    address = request.scope["state"]["client"].address
+    bound_to = binding_of(request)
+    return Device.of(request.headers.get("user-agent"), address, bound_to=bound_to)
+
+
+def binding_of(request: Request) -> str | None:
+    """Return what tokens that *request* asks for are bound to: its key, else as settings say."""
+    services = services_of(request)
+    return proven_of(request).binding(services.settings.token_binding)
+
+
+def proven_of(request: Request) -> Proven:
+    """Return what *request* has that a token could be bound to, without showing one.
+
+    Raises:
+        TokenInvalid: it comes with a DPoP proof that is none for it.
+    """
+    presented = presented_by(request)
+    if not presented.proofs or presented.request is None:
+        return presented.proven
+    if len(presented.proofs) > 1:
+        raise TokenInvalid
+    key = services_of(request).proofs.check(presented.proofs[0], presented.request)
+    return replace(presented.proven, key=key)

@@ -30,9 +30,10 @@ from chatkeep.errors import (
 from chatkeep.foreign_sessions import Shown
 from chatkeep.refresh_cookies import Kept
 from chatkeep.refresh_tokens import PREFIX as OURS
+from chatkeep.token_binding import NOTHING
 from chatkeep.web import schemas
 from chatkeep.web.auth import Anybody
-from chatkeep.web.gotrue.callers import device_of
+from chatkeep.web.gotrue.callers import device_of, proven_of
 from chatkeep.web.persons import person_of
 from chatkeep.web.problems import described
 from chatkeep.web.refresh_cookie import keep_in_cookie, kept_in_cookie
@@ -69,7 +70,7 @@ class RefreshAnswer(BaseModel):
     """New tokens of the same session. `refresh_token` is null when it is in the cookie."""
 
     access_token: str
-    token_type: Literal["bearer"]
+    token_type: Literal["bearer", "DPoP"]
     expires_in: int
     expires_at: int
     refresh_token: str | None
@@ -81,6 +82,7 @@ class _Renewed:
     principal: Principal
     access_token: str = field(repr=False)
     kept: Kept = field(repr=False)
+    token_type: Literal["bearer", "DPoP"] = "bearer"  # noqa: S105 -- a kind of token, not a token
 
 
 router = APIRouter()
@@ -144,9 +146,14 @@ async def _of_ours(request: Request, parts: Services, token: str) -> _Renewed:
     except (RefreshTokenNotFound, RefreshTokenReused, SessionExpired, UserBanned) as error:
         # One status for "sign in again", whoever issued the token.
         raise RefreshTokenRefused(error.detail) from error
-    principal = await parts.authenticator.principal_of(grant.access_token)
-    kept = Kept(token=grant.refresh_token)
-    return _Renewed(principal=principal, access_token=grant.access_token, kept=kept)
+    proven = NOTHING if grant.bound_to is None else proven_of(request)
+    principal = await parts.authenticator.principal_of(grant.access_token, proven)
+    return _Renewed(
+        principal=principal,
+        access_token=grant.access_token,
+        kept=Kept(token=grant.refresh_token),
+        token_type=grant.token_type,
+    )
 
 
 async def _of_another(
@@ -184,7 +191,7 @@ async def _answer(parts: Services, renewed: _Renewed, *, in_cookie: bool) -> Ref
         raise RefreshTokenRefused
     return RefreshAnswer(
         access_token=renewed.access_token,
-        token_type="bearer",  # noqa: S106 -- a kind of token, not a token
+        token_type=renewed.token_type,
         expires_in=int((ends - datetime.now(UTC)).total_seconds()),
         expires_at=int(ends.timestamp()),
         refresh_token=None if in_cookie else renewed.kept.token,
