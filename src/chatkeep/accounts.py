@@ -321,6 +321,15 @@ def _matching(text: str | None) -> tuple[str | None, ...]:
     return (text, f"%{escaped}%", f"%{escaped}%", text.lower())
 
 
+def holding(user_id: UUID) -> Query[Any]:
+    """Return the statement that holds an account's row until the transaction ends.
+
+    Whoever uses up a token or code of it does this first, as a change of the password does:
+    in another order the two would wait for each other.
+    """
+    return Query("select id from chatkeep.users where id = %s for update", (user_id,), _Touched)
+
+
 def by_email(email: str) -> Query[User]:
     """Return the query for the user who has this address, as kept."""
     return Query(_USER + " where u.email = %s", (email,), User)

@@ -118,8 +118,16 @@ async def redeem(issuer: EmbeddedIssuer, code: str, verifier: str, device: Devic
 
 
 async def _taken(connection: AsyncConnection, code: str) -> _Kept:
-    (found,) = await run_within(
+    _, found = await run_within(
         connection,
+        # The account first, see `accounts.holding`.
+        Query(
+            "select u.id as user_id from chatkeep.users u"
+            " join chatkeep.authorization_codes c on c.user_id = u.id"
+            " where c.code_hash = %s for update of u",
+            (_hash_of(code),),
+            _Touched,
+        ),
         Query(
             "delete from chatkeep.authorization_codes where code_hash = %s returning user_id,"
             " proof, code_challenge, code_challenge_method, provider_tokens,"

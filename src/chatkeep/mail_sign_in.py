@@ -342,7 +342,9 @@ async def use_for_code(issuer: EmbeddedIssuer, token: Waiting) -> str | User:
 
 async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Waiting) -> bool:
     """Use *token* up and do what it proves; return whether that was all that is needed."""
-    (used,) = await run_within(connection, one_time_tokens.using(token))
+    _, used = await run_within(
+        connection, accounts.holding(token.user_id), one_time_tokens.using(token)
+    )
     if not used:
         raise OtpExpired
     noted = audit.entry(

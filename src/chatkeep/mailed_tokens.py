@@ -94,13 +94,14 @@ def mailing(
         new_email=new_email,
     )
     return (
-        kept,
-        queued(mail, issuer.outgoing),
+        # The account first, see `accounts.holding`.
         Query(
             "update chatkeep.users set " + _SENT[kind] + " = now() where id = %s returning id",  # noqa: S608 -- of literals of this file
             (user_id,),
             _Touched,
         ),
+        kept,
+        queued(mail, issuer.outgoing),
         audit.entry(
             "one_time_token.sent",
             user_id=whose,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LONGEST: Final = 2048
 # RFC 3986 without what a browser reads as something else: spaces, quotes, a backslash.
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:/?#\[\]!$&'()*+,;=%-]*")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -67,7 +68,7 @@ def _parts(address: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(address)
-        named = bool(parts.hostname) and parts.port != 0
+        named = _HOST.fullmatch(parts.hostname or "") is not None and parts.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         return None
     if not named or "@" in parts.netloc or "%" in parts.netloc:

@@ -29,7 +29,7 @@ from tests.http.test_gotrue import (
     sign_in,
     signed_in,
 )
-from tests.serving import Node, start_node
+from tests.serving import Node, start_node, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -466,26 +466,52 @@ async def test_lost_password_is_replaced_and_everything_else_ends(
     assert (await sign_in(caller, email, "a new long one")).status == 200
 
 
-async def test_link_and_change_of_password_cannot_both_win(node: Node, caller: Client) -> None:
-    """A link used at the moment of the change leaves no session behind that outlives it."""
-    for turn in range(8):
-        session = await confirmed(node, caller)
-        email = session["user"]["email"]
-        await caller.post("/auth/v1/otp", {"email": email})
-        link = secret_of((await newest_to(node, email, "magic_link")).link)
-        shown, changed = await asyncio.gather(
-            caller.post("/auth/v1/verify", {"type": "magiclink", "token_hash": link}),
-            signed_in(caller, session).call(
-                "PUT", "/auth/v1/user", json={"password": f"a new long one {turn}"}
-            ),
-        )
-        assert changed.status == 200
-        if shown.status == 200:
-            # Whoever was first: used before the change, it is ended by it; else refused.
-            there = await signed_in(caller, shown.json).get("/auth/v1/user")
-            assert code_of(there) == (403, "session_not_found")
-        else:
-            assert code_of(shown) == (403, "otp_expired")
+@pytest.mark.parametrize("flow", ["link", "code of a flow"])
+@pytest.mark.parametrize("first", ["shown", "changed"])
+async def test_proof_and_change_of_password_cannot_both_win(
+    node: Node, caller: Client, database: MigratedDatabase, first: str, flow: str
+) -> None:
+    """Used at the moment of the change, it leaves no session behind; neither blocks the other."""
+    session = await confirmed(node, caller)
+    email, user_id = session["user"]["email"], session["user"]["id"]
+    pkce = CHALLENGE if flow != "link" else {}
+    await caller.post("/auth/v1/otp", {"email": email, **pkce})
+    link = (await newest_to(node, email, "magic_link")).link
+    path, proof = "verify", {"type": "magiclink", "token_hash": secret_of(link)}
+    if pkce:
+        _, query, _ = landed(await open_and_press(caller, link))
+        path = "token?grant_type=pkce"
+        proof = {"auth_code": query["code"], "code_verifier": VERIFIER}
+    new = {"password": "a new long one"}
+    calls = {
+        "shown": lambda: caller.post(f"/auth/v1/{path}", proof),
+        "changed": lambda: signed_in(caller, session).call("PUT", "/auth/v1/user", json=new),
+    }
+    order = [first, *(calls.keys() - {first})]
+    answers: dict[str, asyncio.Task[Answer]] = {}
+    with psycopg.connect(database.admin_url) as holding:
+        holding.execute("select from chatkeep.users where id = %s for update", [user_id])
+        for waiting, name in enumerate(order, start=1):
+            answers[name] = asyncio.create_task(calls[name]())
+            await until(lambda waiting=waiting: waiting_for_locks(database) >= waiting)
+    shown, changed = await answers["shown"], await answers["changed"]
+    assert changed.status == 200
+    if first == "shown":
+        there = await signed_in(caller, shown.json).get("/auth/v1/user")
+        assert code_of(there) == (403, "session_not_found")
+    else:
+        assert shown.status in {403, 404}
+        assert code_of(shown)[1] in {"otp_expired", "flow_state_not_found"}
+
+
+def waiting_for_locks(database: MigratedDatabase) -> int:
+    """Return how many statements wait for others in this database."""
+    ((waiting,),) = sql(
+        database,
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock'",
+    )
+    return int(waiting)
 
 
 # --- a new address -------------------------------------------------------------------------------

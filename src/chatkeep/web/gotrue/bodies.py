@@ -131,6 +131,24 @@ class AdminUserBody(msgspec.Struct):
     ban_duration: str | None = None
 
 
+class InviteBody(msgspec.Struct):
+    """`POST /invite`."""
+
+    email: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class LinkBody(msgspec.Struct):
+    """`POST /admin/generate_link`."""
+
+    type: str | None = None
+    email: str | None = None
+    new_email: str | None = None
+    password: str | None = None
+    data: dict[str, Any] | None = None
+    redirect_to: str | None = None
+
+
 class DeleteUserBody(msgspec.Struct):
     """`DELETE /admin/users/{user_id}`."""
 
@@ -161,15 +179,19 @@ async def read_body(request: Request, shape: type[Body]) -> Body:
         raise BadRequest("Could not parse request body as JSON") from error
 
 
-class _Challenged(Protocol):
-    @property
-    def code_challenge(self) -> str | None: ...
+class Challenged(Protocol):
+    """What may begin a PKCE flow."""
 
     @property
-    def code_challenge_method(self) -> str | None: ...
+    def code_challenge(self) -> str | None:
+        """The challenge, or nothing."""
+
+    @property
+    def code_challenge_method(self) -> str | None:
+        """How it was made."""
 
 
-def challenge_of(body: _Challenged) -> Challenge | None:
+def challenge_of(body: Challenged) -> Challenge | None:
     """Return the PKCE challenge that a flow begins with, None if it is no PKCE flow.
 
     Raises:

@@ -24,7 +24,6 @@ from chatkeep import (
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
-from chatkeep.mailed_tokens import Way
 from chatkeep.password_accounts import Rules, Wish
 from chatkeep.sessions import Scope
 from chatkeep.web.attempts import attempting
@@ -42,7 +41,6 @@ from chatkeep.web.gotrue.bodies import (
     RefreshBody,
     SignUpBody,
     UserBody,
-    challenge_of,
     read_body,
     request_body,
 )
@@ -53,6 +51,7 @@ from chatkeep.web.gotrue.callers import (
     limited,
     spend_limit,
     spend_mail,
+    way_of,
 )
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 from chatkeep.web.routes.gotrue.providers import by_id_token
@@ -116,7 +115,7 @@ async def sign_up(
         raise Invalid("Only an email address or phone number should be provided on signup.")
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone signups are disabled"))
-    challenge = challenge_of(body)
+    way = way_of(request, redirect_to, body)
     if not body.email:
         return await _without_address(request, issuer, body)
     if not body.password:
@@ -124,7 +123,6 @@ async def sign_up(
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
     if services_of(request).settings.autoconfirm:
         return session_answer(await password_accounts.sign_up(issuer, wish, device_of(request)))
-    way = Way(redirect_to=redirect_to or None, challenge=challenge)
     passwords.require_acceptable(body.password)
     await spend_mail(request, body.email)
     return json_answer(user_members(await mail_sign_in.sign_up(issuer, wish, way)))
@@ -236,14 +234,15 @@ async def update_user(
         reauthentication=settings.reauthentication,
         current_password=settings.current_password,
     )
-    way = Way(redirect_to=redirect_to or None, challenge=challenge_of(body))
+    way = way_of(request, redirect_to, body)
     async with AsyncExitStack() as guess:
         if body.password:  # "same password" tells who guesses right: as many tries as at sign-in
             account = here.user.email or str(here.user.id)
             counted = attempting(request, "password", account, harmless=(WeakPassword,))
             await guess.enter_async_context(counted)
         if body.email and rules.confirm_email:
-            await spend_mail(request, body.email)
+            for address in filter(None, (here.user.email, body.email)):
+                await spend_mail(request, address)
         changed = await password_accounts.update(issuer, here, wish, rules=rules, way=way)
     return json_answer(user_members(changed))
 

@@ -14,7 +14,6 @@ from chatkeep import mail_sign_in
 from chatkeep.accounts import User
 from chatkeep.errors import ChatkeepError, Invalid, OtpExpired
 from chatkeep.issuance import EmbeddedIssuer, Grant
-from chatkeep.mailed_tokens import Way
 from chatkeep.one_time_tokens import PKCE_PREFIX, Waiting
 from chatkeep.redirects import leading_to, permitted
 from chatkeep.web.attempts import attempting
@@ -25,11 +24,17 @@ from chatkeep.web.gotrue.bodies import (
     RecoverBody,
     ResendBody,
     VerifyBody,
-    challenge_of,
     read_body,
     request_body,
 )
-from chatkeep.web.gotrue.callers import Issuer, SignedInHere, device_of, limited, spend_mail
+from chatkeep.web.gotrue.callers import (
+    Issuer,
+    SignedInHere,
+    device_of,
+    limited,
+    spend_mail,
+    way_of,
+)
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described, worded
 from chatkeep.web.gotrue.link_page import STYLE, link_page
 from chatkeep.web.same_origin import require_same_origin
@@ -79,7 +84,7 @@ async def otp(
         raise Refused(_NO_PHONE)
     if not services_of(request).settings.mail_enabled:
         raise Refused(_NO_OTP)
-    way = Way(redirect_to=redirect_to or None, challenge=challenge_of(body))
+    way = way_of(request, redirect_to, body)
     email = await _address(request, body.email)
     await mail_sign_in.send_link(issuer, email, way, create=body.create_user, metadata=body.data)
     return json_answer({})
@@ -97,7 +102,7 @@ async def recover(
     """Mail a link and a code to whoever has lost the password; tells nothing either."""
     body = await read_body(request, RecoverBody)
     _require_mail(request)
-    way = Way(redirect_to=redirect_to or None, challenge=challenge_of(body))
+    way = way_of(request, redirect_to, body)
     await mail_sign_in.send_recovery(issuer, await _address(request, body.email), way)
     return json_answer({})
 
@@ -118,7 +123,7 @@ async def resend(
     if body.type not in ("signup", "email_change"):
         raise Invalid("Resend needs a type: signup or email_change")
     _require_mail(request)
-    way = Way(redirect_to=redirect_to or None, challenge=challenge_of(body))
+    way = way_of(request, redirect_to, body)
     email = await _address(request, body.email)
     what: mail_sign_in.Resendable = "signup" if body.type == "signup" else "email_change"
     await mail_sign_in.send_again(issuer, email, what, way)
