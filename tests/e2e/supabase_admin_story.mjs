@@ -82,6 +82,22 @@ await step("delete", async () => {
   fine(await admin.deleteUser(user.id));
   refused(await admin.getUserById(user.id), "user_not_found", 404);
 });
+await step("invite", async () => {
+  const invited = `invited-${process.pid}@example.com`;
+  const { user: guest } = fine(await admin.inviteUserByEmail(invited, { data: { team: "blue" } }));
+  same([guest.email, guest.user_metadata], [invited, { team: "blue" }], "guest");
+});
+await step("links to hand on", async () => {
+  const email = `linked-${process.pid}@example.com`;
+  const { properties, user: linked } = fine(
+    await admin.generateLink({ type: "signup", email, password }),
+  );
+  const { hashed_token: token_hash, verification_type: type } = properties;
+  const { session } = fine(await person().verifyOtp({ token_hash, type }));
+  same(session.user.id, linked.id, "id");
+  const again = fine(await admin.generateLink({ type: "magiclink", email })).properties;
+  fine(await person().verifyOtp({ email, token: again.email_otp, type: "email" }));
+});
 await step("the publishable key administers nothing", async () => {
   refused(await person().admin.listUsers(), "no_authorization", 401);
 });

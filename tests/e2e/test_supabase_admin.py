@@ -34,6 +34,8 @@ STEPS = [
     "ban",
     "sign somebody out",
     "delete",
+    "invite",
+    "links to hand on",
     "the publishable key administers nothing",
 ]
 
@@ -119,3 +121,20 @@ async def test_python_client_administers(node: Node) -> None:
     )
     await admin.delete_user(made.user.id)
     assert await _refused(admin.get_user_by_id(made.user.id)) == ("user_not_found", 404)
+
+
+async def test_python_client_invites_and_hands_links_on(node: Node) -> None:
+    """Both give what the client makes of it, and the link signs its person in."""
+    keys = node.parts.embedded.api_keys
+    server: AsyncClient = await acreate_client(node.url, keys.secret)
+    person: AsyncClient = await acreate_client(node.url, keys.publishable)
+    invited = await server.auth.admin.invite_user_by_email(f"{uuid4().hex}@example.com")
+    assert invited.user is not None
+    assert invited.user.invited_at is not None
+    email = f"{uuid4().hex}@example.com"
+    made = await server.auth.admin.generate_link({"type": "magiclink", "email": email})
+    shown = await person.auth.verify_otp(
+        {"type": "magiclink", "token_hash": made.properties.hashed_token}
+    )
+    assert shown.user is not None
+    assert shown.user.email == email

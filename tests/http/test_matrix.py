@@ -89,6 +89,8 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/api/admin/users/{user_id}/sign-out"): {},
     ("POST", "/api/admin/sign-out-everybody"): {},
     ("POST", "/auth/v1/admin/users"): {},
+    ("POST", "/auth/v1/admin/generate_link"): {},
+    ("POST", "/auth/v1/invite"): {},
     ("PUT", "/auth/v1/admin/users/{user_id}"): {},
     ("DELETE", "/auth/v1/admin/users/{user_id}"): {},
     ("POST", "/auth/v1/factors"): {"factor_type": "totp"},

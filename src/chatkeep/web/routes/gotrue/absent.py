@@ -23,6 +23,7 @@ from chatkeep.web.routes.gotrue import (
     accounts,
     admin,
     admin_factors,
+    admin_links,
     factors,
     mail,
     passkeys,
@@ -42,6 +43,7 @@ OFFERED: Final = (
     mail.router,
     admin_factors.router,
     admin.router,
+    admin_links.router,
     providers.router,
 )
 
@@ -77,7 +79,6 @@ for _path, _refusal in _PERSONAL.items():
     router.add_api_route(_path, _refusing_person(_refusal), methods=_ANY_METHOD)
 
 
-@router.api_route("/invite", methods=_ANY_METHOD)
 @router.api_route("/admin/{rest:path}", methods=_ANY_METHOD)
 async def administration(_: SecretKey, request: Request) -> Response:
     """Refuse what else Supabase Auth offers to servers, and the wrong method on what is here."""
