@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.db import AUTH
+from tests.http.mailbox import mails_to
 from tests.peers import free_port
 from tests.serving import start_node
 from tests.sign_in_providers import (
@@ -801,6 +802,8 @@ async def test_provider_is_linked_to_the_account_of_who_asked(
     assert found["app_metadata"]["providers"] == ["acme", "other"]
     again = await browser.go(await linking_url(node, ana), headers=FROM_THE_APP)
     refused(again, "identity_already_exists")
+    (mail,) = await mails_to(node, found["email"])
+    assert (mail.kind, mail.provider) == ("identity_linked", "Other")
 
 
 async def test_identity_of_somebody_else_is_not_linked(

@@ -28,7 +28,7 @@ RATES: Final[dict[str, Rate]] = {
     "sign_up": Rate(200, 300),
     "token": Rate(600, 300),
     "user": Rate(600, 60),
-    "authorize": Rate(120, 300),
+    "authorize": Rate(600, 300),
     "otp": Rate(60, 300),
     "recover": Rate(60, 300),
     "verify": Rate(200, 300),

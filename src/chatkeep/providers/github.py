@@ -86,7 +86,7 @@ class GitHubProvider:
             public_only=self._public_only,
         )
         claims = await self._claims(answer.access_token)
-        return proof_of(self.name, self.issuer, claims, tokens=answer.handed_on())
+        return proof_of(self, claims, tokens=answer.handed_on())
 
     async def proof_of_id_token(
         self,

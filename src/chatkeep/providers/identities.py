@@ -266,19 +266,42 @@ def emptying(user_id: UUID) -> tuple[Query[Any], ...]:
 
     What an operator wrote about it stays: `app_metadata`, its role, that it is suspended.
     """
-    of_account = (
-        "delete from chatkeep.identities where user_id = %s returning user_id as id",
-        "delete from chatkeep.one_time_tokens where user_id = %s returning user_id as id",
-        "delete from chatkeep.authorization_codes where user_id = %s returning user_id as id",
-        "delete from chatkeep.factors where user_id = %s returning user_id as id",
-        "delete from chatkeep.webauthn_credentials where user_id = %s returning user_id as id",
-        (
+    mine = (user_id,)
+    return (
+        Query("delete from chatkeep.identities where user_id = %s returning id", mine, _Touched),
+        Query(
+            "delete from chatkeep.one_time_tokens where user_id = %s returning user_id as id",
+            mine,
+            _Touched,
+        ),
+        Query(
+            "delete from chatkeep.authorization_codes where user_id = %s returning user_id as id",
+            mine,
+            _Touched,
+        ),
+        Query(
+            "delete from chatkeep.recovery_codes where user_id = %s returning user_id as id",
+            mine,
+            _Touched,
+        ),
+        Query(
+            "delete from chatkeep.factors where user_id = %s returning user_id as id",
+            mine,
+            _Touched,
+        ),
+        Query(
+            "delete from chatkeep.webauthn_credentials where user_id = %s returning user_id as id",
+            mine,
+            _Touched,
+        ),
+        Query(
             "update chatkeep.users set password_hash = null, user_metadata = '{}',"
             " new_email = null, email_confirmed_at = now(), updated_at = now()"
-            " where id = %s returning id"
+            " where id = %s returning id",
+            mine,
+            _Touched,
         ),
     )
-    return tuple(Query(one, (user_id,), _Touched) for one in of_account)
 
 
 def removal(held: Held, gone: Mine, rest: Sequence[Mine]) -> tuple[Query[Any], ...]:

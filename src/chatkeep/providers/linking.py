@@ -227,6 +227,6 @@ def _notice(issuer: EmbeddedIssuer, email: str, user_id: UUID, proof: Proof) -> 
         kind="identity_linked",
         to=email,
         user_id=issuer.issuer.user_id(str(user_id)),
-        provider=proof.provider,
+        provider=proof.title,
     )
     return queued(mail, issuer.outgoing)

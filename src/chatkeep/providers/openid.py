@@ -170,7 +170,7 @@ class OpenIdProvider:
         return {}
 
     def _proof(self, claims: Mapping[str, Any], tokens: ProviderTokens | None) -> Proof:
-        return proof_of(self.name, self.issuer, claims, tokens=tokens)
+        return proof_of(self, claims, tokens=tokens)
 
     async def _described(self) -> Described:
         try:

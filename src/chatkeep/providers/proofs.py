@@ -70,6 +70,7 @@ class Proof:
     """
 
     provider: str
+    title: str
     issuer: str
     subject: str
     email: str | None
@@ -79,8 +80,8 @@ class Proof:
     shown: Shown | None = None
 
 
-class Provider(Protocol):
-    """Somebody whose word is taken for who a person is."""
+class Named(Protocol):
+    """Somebody whose word is taken for who a person is, by name."""
 
     @property
     def name(self) -> str:
@@ -93,6 +94,10 @@ class Provider(Protocol):
     @property
     def issuer(self) -> str:
         """Its exact name."""
+
+
+class Provider(Named, Protocol):
+    """Somebody whose word is taken for who a person is."""
 
     async def authorization_url(self, sent: Sent) -> str:
         """Return where the browser goes.
@@ -124,14 +129,14 @@ class Provider(Protocol):
 
 
 def proof_of(
-    provider: str, issuer: str, claims: Mapping[str, Any], *, tokens: ProviderTokens | None
+    provider: Named, claims: Mapping[str, Any], *, tokens: ProviderTokens | None = None
 ) -> Proof:
-    """Return what *claims*, which were verified, prove."""
+    """Return what *claims* of *provider*, which were verified, prove."""
     subject = str(claims["sub"])
     email = _address(claims.get("email"))
     verified = email is not None and claims.get("email_verified") is True
     data: dict[str, Any] = {
-        "iss": issuer,
+        "iss": provider.issuer,
         "sub": subject,
         "provider_id": subject,
         "email_verified": verified,
@@ -143,8 +148,9 @@ def proof_of(
         if (text := shown_text(claims.get(claim))) is not None:
             data |= dict.fromkeys(names, text)
     return Proof(
-        provider=provider,
-        issuer=issuer,
+        provider=provider.name,
+        title=provider.title,
+        issuer=provider.issuer,
         subject=subject,
         email=email,
         email_verified=verified,
