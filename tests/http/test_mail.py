@@ -281,13 +281,17 @@ async def test_old_link_is_not_sent(start: StartNode, database: MigratedDatabase
         assert given_up(database)[-1][0] == "too_old"
 
 
-async def test_what_another_secret_sealed_is_dropped(
+async def test_what_another_secret_sealed_is_left_to_others_and_then_dropped(
     start: StartNode, database: MigratedDatabase
 ) -> None:
-    """Content that does not open is never guessed at."""
+    """Content that does not open here is never guessed at; a node of a newer version may know."""
     async with mail_server() as server:
         node = await start(**settings_for(server))
         await _queue_sealed(node, "AAAA")
+        await until(lambda: [one[::2] for one in waiting(database)] == [("todo", 1)])
+        with psycopg.connect(database.admin_url, autocommit=True) as admin:
+            admin.execute("update chatkeep_queue.procrastinate_jobs set attempts = 6")
+        make_due(database)
         await until(lambda: not waiting(database))
         assert server.recipients == []
         assert given_up(database)[-1] == ("unreadable", None, "unknown")

@@ -326,3 +326,23 @@ def test_mail_server_of_an_address() -> None:
     assert encrypted is not None
     assert (encrypted.port, encrypted.starttls, encrypted.encrypted) == (465, False, True)
     assert mail_server(Settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (HOME, "chat.example"),
+        ("http://192.0.2.1:8000", "[192.0.2.1]"),
+        ("http://[2001:db8::1]:8000", "[IPv6:2001:db8::1]"),
+    ],
+)
+def test_mail_server_is_greeted_by_our_public_name(address: str, name: str) -> None:
+    """Whoever gets the mail sees no name of a container, and nobody asks DNS for one."""
+    environ = {
+        "PUBLIC_URL": address,
+        "SMTP_URL": "smtp://mail.example",
+        "MAIL_FROM": "a@example.com",
+    }
+    server = mail_server(Settings.from_env(environ))
+    assert server is not None
+    assert server.own_name == name

@@ -80,8 +80,9 @@ class Delivery:
             TryAgain: it could not be sent now.
         """
         posted = self.outgoing.opened(sealed)
-        if posted is None:  # queued under another secret
-            await self._give_up(turn, None, "unreadable")
+        if posted is None:
+            # Queued under another secret, or by a newer version, which a node may have.
+            await self._again_or_never(turn, None, "unreadable")
             return
         mail = posted.mail
         if time.time() - posted.at > (_ASKED_WITHIN_S if mail.asks else _TOLD_WITHIN_S):
@@ -91,11 +92,17 @@ class Delivery:
         try:
             await self._send(mail, at=posted.at, identity=sealed)
         except NotSent as error:
-            if error.final or turn.attempts >= len(PAUSES):
+            if error.final:
                 await self._give_up(turn, mail, error.reason)
                 return
-            _log.warning("mail %d waits for another attempt: %s", turn.job_id, error.reason)
-            raise TryAgain(PAUSES[turn.attempts]) from None
+            await self._again_or_never(turn, mail, error.reason)
+
+    async def _again_or_never(self, turn: Turn, mail: Mail | None, reason: str) -> None:
+        if turn.attempts >= len(PAUSES):
+            await self._give_up(turn, mail, reason)
+            return
+        _log.warning("mail %d waits for another attempt: %s", turn.job_id, reason)
+        raise TryAgain(PAUSES[turn.attempts])
 
     async def _send(self, mail: Mail, *, at: float, identity: str) -> None:
         content = rendered(mail, self.templates, product=self.product, home=self.outgoing.home)

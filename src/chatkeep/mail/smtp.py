@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PORTS: Final = {"smtp": 587, "smtps": 465}
 _FIRST_PERMANENT: Final = 500
 _GOODBYE_S: Final = 2.0
+_IPV4: Final = 4
 
 
 class NotSent(Exception):
@@ -36,7 +38,10 @@ class NotSent(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailServer:
-    """Where mail is handed in. *encrypted*: from the first byte; *starttls*: right after hello."""
+    """Where mail is handed in. *encrypted*: from the first byte; *starttls*: right after hello.
+
+    *own_name* is what we say hello as (RFC 5321 section 4.1.1.1).
+    """
 
     host: str
     port: int
@@ -45,6 +50,7 @@ class MailServer:
     user: str | None
     password: str | None = field(repr=False)
     timeout_s: float
+    own_name: str
     trust: ssl.SSLContext = field(repr=False)
 
     async def send(self, message: EmailMessage, *, sender: str, to: str) -> None:
@@ -83,6 +89,7 @@ class MailServer:
             start_tls=self.starttls,
             tls_context=self.trust,
             timeout=self.timeout_s,
+            local_hostname=self.own_name,  # otherwise it asks DNS for one
         )
         try:
             await client.connect()
@@ -107,8 +114,18 @@ def mail_server(settings: Settings) -> MailServer | None:
         user=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
         timeout_s=settings.smtp_timeout_s,
+        own_name=_own_name(urlsplit(settings.base_url).hostname or "localhost"),
         trust=ssl.create_default_context(),
     )
+
+
+def _own_name(host: str) -> str:
+    """Return *host* as it is said in a hello; an address stands in brackets (section 4.1.3)."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return f"[{address}]" if address.version == _IPV4 else f"[IPv6:{address}]"
 
 
 @contextmanager
