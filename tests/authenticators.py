@@ -53,8 +53,8 @@ class Authenticator:
         attestation = cbor2.dumps({"fmt": "none", "attStmt": {}, "authData": data})
         client_data = self._client_data("webauthn.create", options["challenge"])
         response = {
-            "clientDataJSON": _text(client_data),
-            "attestationObject": _text(attestation),
+            "clientDataJSON": text_of(client_data),
+            "attestationObject": text_of(attestation),
             "transports": ["internal", "made-up"],
         }
         return self._answer(response)
@@ -66,15 +66,15 @@ class Authenticator:
         client_data = self._client_data("webauthn.get", options["challenge"])
         signature = self.key.sign(data + hashlib.sha256(client_data).digest(), ec.ECDSA(SHA256()))
         response = {
-            "clientDataJSON": _text(client_data),
-            "authenticatorData": _text(data),
-            "signature": _text(signature),
+            "clientDataJSON": text_of(client_data),
+            "authenticatorData": text_of(data),
+            "signature": text_of(signature),
             "userHandle": self.handle,
         }
         return self._answer(response)
 
     def _answer(self, response: dict[str, Any]) -> dict[str, Any]:
-        own = _text(self.id)
+        own = text_of(self.id)
         return {
             "id": own,
             "rawId": own,
@@ -118,7 +118,7 @@ async def passkey_of(member: Member) -> Authenticator:
 
 def other_challenge() -> str:
     """Return a challenge that nobody made."""
-    return _text(os.urandom(32))
+    return text_of(os.urandom(32))
 
 
 def bytes_of(text: str) -> bytes:
@@ -126,5 +126,6 @@ def bytes_of(text: str) -> bytes:
     return urlsafe_b64decode(text + "==")
 
 
-def _text(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
+    """Return *raw* in base64url."""
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
