@@ -54,6 +54,7 @@ class RedisLink:
         self._asked: list[_Asked] = []
         self._sending = False
         self._told: dict[str, list[Callable[[str], None]]] = {}
+        self._untold: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         #: Set while messages of `subscribe`d channels come in.
         self.listening = asyncio.Event()
@@ -98,12 +99,16 @@ class RedisLink:
         self._told.setdefault(channel, []).append(told)
 
     def tell(self, channel: Channel, message: str = "") -> None:
-        """Send *message* to whoever subscribed to *channel*, if it can be sent."""
-        if self._usable:
-            self._start(self._tell(channel, message))
+        """Send *message* to whoever subscribed to *channel*.
 
-    async def _tell(self, channel: str, message: str) -> None:
-        await self.ask("PUBLISH", channel, message)
+        If it cannot be sent they are told, once the server is there again, that they may have
+        missed some.
+        """
+        self._start(self._tell(channel, message))
+
+    async def _tell(self, channel: Channel, message: str) -> None:
+        if await self.ask("PUBLISH", channel, message) is None:
+            self._untold.add(channel)
 
     async def _send(self) -> None:
         try:
@@ -162,6 +167,9 @@ class RedisLink:
             return False
         self._usable = True
         self._lost.clear()
+        untold, self._untold = self._untold, set()
+        for channel in untold:
+            self.tell(channel)
         return True
 
     async def _keep_listening(self) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.redis_link import RedisLink
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import types, until
 
@@ -129,6 +130,24 @@ async def test_revocation_while_redis_is_not_itself(
 
 
 @needs_redis
+async def test_news_that_could_not_be_sent_is_sent_late(server: RedisServer) -> None:
+    """Whoever ended something during an outage says so when it is over."""
+    heard_by_other: list[str] = []
+    other, late = RedisLink(server.url), RedisLink(server.url)
+    other.subscribe("chatkeep_revocations", heard_by_other.append)
+    await other.open()
+    await asyncio.wait_for(other.listening.wait(), 10)
+    heard_by_other.clear()
+    late.tell("chatkeep_revocations", "while it could not be reached")
+    await until(lambda: bool(late._untold))
+    assert heard_by_other == []
+    await late.open()
+    await until(lambda: heard_by_other == [""])
+    for link in (other, late):
+        await link.close()
+
+
+@needs_redis
 async def test_forged_messages_sign_nobody_out_and_nobody_in(
     nodes: list[Node], server: RedisServer
 ) -> None:
@@ -224,10 +243,8 @@ async def test_open_streams_end_on_every_node(
     with_redis: bool,
 ) -> None:
     """However everything of a person is ended on one node: within five seconds, and for good."""
-    settings = {"DATABASE_POOLER": "on"}
-    if with_redis:
-        settings["REDIS_URL"] = request.getfixturevalue("server").url
-    nodes = [await start(**settings) for _ in range(2)]
+    url = request.getfixturevalue("server").url if with_redis else ""
+    nodes = [await start(DATABASE_POOLER="on", REDIS_URL=url) for _ in range(2)]
     me, grant = await signed_up(nodes[0])
     victim = Victim(client=me, grant=grant, node=nodes[0], admin_url=database.admin_url)
     gate = asyncio.Event()
