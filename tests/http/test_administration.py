@@ -129,8 +129,10 @@ async def test_the_list_above_is_complete(node: Node, ana: Member) -> None:
     )
 
 
-async def test_people_are_not_administrators(node: Node, ana: Member) -> None:
+async def test_people_are_not_administrators(start: StartNode, database: MigratedDatabase) -> None:
     """Neither by what they write about themselves, nor with the secret key; and it is noted."""
+    node = await start(database.url, **OURS_ALONE)
+    ana = await join(node)
     await ana.client.call("PUT", "/auth/v1/user", json={"data": {"roles": ["admin"]}})
     again = signed_in(nobody(node), (await sign_in(nobody(node), ana.email)).json)
     for method, path, body in routes(ana.id):
@@ -141,6 +143,7 @@ async def test_people_are_not_administrators(node: Node, ana: Member) -> None:
         secret = node.parts.embedded.api_keys.secret
         holder = node.nobody(authorization=f"Bearer {secret}", apikey=secret)
         assert (await holder.call(method, path, json=body)).status == 401
+    await node.parts.embedded.notices.write()
     refused = await audit.listed(
         node.parts.db, user_id=ana.id, action="administration.refused", outcome="refused"
     )

@@ -92,6 +92,7 @@ async def test_people_do_not_administer(node: Node, server: Client, caller: Clie
     mine = signed_in(caller, session)
     for client in (mine, mine.but(apikey=node.parts.embedded.api_keys.secret)):
         assert code_of(await client.get(USERS)) == (403, "not_admin")
+    await node.parts.embedded.notices.write()
     logged = await audit.listed(node.parts.db, action="administration.refused")
     assert session["user"]["id"] in {one.user_id for one in logged}
 

@@ -13,7 +13,6 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep import audit
 from chatkeep.administrators import require_administrator, require_fresh
 from chatkeep.errors import Forbidden, StepUpRequired
 from chatkeep.principal import Principal
@@ -35,7 +34,7 @@ async def administrator(request: Request, _: TakesBearer = None) -> Principal:
     try:
         await require_administrator(services.embedded, who, services.settings.admin_roles)
     except (Forbidden, StepUpRequired) as error:
-        await _note(request, who, error)
+        _note(request, who, error)
         raise
     return who
 
@@ -51,23 +50,29 @@ async def fresh_administrator(request: Request, _: TakesBearer = None) -> Princi
     try:
         require_fresh(who, max_age, datetime.now(UTC))
     except StepUpRequired as error:
-        await _note(request, who, error)
+        _note(request, who, error)
         raise
     return who
 
 
-async def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -> None:
-    action = "administration.refused" if isinstance(error, Forbidden) else "step_up.refused"
-    refused = audit.entry(
-        action,
-        outcome="refused",
+def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -> None:
+    notices = services_of(request).embedded.notices
+    if isinstance(error, StepUpRequired):
+        notices.note(
+            "step_up.refused",
+            reason=error.code,
+            user_id=who.user_id,
+            issuer=who.issuer,
+            session_id=who.session_id,
+        )
+        return
+    notices.note(
+        "administration.refused",
         reason=error.code,
         user_id=who.user_id,
         issuer=who.issuer,
         session_id=who.session_id,
-        details={"path": request.url.path[:200]},
     )
-    await audit.record(services_of(request).db, refused)
 
 
 Administrator = Annotated[Principal, Depends(administrator)]

@@ -11,7 +11,6 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep import audit
 from chatkeep.errors import CredentialsConflict, Unauthenticated
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.gotrue.callers import here_of
@@ -48,15 +47,13 @@ async def secret_key(request: Request, _: TakesBearer = None) -> str:
     if scheme.lower() == "bearer" and keys.is_secret(bearer):
         return ACTOR
     here = await here_of(request)
-    refused = audit.entry(
+    services.embedded.notices.note(
         "administration.refused",
-        outcome="refused",
-        reason="not_admin",
+        reason=_NOT_ADMIN.code,
         user_id=here.session.user_id,
         issuer=services.embedded.issuer.name,
         session_id=here.session.id,
     )
-    await audit.record(services.db, refused)
     raise Refused(_NOT_ADMIN)
 
 
