@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.serving import Answer, Client, Node
 
 PASSWORD: Final = "Correct-Horse-42-battery"
-OURS_ALONE: Final = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
+OURS_ALONE: Final[dict[str, Any]] = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
 _numbers = count()
 
 

@@ -200,7 +200,7 @@ async def test_python_in_a_pkce_flow(node: Node, client: NewClient) -> None:
     mail = await newest_to(node, email, "confirmation")
     address, query, said = landed(await open_and_press(node.nobody(), mail.link))
     assert (address, said) == (APP, {})
-    done = await there.auth.exchange_code_for_session({"auth_code": query["code"]})  # type: ignore[typeddict-item]  # the client reads the rest from its storage
+    done = await there.auth.exchange_code_for_session({"auth_code": query["code"]})
     assert done.user is not None
     assert done.user.email == email
 

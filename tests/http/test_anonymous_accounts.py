@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client
 
-OPEN = {"ANONYMOUS_SIGN_IN": "on", **OURS_ALONE}
+OPEN: dict[str, Any] = {"ANONYMOUS_SIGN_IN": "on", **OURS_ALONE}
 _numbers = count()
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PASSWORD = "Correct-Horse-42-battery"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-OURS_ALONE = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
+OURS_ALONE: dict[str, Any] = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
 _numbers = count()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -493,7 +494,7 @@ async def test_proof_and_change_of_password_cannot_both_win(
         holding.execute("select from chatkeep.users where id = %s for update", [user_id])
         for waiting, name in enumerate(order, start=1):
             answers[name] = asyncio.create_task(calls[name]())
-            await until(lambda waiting=waiting: waiting_for_locks(database) >= waiting)
+            await until(partial(enough_wait_for_locks, database, waiting))
     shown, changed = await answers["shown"], await answers["changed"]
     assert changed.status == 200
     if first == "shown":
@@ -504,14 +505,14 @@ async def test_proof_and_change_of_password_cannot_both_win(
         assert code_of(shown)[1] in {"otp_expired", "flow_state_not_found"}
 
 
-def waiting_for_locks(database: MigratedDatabase) -> int:
-    """Return how many statements wait for others in this database."""
+def enough_wait_for_locks(database: MigratedDatabase, wanted: int) -> bool:
+    """Whether so many statements wait for others in this database."""
     ((waiting,),) = sql(
         database,
         "select count(*) from pg_stat_activity where datname = current_database()"
         " and wait_event_type = 'Lock'",
     )
-    return int(waiting)
+    return int(waiting) >= wanted
 
 
 # --- a new address -------------------------------------------------------------------------------
