@@ -45,9 +45,10 @@ bench: .venv/.development ## measure the hot paths (ARGS="name ...")
 fuzz: .venv/.development ## compare our verdicts on a million bent tokens with other verifiers' (ARGS="rounds seed")
 	@$(BIN)/python -m tests.fuzz_tokens $(or $(ARGS),1000000)
 
-races: .venv/.development ## race log-outs and a dying database against refreshes, a thousand times each (ARGS="rounds")
+races: .venv/.development ## race log-outs, a dying database and dying servers against refreshes, a thousand times each (ARGS="rounds")
 	@RACES=$(or $(ARGS),1000) scripts/with-node $(BIN)/python -m pytest --timeout=3600 \
-		tests/db/test_sessions.py -k "log_out_during_refresh or killed_connection"
+		tests/db/test_sessions.py tests/e2e/test_killed_refresh.py \
+		-k "log_out_during_refresh or killed_connection or killed_between"
 
 lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
 	@scripts/lock
