@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,6 +171,19 @@ async def test_held_up_server_holds_up_nobody(links: list[RedisLink], server: Re
     finally:
         server.let_go()
     await until(lambda: links[0].usable)
+
+
+async def test_process_that_was_held_up_itself_blames_nobody(links: list[RedisLink]) -> None:
+    """Its own pause is no outage of the server, so the count stays that of all."""
+    nodes = limits_of(links)
+    for _ in range(5):
+        asking = asyncio.create_task(admitted(nodes, 8, "a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(3 * PATIENCE_S)  # noqa: ASYNC251 -- nothing else runs meanwhile, as meant
+        await asking
+    assert all(link.usable for link in links)
+    assert await admitted(nodes, 100) == 0
 
 
 async def test_absent_from_the_start(server: RedisServer) -> None:
