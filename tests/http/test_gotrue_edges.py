@@ -202,7 +202,6 @@ async def test_browsers_may_call_from_elsewhere(caller: Client) -> None:
     ("method", "path", "expected"),
     [
         ("GET", "authorize?provider=google", (400, "validation_failed")),
-        ("GET", "callback?code=x&state=y", (400, "bad_oauth_state")),
         ("POST", "sso", (404, "sso_provider_disabled")),
         ("GET", "reauthenticate", (401, "no_authorization")),
         ("POST", "factors", (401, "no_authorization")),
@@ -226,7 +225,6 @@ async def test_what_is_not_offered_says_so(
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("GET", "user/identities/authorize?provider=google", (404, "manual_linking_disabled")),
         ("GET", "user/oauth/grants", (404, "feature_disabled")),
         ("GET", "admin/users", (403, "not_admin")),
         ("POST", "admin/generate_link", (403, "not_admin")),
