@@ -171,6 +171,17 @@ async def test_an_imported_key_signs_when_its_turn_comes(own: Database, algorith
     assert key.kid in published(keys)
 
 
+async def test_an_imported_key_is_the_next_one(own: Database) -> None:
+    """It takes the place of the key that was waiting, which has signed nothing."""
+    done = await changes.rotate(own, SECRET, wait=WAIT, at_once=True)
+    pem = MADE_ELSEWHERE["ES256"]().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key = private_key_of(pem, SECRET)
+    await changes.add(own, key)
+    assert published(await load_signing_keys(own, SECRET)) == {done.current, done.previous, key.kid}
+    await let_time_pass(own, "21 minutes")
+    assert (await changes.rotate(own, SECRET, wait=WAIT, at_once=False)).current == key.kid
+
+
 @pytest.mark.parametrize(
     "pem",
     [

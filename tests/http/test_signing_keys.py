@@ -257,7 +257,10 @@ async def test_the_published_set_is_public_and_kept_for_less_than_the_wait(
 async def test_a_flood_of_unknown_keys_asks_the_database_a_few_times_a_second(
     nodes: list[Node], algorithm: str
 ) -> None:
-    """However many there are at once; each is refused, and after a look that began since."""
+    """However many there are at once; each is refused, and after a look that began since.
+
+    A shared secret, where there is one, is meant by any id: nobody needs to look for it.
+    """
     ring, looks = nodes[0].parts.embedded.signing_keys, 0
     look = ring.look
 
@@ -274,7 +277,8 @@ async def test_a_flood_of_unknown_keys_asks_the_database_a_few_times_a_second(
         forged = [forge.forge(head=head, payload=payload, algorithm=algorithm) for head in heads]
         calls = [bearer(nodes[0], token).get("/api/v1/chat") for token in forged]
         assert {answer.status for answer in await asyncio.gather(*calls)} == {401}
-        assert 0 < looks <= 2 + (time.monotonic() - began) / 0.2
+        assert looks <= 2 + (time.monotonic() - began) / 0.2
+        assert looks > 0 or ring.shared.current() is not None
     finally:
         ring.look = look  # type: ignore[method-assign]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, LiteralString
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from chatkeep.db import Database
+
+_log = logging.getLogger(__name__)
 
 BATCH: Final = 1000
 _NO_LINK: Final = bytes(32)
@@ -198,6 +201,9 @@ async def _unlinked(connection: AsyncConnection, head: KeptHead) -> list[_Unlink
 async def _link(
     connection: AsyncConnection, head: KeptHead, entries: list[_Unlinked], secret: bytes
 ) -> None:
+    if head.chain_key is None:
+        # Once in the life of a database; again only after somebody emptied the log.
+        _log.warning("a new chain of the audit log begins")
     kept_key = head.chain_key or wrapped(new_chain_key(), secret)
     key = ChainKey(unwrapped(kept_key, secret))
     if not key.fits(head):

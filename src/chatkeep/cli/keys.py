@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -17,7 +17,6 @@ from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
     from pathlib import Path
 
     from chatkeep.config import Settings
@@ -247,7 +246,8 @@ def _since(one: ListedKey) -> str:
         case "standby":
             return f"published since {_in_utc(one.created_at)}"
         case "previous":
-            return f"verifies until {_in_utc(one.until)}"
+            over = one.until is not None and one.until <= datetime.now(UTC)
+            return f"{'verified' if over else 'verifies'} until {_in_utc(one.until)}"
         case _:
             return f"since {_in_utc(one.revoked_at)}"
 

@@ -147,6 +147,8 @@ async def revoke(db: Database, kid: str) -> None:
 async def add(db: Database, key: ImportedKey) -> None:
     """Keep an imported key: to sign when its turn comes, or only to verify.
 
+    One that signs takes the place of the standby key, which has signed nothing yet.
+
     Raises:
         SetupError: it is there already; or it is a shared secret, and there is one.
     """
@@ -158,6 +160,8 @@ async def add(db: Database, key: ImportedKey) -> None:
                 raise SetupError(
                     f"There is a shared secret already: `chatkeep keys revoke {row.kid}` first."
                 )
+        if key.status == "standby":
+            await _make_way(connection)
         written = insertion_of(key.kid, key.algorithm, key.public, key.private, key.status)
         await audit.write(connection, written)
         await _note(connection, "signing_key.imported", key.kid, algorithm=key.algorithm)
@@ -168,6 +172,15 @@ async def _changing(db: Database) -> AsyncIterator[AsyncConnection]:
     async with db.acting_as(AUTH) as connection:
         await connection.execute("select pg_advisory_xact_lock(%s)", (_ONE_AT_A_TIME,))
         yield connection
+
+
+async def _make_way(connection: AsyncConnection) -> None:
+    cursor = await connection.execute(
+        "update chatkeep.signing_keys set status = 'revoked', revoked_at = now(),"
+        " private_key = '' where status = 'standby' returning kid"
+    )
+    for (kid,) in await cursor.fetchall():
+        await _note(connection, "signing_key.revoked", kid, was="standby")
 
 
 async def _all(connection: AsyncConnection) -> list[StoredKey]:
