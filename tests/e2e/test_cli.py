@@ -46,10 +46,13 @@ async def test_help_teaches(home: Path) -> None:
         "serve",
         "keys",
         "token",
+        "users",
+        "sessions",
         "claims",
         "audit",
         "doctor",
         "issuers",
+        "mail",
         "migrate",
         "assign",
         "version",
@@ -188,7 +191,7 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
         assert all(line.startswith("✓ ") for line in done.out.splitlines())
         assert list(lines_of(done)) == [
             *("Settings", "Data folder", "PostgreSQL", "Clock", "Migrations", "Isolation"),
-            *("Signing keys", "Model", "Address"),
+            *("Signing keys", "Redis", "Model", "Mail", "Address"),
         ]
     assert "leads to a server that is healthy" in lines_of(running)["Address"]
 
