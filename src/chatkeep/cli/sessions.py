@@ -148,6 +148,8 @@ def _run(data: Path | None, work: Callable[[EmbeddedIssuer, Settings], Awaitable
 def _line(one: SessionOfSomebody) -> str:
     state = "" if one.is_active else f"  ended: {one.reason or 'expired'}"
     where = f"{one.device or '-'}  {one.address or '-'}"
-    return (
+    line = (
         f"{one.id}  {one.last_seen_at:%Y-%m-%d %H:%M}  {one.user_id}  {one.issuer}  {where}{state}"
     )
+    # What another issuer calls its people must not move the cursor of a terminal.
+    return "".join(character if character.isprintable() else "?" for character in line)
