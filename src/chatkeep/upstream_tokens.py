@@ -41,7 +41,8 @@ LONGEST_TOKEN: Final = 8192
 _REMEMBERED_AT_MOST: Final = 5_000
 _OK: Final = range(200, 300)
 _REFUSALS: Final = frozenset({400, 403, 404, 422})
-_ENDED_ALREADY: Final = frozenset({401, 403, 404})
+#: "There is no such session", and not "who are you?", which is about our own key.
+_ENDED_ALREADY: Final = 403
 #: What a 400 can say that is our fault and not the token's (RFC 6749 section 5.2).
 _OUR_FAULT: Final = frozenset(
     {
@@ -170,11 +171,13 @@ class UpstreamTokens:
         reply = await self._ask_to_refresh(issuer, refresh_token, address)
         if reply.status in _OK:
             return _successor(issuer, reply, refresh_token)
-        if reply.status in _REFUSALS and not _complaints(reply) & _OUR_FAULT:
+        # Without a code it was somebody in between, and no reason to sign anybody out.
+        complaints = _complaints(reply)
+        if reply.status in _REFUSALS and complaints and not complaints & _OUR_FAULT:
             raise RefreshTokenRefused
         _log.warning(
             "%s renews no token: it answered %d (%s)",
-            *(issuer.name, reply.status, ", ".join(sorted(_complaints(reply))) or "no reason"),
+            *(issuer.name, reply.status, ", ".join(sorted(complaints)) or "no reason"),
         )
         raise IssuerUnavailable(_BROKEN)
 
@@ -315,7 +318,7 @@ def _complaints(reply: Reply) -> set[str]:
 
 def _ended(issuer: Issuer, reply: Reply) -> bool:
     """Whether it is over there. A token that is not taken any more has nothing left to end."""
-    if reply.status in _OK or reply.status in _ENDED_ALREADY:
+    if reply.status in _OK or reply.status == _ENDED_ALREADY:
         return True
     _log.warning("%s ends no token: it answered %d", issuer.name, reply.status)
     raise IssuerUnavailable(_BROKEN)

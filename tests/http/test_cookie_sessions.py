@@ -362,6 +362,32 @@ async def test_sign_in_again_ends_the_session_before(node: Node) -> None:
     assert (await old.me()).json["code"] == "token_revoked"
 
 
+async def test_refresh_cookie_of_who_was_here_before_is_ended(node: Node) -> None:
+    """C02: the other way in which somebody may have been signed in here ends as well."""
+    before, mine = await new_account(node), await new_account(node)
+    page = node.nobody(origin=node.url)
+    asked = {"refresh_token": before["refresh_token"], "cookie": True}
+    kept = (await page.post("/auth/token/refresh", asked)).headers["set-cookie"]
+    browser = page.but(cookie=kept.partition(";")[0])
+    body = {"email": mine["email"], "password": PASSWORD}
+    assert (await browser.post("/auth/sign-in", body)).status == 200
+    assert (await browser.post("/auth/token/refresh")).status == 401
+    bearer = node.nobody(authorization=f"Bearer {before['access_token']}")
+    assert (await bearer.get("/auth/me")).json["code"] == "token_revoked"
+
+
+async def test_refresh_cookie_of_the_same_session_stays(node: Node) -> None:
+    """A bearer that is exchanged beside its own refresh cookie keeps both."""
+    mine = await new_account(node)
+    page = node.nobody(origin=node.url)
+    asked = {"refresh_token": mine["refresh_token"], "cookie": True}
+    kept = (await page.post("/auth/token/refresh", asked)).headers["set-cookie"]
+    browser = page.but(cookie=kept.partition(";")[0])
+    bearer = {"authorization": f"Bearer {mine['access_token']}"}
+    assert (await browser.post("/auth/session", headers=bearer)).status == 200
+    assert (await browser.post("/auth/token/refresh")).status == 200
+
+
 async def test_cookies_tossed_before_sign_in_are_all_ended(node: Node) -> None:
     """Two of the name at once: neither goes on, whichever the browser would have sent first."""
     one, _ = await signed_in(node)
@@ -454,14 +480,14 @@ async def test_form_signs_nobody_in(node: Node, media_type: str, body: str) -> N
 
 async def test_no_other_origin_reads_what_the_cookie_opens(start: StartNode) -> None:
     """D07: no answer to a cookie allows credentials, and none reflects an origin."""
-    for environment in ({}, {"CORS_ORIGINS": "https://app.example"}):
-        node = await start(**environment)
+    for listed in ("", "https://app.example"):
+        node = await start(CORS_ORIGINS=listed)
         browser, _ = await signed_in(node)
         for origin in ("https://evil.example", "https://app.example", "null"):
             answer = await browser.call("GET", "/auth/me", origin=origin)
             assert "access-control-allow-credentials" not in answer.headers
             named = answer.headers.get("access-control-allow-origin")
-            assert named in ({None, "https://app.example"} if environment else {"*"})
+            assert named in ({None, "https://app.example"} if listed else {"*"})
 
 
 @pytest.mark.parametrize("path", ["/api/me/x.css", "/auth/me/x.css", "/auth/me.css"])

@@ -446,6 +446,9 @@ async def test_refused_there_is_refused_here(
         (429, {"code": "over_request_rate_limit"}),
         (401, {"message": "No API key found in request"}),
         (400, {"error": "invalid_client"}),
+        (403, "<html>"),
+        (404, "<html>"),
+        (400, {}),
         (302, {}),
         (200, "<html>"),
         (200, {}),
@@ -484,6 +487,19 @@ async def test_issuer_nobody_reaches_is_a_503_and_log_out_works(start: StartNode
     assert (await me(node, access)).json["code"] == "token_revoked"
     again = await refreshed(node, refresh_token="logged-out-token")
     assert (again.status, again.json["code"]) == (401, "refresh_token_refused")
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+async def test_log_out_that_its_issuer_did_not_hear_says_so(
+    its_node: Node, odd: Project, status: int
+) -> None:
+    """Whatever is said there but "it is over": the session has ended here, and may live there."""
+    odd.status, odd.body = status, {"message": "No API key found in request"}
+    access = token(odd.address, str(uuid4()), "HS256")
+    client = its_node.nobody(authorization=f"Bearer {access}")
+    answer = await client.post("/auth/logout")
+    assert answer.json == {"success": True, "revoked": True, "at_issuer": "unavailable"}
+    assert (await me(its_node, access)).json["code"] == "token_revoked"
 
 
 @pytest.mark.parametrize(

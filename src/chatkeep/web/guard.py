@@ -28,8 +28,10 @@ from starlette.responses import JSONResponse
 from chatkeep.config import Settings, read_environment
 from chatkeep.errors import ChatkeepError, StepUpRequired, TokenInvalid, Unauthenticated
 from chatkeep.errors import Forbidden as NotAllowed
+from chatkeep.ids import new_id
 from chatkeep.opening import Gate, open_gate
 from chatkeep.principal import Principal
+from chatkeep.request_origin import NOWHERE, RequestOrigin, request_origin
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
@@ -74,15 +76,21 @@ class Guard:
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """Return who calls, None when nobody is signed in; raises `ChatkeepError`s."""
         gate = await self.open()
+        self._place(connection)
         principal = await gate.authenticator.identify(presented_by(connection))
         if principal is not None and principal.credential == "cookie":
             self._require_same_origin(connection)
         return principal
 
-    def _require_same_origin(self, connection: HTTPConnection) -> None:
+    def _place(self, connection: HTTPConnection) -> None:
+        """Note where the request comes from, and that further looks at it are of the same one."""
         state = connection.scope.setdefault("state", {})
         proxies = TrustedProxies(self.settings.trusted_proxies)
         state.setdefault("client", proxies.client_of(connection.scope))
+        if request_origin.get() is NOWHERE:
+            request_origin.set(RequestOrigin(request_id=new_id()))
+
+    def _require_same_origin(self, connection: HTTPConnection) -> None:
         require_same_origin(
             Request(connection.scope),
             own=self.settings.public_url,

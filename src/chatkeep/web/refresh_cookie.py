@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chatkeep.errors import TokenInvalid
+from chatkeep import sessions
+from chatkeep.db import AUTH
+from chatkeep.errors import BadRequest, Invalid, RefreshTokenNotFound, TokenInvalid
 from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from chatkeep.principal import Principal
     from chatkeep.refresh_cookies import Kept
     from chatkeep.web.services import Services
 
@@ -42,6 +45,40 @@ def keep_in_cookie(request: Request, parts: Services, kept: Kept) -> None:
 def clear_refresh_cookie(request: Request, parts: Services) -> None:
     """Take the cookie back."""
     _add(request, parts, "", 0)
+
+
+async def end_other_refreshes(request: Request, parts: Services, who: Principal) -> None:
+    """Take back the refresh cookie of whoever was signed in before *who*, and end its session.
+
+    One that goes with the session of *who*, who has just signed in, stays.
+    """
+    try:
+        kept = kept_in_cookie(request, parts)
+    except (BadRequest, TokenInvalid):
+        clear_refresh_cookie(request, parts)
+        return
+    if kept is None or (kept.issuer, kept.subject) == (who.issuer, who.subject):
+        return
+    if kept.issuer is not None:
+        await parts.foreign_sessions.end(kept.issuer, access_token=None, refresh_token=kept.token)
+    elif not await _ended_of_ours(parts, kept, who):
+        return
+    clear_refresh_cookie(request, parts)
+
+
+async def _ended_of_ours(parts: Services, kept: Kept, who: Principal) -> bool:
+    """Whether the session of *kept* is over now: it is not, if it is that of *who*."""
+    try:
+        session_id = parts.embedded.refresh_tokens.read(kept.token).session_id
+    except (Invalid, RefreshTokenNotFound):
+        return True
+    if str(session_id) == who.claims["sid"]:
+        return False
+    (found,) = await parts.db.fetch_all(AUTH, sessions.by_id(session_id))
+    if found:
+        await sessions.end_own(parts.db, found[0].user_id, session_id, reason="replaced")
+        await parts.embedded.revocations.catch_up()
+    return True
 
 
 def _name(parts: Services) -> str:

@@ -20,6 +20,7 @@ from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody, SignedInByBearer
 from chatkeep.web.persons import person_of
 from chatkeep.web.problems import described
+from chatkeep.web.refresh_cookie import end_other_refreshes
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.schemas import PersonAnswer
 from chatkeep.web.services import Parts, Services
@@ -86,6 +87,7 @@ async def _handed_out(request: Request, parts: Services, issued: SessionToken) -
     for one in await previous_sessions(request, parts):
         if one.claims["sid"] != who.claims["sid"]:
             await parts.browser_sessions.end(one, reason="replaced")
+    await end_other_refreshes(request, parts, who)
     set_session_cookie(request, parts, issued)
     ends = int(issued.expires_at.timestamp())
     return SignedInAnswer(
