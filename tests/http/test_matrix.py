@@ -79,6 +79,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         "messages": [{"role": "user", "content": "x"}],
     },
     ("PUT", "/auth/v1/user"): {"data": {"x": 1}},
+    ("POST", "/auth/v1/callback"): {},
     ("POST", "/auth/v1/otp"): {"email": "otp@matrix.example.com"},
     ("POST", "/auth/v1/magiclink"): {"email": "magiclink@matrix.example.com"},
     ("POST", "/auth/v1/recover"): {"email": "recover@matrix.example.com"},

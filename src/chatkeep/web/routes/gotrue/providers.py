@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -81,12 +81,28 @@ _FORM_AT_MOST: Final = 65_536
 #: What a provider's form may bring along into the address of the page behind it.
 _OF_A_FORM: Final[tuple[str, ...]] = ("state", "code", "error", "iss", "user")
 
+_FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {
+                    "type": "object",
+                    "properties": {name: {"type": "string"} for name in _OF_A_FORM},
+                }
+            }
+        },
+    }
+}
+
 ProviderName = Annotated[str, Query(description="A configured provider, such as `google`.")]
 RedirectTo = Annotated[
     str | None, Query(description="Where the browser goes at last; see `REDIRECT_URLS`.")
 ]
 Scopes = Annotated[str, Query(description="Further scopes for the provider.")]
 CodeChallenge = Annotated[str | None, Query(description="With PKCE (RFC 7636).")]
+SkipRedirect = Annotated[str, Query(description="`true` to be told and not sent.")]
+IdentityId = Annotated[str, Path(description="The `identity_id` of one of the caller's.")]
 ChallengeMethod = Annotated[str | None, Query(description="`s256` or `plain`.")]
 
 
@@ -94,6 +110,7 @@ ChallengeMethod = Annotated[str | None, Query(description="`s256` or `plain`.")]
     "/authorize",
     dependencies=[limited("authorize")],
     status_code=302,
+    response_class=Response,
     responses=described(400, 429, 503),
 )
 async def authorize(
@@ -146,7 +163,13 @@ async def _gone(
     return sent_away(request, await asked.authorization_url(sent), browser)
 
 
-@router.post("/callback", include_in_schema=False)
+@router.post(
+    "/callback",
+    status_code=303,
+    response_class=Response,
+    openapi_extra=_FORM,
+    responses=described(400, 413, 415),
+)
 async def form(_: Anybody, request: Request) -> Response:
     """Take a provider's form as the query it could have been.
 
@@ -154,7 +177,7 @@ async def form(_: Anybody, request: Request) -> Response:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/x-www-form-urlencoded":
-        raise UnsupportedMediaType
+        raise UnsupportedMediaType("Send the form as application/x-www-form-urlencoded.")
     raw = await request.body()
     if len(raw) > _FORM_AT_MOST:
         raise BadRequest("The form is too long")
@@ -171,6 +194,7 @@ async def form(_: Anybody, request: Request) -> Response:
     "/callback",
     dependencies=[limited("authorize")],
     status_code=302,
+    response_class=Response,
     responses=described(429, 503),
 )
 async def callback(_: Anybody, request: Request, issuer: Issuer) -> Response:
@@ -272,7 +296,7 @@ def _oauth_error(error: BadIdToken) -> Response:
 @router.get(
     "/user/identities/authorize",
     dependencies=[limited("authorize")],
-    responses=described(400, 401, 403, 404, 429, 503),
+    responses=described(400, 401, 403, 404, 429, 503) | {302: {"description": "Found"}},
 )
 async def link_identity(
     here: SignedInHere,
@@ -282,7 +306,7 @@ async def link_identity(
     scopes: Scopes = "",
     code_challenge: CodeChallenge = None,
     code_challenge_method: ChallengeMethod = None,
-    skip_http_redirect: str = "",
+    skip_http_redirect: SkipRedirect = "",
 ) -> Response:
     """Say where the browser goes to link a provider to the caller's account."""
     services = services_of(request)
@@ -300,7 +324,7 @@ async def link_identity(
 
 @router.delete("/user/identities/{identity_id}", responses=described(400, 401, 403, 404, 422, 503))
 async def unlink_identity(
-    here: SignedInHere, request: Request, issuer: Issuer, identity_id: str
+    here: SignedInHere, request: Request, issuer: Issuer, identity_id: IdentityId
 ) -> Response:
     """Unlink an identity from the caller's account; the last one stays."""
     _require_linking(request, here)
