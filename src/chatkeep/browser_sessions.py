@@ -95,7 +95,11 @@ class BrowserSessions:
         if not rows:
             raise InvalidCredentials  # ended between the two statements
         owner = _owner(rows[0], user_id, str(grant.user.id), grant.user.email)
-        owner = self._bounded(owner, is_administrator=grant.user.is_administrator)
+        owner = self._bounded(
+            owner,
+            is_administrator=grant.user.is_administrator,
+            is_anonymous=grant.user.is_anonymous,
+        )
         return await self._issued(owner, {}, "session.cookie_issued")
 
     async def exchange(self, bearer: Principal, device: Device) -> SessionToken:
@@ -115,7 +119,11 @@ class BrowserSessions:
         # A token from before a second factor was verified is as weak as it was then.
         if found[0].reference is not None or bearer.aal < owner.aal:
             owner = replace(owner, aal=bearer.aal, amr=_proofs(bearer))
-        owner = self._bounded(owner, is_administrator="admin" in bearer.roles)
+        owner = self._bounded(
+            owner,
+            is_administrator="admin" in bearer.roles,
+            is_anonymous=bearer.claims.get("is_anonymous") is True,
+        )
         return await self._issued(owner, {}, "session.cookie_issued")
 
     async def renewed(self, cookie: Principal) -> SessionToken | None:
@@ -168,8 +176,12 @@ class BrowserSessions:
         owner = _owner(rows[0], cookie.user_id, cookie.subject, email)
         if rows[0].reference is not None or cookie.aal < owner.aal:
             owner = replace(owner, aal=cookie.aal, amr=_proofs(cookie))
-        is_administrator = bool(users) and users[0].is_administrator
-        if owner != self._bounded(owner, is_administrator=is_administrator):
+        bounded = self._bounded(
+            owner,
+            is_administrator=bool(users) and users[0].is_administrator,
+            is_anonymous=bool(users) and users[0].is_anonymous,
+        )
+        if owner != bounded:
             return None  # a second factor is required, and was not shown in time
         return await self._issued(owner, self._tokens.carried(cookie), "session.cookie_renewed")
 
@@ -211,10 +223,12 @@ class BrowserSessions:
             _Row,
         )
 
-    def _bounded(self, owner: SessionOwner, *, is_administrator: bool) -> SessionOwner:
+    def _bounded(
+        self, owner: SessionOwner, *, is_administrator: bool, is_anonymous: bool
+    ) -> SessionOwner:
         """Leave a session of ours only time to show the second factor that it lacks."""
         if owner.issuer != self._issuer.issuer.name or not self._issuer.is_too_weak(
-            owner.aal, is_administrator=is_administrator
+            owner.aal, is_administrator=is_administrator, is_anonymous=is_anonymous
         ):
             return owner
         soon = datetime.now(UTC) + timedelta(seconds=WEAK_TOKEN_LIFE_S)

@@ -349,7 +349,7 @@ class EmbeddedIssuer:
         )
         now = int(time.time())
         life_s = self.access_token_life_s
-        if self.is_too_weak(session.aal, is_administrator=user.is_administrator):
+        if self._lacks_factor(user, session):
             life_s = min(life_s, WEAK_TOKEN_LIFE_S)
         expires_at = min(now + life_s, int(session.expires_at.timestamp()))
         claims = self._claims(user, session) | {"iat": now, "exp": expires_at}
@@ -378,15 +378,25 @@ class EmbeddedIssuer:
             raise AccessTokenHookFailed from error
 
     def _require_strength(self, rotated: Rotated) -> None:
-        if self.is_too_weak(rotated.session.aal, is_administrator=rotated.user.is_administrator):
+        if self._lacks_factor(rotated.user, rotated.session):
             raise SessionExpired(_LOW_AAL)
 
-    def is_too_weak(self, aal: str, *, is_administrator: bool) -> bool:
-        """Whether a session at *aal* lacks a second factor that is required of its owner."""
+    def is_too_weak(self, aal: str, *, is_administrator: bool, is_anonymous: bool) -> bool:
+        """Whether a session at *aal* lacks a second factor that is required of its owner.
+
+        Who is anonymous has nothing to sign in with again, and can have none.
+        """
         required = self.mfa_required == "everybody" or (
             self.mfa_required == "admins" and is_administrator
         )
-        return required and aal != "aal2"
+        return required and aal != "aal2" and not is_anonymous
+
+    def _lacks_factor(self, user: User, session: Session) -> bool:
+        return self.is_too_weak(
+            session.aal,
+            is_administrator=user.is_administrator,
+            is_anonymous=user.is_anonymous,
+        )
 
     def _claims(self, user: User, session: Session) -> dict[str, object]:
         return {

@@ -228,6 +228,18 @@ async def test_guesses_are_counted_at_the_account(start: StartNode) -> None:
     assert statuses == [422] * 20 + [429] * 2
 
 
+async def test_what_is_no_guess_is_not_counted(start: StartNode) -> None:
+    """Expired challenges and factors that are not there use up no tries."""
+    node = await start(RATE_LIMITS="on")
+    ana = await join(node)
+    app = await enroll(ana)
+    for _ in range(25):
+        asked = {"challenge_id": str(uuid4()), "code": "000000"}
+        answer = await ana.client.post(f"/auth/v1/factors/{app.factor_id}/verify", asked)
+        assert refused(answer) == (404, "mfa_factor_not_found")
+    assert (await verify(ana, app)).status == 200
+
+
 # --- challenges --------------------------------------------------------------------------------
 
 
@@ -574,6 +586,16 @@ async def test_required_factor_leaves_a_quarter_of_an_hour(start: StartNode) -> 
     await stepped_up(ana)
     assert ana.session["expires_in"] == 3600
     assert (await ana.refresh()).status == 200
+
+
+async def test_anonymous_people_are_asked_for_no_factor(start: StartNode) -> None:
+    """They could not have one, and are not signed out for that."""
+    node = await start(MFA_REQUIRED="everybody", ANONYMOUS_SIGN_IN="on")
+    answer = await node.nobody().post("/auth/v1/signup", {})
+    assert answer.json["expires_in"] == 3600
+    body = {"refresh_token": answer.json["refresh_token"]}
+    refreshed = await node.nobody().post("/auth/v1/token?grant_type=refresh_token", body)
+    assert refreshed.status == 200
 
 
 async def test_factor_required_of_administrators_only(start: StartNode) -> None:

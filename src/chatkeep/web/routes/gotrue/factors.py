@@ -10,7 +10,16 @@ from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.errors import FactorNotFound, Invalid
+from chatkeep.errors import (
+    FactorAddressMismatch,
+    FactorChallengeExpired,
+    FactorNotFound,
+    InsufficientAal,
+    Invalid,
+    RateLimited,
+    RecoveryCodesLocked,
+    SessionNotFound,
+)
 from chatkeep.factors import recovery_codes, totp
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.factors.challenges import make_challenge
@@ -37,6 +46,16 @@ router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase A
 _STATUSES: Final = (400, 401, 403, 404, 413, 415, 422, 429, 503)
 _NOT_FOR_THE_NAMELESS = Refusal(
     403, "no_authorization", "Anonymous user not allowed to perform these actions"
+)
+#: What is refused before anybody looks at the code.
+_NO_GUESSES: Final = (
+    FactorNotFound,
+    FactorChallengeExpired,
+    FactorAddressMismatch,
+    InsufficientAal,
+    RateLimited,
+    RecoveryCodesLocked,
+    SessionNotFound,
 )
 _NO_PHONE = Refusal(422, "mfa_phone_enroll_not_enabled", "MFA enroll is disabled for Phone")
 _NO_KEYS = Refusal(422, "mfa_webauthn_enroll_not_enabled", "MFA enroll is disabled for WebAuthn")
@@ -135,7 +154,7 @@ async def remove_recovery_codes(here: NamedHere, issuer: Issuer) -> Response:
 async def verify_with_recovery_code(here: NamedHere, request: Request, issuer: Issuer) -> Response:
     """Use up one recovery code and raise the session to AAL2."""
     body = await read_body(request, RecoveryCodeBody)
-    async with attempting(request, "code", str(here.user.id)):
+    async with attempting(request, "code", str(here.user.id), harmless=_NO_GUESSES):
         grant = await verify_recovery_code(issuer, here, body.code or "")
     return session_answer(grant)
 
@@ -183,7 +202,7 @@ async def verify_factor(
             credential=credential if isinstance(credential, dict) else {},
         )
         return session_answer(await verify_key(issuer, here, asked[0], answer, device_of(request)))
-    async with attempting(request, "code", str(here.user.id)):
+    async with attempting(request, "code", str(here.user.id), harmless=_NO_GUESSES):
         grant = await verify_code(issuer, here, *asked, body.code or "", device_of(request))
     return session_answer(grant)
 
