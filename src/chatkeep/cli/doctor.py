@@ -35,7 +35,8 @@ def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
     Settings, data folder, database, migrations, isolation, keys, Redis, issuers, model,
-    mail, address. Works while a server runs and while none does. Exit code 1 when anything is wrong.
+    mail, address. Works while a server runs and while none does. Exit code 1 when anything
+    is wrong.
     """
     from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
 
