@@ -262,6 +262,9 @@ async def _empty(connection: AsyncConnection, person: UUID) -> None:
         "delete from chatkeep.webauthn_credentials where user_id = %s", (person,)
     )
     await connection.execute("delete from chatkeep.factors where user_id = %s", (person,))
+    await connection.execute(
+        "delete from chatkeep.webauthn_credentials where user_id = %s", (person,)
+    )
     await connection.execute("delete from chatkeep.identities where user_id = %s", (person,))
     await connection.execute(
         "update chatkeep.users set email = null, new_email = null, password_hash = null,"

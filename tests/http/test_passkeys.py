@@ -482,3 +482,20 @@ async def test_code_and_key_do_not_stand_in_for_each_other(ana: Member) -> None:
     answer = await ana.client.post(f"/auth/v1/factors/{app.factor_id}/verify", body)
     assert refused(answer) == (404, "mfa_factor_not_found")
     assert (await verify(ana, app)).status == 200
+
+
+async def test_deleted_account_leaves_no_keys_behind(node: Node, ana: Member) -> None:
+    """Also where the row of the account is kept: nobody signs in, and nothing is left to show."""
+    key = await passkey_of(ana)
+    server = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    path = f"/auth/v1/admin/users/{ana.id}"
+    deleted = await server.call("DELETE", path, json={"should_soft_delete": True})
+    assert deleted.status == 200
+    assert refused(await signed_in(node, key)) == (400, "webauthn_verification_failed")
+    left = await node.parts.db.fetch(
+        AUTH,
+        "select id::text as text from chatkeep.webauthn_credentials where user_id = %s",
+        (ana.id,),
+        row=Text,
+    )
+    assert left == []
