@@ -18,6 +18,7 @@ from chatkeep.web.auth import (
     identify,
     signed_in,
     signed_in_by_bearer,
+    signed_in_strictly,
     signed_in_on_rest,
     signed_in_on_support,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ACCESS: Final = {
     signed_in: "signed in",
     signed_in_by_bearer: "signed in",
+    signed_in_strictly: "signed in",
     signed_in_on_rest: "signed in",
     signed_in_on_support: "signed in",
     here_of: "signed in",
@@ -110,6 +112,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         for prefix in ("/auth", "/api/auth", "")
         for name, body in (
             ("token/refresh", {"refresh_token": "x"}),
+            ("logout", {}),
             ("sign-in", {"email": "ana@example.com", "password": "x"}),
             ("session/revoke", {"session_id": "x"}),
         )
