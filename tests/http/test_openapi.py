@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 # Rules that no schema can express (a cursor of the list, a version that is still the newest,
 # a number within the operator's policy) refuse what looks sound; what is wrong may be too large.
-SOUND = ["2xx", "303", "400", "401", "403", "404", "409", "412", "422"]
+SOUND = ["2xx", "302", "303", "400", "401", "403", "404", "409", "412", "422"]
 WRONG = ["400", "401", "403", "404", "405", "409", "413", "415", "422", "431"]
 CONFIGURATION = f"""
 [checks]
