@@ -18,9 +18,9 @@ from chatkeep.web.auth import (
     identify,
     signed_in,
     signed_in_by_bearer,
-    signed_in_strictly,
     signed_in_on_rest,
     signed_in_on_support,
+    signed_in_strictly,
 )
 from chatkeep.web.gotrue.administrators import secret_key
 from chatkeep.web.gotrue.callers import here_of
