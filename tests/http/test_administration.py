@@ -451,3 +451,22 @@ async def test_hostile_names_are_inert(node: Node, admin: Member) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
         if "users/" not in path or "sessions" in path:
             assert evil not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "users?query=%00",
+            "users?cursor=x",
+            "users?cursor=WyIwMDAxLTAxLTAxVDAwOjAwOjAwWiIsIngiXQ",
+        ),
+        *("users/%00", "users/%F0%9F%92%A9", "users/%00/sessions", "users/a%22b/sessions"),
+        *("audit?user_id=%00", "audit?action=%00", "audit?since=0001-01-01T00:00:00%2B14:00"),
+        *("audit?until=9999-12-31T23:59:59-14:00", "audit?since=2024-01-01", "audit?outcome=x"),
+    ],
+)
+async def test_odd_questions_are_answered(admin: Member, path: str) -> None:
+    """Whatever an administrator asks, nothing breaks."""
+    answer = await admin.client.get(f"{ADMIN}/{path}")
+    assert answer.status in {200, 404, 422}, answer.text

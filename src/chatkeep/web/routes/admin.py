@@ -35,11 +35,17 @@ OurUserId = Annotated[str, Path(max_length=255, description="The id of an accoun
 SearchText = Annotated[
     str | None, Query(max_length=254, description="Part of an address or a name, or an id.")
 ]
-Many = Annotated[int, Query(ge=1, le=200)]
-ManyEntries = Annotated[int, Query(ge=1, le=1000)]
+Many = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
+ManyEntries = Annotated[int, Query(ge=1, le=1000, description="How many on a page.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of a page.")]
-Text = Annotated[str | None, Query(max_length=255)]
-Moment = Annotated[datetime | None, Query(description="ISO 8601, with an offset.")]
+About = Annotated[str | None, Query(max_length=255, description="Whom it is about.")]
+Action = Annotated[str | None, Query(max_length=255, description="One of the audit log's.")]
+Outcome = Annotated[str | None, Query(max_length=255, description="`succeeded` or `refused`.")]
+Since = Annotated[datetime | None, Query(description="Not before then: ISO 8601.")]
+Until = Annotated[datetime | None, Query(description="Before then: ISO 8601.")]
+Before = Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of a page.")]
+SessionId = Annotated[UUID, Path(description="A session of theirs.")]
+AlsoEnded = Annotated[bool, Query(description="Also what has ended.")]
 
 
 class BanRequest(schemas.Request):
@@ -209,7 +215,7 @@ async def force_out(
 
 @router.get("/users/{user_id}/sessions")
 async def list_sessions(
-    _: Administrator, user_id: UserId, parts: Parts, *, ended: bool = False
+    _: Administrator, user_id: UserId, parts: Parts, *, ended: AlsoEnded = False
 ) -> SessionsAnswer:
     """List where a person of any issuer is signed in; with `ended=true` also what has ended."""
     await parts.sightings.write()
@@ -221,7 +227,7 @@ async def list_sessions(
 
 @router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, responses=described(404))
 async def end_session(
-    who: FreshAdministrator, user_id: UserId, session_id: UUID, parts: Parts
+    who: FreshAdministrator, user_id: UserId, session_id: SessionId, parts: Parts
 ) -> Response:
     """End one session of a person, at once and everywhere."""
     await parts.sightings.write()
@@ -257,12 +263,12 @@ async def force_everybody_out(
 async def list_audit(
     _: Administrator,
     parts: Parts,
-    user_id: Text = None,
-    action: Text = None,
-    outcome: Text = None,
-    since: Moment = None,
-    until: Moment = None,
-    before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    user_id: About = None,
+    action: Action = None,
+    outcome: Outcome = None,
+    since: Since = None,
+    until: Until = None,
+    before: Before = None,
     limit: ManyEntries = 100,
 ) -> EntriesAnswer:
     """List what happened, the newest first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -50,6 +50,7 @@ _LAST_ENTRY: Final = 2**63 - 1
 _NO_SUCH_USER: Final = Refusal(404, "user_not_found", "User not found")
 _NO_PHONES: Final = Refusal(400, "phone_provider_disabled", "Phone numbers are disabled")
 
+UserId = Annotated[str, Path(description="The account's id, a UUID.")]
 Page = Annotated[str, Query(description="From 1 on; 50 users each unless `per_page` says.")]
 PerPage = Annotated[str, Query(description="1 to 1000.")]
 Filter = Annotated[str, Query(description="Part of an address or a full name, or an id.")]
@@ -127,7 +128,7 @@ async def create_user(actor: SecretKey, request: Request, issuer: Issuer) -> Res
 
 
 @router.get("/users/{user_id}", responses=described(401, 403, 404, 503))
-async def get_user(_: SecretKey, user_id: str, issuer: Issuer) -> Response:
+async def get_user(_: SecretKey, user_id: UserId, issuer: Issuer) -> Response:
     """Return one account."""
     return json_answer(user_members(await _found(issuer, _path_id(user_id))))
 
@@ -137,7 +138,9 @@ async def get_user(_: SecretKey, user_id: str, issuer: Issuer) -> Response:
     openapi_extra=request_body(AdminUserBody),
     responses=described(400, 401, 403, 404, 413, 415, 422, 503),
 )
-async def update_user(actor: SecretKey, user_id: str, request: Request, issuer: Issuer) -> Response:
+async def update_user(
+    actor: SecretKey, user_id: UserId, request: Request, issuer: Issuer
+) -> Response:
     """Change an account. A password or a ban ends every session at once and everywhere."""
     person = _path_id(user_id)
     wanted = _wanted(await read_body(request, AdminUserBody))
@@ -153,7 +156,9 @@ async def update_user(actor: SecretKey, user_id: str, request: Request, issuer: 
     openapi_extra=request_body(DeleteUserBody, required=False),
     responses=described(400, 401, 403, 404, 413, 415, 503),
 )
-async def delete_user(actor: SecretKey, user_id: str, request: Request, issuer: Issuer) -> Response:
+async def delete_user(
+    actor: SecretKey, user_id: UserId, request: Request, issuer: Issuer
+) -> Response:
     """Delete an account; with `should_soft_delete` its id stays taken, and nothing else."""
     person = _path_id(user_id)
     body = DeleteUserBody()
