@@ -189,7 +189,7 @@ async def test_roles_of_another_name(start: StartNode, database: MigratedDatabas
 async def test_role_of_another_issuer_counts(start: StartNode, database: MigratedDatabase) -> None:
     """Where its operator writes it: `app_metadata` of Supabase, and never `user_metadata`."""
     node = await start(database.url)
-    now = {"amr": [{"method": "password", "timestamp": 4102444800}]}
+    now: dict[str, Any] = {"amr": [{"method": "password", "timestamp": 4102444800}]}
     theirs = node.person(app_metadata={"roles": ["admin"]}, **now)
     assert (await theirs.client.get(f"{ADMIN}/users")).status == 200
     own = node.person(user_metadata={"roles": ["admin"]}, roles=["admin"], **now)
@@ -202,7 +202,7 @@ async def test_development_header_administers_nothing(
     start: StartNode, database: MigratedDatabase, admin: Member
 ) -> None:
     """A name without proof is no administrator, though one is called so."""
-    header = {"ENVIRONMENT": "development", "DEVELOPMENT_USER_HEADER": "on"}
+    header: dict[str, Any] = {"ENVIRONMENT": "development", "DEVELOPMENT_USER_HEADER": "on"}
     node = await start(database.url, **OURS_ALONE, **header)
     answer = await node.nobody(x_user_id=admin.id).get(f"{ADMIN}/users")
     assert (answer.status, answer.json["code"]) == (403, "forbidden")
