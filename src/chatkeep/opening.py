@@ -94,7 +94,7 @@ async def open_own_gate(
     stack.callback(embedded.close)
     embedded.notices.start()
     stack.push_async_callback(embedded.notices.close)
-    redis = await open_redis(stack, settings.redis_url, embedded.revocations)
+    redis = await open_redis(stack, settings, embedded.revocations)
     embedded.signing_keys.start()
     stack.push_async_callback(embedded.signing_keys.close)
     embedded.revocations.start()
@@ -133,15 +133,15 @@ async def open_own_gate(
 
 
 async def open_redis(
-    stack: AsyncExitStack, url: str | None, revocations: Revocations
+    stack: AsyncExitStack, settings: Settings, revocations: Revocations
 ) -> RedisLink | None:
-    """Reach for the server at *url*, if there is one to be used; *stack* lets go of it.
+    """Reach for the server of *settings*, if there is one to be used; *stack* lets go of it.
 
     It carries nothing but that something ended; what that was, the database says.
     """
-    if url is None:
+    if settings.redis_url is None:
         return None
-    link = RedisLink(url)
+    link = RedisLink(settings.redis_url, patience_s=settings.redis_timeout_s)
     link.subscribe("chatkeep_revocations", revocations.told)
     revocations.announce_by(partial(link.tell, "chatkeep_revocations"))
     await link.open()

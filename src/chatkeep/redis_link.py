@@ -1,6 +1,6 @@
 """Redis or Valkey, where one is configured: never waited for, and never believed alone.
 
-Whoever asks gets an answer within `PATIENCE_S` or None, and goes on without. Requests never
+Whoever asks gets an answer within a fraction of a second or None, and goes on without. Requests never
 wait for a connection: one task makes it, and again after an outage, of which the log has one
 line at the beginning and one at the end. All that is asked at about the same moment goes over
 one connection in one round trip, so a thousand requests need no thousand connections.
@@ -26,8 +26,7 @@ _log = logging.getLogger(__name__)
 #: The same names as those of PostgreSQL's notifications, for the same news.
 Channel = Literal["chatkeep_profiles", "chatkeep_revocations"]
 
-#: A request goes on without an answer after this long.
-PATIENCE_S: Final = 0.05
+_PATIENCE_S: Final = 0.05
 _LOOKS: Final = 3
 _LATE: Final = 1.2
 _CONNECT_WITHIN_S: Final = 2.0
@@ -48,9 +47,13 @@ _Asked = tuple[tuple[Word, ...], "asyncio.Future[Any]"]
 class RedisLink:
     """One server, and whether it is there. `open` it before use, `close` it at the end."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare; nothing is connected yet. *url* is as `REDIS_URL`."""
+    def __init__(self, url: str, *, patience_s: float = _PATIENCE_S) -> None:
+        """Prepare; nothing is connected yet. *url* is as `REDIS_URL`.
+
+        A request goes on without an answer after *patience_s*.
+        """
         self._client = _client(url)
+        self._patience_s = patience_s
         self._usable = False
         self._lost = asyncio.Event()
         self._lost.set()
@@ -127,7 +130,7 @@ class RedisLink:
 
     async def _answers(self, commands: list[tuple[Word, ...]]) -> list[Any]:
         try:
-            return await _in_time(self._round_trip(commands))
+            return await _in_time(self._round_trip(commands), self._patience_s)
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)
             self._answer_nobody()
@@ -212,8 +215,8 @@ class RedisLink:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _in_time(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
-    """Return what *work* returns within `PATIENCE_S`; raise TimeoutError when it does not.
+async def _in_time(work: Coroutine[Any, Any, list[Any]], patience_s: float) -> list[Any]:
+    """Return what *work* returns within *patience_s*; raise TimeoutError when it does not.
 
     A process that was itself held up for so long looks once more before it blames another.
     """
@@ -221,10 +224,10 @@ async def _in_time(work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
     try:
         for _ in range(_LOOKS):
             began = time.monotonic()
-            await asyncio.wait({task}, timeout=PATIENCE_S)
+            await asyncio.wait({task}, timeout=patience_s)
             if task.done():
                 return task.result()
-            if time.monotonic() - began < _LATE * PATIENCE_S:
+            if time.monotonic() - began < _LATE * patience_s:
                 break
         raise TimeoutError
     finally:

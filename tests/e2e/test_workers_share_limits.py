@@ -24,20 +24,19 @@ WORKERS = 3
 async def test_workers_admit_as_many_guesses_as_one_process(home: Path) -> None:
     """Sixty at once, each on a connection of its own, so that every worker gets some.
 
-    The best of three accounts: a machine too busy to ask Redis in time counts by the process.
+    They may wait long for Redis: this is about what it counts, not about how quick it is.
     """
     options = ("--workers", str(WORKERS))
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     with running_redis() as redis:
-        settings = {"REDIS_URL": redis.url}
+        settings = {"REDIS_URL": redis.url, "REDIS_TIMEOUT": "5"}
         async with (
             server_process(home / ".chatkeep", settings, options) as server,
             aiohttp.ClientSession(connector=connector) as http,
         ):
             url = f"{server.base}/auth/v1/token?grant_type=password"
-            admitted = [await guess_at(http, url, f"{name}@example.com") for name in "abc"]
-    assert max(admitted) <= WORKERS * RATE.burst + 1
-    assert RATE.burst <= min(admitted) <= RATE.burst + 1
+            admitted = await guess_at(http, url, "ana@example.com")
+    assert RATE.burst <= admitted <= RATE.burst + 1
 
 
 async def guess_at(http: aiohttp.ClientSession, url: str, email: str) -> int:

@@ -13,7 +13,7 @@ import pytest
 from chatkeep.config import Settings
 from chatkeep.doctor import examine_redis
 from chatkeep.limits import RATES, Limits, Rate, SharedCounts
-from chatkeep.redis_link import PATIENCE_S, RedisLink, redis_problem
+from chatkeep.redis_link import RedisLink, redis_problem
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import until
 
@@ -27,6 +27,9 @@ pytestmark = needs_redis
 
 KIND = "token"
 BURST = 10
+
+#: How long a request waits for Redis here.
+PATIENCE_S = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def fresh(server: RedisServer) -> None:
 @pytest.fixture
 async def links(server: RedisServer) -> AsyncIterator[list[RedisLink]]:
     """Four processes' ways to it."""
-    opened = [RedisLink(server.url) for _ in range(4)]
+    opened = [RedisLink(server.url, patience_s=PATIENCE_S) for _ in range(4)]
     for link in opened:
         await link.open()
         assert link.usable

@@ -32,6 +32,7 @@ class ServerSettings:
     database_pool_size: int = setting("DATABASE_POOL_SIZE", read.whole(1, 200), default=10)
     database_pooler: bool = setting("DATABASE_POOLER", read.flag, default=False)
     redis_url: Secret | None = setting("REDIS_URL", read.redis_url)
+    redis_timeout_s: float = setting("REDIS_TIMEOUT", read.number(0.005, 5), default=0.05)
     rate_limits: bool = setting("RATE_LIMITS", read.flag, default=True)
     trusted_proxies: tuple[str, ...] = setting("TRUSTED_PROXIES", read.networks, default=())
     cors_origins: tuple[str, ...] = setting("CORS_ORIGINS", read.origins, default=())
