@@ -372,8 +372,8 @@ async def start_node(
     database_url: str,
     session: aiohttp.ClientSession,
     project: str,
-    *,
     tools: Tools | None = None,
+    /,
     **environment: str,
 ) -> Node:
     """Start a node on *database_url*; *environment* are further settings by their names.

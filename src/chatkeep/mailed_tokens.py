@@ -59,15 +59,20 @@ _MAILS: Final[Mapping[Kind, MailKind]] = {
     "email_change_new": "email_change_new",
     "reauthentication": "reauthentication",
 }
-_SENT: Final[Mapping[Kind, LiteralString]] = {
-    "signup": "confirmation_sent_at",
-    "invite": "invited_at",
-    "magiclink": "recovery_sent_at",
-    "recovery": "recovery_sent_at",
-    "email_change_current": "email_change_sent_at",
-    "email_change_new": "email_change_sent_at",
-    "reauthentication": "reauthentication_sent_at",
-}
+#: One statement for all kinds: the column that says when this one was sent last.
+_NOTE_SENT: Final[LiteralString] = (
+    "update chatkeep.users set"
+    " confirmation_sent_at = case when %(kind)s = 'signup' then now()"
+    "  else confirmation_sent_at end,"
+    " invited_at = case when %(kind)s = 'invite' then now() else invited_at end,"
+    " recovery_sent_at = case when %(kind)s in ('magiclink', 'recovery') then now()"
+    "  else recovery_sent_at end,"
+    " email_change_sent_at = case when %(kind)s in ('email_change_current', 'email_change_new')"
+    "  then now() else email_change_sent_at end,"
+    " reauthentication_sent_at = case when %(kind)s = 'reauthentication' then now()"
+    "  else reauthentication_sent_at end"
+    " where id = %(id)s returning id"
+)
 
 
 def mailing(
@@ -95,11 +100,7 @@ def mailing(
     )
     return (
         # The account first, see `accounts.holding`.
-        Query(
-            "update chatkeep.users set " + _SENT[kind] + " = now() where id = %s returning id",  # noqa: S608 -- of literals of this file
-            (user_id,),
-            _Touched,
-        ),
+        Query(_NOTE_SENT, {"kind": kind, "id": user_id}, _Touched),
         kept,
         queued(mail, issuer.outgoing),
         audit.entry(

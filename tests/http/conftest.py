@@ -20,9 +20,9 @@ class StartNode(Protocol):
     """Starts one more node; it ends with the test or module."""
 
     async def __call__(
-        self, database_url: str | None = None, *, tools: Tools | None = None, **environment: str
+        self, database_url: str | None = None, tools: Tools | None = None, /, **environment: str
     ) -> Node:
-        """Start a node on the module's database, or on another one."""
+        """Start a node on the module's database, or on another one, with *environment* set."""
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +61,10 @@ async def start(
     started: list[Node] = []
 
     async def begin(
-        database_url: str | None = None, *, tools: Tools | None = None, **environment: str
+        database_url: str | None = None, tools: Tools | None = None, /, **environment: str
     ) -> Node:
         url = database_url or database.url
-        started.append(await start_node(url, session, project, tools=tools, **environment))
+        started.append(await start_node(url, session, project, tools, **environment))
         return started[-1]
 
     yield begin

@@ -71,7 +71,7 @@ async def node(
         environ[f"SIGN_IN_{name}_ISSUER"] = one.url
         environ[f"SIGN_IN_{name}_CLIENT_ID"] = CLIENT_ID
         environ[f"SIGN_IN_{name}_CLIENT_SECRET"] = CLIENT_SECRET
-    started = await start_node(database.url, session, "", tools=None, **environ)
+    started = await start_node(database.url, session, "", **environ)
     yield started
     await started.stop()
 

@@ -85,7 +85,7 @@ async def certified(
             "SIGN_IN_ACME_CLIENT_SECRET": CLIENT_SECRET,
         }
         environ["PORT"] = str(port)
-        node = await start_node(database.url, session, project, tools=None, **environ)
+        node = await start_node(database.url, session, project, **environ)
         yield node
         await node.stop()
 
@@ -170,7 +170,7 @@ async def serving(
 ) -> AsyncIterator[Node]:
     """Run a node for one test."""
     environ["PORT"] = str(free_port())
-    node = await start_node(database.url, session, project, tools=None, **environ)
+    node = await start_node(database.url, session, project, **environ)
     yield node
     await node.stop()
 

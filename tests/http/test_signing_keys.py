@@ -40,9 +40,7 @@ async def nodes(
     database: MigratedDatabase, session: aiohttp.ClientSession, project: str
 ) -> AsyncIterator[list[Node]]:
     """Two servers on one database."""
-    started = [
-        await start_node(database.url, session, project, tools=None, **OURS_ALONE) for _ in range(2)
-    ]
+    started = [await start_node(database.url, session, project, **OURS_ALONE) for _ in range(2)]
     yield started
     for node in started:
         await node.stop()

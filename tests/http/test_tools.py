@@ -81,7 +81,7 @@ class Asking:
 @pytest.fixture
 async def shop(start: StartNode) -> Node:
     """A node whose model may ask for the tools above."""
-    node = await start(tools=tools)
+    node = await start(None, tools)
     node.stage.model = Asking()  # type: ignore[assignment]  # a stage plays any model
     return node
 
@@ -161,7 +161,7 @@ async def test_next_question_is_asked_with_what_tools_said(shop: Node) -> None:
 
 async def test_anonymous_callers_have_no_tools(start: StartNode) -> None:
     """A tool runs as somebody, so for nobody there is none."""
-    node = await start(tools=tools, ANONYMOUS_CHAT="on")
+    node = await start(None, tools, ANONYMOUS_CHAT="on")
     model: Any = Asking()
     node.stage.model = model
     answer = await node.nobody().post(ROUTE, submit("x", "whoami"))
@@ -227,7 +227,7 @@ async def test_nobody_decides_for_somebody_else(shop: Node) -> None:
 
 async def test_model_that_never_stops_asking_is_stopped(start: StartNode) -> None:
     """After so many steps the answer ends, with what it has."""
-    node = await start(tools=tools)
+    node = await start(None, tools)
     model = node.stage.play(
         [ToolCall(call_id="c", name="whoami", arguments="{}"), Done(finish_reason="tool-calls")]
     )
@@ -250,7 +250,7 @@ async def test_stop_ends_a_tool_that_is_running(start: StartNode) -> None:
         finally:
             ended.set()
 
-    node = await start(tools=slow)
+    node = await start(None, slow)
     node.stage.play(["Hm.", ToolCall(call_id="c", name="wait", arguments="{}")])
     person, chat = node.person(), str(uuid4())
     asking = asyncio.create_task(person.client.post(ROUTE, submit(chat, "wait")))

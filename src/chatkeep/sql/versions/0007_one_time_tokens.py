@@ -74,6 +74,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take them away: who waits for a mail asks for another."""
     op.execute("drop table chatkeep.authorization_codes, chatkeep.one_time_tokens")
-    for column in ("confirmation", "recovery", "email_change", "reauthentication"):
-        op.execute(f"alter table chatkeep.users drop column {column}_sent_at")
-    op.execute("alter table chatkeep.users drop column new_email")
+    op.execute(
+        "alter table chatkeep.users drop column confirmation_sent_at,"
+        " drop column recovery_sent_at, drop column email_change_sent_at,"
+        " drop column reauthentication_sent_at, drop column new_email"
+    )
