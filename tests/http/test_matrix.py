@@ -52,7 +52,8 @@ UNDECLARED: Final = {"/openapi.json"}
 PUBLIC: Final = {
     *("/api/config", "/healthz", "/readyz", "/openapi.json"),
     *("/api/outbox", "/outbox", "/outbox/{number}"),
-    *("/", "/c/{_rest:path}", "/settings", "/sign-in", "/sign-up"),
+    *("/", "/c/{_rest:path}", "/sign-in", "/sign-up", "/new-password"),
+    *("/settings", "/settings/{_rest:path}"),
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),
     *(f"/auth/v1/{name}" for name in ("signup", "token")),
@@ -140,6 +141,7 @@ class Route:
     async def call(self, client: Client, conversation: str) -> Answer:
         """Call it for *conversation*, with a sound body where it takes one."""
         path = self.path.replace("{conversation_id}", conversation)
+        path = path.replace("{model:path}", "fake/model")
         for name in ("{conversation_id:path}", "{rest:path}", "{_rest:path}", "{name:path}"):
             path = path.replace(name, conversation)
         path = path.replace("{name}", conversation)
@@ -295,7 +297,9 @@ async def test_signed_out_is_out(node: Node, route: Route) -> None:
     assert (await person.post("/auth/v1/logout")).status == 204
     answer = await route.call(person, str(uuid4()))
     assert answer.status in {401, 403}
-    if not route.path.startswith("/auth/v1/"):
+    if route.path.startswith("/v1/"):
+        assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+    elif not route.path.startswith("/auth/v1/"):
         assert (answer.status, answer.json["code"]) == (401, "token_revoked")
 
 
