@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.async_api import async_playwright
 
 from chatkeep.embedded_postmaster import stop_left_behind
+from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from playwright.async_api import Browser
 
 
 @pytest.fixture
@@ -27,3 +32,32 @@ def home() -> Iterator[Path]:
     if (folder / ".chatkeep" / "postgresql").exists():
         stop_left_behind(folder / ".chatkeep" / "postgresql")
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """A server that these tests share."""
+    running = Server(tmp_path_factory.mktemp("web-chat"), free_port())
+    try:
+        await running.start()
+        yield running
+    finally:
+        await running.end()
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium; each person gets a profile of their own in it."""
+    async with AsyncExitStack() as stack:
+        playwright = await stack.enter_async_context(async_playwright())
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        stack.push_async_callback(running.close)
+        yield running
+
+
+@pytest.fixture
+async def visitor(browser: Browser, server: Server) -> AsyncIterator[Visitor]:
+    """Somebody whose pages had nothing to complain about in the end."""
+    somebody = Visitor(browser, server.url)
+    yield somebody
+    assert somebody.unexpected == []

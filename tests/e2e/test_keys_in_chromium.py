@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright
 
-from tests.e2e.test_web_chat import CHROMIUM, FLAGS
+from tests.e2e.visiting import CHROMIUM, FLAGS
 from tests.second_factors import App, join
 from tests.serving import listening_socket, start_node
 

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright
 
-from tests.e2e.test_web_chat import CHROMIUM, FLAGS
+from tests.e2e.visiting import CHROMIUM, FLAGS
 from tests.gotrue_people import OURS_ALONE
 from tests.http.mailbox import newest_to, path_of, secret_of
 from tests.serving import listening_socket, start_node

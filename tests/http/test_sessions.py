@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -198,3 +199,22 @@ async def test_session_has_an_idle_end_an_absolute_end_and_a_maximum_number(
             [email],
         ).fetchone() or (0,)
     assert float(life) == pytest.approx(90, abs=1)
+
+
+async def test_whoever_watches_is_told_at_once_that_their_session_ended(
+    start: StartNode, email: str
+) -> None:
+    """On another server too; the one who ended it watches on, until the server stops."""
+    node, other_node = await start(), await start()
+    here, there = await sign_in(node, email), await sign_in(node, email)
+    elsewhere = there.but(url=other_node.url)
+    async with (
+        elsewhere.stream(f"{ROUTE}/watch", method="GET") as theirs,
+        here.stream(f"{ROUTE}/watch", method="GET") as mine,
+    ):
+        assert (await here.post(f"{ROUTE}/revoke-others")).json == {"revoked": 1}
+        async with asyncio.timeout(5):
+            assert [one.name for one in await theirs.rest()] == ["signed_out"]
+        node.app.state.begin_shutdown()
+        async with asyncio.timeout(5):
+            assert await mine.rest() == []

@@ -8,11 +8,12 @@ import { createClient, type SupabaseClient, type User } from "@supabase/supabase
 import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { createApi, retryAfterOf, type Api } from "./api";
 import { forgetDrafts } from "./drafts";
+import { watchSession } from "./session-watch";
 import { read } from "./storage";
 import type { ServerConfig } from "./wire";
 
 /** How somebody who was signed in came to be signed out. */
-export type SignedOutNotice = "left" | "expired" | "not-revoked";
+export type SignedOutNotice = "left" | "expired" | "ended-elsewhere" | "not-revoked";
 
 export type AuthState =
   | { status: "loading" }
@@ -66,6 +67,7 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
   const [state, setState] = useState<AuthState>({ status: "loading" });
   const limited = useRef<number | null>(null);
   const onPurpose = useRef(false);
+  const endedElsewhere = useRef(false);
   const userId = useRef<string | null>(null);
   const hadSession = useRef(read(SESSION_KEY) !== null);
 
@@ -77,6 +79,7 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
         userId.current = session.user.id;
         hadSession.current = true;
         onPurpose.current = false;
+        endedElsewhere.current = false;
         setState((before) =>
           before.status === "signed-in" && before.user.id === session.user.id
             ? before
@@ -88,7 +91,8 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
         setState({ status: "unreachable" });
         return;
       }
-      const notice = onPurpose.current ? "left" : hadSession.current ? "expired" : null;
+      const over = endedElsewhere.current ? "ended-elsewhere" : "expired";
+      const notice = onPurpose.current ? "left" : hadSession.current ? over : null;
       hadSession.current = false;
       userId.current = null;
       setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
@@ -100,6 +104,11 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
     () => createApi(client.auth, () => void client.auth.signOut({ scope: "local" })),
     [client],
   );
+
+  const signedIn = state.status === "signed-in";
+  useEffect(() => {
+    if (signedIn) return watchSession(api, () => (endedElsewhere.current = true));
+  }, [signedIn, api]);
 
   const value = useMemo<AuthContext>(() => {
     return {

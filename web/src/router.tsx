@@ -1,9 +1,11 @@
-/** A router for four pages, on the history API. */
+/** A router for a handful of pages, on the history API. */
 import { useSyncExternalStore, type AnchorHTMLAttributes, type MouseEvent } from "react";
+
+export type SettingsTab = "general" | "account" | "devices";
 
 export type Route =
   | { page: "chat"; id: string | null }
-  | { page: "settings" }
+  | { page: "settings"; tab: SettingsTab }
   | { page: "sign-in"; signUp: boolean }
   | { page: "missing" };
 
@@ -11,7 +13,9 @@ const CHANGED = "chatkeep:navigated";
 
 export function parseRoute(url: URL): Route {
   if (url.pathname === "/") return { page: "chat", id: null };
-  if (url.pathname === "/settings") return { page: "settings" };
+  if (url.pathname === "/settings") return { page: "settings", tab: "general" };
+  if (url.pathname === "/settings/account") return { page: "settings", tab: "account" };
+  if (url.pathname === "/settings/devices") return { page: "settings", tab: "devices" };
   if (url.pathname === "/sign-in") {
     return { page: "sign-in", signUp: url.searchParams.get("mode") === "sign-up" };
   }

@@ -125,7 +125,7 @@ function Page({ route, chat }: { route: Route; chat: { id: string | null; isNew:
   if (route.page === "settings") {
     return (
       <Suspense fallback={<div className="full-page"><Spinner /></div>}>
-        <SettingsPage />
+        <SettingsPage tab={route.tab} />
       </Suspense>
     );
   }

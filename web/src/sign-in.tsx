@@ -10,6 +10,7 @@ import { isTouch, useSecondsUntil, useTitle } from "./ui/hooks";
 
 const NOTICES: Partial<Record<SignedOutNotice, string>> = {
   expired: "Your session has ended. Sign in again to go on: what you typed is kept.",
+  "ended-elsewhere": "You were signed out here, from another device or by whoever runs this server. Sign in again to go on: what you typed is kept.",
   "not-revoked": "You are signed out in this browser, but the server could not be told. The session ends there by itself.",
 };
 

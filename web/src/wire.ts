@@ -95,3 +95,15 @@ export interface Settings extends SettingsValues {
     max_tokens: Range | null;
   };
 }
+
+/** One place where somebody is signed in. */
+export interface DeviceSession {
+  id: string;
+  issuer: string;
+  device: string | null;
+  address: string | null;
+  created_at: string;
+  last_seen_at: string;
+  expires_at: string;
+  current: boolean;
+}

@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
+    from chatkeep.opening import OwnGate
     from chatkeep.responders import Responder
     from chatkeep.tools import Tools
-    from chatkeep.opening import OwnGate
 
 #: In this order; the last takes every path that nobody else has.
 _ROUTES = (
@@ -152,6 +152,7 @@ def create_app(
         redirect_slashes=False,  # behind a proxy it would name the wrong scheme and host
     )
     app.state.shutting_down = False
+    app.state.stopping = asyncio.Event()  # for streams that end with nothing else
     app.state.begin_shutdown = partial(_begin_shutdown, app)
     app.add_exception_handler(ChatkeepError, problems.on_chatkeep_error)
     app.add_exception_handler(HTTPException, problems.on_http_error)
@@ -310,6 +311,7 @@ def _begin_shutdown(app: FastAPI) -> None:
     if app.state.shutting_down:
         return
     app.state.shutting_down = True
+    app.state.stopping.set()
     parts: Services | None = getattr(app.state, "services", None)
     if parts is not None:
         app.state.closing = asyncio.ensure_future(drained(parts))

@@ -1,16 +1,18 @@
 /** Settings of the person who is signed in. Nothing is lost when they changed elsewhere meanwhile. */
 import { useEffect, useRef, useState, type FormEvent } from "react";
 import { ApiError, describe, SessionOver } from "../api";
-import { useAuth } from "../auth";
 import { SETTING_NAMES } from "../preferences";
+import { Link, type SettingsTab } from "../router";
 import { useStore } from "../stores";
 import { applyTheme, type Theme } from "../theme";
 import { announce } from "../ui/announce";
 import { Button, FullPage, Notice } from "../ui/controls";
-import { saveFile, useTitle } from "../ui/hooks";
+import { useTitle } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import { useModels, useWorkspace } from "../workspace";
 import type { SettingName, Settings, SettingsValues } from "../wire";
+import { AccountTab } from "./account-tab";
+import { DevicesTab } from "./devices-tab";
 import { ChoiceField, NumberField, SaveBar, Segments, SliderField, TextField } from "./fields";
 
 const LOCALES = ["en-GB", "en-US", "de-DE", "es-ES", "fr-FR", "it-IT", "nl-NL", "pl-PL", "pt-BR", "ja-JP", "ko-KR", "zh-CN"];
@@ -35,11 +37,43 @@ function withChange<K extends SettingName>(changes: Changes, settings: Settings,
   return next;
 }
 
-export default function SettingsPage() {
+const TABS: { tab: SettingsTab; href: string; name: string }[] = [
+  { tab: "general", href: "/settings", name: "General" },
+  { tab: "account", href: "/settings/account", name: "Account" },
+  { tab: "devices", href: "/settings/devices", name: "Devices" },
+];
+
+export default function SettingsPage({ tab }: { tab: SettingsTab }) {
+  const heading = useRef<HTMLHeadingElement>(null);
+  useTitle(tab === "general" ? "Settings" : `${tab === "account" ? "Account" : "Devices"} · Settings`);
+
+  useEffect(() => {
+    heading.current?.focus();
+  }, []);
+
+  return (
+    <div className="settings-scroll">
+      <div className="settings">
+        <h1 ref={heading} tabIndex={-1}>
+          Settings
+        </h1>
+        <nav className="tabs" aria-label="Settings">
+          {TABS.map((one) => (
+            <Link key={one.tab} href={one.href} aria-current={one.tab === tab ? "page" : undefined}>
+              {one.name}
+            </Link>
+          ))}
+        </nav>
+        {tab === "general" ? <GeneralTab /> : tab === "account" ? <AccountTab /> : <DevicesTab />}
+      </div>
+    </div>
+  );
+}
+
+function GeneralTab() {
   const { preferences } = useWorkspace();
   const settings = useStore(preferences);
   const [failure, setFailure] = useState<unknown>(null);
-  useTitle("Settings");
 
   const load = () => {
     setFailure(null);
@@ -65,12 +99,8 @@ function SettingsForm({ settings }: { settings: Settings }) {
   const [problems, setProblems] = useState<Problems>({});
   const [stale, setStale] = useState(false);
   const [saving, setSaving] = useState(false);
-  const heading = useRef<HTMLHeadingElement>(null);
   const form = useRef<HTMLFormElement>(null);
 
-  useEffect(() => {
-    heading.current?.focus();
-  }, []);
   // Leaving without saving shows the saved theme again.
   useEffect(() => () => applyTheme(preferences.value?.theme ?? "system"), [preferences]);
 
@@ -131,105 +161,58 @@ function SettingsForm({ settings }: { settings: Settings }) {
   };
 
   return (
-    <div className="settings-scroll">
-      <form ref={form} className="settings" onSubmit={(event) => void save(event)} noValidate>
-        <h1 ref={heading} tabIndex={-1}>
-          Settings
-        </h1>
-        {stale ? (
-          <Notice tone="warning">
-            Your settings were changed somewhere else meanwhile. The newer ones are shown now, with what you changed here on top and not saved yet. Look them over and save again.
-          </Notice>
-        ) : null}
+    <form ref={form} className="settings-panels" onSubmit={(event) => void save(event)} noValidate>
+      {stale ? (
+        <Notice tone="warning">
+          Your settings were changed somewhere else meanwhile. The newer ones are shown now, with what you changed here on top and not saved yet. Look them over and save again.
+        </Notice>
+      ) : null}
 
-        <section className="panel" aria-labelledby="about-you">
-          <h2 id="about-you">You</h2>
-          <TextField label="Display name" help="How you are greeted." autoComplete="nickname" {...bind("display_name")} />
-          <TextField
-            label="Custom instructions"
-            help="What every answer should know about you and how you like to be answered."
-            rows={4}
-            placeholder="I am a nurse. Keep answers short and skip the disclaimers."
-            {...bind("custom_instructions")}
-          />
-        </section>
+      <section className="panel" aria-labelledby="about-you">
+        <h2 id="about-you">You</h2>
+        <TextField label="Display name" help="How you are greeted." autoComplete="nickname" {...bind("display_name")} />
+        <TextField
+          label="Custom instructions"
+          help="What every answer should know about you and how you like to be answered."
+          rows={4}
+          placeholder="I am a nurse. Keep answers short and skip the disclaimers."
+          {...bind("custom_instructions")}
+        />
+      </section>
 
-        <section className="panel" aria-labelledby="look">
-          <h2 id="look">Appearance</h2>
-          <Segments
-            label="Theme"
-            choices={THEMES}
-            {...bind("theme")}
-            value={values.theme ?? "system"}
-            onChange={(theme) => {
-              applyTheme(theme);
-              bind("theme").onChange(settings.theme === null && theme === "system" ? null : theme);
-            }}
-          />
-          <ChoiceField label="Dates and numbers" none="As the browser does" choices={localeChoices()} {...bind("locale")} />
-        </section>
+      <section className="panel" aria-labelledby="look">
+        <h2 id="look">Appearance</h2>
+        <Segments
+          label="Theme"
+          choices={THEMES}
+          {...bind("theme")}
+          value={values.theme ?? "system"}
+          onChange={(theme) => {
+            applyTheme(theme);
+            bind("theme").onChange(settings.theme === null && theme === "system" ? null : theme);
+          }}
+        />
+        <ChoiceField label="Dates and numbers" none="As the browser does" choices={localeChoices()} {...bind("locale")} />
+      </section>
 
-        <section className="panel" aria-labelledby="answers">
-          <h2 id="answers">Answers</h2>
-          <ChoiceField
-            label="Model"
-            none={list ? `Default (${list.models.find((model) => model.id === list.default)?.name ?? list.default})` : "Default"}
-            choices={list?.models ?? []}
-            {...bind("default_model")}
-            locked={policy.locked.includes("default_model") || policy.locked.includes("model")}
-          />
-          <SliderField label="Temperature" help="Low repeats itself, high surprises." range={policy.temperature ?? { min: 0, max: 2 }} step={0.1} ends={["Exact", "Inventive"]} effective={effective.temperature} {...bind("temperature")} />
-          <SliderField label="Top P" help="How much of the unlikely is considered. Change this or the temperature, not both." range={policy.top_p ?? { min: 0, max: 1 }} step={0.05} ends={["Narrow", "Wide"]} effective={effective.top_p} {...bind("top_p")} />
-          <NumberField label="Longest answer" help="In tokens; four tokens are about three words." range={policy.max_tokens} effective={effective.max_tokens} {...bind("max_tokens")} />
-          <TextField label="System prompt" help="Sent before every conversation, ahead of your custom instructions." rows={4} {...bind("system_prompt")} />
-        </section>
+      <section className="panel" aria-labelledby="answers">
+        <h2 id="answers">Answers</h2>
+        <ChoiceField
+          label="Model"
+          none={list ? `Default (${list.models.find((model) => model.id === list.default)?.name ?? list.default})` : "Default"}
+          choices={list?.models ?? []}
+          {...bind("default_model")}
+          locked={policy.locked.includes("default_model") || policy.locked.includes("model")}
+        />
+        <SliderField label="Temperature" help="Low repeats itself, high surprises." range={policy.temperature ?? { min: 0, max: 2 }} step={0.1} ends={["Exact", "Inventive"]} effective={effective.temperature} {...bind("temperature")} />
+        <SliderField label="Top P" help="How much of the unlikely is considered. Change this or the temperature, not both." range={policy.top_p ?? { min: 0, max: 1 }} step={0.05} ends={["Narrow", "Wide"]} effective={effective.top_p} {...bind("top_p")} />
+        <NumberField label="Longest answer" help="In tokens; four tokens are about three words." range={policy.max_tokens} effective={effective.max_tokens} {...bind("max_tokens")} />
+        <TextField label="System prompt" help="Sent before every conversation, ahead of your custom instructions." rows={4} {...bind("system_prompt")} />
+      </section>
 
-        <AccountPanel />
-        <KeysPanel />
-        <SaveBar dirty={dirty} saving={saving} discard={discard} />
-      </form>
-    </div>
-  );
-}
-
-function AccountPanel() {
-  const { user, api } = useWorkspace();
-  const { signOut } = useAuth();
-  const [busy, setBusy] = useState(false);
-
-  const download = async () => {
-    setBusy(true);
-    try {
-      const response = await api.fetch("/api/v1/chat/export");
-      saveFile(await response.blob(), `chatkeep-${new Date().toISOString().slice(0, 10)}.json`);
-    } catch (error) {
-      toast(`Could not export your chats: ${describe(error)}`, { tone: "error" });
-    } finally {
-      setBusy(false);
-    }
-  };
-  return (
-    <section className="panel" aria-labelledby="account">
-      <h2 id="account">Account</h2>
-      <div className="panel-row">
-        <div>
-          <p>{user.email || "Signed in"}</p>
-          <p className="field-help">Signing out here leaves your other devices signed in.</p>
-        </div>
-        <Button icon="signOut" onClick={() => void signOut()}>
-          Sign out
-        </Button>
-      </div>
-      <div className="panel-row">
-        <div>
-          <p>Your data</p>
-          <p className="field-help">Every chat you have, as one JSON file.</p>
-        </div>
-        <Button icon="download" busy={busy} onClick={() => void download()}>
-          Export all chats
-        </Button>
-      </div>
-    </section>
+      <KeysPanel />
+      <SaveBar dirty={dirty} saving={saving} discard={discard} />
+    </form>
   );
 }
 
@@ -263,18 +246,15 @@ function KeysPanel() {
 
 function SettingsSkeleton() {
   return (
-    <div className="settings-scroll" aria-busy="true">
+    <div className="settings-panels" aria-busy="true">
       <p className="visually-hidden" role="status">
         Loading your settings
       </p>
-      <div className="settings" aria-hidden="true">
-        <div className="skeleton skeleton-title" />
-        <div className="panel skeletons">
-          <div className="skeleton skeleton-line skeleton-short" />
-          <div className="skeleton skeleton-field" />
-          <div className="skeleton skeleton-line skeleton-short" />
-          <div className="skeleton skeleton-field" />
-        </div>
+      <div className="panel skeletons" aria-hidden="true">
+        <div className="skeleton skeleton-line skeleton-short" />
+        <div className="skeleton skeleton-field" />
+        <div className="skeleton skeleton-line skeleton-short" />
+        <div className="skeleton skeleton-field" />
       </div>
     </div>
   );

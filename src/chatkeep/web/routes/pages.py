@@ -24,6 +24,8 @@ _NOT_BUILT = """<!doctype html><html lang="en"><title>Chatkeep</title>
 @router.get("/")
 @router.get("/c/{_rest:path}")
 @router.get("/settings")
+@router.get("/settings/{_rest:path}")
+@router.get("/new-password")
 @router.get("/sign-in")
 @router.get("/sign-up")
 async def page(_: Anybody) -> Response:

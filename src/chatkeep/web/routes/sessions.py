@@ -5,12 +5,14 @@ A session of somebody else and one that never was get the same answer. Tokens ar
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import sessions
@@ -18,6 +20,14 @@ from chatkeep.errors import NotFound
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.services import Parts
+from chatkeep.web.sse import HEARTBEAT, EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+#: Proxies close what is silent for a minute.
+_HEARTBEAT_S: Final = 20.0
+_SIGNED_OUT: Final = b"event: signed_out\ndata: {}\n\n"
 
 router = APIRouter(prefix="/api/sessions", tags=["sessions"])
 
@@ -67,6 +77,33 @@ async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
             for one in found
         ]
     )
+
+
+@router.get(
+    "/watch",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Silence until the session ends.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **described(429),
+    },
+)
+async def watch_session(request: Request, _: SignedIn) -> Response:
+    """Say nothing until the caller's session ends: then an event, `signed_out`."""
+    return EventStream(_silence(request.app.state.stopping), farewell=_SIGNED_OUT)
+
+
+async def _silence(stopping: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """Yield signs of life until the server stops, which ends nobody's session."""
+    while not stopping.is_set():
+        yield HEARTBEAT
+        try:
+            async with asyncio.timeout(_HEARTBEAT_S):
+                await stopping.wait()
+        except TimeoutError:
+            continue
 
 
 @router.delete("/{session_id}", status_code=204, responses=described(404, 422))
