@@ -92,6 +92,15 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             for name in ("jobs", "events", "workers", "periodic_defers")
         },
     },
+    "chatkeep_search": {
+        "chat.message_words": {"select", "insert", "update"},
+        "chat.messages": {
+            f"select({column})"
+            for column in ("user_id", "conversation_id", "id", "content", "created_at")
+        },
+        "chat.conversations": {"select(user_id)", "select(id)", "select(deleted_at)"},
+        "chat.profiles": {"select(id)", "select(locale)"},
+    },
     "chatkeep_admin": {
         "chatkeep.claim_counts": {"select"},
         "chatkeep.audit_log": {"select", "delete"},
@@ -101,7 +110,12 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
 }
 
 #: Functions that run with their owner's rights; each would need a review of its own.
-REVIEWED_DEFINERS: set[str] = set()
+REVIEWED_DEFINERS = {
+    # Fills the search from triggers, with the message that their statement has written.
+    "chat.keep_words()",
+    # Looks among the caller's own words only, and is for the role of requests.
+    "chat.search(tsquery,timestamp with time zone,text,integer)",
+}
 
 _OURS: LiteralString = (
     " (n.nspname in ('chat', 'chatkeep', 'chatkeep_queue')"
@@ -156,6 +170,21 @@ def test_nothing_reads_around_row_security(database: MigratedDatabase) -> None:
     assert definers == REVIEWED_DEFINERS
 
 
+def test_a_definer_sees_to_its_own_names_and_is_for_one_role(database: MigratedDatabase) -> None:
+    """What runs with another's rights has a fixed search path, and no stranger may call it."""
+    found = rows(
+        database,
+        "select proname, proconfig::text, proacl::text from pg_proc where prosecdef"
+        " and pronamespace = 'chat'::regnamespace order by 1",
+    )
+    owner = "chatkeep_search=X/chatkeep_search"
+    path = '{"search_path=pg_catalog, pg_temp"}'
+    assert found == [
+        ("keep_words", path, f"{{{owner}}}"),
+        ("search", path, f"{{{owner},chatkeep_app=X/chatkeep_search}}"),
+    ]
+
+
 def test_rights_are_exactly_these(database: MigratedDatabase) -> None:
     """No role has a right on our tables that is not in the table above."""
     found = rows(
@@ -203,7 +232,14 @@ def test_our_roles_are_narrow(database: MigratedDatabase) -> None:
         "select distinct r.rolname from pg_shdepend d join pg_roles r on r.oid = d.refobjid"
         " where d.deptype = 'o' and r.rolname like 'chatkeep\\_%'",
     )
-    assert owners == set()
+    assert owners == {"chatkeep_search"}
+    owned = names(
+        database,
+        "select d.classid::regclass::text from pg_shdepend d"
+        " join pg_roles r on r.oid = d.refobjid"
+        " where d.deptype = 'o' and r.rolname = 'chatkeep_search'",
+    )
+    assert owned == {"pg_proc"}
 
 
 def test_the_login_may_become_our_roles_and_nothing_else(database: MigratedDatabase) -> None:

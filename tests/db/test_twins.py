@@ -194,6 +194,7 @@ async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
         f"chatkeep_queue.procrastinate_{name}"
         for name in ("jobs", "events", "workers", "periodic_defers")
     ]
+    tables.append("chat.message_words")
     slack = [switched(table, "no force", "force") for table in tables]
     slack += [switched(table, "disable", "enable") for table in tables]
     with clone_of(seeded) as clone:

@@ -397,6 +397,41 @@ _A_COLUMN: dict[str, LiteralString] = {
 }
 
 
+async def the_search_finds_what_one_said_oneself(twins: Twins) -> None:
+    """Ana finds her secret and not Bo's; nobody sees the words, or searches for nobody."""
+    query: LiteralString = (
+        "select conversation_id as text from chat.search('secret'::tsquery, 'infinity', '', 100)"
+    )
+    assert await _texts(twins.db, as_user(ANA), query) == [ANAS_TALK]
+    assert await _texts(twins.db, as_user(BO), query) == [BOS_TALK]
+    of_bo: LiteralString = query.replace("'secret'", "'bo'")
+    assert await _texts(twins.db, as_user(ANA), of_bo) == []
+    assert await _texts(twins.db, NOBODY, query) == []
+    for caller in (AUTH, ADMIN, WORKER):
+        await _refused(twins.db, caller, query)
+    for caller in (as_user(ANA), AUTH, ADMIN, WORKER):
+        await _refused(twins.db, caller, "select from chat.message_words")
+        await _refused(twins.db, caller, "delete from chat.message_words")
+    assert await _kept_in_german(twins)
+
+
+async def _kept_in_german(twins: Twins) -> bool:
+    """Whether what Ana says next is kept as her language declines it; nothing stays."""
+    async with twins.db.acting_as(as_user(ANA)) as connection:
+        await connection.execute("update chat.profiles set locale = 'de'")
+        await connection.execute(
+            "insert into chat.messages (user_id, conversation_id, id, role, content)"
+            " values (%s, %s, 'german', 'user', 'Viele Katzen')",
+            [ANA, ANAS_TALK],
+        )
+        cursor = await connection.execute(
+            "select message_id from chat.search('katz'::tsquery, 'infinity', '', 100)"
+        )
+        found = await cursor.fetchall()
+        await connection.execute("rollback and chain")
+        return found == [("german",)]
+
+
 async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
     """The roles of requests and of administration read no keys, accounts or chats."""
     for name in ("users", "identities", "signing_keys", "issuers", *PROOFS):
@@ -595,6 +630,7 @@ CHECKS: tuple[Check, ...] = (
     rows_of_others_cannot_be_written,
     nothing_hangs_under_the_conversation_of_another,
     claims_of_the_data_api_work_alike,
+    the_search_finds_what_one_said_oneself,
     the_worker_sees_states_and_no_words,
     signing_in_sees_no_chats,
     people_and_the_administrator_see_no_secrets,
