@@ -204,7 +204,7 @@ async def test_lost_connections_end_no_queue(db: Database, database: MigratedDat
         await until(lambda: done == ["first"])
         run(
             database,
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()",
         )
         gate.set()
