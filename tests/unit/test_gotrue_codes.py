@@ -167,7 +167,7 @@ def _errors() -> Iterator[tuple[str, int]]:
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
-        if kind.__module__.startswith("chatkeep."):
+        if kind.__module__.startswith("chatkeep.errors."):
             said = worded(kind())
             yield said.code, said.status
 
