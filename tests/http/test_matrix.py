@@ -128,6 +128,10 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
 }
 
 
+#: What a route cannot do without in its address.
+QUERIES: Final = {"/api/v1/search": "?q=secret"}
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method of one path, and what says who may call it."""
@@ -146,7 +150,7 @@ class Route:
         path = path.replace("{model:path}", "fake/model")
         for name in ("{conversation_id:path}", "{rest:path}", "{_rest:path}", "{name:path}"):
             path = path.replace(name, conversation)
-        path = path.replace("{name}", conversation)
+        path = path.replace("{name}", conversation) + QUERIES.get(self.path, "")
         body = BODIES.get((self.method, self.path))
         return await client.call(self.method, path, json=_filled(body, conversation))
 
@@ -209,6 +213,7 @@ def test_lists_name_nothing_that_is_gone() -> None:
     """Each name on the lists is a route's."""
     assert {one.path for one in ROUTES} >= PUBLIC
     assert {(one.method, one.path) for one in ROUTES} >= BODIES.keys()
+    assert {one.path for one in ROUTES} >= QUERIES.keys()
 
 
 @pytest.mark.parametrize("route", [one for one in ROUTES if one.takes_body], ids=str)

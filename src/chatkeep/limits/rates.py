@@ -37,6 +37,8 @@ RATES: Final[dict[str, Rate]] = {
     "chat": Rate(300, 60),
     # Each request of a signed-in person: too many to ask another machine about each.
     "api": Rate(3000, 60, shared=False),
+    # By user: each may read through thousands of messages.
+    "search": Rate(120, 60),
     "anonymous_chat": Rate(20, 300),
     # ASVS 6.3.1; NIST SP 800-63B section 5.2.2 allows a hundred wrong ones in a row.
     "account_password": Rate(10, 900),

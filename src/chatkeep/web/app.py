@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 import chatkeep
 from chatkeep.browser_sessions import BrowserSessions
+from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions, responder_of, tools_of
 from chatkeep.foreign_sessions import ForeignSessions
@@ -48,6 +49,7 @@ from chatkeep.web.routes import (
     admin,
     ai_sdk,
     browser_sessions,
+    chatkit,
     gotrue,
     meta,
     openai,
@@ -55,6 +57,7 @@ from chatkeep.web.routes import (
     pages,
     preferences,
     refreshing,
+    search,
     session_service,
     sessions,
     token_service,
@@ -78,8 +81,10 @@ _ROUTES = (
     meta.router,
     *gotrue.ROUTERS,
     conversation_routes.router,
+    search.router,
     ai_sdk.router,
     openai.router,
+    chatkit.router,
     preferences.router,
     sessions.router,
     admin.router,
@@ -239,6 +244,11 @@ async def _open(
     policy = Policy.of(settings, default_model=default_model_id(settings))
     tools = tools_of(extensions, settings)
     responder = responder_of(extensions, settings) or ModelResponder(model, tools)
+    preferences_kept = _preferences(gate, db)
+    replies = Replies(db, responder, pseudonym=_pseudonyms(str(settings.secret).encode()))
+    support = await open_chatkit(
+        settings, db, replies, preferences=preferences_kept, policy=policy, tools=tools
+    )
     parts = Services(
         settings=settings,
         db=db,
@@ -254,8 +264,9 @@ async def _open(
         model=model,
         policy=policy,
         offered_models=OfferedModels(model, policy),
-        preferences=_preferences(gate, db),
-        replies=Replies(db, responder, pseudonym=_pseudonyms(str(settings.secret).encode())),
+        preferences=preferences_kept,
+        replies=replies,
+        chatkit=support,
         limits=limits,
         attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
         jobs=jobs,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
@@ -13,8 +14,10 @@ from chatkeep.errors import Invalid
 
 if TYPE_CHECKING:
     from chatkeep.conversations import Conversation
+    from chatkeep.search import Found
 
 _decoder = msgspec.json.Decoder(tuple[datetime, str])
+_find_decoder = msgspec.json.Decoder(tuple[float | None, datetime, str])
 
 
 def cursor_after(conversation: Conversation) -> str:
@@ -43,3 +46,34 @@ def read_cursor(cursor: str) -> tuple[str, str]:
     if moment.tzinfo is None or "\x00" in conversation_id:
         raise refusal
     return moment.isoformat(), conversation_id
+
+
+class FindPosition(TypedDict):
+    """The members of `search.Position`."""
+
+    rank: float | None
+    said_at: str
+    message_id: str
+
+
+def find_cursor(found: Found) -> str:
+    """Return where the page of a search after *found* begins."""
+    raw = msgspec.json.encode((found.rank, found.said_at, found.message_id))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def read_find_cursor(cursor: str) -> FindPosition:
+    """Return the position that *cursor* of a search names.
+
+    Raises:
+        Invalid: it is none of ours.
+    """
+    refusal = Invalid.of("cursor", "is not a cursor of this search")
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        rank, moment, message_id = _find_decoder.decode(raw)
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        raise refusal from error
+    if moment.tzinfo is None or "\x00" in message_id or not math.isfinite(rank or 0):
+        raise refusal
+    return FindPosition(rank=rank, said_at=moment.isoformat(), message_id=message_id)

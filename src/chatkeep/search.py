@@ -1,0 +1,133 @@
+"""Search in what a person said and was told themselves.
+
+The words are kept and looked up by the database (`chat.search`), which restricts to the
+caller itself; everything shown of a find is read as that caller, under row-level security.
+A few finds come best first; of a common word the newest come first, because ranking would
+mean reading them all. Found on every branch of a conversation, also those not shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chatkeep.db import as_user
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from chatkeep.conversations import Role
+    from chatkeep.db import Database
+
+#: With more finds than this they are not ranked, and the newest come first.
+RANKED_AT_MOST = 50
+#: Around a find; private-use characters, taken out of what is shown, so nobody can forge one.
+_BEGIN, _END = "\ue000", "\ue001"
+_HEADLINE = f"StartSel={_BEGIN}, StopSel={_END}, MaxWords=35, MinWords=15"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a page begins: after this find. *rank* None: in the list of the newest."""
+
+    rank: float | None
+    said_at: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A message that matches. *marked* is the passage, as `passage` takes it apart."""
+
+    conversation_id: str
+    message_id: str
+    title: str | None
+    role: Role
+    said_at: datetime
+    rank: float | None
+    marked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of a passage: plain text, that matches or does not."""
+
+    text: str
+    match: bool
+
+
+async def search(
+    db: Database,
+    user_id: str,
+    words: str,
+    *,
+    locale: str | None,
+    limit: int,
+    after: Position | None = None,
+) -> list[Found]:
+    """Find at most *limit* messages that hold all of *words*, after the position *after*.
+
+    `"..."` is a phrase, `or` an alternative and `-` an exclusion; every other character is
+    a letter of a word or separates words. *locale* is the language the person writes in.
+    """
+    ranked = after is None or after.rank is not None
+    return await db.fetch(
+        as_user(user_id),
+        """
+        with asked as materialized (
+          select websearch_to_tsquery('simple', %(words)s)
+            || websearch_to_tsquery(chat.search_language(%(locale)s), %(words)s) as words
+        ), found as materialized (
+          select f.* from asked, chat.search(asked.words, %(before)s::timestamptz,
+            %(before_id)s, %(most)s) f
+        ), placed as (
+          select conversation_id, message_id, said_at,
+            case when %(ranked)s and (select count(*) from found) <= %(ranked_at_most)s
+              then rank end as rank
+          from found
+        ), page as (
+          select p.*, m.role, m.content, c.title from placed p
+          join chat.messages m on m.user_id = %(user)s
+            and m.conversation_id = p.conversation_id and m.id = p.message_id
+          join chat.conversations c on c.user_id = %(user)s and c.id = p.conversation_id
+          where %(rank)s::float8 is null
+            or (p.rank, p.said_at, p.message_id)
+              < (%(rank)s::float8, %(said_at)s::timestamptz, %(message)s)
+          order by p.rank desc nulls last, p.said_at desc, p.message_id desc limit %(limit)s
+        )
+        select conversation_id, message_id, title, role, said_at, rank,
+          ts_headline(chat.search_language(%(locale)s),
+            translate(left(content, 20000), %(marks)s, ''),
+            (select words from asked), %(headline)s) as marked
+        from page order by rank desc nulls last, said_at desc, message_id desc
+        """,
+        {
+            "user": user_id,
+            "words": words,
+            "locale": locale,
+            "ranked": ranked,
+            "ranked_at_most": RANKED_AT_MOST,
+            "most": RANKED_AT_MOST + 1 if ranked else limit,
+            "limit": limit,
+            "before": "infinity" if ranked or after is None else after.said_at,
+            "before_id": "" if ranked or after is None else after.message_id,
+            "rank": after.rank if after else None,
+            "said_at": after.said_at if after else None,
+            "message": after.message_id if after else None,
+            "marks": _BEGIN + _END,
+            "headline": _HEADLINE,
+        },
+        row=Found,
+    )
+
+
+def passage(marked: str) -> list[Piece]:
+    """Take the marks out of a passage: its pieces, in order, none of them empty."""
+    pieces = []
+    for part in marked.split(_BEGIN):
+        match, end, rest = part.partition(_END)
+        if end:
+            pieces += [Piece(text=match, match=True), Piece(text=rest, match=False)]
+        else:
+            pieces.append(Piece(text=part, match=False))
+    return [piece for piece in pieces if piece.text]
