@@ -19,7 +19,12 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chat.conversations": {"select", "insert", "update", "delete"},
         "chat.messages": {"select", "insert", "update"},
         "chat.runs": {"select", "insert", "update"},
-        "chat.profiles": {"select", "insert", "update"},
+        **{
+            f"chat.chatkit_{name}": {"select", "insert", "update", "delete"}
+            for name in ("threads", "items", "attachments")
+        },
+        "chat.profiles": {"select", "insert", "update", "delete"},
+        "chat.shares": {"select", "insert", "update", "delete"},
         "public.user_sessions": {"select"},
         "chatkeep.alembic_version": {"select"},
     },
@@ -29,6 +34,10 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chat.profiles": {"select", "insert", "update"},
     },
     "chatkeep_auth": {
+        "chat.shares": {
+            f"select({column})"
+            for column in ("user_id", "conversation_id", "head_id", "token_hash", "expires_at")
+        },
         "chatkeep.users": {"select", "insert", "update", "delete"},
         "chatkeep.identities": {"select", "insert", "update", "delete"},
         **dict.fromkeys(
@@ -71,6 +80,11 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
     },
     "chatkeep_worker": {
         "chat.conversations": {"delete", "select(deleted_at)"},
+        "chat.chatkit_attachments": {
+            "delete",
+            "select(conversation_id)",
+            "select(created_at)",
+        },
         "chat.runs": {
             "select(user_id)",
             "select(id)",

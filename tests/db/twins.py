@@ -99,8 +99,60 @@ OWNED = (
         insert="insert into chat.profiles (id) values (%s)",
         change="display_name = 'changed'",
         may_change=True,
-        may_delete=False,
+        may_delete=True,
         through_data_api=True,
+    ),
+    OwnedTable(
+        name="chat.chatkit_threads",
+        owner="user_id",
+        insert=(
+            "insert into chat.chatkit_threads (user_id, conversation_id)"
+            " select user_id, 'deleted' from (values ('ana-of-the-twins'),"
+            " ('bo-of-the-twins')) c (user_id) where user_id = %s"
+        ),
+        change="busy_with = 'changed'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.chatkit_items",
+        owner="user_id",
+        insert=(
+            "insert into chat.chatkit_items (user_id, conversation_id, id, item)"
+            " select user_id, 'deleted', 'made by the test', '{}' from (values"
+            " ('ana-of-the-twins'), ('bo-of-the-twins')) c (user_id) where user_id = %s"
+        ),
+        change="item = '{}'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.chatkit_attachments",
+        owner="user_id",
+        insert=(
+            "insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)"
+            " values (%s, 'made by the test', '{}', 'text/plain', 1)"
+        ),
+        change="media_type = 'changed'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.shares",
+        owner="user_id",
+        insert=(
+            "insert into chat.shares (user_id, id, conversation_id, head_id, token_hash,"
+            " expires_at) select user_id, 'made by the test', id, 'answer', 'hash', now()"
+            " from (values ('ana-of-the-twins', 'the-conversation-of-ana'),"
+            " ('bo-of-the-twins', 'the-conversation-of-bo')) c (user_id, id) where user_id = %s"
+        ),
+        change="expires_at = now()",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
     ),
     OwnedTable(
         name="public.user_sessions",
@@ -141,6 +193,21 @@ insert into chat.messages (user_id, conversation_id, id, role, content)
 insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
   select user_id, 'run', conversation_id, id, 'running', 'm', now() - interval '1 hour'
   from chat.messages where conversation_id like 'the-conversation-of-%';
+insert into chat.chatkit_threads (user_id, conversation_id, busy_with)
+  select user_id, id, title from chat.conversations where title like 'secret of %'
+    and deleted_at is null;
+insert into chat.chatkit_items (user_id, conversation_id, id, item)
+  select user_id, id, 'widget', jsonb_build_object('secret', title) from chat.conversations
+  where title like 'secret of %' and deleted_at is null;
+truncate chat.chatkit_attachments;
+insert into chat.chatkit_attachments
+  (user_id, id, attachment, media_type, size, content, created_at)
+  select user_id, name, '{}', 'text/plain', 6, 'secret', now() - age
+  from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id)
+  cross join (values ('new', interval '0'), ('forgotten', interval '2 days')) f (name, age);
+insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
+  select user_id, 'share', conversation_id, id, user_id::bytea, now() from chat.messages
+  where conversation_id like 'the-conversation-of-%';
 insert into chat.profiles (id, system_prompt) values
   ('ana-of-the-twins', 'secret of ana'), ('bo-of-the-twins', 'secret of bo');
 insert into public.user_sessions (user_id, id, device, expires_at) values
@@ -291,6 +358,27 @@ async def nothing_hangs_under_the_conversation_of_another(twins: Twins) -> None:
               lease_until)
             values (%s, 'smuggled', 'the-conversation-of-ana', 'answer', 'done', 'm', now())
             """,
+        "chatkit_items_conversation": """
+            insert into chat.chatkit_items (user_id, conversation_id, id, item)
+            values (%s, 'the-conversation-of-ana', 'smuggled', '{}')
+            """,
+        "chatkit_items_message": """
+            insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
+            values (%s, 'the-conversation-of-bo', 'smuggled', 'not there', '{}')
+            """,
+        "chatkit_threads_conversation": """
+            insert into chat.chatkit_threads (user_id, conversation_id)
+            values (%s, 'the-conversation-of-ana')
+            """,
+        "chatkit_attachments_conversation": """
+            insert into chat.chatkit_attachments
+              (user_id, id, conversation_id, attachment, media_type, size)
+            values (%s, 'smuggled', 'the-conversation-of-ana', '{}', 'text/plain', 1)
+            """,
+        "shares_message": """
+            insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
+            values (%s, 'smuggled', 'the-conversation-of-ana', 'answer', 'smuggled', now())
+            """,
         "conversations_unguessable_id": """
             insert into chat.conversations (user_id, id) values (%s, 'the-conversation-of-ana')
             """,
@@ -349,7 +437,15 @@ async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
     assert await _rolled_back(db, WORKER, "delete from chat.conversations") >= 2
     await _refused(db, WORKER, "delete from chat.conversations where deleted_at is null")
     await _refused(db, WORKER, "update chat.conversations set deleted_at = null")
+    assert await _rolled_back(db, WORKER, "delete from chat.chatkit_attachments") == 2
+    await _refused(
+        db,
+        WORKER,
+        "delete from chat.chatkit_attachments where created_at > now() - interval '1 hour'",
+    )
     forbidden: Sequence[LiteralString] = (
+        "select attachment::text as text from chat.chatkit_attachments",
+        "select item::text as text from chat.chatkit_items",
         "select content as text from chat.messages",
         "select title as text from chat.conversations",
         "select model as text from chat.runs",
@@ -375,9 +471,13 @@ async def signing_in_sees_no_chats(twins: Twins) -> None:
     assert len(await _texts(db, AUTH, "select device as text from public.user_sessions")) >= 2
     ended: LiteralString = "update public.user_sessions set is_active = false"
     assert await _rolled_back(db, AUTH, ended) >= 2
+    opened: LiteralString = "select head_id as text from chat.shares"
+    assert await _texts(db, AUTH, opened) == ["answer", "answer"]
+    await _refused(db, AUTH, "select id from chat.shares")
     for table in OWNED:
         if table.name != "public.user_sessions":
-            await _refused(db, AUTH, f"select 1 from {table.name}")
+            if table.name != "chat.shares":
+                await _refused(db, AUTH, f"select 1 from {table.name}")
             await _refused(db, AUTH, f"update {table.name} set {table.change}")
             await _refused(db, AUTH, f"delete from {table.name}")
 
