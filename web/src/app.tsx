@@ -2,7 +2,9 @@
 import { Component, lazy, Suspense, useEffect, type ErrorInfo, type ReactNode } from "react";
 import { useAuth } from "./auth";
 import { navigate, useRoute } from "./router";
-import { SignInPage } from "./sign-in";
+import { NewPasswordPage } from "./sign-in/new-password";
+import { SecondFactorPage } from "./sign-in/second-factor";
+import { SignInPage } from "./sign-in/sign-in";
 import { Announcer } from "./ui/announce";
 import { Button, FullPage, Spinner } from "./ui/controls";
 import { Toasts } from "./ui/toasts";
@@ -33,7 +35,8 @@ function Rooms() {
   useEffect(() => {
     if (state.status === "signed-out" && !atGate) {
       // After signing out on purpose the next person starts at the front door.
-      wanted = state.notice === "left" || state.notice === "not-revoked" ? "/" : location.pathname;
+      const left = state.notice === "left" || state.notice === "not-revoked";
+      wanted = left || location.pathname === "/new-password" ? "/" : location.pathname;
       navigate("/sign-in", { replace: true });
     }
     if (state.status === "signed-in" && atGate) navigate(wanted, { replace: true });
@@ -49,10 +52,12 @@ function Rooms() {
         </FullPage>
       );
     case "signed-out":
-      return atGate ? <SignInPage signUp={route.signUp} /> : <Starting />;
+      return atGate ? <SignInPage mode={route.mode} /> : <Starting />;
     case "signed-in":
-      return atGate ? (
-        <Starting />
+      if (atGate) return <Starting />;
+      if (state.needs === "second-factor") return <SecondFactorPage />;
+      return route.page === "new-password" ? (
+        <NewPasswordPage />
       ) : (
         <WorkspaceProvider key={state.user.id} user={state.user} api={api}>
           <Suspense fallback={<Starting />}>

@@ -4,10 +4,11 @@
  * An expired session and a sign-out on purpose look different to a person: the first asks to
  * sign in again and keeps what was typed, the second forgets it.
  */
-import { createClient, type SupabaseClient, type User } from "@supabase/supabase-js";
+import { createClient, type Session, type SupabaseClient, type User } from "@supabase/supabase-js";
 import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { createApi, retryAfterOf, type Api } from "./api";
 import { forgetDrafts } from "./drafts";
+import { navigate } from "./router";
 import { watchSession } from "./session-watch";
 import { read } from "./storage";
 import type { ServerConfig } from "./wire";
@@ -20,7 +21,7 @@ export type AuthState =
   /** There is a session, but it needs a refresh and the server is away. */
   | { status: "unreachable" }
   | { status: "signed-out"; notice: SignedOutNotice | null }
-  | { status: "signed-in"; user: User };
+  | { status: "signed-in"; user: User; needs: "second-factor" | null };
 
 interface AuthContext {
   state: AuthState;
@@ -52,7 +53,7 @@ export function useUser(): User {
 function connect(config: ServerConfig, onLimited: (seconds: number | null) => void): SupabaseClient {
   return createClient(location.origin, config.publishable_key, {
     // With PKCE an address alone signs nobody in: this browser must have begun the flow.
-    auth: { storageKey: SESSION_KEY, flowType: "pkce", detectSessionInUrl: true },
+    auth: { storageKey: SESSION_KEY, flowType: "pkce", detectSessionInUrl: true, experimental: { passkey: true, recoveryCodes: true } },
     global: {
       fetch: async (input, init) => {
         const response = await fetch(input, init);
@@ -61,6 +62,22 @@ function connect(config: ServerConfig, onLimited: (seconds: number | null) => vo
       },
     },
   });
+}
+
+/** What is asked of somebody before their chats open: they have a second factor and have not shown it. */
+function needsOf(session: Session): "second-factor" | null {
+  const verified = session.user.factors?.some((factor) => factor.status === "verified");
+  return verified && levelOf(session.access_token) !== "aal2" ? "second-factor" : null;
+}
+
+/** The assurance level that an access token of ours names; what it is worth the server decides. */
+function levelOf(token: string): string | null {
+  try {
+    const claims = JSON.parse(atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"))) as { aal?: string };
+    return claims.aal ?? null;
+  } catch {
+    return null;
+  }
 }
 
 export function AuthProvider({ config, children }: { config: ServerConfig; children: ReactNode }) {
@@ -80,11 +97,13 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
         hadSession.current = true;
         onPurpose.current = false;
         endedElsewhere.current = false;
+        const needs = needsOf(session);
         setState((before) =>
-          before.status === "signed-in" && before.user.id === session.user.id
+          before.status === "signed-in" && before.user.id === session.user.id && before.user.email === session.user.email && before.needs === needs
             ? before
-            : { status: "signed-in", user: session.user },
+            : { status: "signed-in", user: session.user, needs },
         );
+        if (event === "PASSWORD_RECOVERY" && location.pathname === "/sign-in") navigate("/new-password", { replace: true });
         return;
       }
       if (event === "INITIAL_SESSION" && read(SESSION_KEY) !== null) {

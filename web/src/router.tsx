@@ -3,21 +3,28 @@ import { useSyncExternalStore, type AnchorHTMLAttributes, type MouseEvent } from
 
 export type SettingsTab = "general" | "account" | "devices";
 
+export type SignInMode = "password" | "sign-up" | "mail" | "forgot";
+
+const MODES: Record<string, SignInMode> = { "sign-up": "sign-up", mail: "mail", forgot: "forgot" };
+
 export type Route =
   | { page: "chat"; id: string | null }
   | { page: "settings"; tab: SettingsTab }
-  | { page: "sign-in"; signUp: boolean }
+  | { page: "sign-in"; mode: SignInMode }
+  /** Where the link for a forgotten password leads, with somebody signed in by it. */
+  | { page: "new-password" }
   | { page: "missing" };
 
 const CHANGED = "chatkeep:navigated";
 
 export function parseRoute(url: URL): Route {
   if (url.pathname === "/") return { page: "chat", id: null };
+  if (url.pathname === "/new-password") return { page: "new-password" };
   if (url.pathname === "/settings") return { page: "settings", tab: "general" };
   if (url.pathname === "/settings/account") return { page: "settings", tab: "account" };
   if (url.pathname === "/settings/devices") return { page: "settings", tab: "devices" };
   if (url.pathname === "/sign-in") {
-    return { page: "sign-in", signUp: url.searchParams.get("mode") === "sign-up" };
+    return { page: "sign-in", mode: MODES[url.searchParams.get("mode") ?? ""] ?? "password" };
   }
   const id = /^\/c\/([A-Za-z0-9_-]{1,64})$/.exec(url.pathname)?.[1];
   return id ? { page: "chat", id } : { page: "missing" };

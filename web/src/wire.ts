@@ -8,6 +8,9 @@ export interface ServerConfig {
   signup: boolean;
   /** Whom people can sign in with, beside a password. */
   providers: { id: string; title: string }[];
+  /** Links and codes can be mailed. */
+  mail: boolean;
+  passkeys: boolean;
   anonymous_chat: boolean;
   environment: string;
 }

@@ -342,6 +342,8 @@ class ConfigAnswer(BaseModel):
     publishable_key: str
     signup: bool
     providers: list[ProviderAnswer]
+    mail: bool
+    passkeys: bool
     anonymous_chat: bool
     environment: Literal["development", "production"]
 

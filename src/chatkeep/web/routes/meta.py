@@ -8,6 +8,7 @@ from starlette.requests import Request
 import chatkeep
 from chatkeep.db import WORKER
 from chatkeep.errors import Unavailable
+from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.web.auth import Anybody, SignedIn
 from chatkeep.web.schemas import (
     ConfigAnswer,
@@ -31,6 +32,8 @@ async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
         publishable_key=parts.embedded.api_keys.publishable,
         signup=settings.sign_up,
         providers=[ProviderAnswer(id=one.name, title=one.title) for one in parts.providers],
+        mail=settings.mail_enabled,
+        passkeys=settings.passkeys and RelyingParty.of(settings) is not None,
         anonymous_chat=settings.anonymous_chat,
         environment=settings.environment,
     )

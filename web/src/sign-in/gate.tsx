@@ -1,0 +1,138 @@
+/** The card that stands before the chats, and what its forms are made of. */
+import { useEffect, useRef, useState, type ReactNode, type Ref } from "react";
+import { useAuth } from "../auth";
+import { authProblem, type AuthProblem } from "../auth-errors";
+import { Link } from "../router";
+import { IconButton, Notice } from "../ui/controls";
+import { Mark } from "../ui/icons";
+import { useSecondsUntil, useTitle } from "../ui/hooks";
+
+export function Gate({ title, lead, children }: { title: string; lead: ReactNode; children: ReactNode }) {
+  const { config } = useAuth();
+  const heading = useRef<HTMLHeadingElement>(null);
+  useTitle(title);
+
+  // Forms that take the focus themselves do so first, because they are inside.
+  useEffect(() => {
+    if (document.activeElement === document.body) heading.current?.focus();
+  }, []);
+
+  return (
+    <div className="gate">
+      <main className="gate-card" id="main">
+        <div className="gate-brand">
+          <Mark size={40} />
+          <span>{config.name}</span>
+        </div>
+        <h1 ref={heading} tabIndex={-1}>
+          {title}
+        </h1>
+        <p className="quiet">{lead}</p>
+        {children}
+      </main>
+    </div>
+  );
+}
+
+/** What went wrong with a form, and how long to wait before it can be sent again. */
+export function useProblem() {
+  const { lastRetryAfterS } = useAuth();
+  const [problem, setProblem] = useState<AuthProblem | null>(null);
+  const [until, setUntil] = useState<number | null>(null);
+  const waitS = useSecondsUntil(until);
+  const fail = (error: unknown): AuthProblem => {
+    const found = authProblem(error, lastRetryAfterS());
+    setProblem(found);
+    setUntil(found.retryAfterS === null ? null : Date.now() + found.retryAfterS * 1000);
+    return found;
+  };
+  return { problem, waitS, fail, clear: () => setProblem(null) };
+}
+
+export function ProblemNotice({ problem, waitS }: { problem: AuthProblem | null; waitS: number }) {
+  if (!problem) return null;
+  const { suggest } = problem;
+  return (
+    <div id="problem">
+      <Notice
+        tone="error"
+        actions={suggest ? <Link href={suggest === "sign-in" ? "/sign-in" : "/sign-in?mode=sign-up"}>{suggest === "sign-in" ? "Sign in instead" : "Create an account"}</Link> : null}
+      >
+        {problem.text}
+        {waitS > 0 ? ` Try again in ${waitS} s.` : ""}
+      </Notice>
+    </div>
+  );
+}
+
+interface PasswordBoxProps {
+  ref?: Ref<HTMLInputElement>;
+  id: string;
+  label: string;
+  value: string;
+  onChange: (value: string) => void;
+  fresh: boolean;
+  invalid?: boolean;
+  help?: string;
+}
+
+/** A password to type; *fresh* when it is a new one. */
+export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, help }: PasswordBoxProps) {
+  const [visible, setVisible] = useState(false);
+  return (
+    <div className="field">
+      <label className="field-label" htmlFor={id}>
+        {label}
+      </label>
+      <div className="password">
+        <input
+          ref={ref}
+          id={id}
+          className="input"
+          type={visible ? "text" : "password"}
+          name={id}
+          autoComplete={fresh ? "new-password" : "current-password"}
+          autoCapitalize="none"
+          spellCheck={false}
+          required
+          value={value}
+          onChange={(event) => onChange(event.target.value)}
+          {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+        />
+        <IconButton label={visible ? "Hide password" : "Show password"} icon={visible ? "eyeOff" : "eye"} aria-pressed={visible} onClick={() => setVisible(!visible)} />
+      </div>
+      {help ? <p className="field-help">{help}</p> : null}
+    </div>
+  );
+}
+
+interface CodeBoxProps {
+  ref?: Ref<HTMLInputElement>;
+  label: string;
+  value: string;
+  onChange: (value: string) => void;
+  invalid?: boolean;
+  /** Six digits, or a longer code with letters. */
+  digits?: boolean;
+}
+
+export function CodeBox({ ref, label, value, onChange, invalid, digits = true }: CodeBoxProps) {
+  return (
+    <label className="field">
+      <span className="field-label">{label}</span>
+      <input
+        ref={ref}
+        className="input input-code"
+        type="text"
+        inputMode={digits ? "numeric" : "text"}
+        autoComplete="one-time-code"
+        autoCapitalize="none"
+        spellCheck={false}
+        required
+        value={value}
+        onChange={(event) => onChange(event.target.value)}
+        {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+      />
+    </label>
+  );
+}
