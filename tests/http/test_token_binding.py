@@ -187,6 +187,8 @@ def judged(proof: str, *, access_token: str | None = None, later: float = 0) -> 
         {"iat": True},
         {"iat": 0},
         {"iat": 4_000_000_000},
+        {"iat": 10**400},
+        {"iat": -(10**400)},
         {"jti": ...},
         {"jti": ""},
         {"jti": 1},
