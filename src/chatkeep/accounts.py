@@ -19,6 +19,7 @@ from psycopg.rows import class_row
 
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import EmailAddressInvalid, Invalid, UserNotFound
+from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,10 +89,9 @@ class User:
         return any(one["status"] == "verified" for one in self.factors)
 
     @property
-    def is_administrator(self) -> bool:
-        """Whether `app_metadata`, which no person can write, names the role "admin"."""
-        named = self.app_metadata.get("roles"), self.app_metadata.get("role")
-        return any(one == "admin" or (isinstance(one, list) and "admin" in one) for one in named)
+    def roles(self) -> frozenset[str]:
+        """The roles that `app_metadata` names, which no person can write."""
+        return roles_in(self.app_metadata)
 
     @property
     def is_banned(self) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 from chatkeep import audit
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import Forbidden, LastAdministrator, StepUpRequired, UserNotFound
+from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -41,18 +42,6 @@ class _Found:
 @dataclass(frozen=True, slots=True)
 class _Metadata:
     app_metadata: dict[str, Any]
-
-
-def roles_in(app_metadata: Mapping[str, Any]) -> frozenset[str]:
-    """Return the roles that an account's operator-written metadata name."""
-    found: set[str] = set()
-    for name in ("roles", "role"):
-        value = app_metadata.get(name)
-        if isinstance(value, str):
-            found |= set(value.split())
-        elif isinstance(value, list):
-            found |= {one for one in value if isinstance(one, str)}
-    return frozenset(found)
 
 
 async def require_administrator(
@@ -112,7 +101,10 @@ async def keep_one(connection: AsyncConnection, person: UUID, roles: Collection[
         Query(
             "select id from chatkeep.users where deleted_at is null"
             " and (banned_until is null or banned_until <= now())"
-            " and (app_metadata->'roles' ?| %s or app_metadata->'role' ?| %s)"
+            # As `roles_in` reads them: an object that has the name as a key gives no role.
+            " and exists (select from (values (app_metadata->'roles'), (app_metadata->'role'))"
+            "  said(one) where case jsonb_typeof(one) when 'array' then one ?| %s"
+            "  when 'string' then regexp_split_to_array(one #>> '{}', '\\s+') && %s end)"
             " order by id for update",
             (list(roles), list(roles)),
             _Found,

@@ -24,7 +24,7 @@ from chatkeep.issuance import WEAK_TOKEN_LIFE_S
 from chatkeep.session_tokens import SessionOwner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from chatkeep.db import Database
     from chatkeep.devices import Device
@@ -97,7 +97,7 @@ class BrowserSessions:
         owner = _owner(rows[0], user_id, str(grant.user.id), grant.user.email)
         owner = self._bounded(
             owner,
-            is_administrator=grant.user.is_administrator,
+            roles=grant.user.roles,
             is_anonymous=grant.user.is_anonymous,
         )
         return await self._issued(owner, {}, "session.cookie_issued")
@@ -121,7 +121,7 @@ class BrowserSessions:
             owner = replace(owner, aal=bearer.aal, amr=_proofs(bearer))
         owner = self._bounded(
             owner,
-            is_administrator="admin" in bearer.roles,
+            roles=bearer.roles,
             is_anonymous=bearer.claims.get("is_anonymous") is True,
         )
         return await self._issued(owner, {}, "session.cookie_issued")
@@ -178,7 +178,7 @@ class BrowserSessions:
             owner = replace(owner, aal=cookie.aal, amr=_proofs(cookie))
         bounded = self._bounded(
             owner,
-            is_administrator=bool(users) and users[0].is_administrator,
+            roles=users[0].roles if users else (),
             is_anonymous=bool(users) and users[0].is_anonymous,
         )
         if owner != bounded:
@@ -224,11 +224,11 @@ class BrowserSessions:
         )
 
     def _bounded(
-        self, owner: SessionOwner, *, is_administrator: bool, is_anonymous: bool
+        self, owner: SessionOwner, *, roles: Collection[str], is_anonymous: bool
     ) -> SessionOwner:
         """Leave a session of ours only time to show the second factor that it lacks."""
         if owner.issuer != self._issuer.issuer.name or not self._issuer.is_too_weak(
-            owner.aal, is_administrator=is_administrator, is_anonymous=is_anonymous
+            owner.aal, roles=roles, is_anonymous=is_anonymous
         ):
             return owner
         soon = datetime.now(UTC) + timedelta(seconds=WEAK_TOKEN_LIFE_S)

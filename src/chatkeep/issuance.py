@@ -44,7 +44,7 @@ from chatkeep.token_binding import confirmation
 from chatkeep.token_hook import TokenHook, open_hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from chatkeep.accounts import User
     from chatkeep.config import Settings
@@ -141,6 +141,7 @@ async def open_issuer(
         one_time_tokens=OneTimeTokens(secret, timedelta(seconds=settings.one_time_token_life_s)),
         derived=partial(derived_key, secret),
         mfa_required=settings.mfa_required,
+        admin_roles=frozenset(settings.admin_roles),
         sign_up_open=settings.sign_up,
         access_token_life_s=settings.access_token_expiry_s,
         bounds=sessions.Bounds(
@@ -172,6 +173,7 @@ class EmbeddedIssuer:
     one_time_tokens: OneTimeTokens
     derived: Callable[[str], bytes] = field(repr=False)
     mfa_required: MfaRequired = "none"
+    admin_roles: frozenset[str] = frozenset()
     sign_up_open: bool
     access_token_life_s: int
     bounds: sessions.Bounds
@@ -381,20 +383,20 @@ class EmbeddedIssuer:
         if self._lacks_factor(rotated.user, rotated.session):
             raise SessionExpired(_LOW_AAL)
 
-    def is_too_weak(self, aal: str, *, is_administrator: bool, is_anonymous: bool) -> bool:
-        """Whether a session at *aal* lacks a second factor that is required of its owner.
+    def is_too_weak(self, aal: str, *, roles: Collection[str], is_anonymous: bool) -> bool:
+        """Whether a session at *aal* lacks a second factor that its owner needs, by *roles*.
 
         Who is anonymous has nothing to sign in with again, and can have none.
         """
         required = self.mfa_required == "everybody" or (
-            self.mfa_required == "admins" and is_administrator
+            self.mfa_required == "admins" and not self.admin_roles.isdisjoint(roles)
         )
         return required and aal != "aal2" and not is_anonymous
 
     def _lacks_factor(self, user: User, session: Session) -> bool:
         return self.is_too_weak(
             session.aal,
-            is_administrator=user.is_administrator,
+            roles=user.roles,
             is_anonymous=user.is_anonymous,
         )
 

@@ -469,12 +469,15 @@ async def strengthen(
         (proof, proof, session.user_id, session.id),
     )
     stronger = await cursor.fetchone()
-    ended = await connection.execute(
+    ending = Query(
         "update public.user_sessions set is_active = false, reason = 'second_factor'"
-        " where user_id = %s and is_active and id <> %s and aal <> 'aal2' returning id",
+        " where user_id = %s and is_active and id <> %s and aal <> 'aal2'"
+        " returning id, user_id, issuer",
         (session.user_id, session.id),
+        Ended,
     )
-    return stronger, [row[0] for row in await ended.fetchall()]
+    written = audit.of_change(ending, "session.ended", reason="second_factor")
+    return stronger, [one.id for one in await audit.write(connection, written)]
 
 
 async def weaken(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -413,6 +414,29 @@ async def test_last_administrator_stays(node: Node) -> None:
     assert refused in {401, 409}
     await first.revoke()
     await second.revoke()
+
+
+@pytest.mark.parametrize("metadata", [{"role": "editor admin"}, {"roles": "admin editor"}], ids=str)
+async def test_last_administrator_by_several_words_stays(
+    start: StartNode, metadata: dict[str, str]
+) -> None:
+    """Who may administer by a text of roles counts; an object with the name as a key does not."""
+    node = await start(**OURS_ALONE)
+    last, phantom = await join(node), await join(node)
+    for one, said in ((last, metadata), (phantom, {"roles": {"admin": True}})):
+        await node.parts.db.execute(
+            AUTH,
+            "update chatkeep.users set app_metadata = %s::jsonb where id = %s",
+            (json.dumps(said), one.id),
+        )
+    assert (await phantom.client.get(f"{ADMIN}/users")).status == 403
+    answer = await last.client.post(f"{ADMIN}/users/{last.id}/ban", {})
+    assert (answer.status, answer.json["code"]) == (409, "last_administrator")
+    await node.parts.db.execute(
+        AUTH,
+        "update chatkeep.users set app_metadata = '{}' where id = any(%s)",
+        ([last.id, phantom.id],),
+    )
 
 
 async def test_nobody_reads_what_others_say(node: Node, admin: Member, ana: Member) -> None:

@@ -382,6 +382,14 @@ async def test_other_sessions_without_the_factor_end(ana: Member) -> None:
     assert refused(await other.refresh()) == (400, "refresh_token_not_found")
     assert (await other.client.get("/api/v1/chat")).status == 401
     assert (await ana.client.get("/auth/v1/user")).status == 200
+    ended = await ana.node.parts.db.fetch(
+        ADMIN,
+        "select session_id as text from chatkeep.audit_log where user_id like %s"
+        " and action = 'session.ended' and reason = 'second_factor'",
+        (f"%{ana.id}",),
+        row=Text,
+    )
+    assert [one.text for one in ended] == [claims(other.session)["session_id"]]
 
 
 async def test_session_falls_when_its_factor_goes(ana: Member) -> None:
@@ -611,6 +619,21 @@ async def test_factor_required_of_administrators_only(start: StartNode) -> None:
     )
     assert (await bo.refresh()).status == 200
     assert refused(await ana.refresh()) == (400, "session_expired")
+
+
+@pytest.mark.parametrize("metadata", ['{"roles": ["owner"]}', '{"role": "editor owner"}'])
+async def test_factor_is_required_of_administrators_of_another_name(
+    start: StartNode, metadata: str
+) -> None:
+    """Whoever may administer by `ADMIN_ROLES`, however it is written down, needs a factor."""
+    node = await start(MFA_REQUIRED="admins", ADMIN_ROLES="owner")
+    ana, bo = await join(node), await join(node)
+    for one, said in ((ana, metadata), (bo, '{"roles": ["admin"]}')):
+        await node.parts.db.execute(
+            AUTH, "update chatkeep.users set app_metadata = %s::jsonb where id = %s", (said, one.id)
+        )
+    assert refused(await ana.refresh()) == (400, "session_expired")
+    assert (await bo.refresh()).status == 200
 
 
 # --- who else hears of it, and who can help ------------------------------------------------------

@@ -14,6 +14,7 @@ from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.user_import import import_users
 from chatkeep.cli.words import examples
+from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,9 +29,10 @@ _SHOWN = click.IntRange(1, 1000)
 
 @click.group(
     "users",
+    short_help="Administer people with accounts of this server's own.",
     epilog=examples(
         "chatkeep users list --search example.com",
-        "chatkeep users grant ana@example.com admin",
+        "chatkeep users grant-role ana@example.com admin",
         "chatkeep users ban eve@example.com --for 24h --reason spam",
         "chatkeep users import users.csv --from supabase --dry-run",
     ),
@@ -93,7 +95,11 @@ def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
     _run(data, work)
 
 
-@command.command("ban", epilog=examples("chatkeep users ban eve@example.com --for 24h"))
+@command.command(
+    "ban",
+    short_help="Suspend somebody, and end all their sessions.",
+    epilog=examples("chatkeep users ban eve@example.com --for 24h"),
+)
 @_who
 @click.option(
     "--for", "length", metavar="LENGTH", help="Such as 24h or 1h30m.  [default: for ever]"
@@ -128,11 +134,15 @@ def unban_user(*, who: str, reason: str | None, data: Path | None) -> None:
     _run_with_settings(data, work)
 
 
-@command.command("grant", epilog=examples("chatkeep users grant ana@example.com admin"))
+@command.command(
+    "grant-role",
+    short_help="Give somebody a role, for their next request on.",
+    epilog=examples("chatkeep users grant-role ana@example.com admin"),
+)
 @_who
 @click.argument("role", metavar="ROLE")
 @data_option
-def grant(*, who: str, role: str, data: Path | None) -> None:
+def grant_role(*, who: str, role: str, data: Path | None) -> None:
     """Give somebody a role; with one of ADMIN_ROLES they administer, from their next request on."""
     if not role.isidentifier():
         raise click.BadParameter("is a name of letters, digits and underscores", param_hint="ROLE")
@@ -271,8 +281,6 @@ def _run_with_settings(
 
 
 def _members(user: User) -> dict[str, Any]:
-    from chatkeep.administrators import roles_in  # noqa: PLC0415 -- slow to import
-
     times = {
         "created_at": user.created_at,
         "last_sign_in_at": user.last_sign_in_at,

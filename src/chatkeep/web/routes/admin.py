@@ -16,9 +16,9 @@ from starlette.responses import Response
 
 from chatkeep import accounts, administration, audit, session_administration
 from chatkeep.administration import NOT_BANNED, Wanted
-from chatkeep.administrators import roles_in
 from chatkeep.db import AUTH
 from chatkeep.errors import NotFound, UserNotFound
+from chatkeep.roles import roles_in
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.cursors import cursor_at, read_cursor
