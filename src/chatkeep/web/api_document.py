@@ -48,6 +48,10 @@ TAGS: Final = [
         "description": "Accounts, for servers that have the secret key.",
     },
     {"name": "tokens", "description": "What a token is worth, and who its bearer is."},
+    {
+        "name": "browser sessions",
+        "description": "Signing a browser in with a cookie that no script reads.",
+    },
     {"name": "sessions", "description": "Where the caller is signed in, and ending it there."},
     {
         "name": "administration",
