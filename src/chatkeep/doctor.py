@@ -16,13 +16,16 @@ import psycopg
 from psycopg import errors as pg
 
 from chatkeep import isolation
+from chatkeep.claims.loading import declared_versions
 from chatkeep.db import Database, connection_settings
-from chatkeep.errors import ChatkeepError
+from chatkeep.errors import ChatkeepError, SetupError
+from chatkeep.extensions import Extensions, responder_of, tools_of
 from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
 from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
+from chatkeep.token_hook import check_python_hook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,6 +54,33 @@ def examine_folder(folder: DataFolder) -> Finding:
     except ChatkeepError as error:
         problems = (error.detail,)
     return Finding(name="Data folder", note=str(folder.path), problems=problems)
+
+
+def examine_extensions(settings: Settings) -> Finding:
+    """Import what the settings name of an application's own code, as a start does."""
+    named = {
+        "TOOLS": settings.tools,
+        "RESPONDER": settings.responder,
+        "CLAIMS": settings.claims,
+        "ACCESS_TOKEN_HOOK": settings.access_token_hook,
+    }
+    problems: list[str] = []
+    for load in (_load_tools, _load_responder, declared_versions, check_python_hook):
+        try:
+            load(settings)
+        except SetupError as error:
+            problems.extend(error.problems)
+    used = ", ".join(f"{name}={path}" for name, path in named.items() if path is not None)
+    note = used or "none: TOOLS, RESPONDER, CLAIMS and ACCESS_TOKEN_HOOK are not set"
+    return Finding(name="Extensions", note=note, problems=tuple(problems))
+
+
+def _load_tools(settings: Settings) -> None:
+    tools_of(Extensions(), settings)
+
+
+def _load_responder(settings: Settings) -> None:
+    responder_of(Extensions(), settings)
 
 
 async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
@@ -164,6 +194,17 @@ async def examine_model(settings: Settings) -> Finding:
     if status in _REFUSED:
         return Finding(name="Model", problems=(f"{host} refuses the key: check {name}.",))
     return Finding(name="Model", note=f"{default_model_id(settings)}; {host} takes the key")
+
+
+def examine_proxy(settings: Settings) -> Finding | None:
+    """Say whom the server believes; production serves nobody without a proxy that ends TLS."""
+    if settings.trusted_proxies:
+        named = ", ".join(str(one) for one in settings.trusted_proxies)
+        return Finding(name="Proxy", note=f"{named} may say who called, and how")
+    if not settings.production:
+        return None
+    problem = "Set TRUSTED_PROXIES to your proxy: without one all requests count as unencrypted."
+    return Finding(name="Proxy", problems=(problem,))
 
 
 async def examine_address(settings: Settings) -> Finding:

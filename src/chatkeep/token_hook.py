@@ -155,6 +155,17 @@ async def open_hook(
     return TokenHook(function=function, refused_roles=refused_roles)
 
 
+def check_python_hook(settings: Settings) -> None:
+    """Do nothing if a hook in Python that *settings* name can be called, or they name none.
+
+    Raises:
+        SetupError: there is no such function.
+    """
+    wanted = settings.access_token_hook
+    if wanted is not None and not wanted.startswith(POSTGRESQL):
+        _of_python(wanted)
+
+
 def _of_python(path: str) -> Function:
     found = load_object("ACCESS_TOKEN_HOOK", path)
     if not callable(found):

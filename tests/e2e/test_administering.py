@@ -78,22 +78,22 @@ async def test_first_administrator_is_made_at_the_machine(
     emails = [one["user"]["email"] for one in (first, second)]
     for session in (first, second):
         assert await status(server, http, session, "/api/admin/users") == 403
-    done = await run(server, "users", "grant", emails[0], "admin")
+    done = await run(server, "users", "grant-role", emails[0], "admin")
     assert (done.code, done.out) == (0, f"{emails[0]} now has the role admin.\n")
     assert await status(server, http, first, "/api/admin/users") == 200
-    again = await run(server, "users", "grant", emails[0], "admin")
+    again = await run(server, "users", "grant-role", emails[0], "admin")
     assert "already had" in again.out
     for command in (("revoke-role", emails[0], "admin"), ("ban", emails[0])):
         refused = await run(server, "users", *command)
         assert (refused.code, "Nobody else is an administrator" in refused.err) == (1, True)
     refused = await run(server, "users", "delete", emails[0], "--yes")
     assert (refused.code, "Nobody else" in refused.err) == (1, True)
-    await run(server, "users", "grant", second["user"]["id"], "admin")
+    await run(server, "users", "grant-role", second["user"]["id"], "admin")
     done = await run(server, "users", "revoke-role", emails[0], "admin")
     assert done.out == f"{emails[0]} no longer has the role admin.\n"
     assert await status(server, http, first, "/api/admin/users") == 403
     assert await status(server, http, second, "/api/admin/users") == 200
-    odd = await run(server, "users", "grant", emails[0], "poet")
+    odd = await run(server, "users", "grant-role", emails[0], "poet")
     assert "none of ADMIN_ROLES (admin)" in odd.err
 
 

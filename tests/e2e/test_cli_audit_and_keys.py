@@ -48,6 +48,11 @@ async def test_audit_log_is_listed_and_verified(home: Path) -> None:
         user = json.loads(json.dumps(person))["user"]["id"]
         lines = (await said("audit", "list", "--user", user, "--json", cwd=home)).splitlines()
         assert [json.loads(line)["action"] for line in lines] == ["session.begun", "user.created"]
+        by_address = await said("audit", "list", "--user", "Ana@example.com", "--json", cwd=home)
+        assert by_address.splitlines() == lines
+        nobody = await chatkeep("audit", "list", "--user", "bo@example.com", cwd=home)
+        assert (nobody.code, nobody.out) == (1, "")
+        assert "Nobody has an account with the address bo@example.com." in nobody.err
         assert "user.created" in await said("audit", "list", "--since", "1h", cwd=home)
         nothing = await chatkeep("audit", "list", "--action", "no.such", cwd=home)
         assert (nothing.code, nothing.out, nothing.err) == (0, "", "No such entries.\n")

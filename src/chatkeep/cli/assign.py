@@ -20,6 +20,7 @@ _LONGEST_USER_ID: Final = 255
 
 @click.command(
     "assign",
+    short_help="Give adopted conversations to their owner.",
     epilog=examples("chatkeep assign --conversation 0192f3c1 --conversation 0192f3c2 --user ana"),
 )
 @click.option(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.audit import Entry, Verification
+    from chatkeep.config import Settings
     from chatkeep.db import Database
 
 _Answer = TypeVar("_Answer")
@@ -56,28 +57,41 @@ def command() -> None:
     "list",
     epilog=examples(
         "chatkeep audit list --since 24h",
-        "chatkeep audit list --user USER_ID --action session.begun",
+        "chatkeep audit list --user ana@example.com --action session.begun",
         "chatkeep audit list --json --limit 100000 > audit.jsonl",
     ),
 )
-@click.option("--user", metavar="ID", help="Only about this person.")
+@click.option("--user", metavar="WHO", help="Only about this person: an address or an id.")
 @click.option("--action", metavar="NAME", help="Only of this action, like session.begun.")
 @click.option(
     "--outcome", type=click.Choice(["succeeded", "refused"]), help="Only with this outcome."
 )
 @click.option("--since", type=_Since(), help="Only since then: 2026-03-01, 24h, 7d.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object a line.")
 @data_option
-def list_command(*, limit: int, as_json: bool, data: Path | None, **filters: Any) -> None:  # noqa: ANN401 -- what click read
+def list_command(
+    *,
+    user: str | None,
+    limit: int,
+    as_json: bool,
+    data: Path | None,
+    **filters: Any,  # noqa: ANN401 -- what click read
+) -> None:
     """Show entries, newest first."""
     import msgspec  # noqa: PLC0415 -- slow to import
 
-    filters["user_id"] = filters.pop("user")
-
-    async def shown(db: Database, _secret: bytes) -> int:
+    async def shown(db: Database, settings: Settings) -> int:
         from chatkeep import audit  # noqa: PLC0415 -- slow to import
 
+        filters["user_id"] = await _id_of(user, settings)
         count, before = 0, None
         while count < limit:
             wanted = min(limit - count, audit.AT_MOST)
@@ -96,6 +110,7 @@ def list_command(*, limit: int, as_json: bool, data: Path | None, **filters: Any
 
 @command.command(
     "verify",
+    short_help="Look whether every entry is there as it was written.",
     epilog=examples(
         "chatkeep audit verify",
         "# against the end of the chain that was kept elsewhere",
@@ -122,8 +137,8 @@ def verify_command(*, head: str | None, as_json: bool, data: Path | None) -> Non
     if head is not None and not audit.is_head(head):
         raise click.BadParameter("it has the form POSITION:DIGEST", param_hint="--head")
 
-    async def looked(db: Database, secret: bytes) -> Verification:
-        return await audit.verify(db, secret, known_head=head)
+    async def looked(db: Database, settings: Settings) -> Verification:
+        return await audit.verify(db, str(settings.secret).encode(), known_head=head)
 
     found = _with_database(data, looked)
     if as_json:
@@ -135,33 +150,40 @@ def verify_command(*, head: str | None, as_json: bool, data: Path | None) -> Non
         sys.exit(_BROKEN)
 
 
+async def _id_of(user: str | None, settings: Settings) -> str | None:
+    """Return whom *user* names: what is no address is an id, also of somebody deleted."""
+    from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
+    from chatkeep.cli.own_issuer import own_issuer  # noqa: PLC0415 -- as above
+
+    if user is None or "@" not in user:
+        return user
+    async with own_issuer(settings) as issuer:
+        return await user_id_named(issuer, user)
+
+
 def _with_database(
-    data: Path | None, work: Callable[[Database, bytes], Awaitable[_Answer]]
+    data: Path | None, work: Callable[[Database, Settings], Awaitable[_Answer]]
 ) -> _Answer:
-    """Do *work* on the database that the settings name, with the server's secret."""
+    """Do *work* on the database that the settings name, with those settings."""
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow to import
     from chatkeep.db import Database  # noqa: PLC0415 -- as above
 
     settings = read_settings(data_folder=data)
     steps = Steps(sys.stderr, quiet=True)
 
-    async def on(url: str, secret: bytes, *, behind_pooler: bool) -> _Answer:
-        db = Database(url, pool_size=1, behind_pooler=behind_pooler)
+    async def on(complete: Settings) -> _Answer:
+        db = Database(
+            str(complete.database_url), pool_size=1, behind_pooler=complete.database_pooler
+        )
         await db.open()
         try:
-            return await work(db, secret)
+            return await work(db, complete)
         finally:
             await db.close()
 
     with prepared(settings, steps, "command") as complete:
         bring_up_to_date(complete, steps)
-        return asyncio.run(
-            on(
-                str(complete.database_url),
-                str(complete.secret).encode(),
-                behind_pooler=complete.database_pooler,
-            )
-        )
+        return asyncio.run(on(complete))
 
 
 def _in_words(one: Entry) -> str:

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
-    Settings, data folder, database, migrations, isolation, keys, Redis, issuers, model,
-    mail, address. Works while a server runs and while none does. Exit code 1 when anything
-    is wrong.
+    Settings, extensions, data folder, database, migrations, isolation, keys, Redis,
+    issuers, model, mail, proxy, address. Works while a server runs and while none does.
+    Exit code 1 when anything is wrong.
     """
     from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
 
@@ -70,6 +70,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield doctor.examine_settings(settings)
     if misspellings := find_misspellings(read_environment()):
         yield Finding(name="Spelling", problems=tuple(misspellings))
+    yield doctor.examine_extensions(settings)
     if settings.database_url is None or settings.secret is None:
         yield doctor.examine_folder(folder)
     with ExitStack() as stack:
@@ -91,6 +92,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     yield await examine_mail(settings)
     with suppress(SetupError):  # of the data folder, and said as its finding
         settings = at_its_address(settings)
+    if (proxy := doctor.examine_proxy(settings)) is not None:
+        yield proxy
     yield await doctor.examine_address(settings)
 
 

@@ -29,7 +29,7 @@ async def person_named(issuer: EmbeddedIssuer, name: str) -> User:
     if found is None:
         with suppress(EmailAddressInvalid):
             credential = await accounts.find_credential(issuer.db, accounts.normal_address(name))
-            found = credential and credential.id
+            found = credential.id if credential else None
     if found is not None:
         with suppress(UserNotFound):
             return await accounts.get_user(issuer.db, found)

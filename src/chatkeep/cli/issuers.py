@@ -26,7 +26,11 @@ def command() -> None:
     """Look at who may sign the tokens that are taken here."""
 
 
-@command.command("check", epilog=examples("chatkeep issuers check && chatkeep serve"))
+@command.command(
+    "check",
+    short_help="Ask each issuer, and say what is wrong.",
+    epilog=examples("chatkeep issuers check && chatkeep serve"),
+)
 @data_option
 def check(data: Path | None) -> None:
     """Ask each issuer, and say what was found and what to do where something is wrong.

@@ -91,6 +91,7 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 
 @command.command(
     "rotate",
+    short_help="Let the next key sign, and publish the one after it.",
     epilog=examples(
         "chatkeep keys rotate",
         "# somebody else knows the key that signs",
@@ -124,7 +125,11 @@ def rotate_command(*, at_once: bool, data: Path | None) -> None:
     click.echo(f"{done.previous} is published while its tokens live; {done.standby} is next.")
 
 
-@command.command("revoke", epilog=examples("chatkeep keys revoke KID"))
+@command.command(
+    "revoke",
+    short_help="Take a key out of use, and what it signed.",
+    epilog=examples("chatkeep keys revoke KID"),
+)
 @click.argument("kid")
 @data_option
 def revoke_command(*, kid: str, data: Path | None) -> None:
@@ -145,6 +150,7 @@ def revoke_command(*, kid: str, data: Path | None) -> None:
 
 @command.command(
     "import",
+    short_help="Keep a key that was made elsewhere.",
     epilog=examples(
         "# to sign when its turn comes: P-256, RSA of 2,048 bits or more, Ed25519",
         "chatkeep keys import signing-key.pem",
@@ -187,6 +193,7 @@ def import_command(*, file: click.File, shared_secret: bool, data: Path | None) 
 
 @command.command(
     "reencrypt",
+    short_help="Encrypt what is kept after CHATKEEP_SECRET was changed.",
     epilog=examples(
         "# with CHATKEEP_SECRET set to the new secret, and all servers stopped",
         "chatkeep keys reencrypt --old-secret old-secret.txt",

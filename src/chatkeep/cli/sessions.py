@@ -32,6 +32,7 @@ _reason = click.option("--reason", metavar="TEXT", help="Why, for the audit log.
 
 @click.group(
     "sessions",
+    short_help="See where people are signed in, and end it at once.",
     epilog=examples(
         "chatkeep sessions list --user ana@example.com",
         "chatkeep sessions revoke 0199f1c2-7a6e-7b1f-9d3c-5a0e6f0d2b11",

@@ -30,6 +30,7 @@ _SHOWN_NOTES: Final = 20
 
 @click.command(
     "import",
+    short_help="Take people in from another server, with their passwords.",
     epilog=examples(
         "# what would happen, and to whom not",
         "chatkeep users import users.csv --from supabase --identities identities.csv --dry-run",

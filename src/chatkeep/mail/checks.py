@@ -17,6 +17,7 @@ from chatkeep.mail.templates import load_templates
 if TYPE_CHECKING:
     from chatkeep.config import Settings
 
+_NO_MAIL: Final = "none is sent, so a lost password is lost: SMTP_URL is not set"
 _ADVICE: Final = {
     "unreachable": "nobody answers there: check host and port of SMTP_URL.",
     "timeout": "it does not answer in time: check host and port of SMTP_URL, or the firewall.",
@@ -48,7 +49,7 @@ async def examine_mail(settings: Settings) -> Finding:
     if server is None and settings.mail_enabled:
         return Finding(name="Mail", note="is shown at /outbox, because SMTP_URL is not set")
     if server is None:
-        return Finding(name="Mail", note="none is sent, because SMTP_URL is not set")
+        return Finding(name="Mail", note=_NO_MAIL)
     place = f"{server.host}:{server.port}"
     try:
         await server.greet()
@@ -66,7 +67,8 @@ async def send_test(settings: Settings, address: str) -> str:
     templates = load_templates(settings.mail_templates)
     server = mail_server(settings)
     if server is None or settings.mail_from is None:
-        raise SetupError("Set SMTP_URL and MAIL_FROM: without them no mail is sent.")
+        shown = ", and only shown at /outbox" if settings.mail_enabled else ""
+        raise SetupError(f"Set SMTP_URL and MAIL_FROM: without them no mail is sent{shown}.")
     place = f"{server.host}:{server.port}"
     try:
         mail = Mail(kind="test", to=address)

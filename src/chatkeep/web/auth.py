@@ -116,10 +116,10 @@ async def signed_in_by_bearer(request: Request, _: TakesBearer = None) -> Princi
     services = services_of(request)
     presented = Presented(authorization=presented_by(request).authorization)
     principal = await services.authenticator.identify(presented)
-    settings = services.settings
-    require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
     if principal is None:
         raise Unauthenticated
+    settings = services.settings
+    require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
     return await _noted(request, principal)
 
 
