@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkeep.config.accounts import AccountSettings
 from chatkeep.config.administration import AdministrationSettings
+from chatkeep.config.chatkit import ChatKitSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
 from chatkeep.config.factors import FactorSettings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     ChatSettings,
+    ChatKitSettings,
     AccountSettings,
     SignInSettings,
     SignInProviderSettings,

@@ -40,6 +40,7 @@ BEARER_OPTIONAL: Final[dict[str, Any]] = {"security": [{}]}
 TAGS: Final = [
     {"name": "conversations", "description": "Conversations of the caller, and messages to them."},
     {"name": "AI SDK", "description": "What `useChat` of the AI SDK posts, resumes and stops."},
+    {"name": "ChatKit", "description": "The support chat: ChatKit's server protocol, and files."},
     {"name": "settings", "description": "How the caller wants to be answered."},
     {"name": "OpenAI API", "description": "What any client of the OpenAI API sends."},
     {"name": "Supabase Auth", "description": "Our own issuer, as Supabase clients expect it."},

@@ -14,6 +14,7 @@ from chatkeep import (
     one_time_tokens,
 )
 from chatkeep.audit import keep_chain
+from chatkeep.chatkit import files
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
@@ -52,8 +53,11 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
 
 async def drained(parts: Services) -> None:
     """Let what is being answered and what is being sent end, side by side."""
+    drain_s = float(parts.settings.drain_s)
     await asyncio.gather(
-        parts.replies.close(drain_s=float(parts.settings.drain_s)), parts.jobs.close()
+        parts.replies.close(drain_s=drain_s),
+        parts.chatkit.close(drain_s=drain_s),
+        parts.jobs.close(),
     )
 
 
@@ -84,6 +88,7 @@ async def _keep_swept(parts: Services) -> None:
             await parts.replies.sweep()
             if sweeps % _PURGE_EVERY_SWEEPS == 0:
                 await conversations.purge_deleted(parts.db)
+                await files.purge_unsent(parts.db)
                 await trim_outbox(parts.db)
                 await one_time_tokens.sweep(parts.db)
                 await authorization_codes.sweep(parts.db)

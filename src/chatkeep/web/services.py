@@ -11,6 +11,7 @@ from starlette.requests import Request
 if TYPE_CHECKING:
     from chatkeep.authentication import Authenticator
     from chatkeep.browser_sessions import BrowserSessions
+    from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.foreign_sessions import ForeignSessions
@@ -51,6 +52,7 @@ class Services:
     offered_models: OfferedModels
     preferences: Preferences
     replies: Replies
+    chatkit: ChatKit
     limits: Limits
     attempts: Attempts
     jobs: JobQueue

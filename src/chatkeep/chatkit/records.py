@@ -1,0 +1,388 @@
+"""What ChatKit has beside conversations and messages: rows, and the SQL of them.
+
+Knows nothing of ChatKit's own types: an item is the JSON that it wrote. Every function acts
+as the one user it names; what is another person's is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.types.json import Jsonb
+
+from chatkeep.db import ConstraintViolated, Query, as_user
+from chatkeep.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from chatkeep.db import Database
+
+#: How long a thread stays taken when whoever took it has died.
+LEASE_S: Final = 15
+_MESSAGES_AT_MOST: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadRow:
+    """A conversation as a thread. *thread* is what ChatKit has kept of it, if anything."""
+
+    id: str
+    title: str | None
+    created_at: datetime
+    head_id: str | None
+    thread: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRow:
+    """An item as ChatKit wrote it. *hidden*: it was taken out of the thread."""
+
+    id: str
+    message_id: str | None
+    item: dict[str, Any]
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewItem:
+    """An item to keep; with a *role* it is a message too, at the end of the branch shown."""
+
+    id: str
+    item: dict[str, Any]
+    role: str | None = None
+    content: str = ""
+    parts: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+async def find_thread(db: Database, user_id: str, thread_id: str) -> ThreadRow | None:
+    """Find a conversation that was not deleted."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select c.id, c.title, c.created_at, c.head_id, t.thread from chat.conversations c
+        left join chat.chatkit_threads t on t.user_id = c.user_id and t.conversation_id = c.id
+        where c.user_id = %s and c.id = %s and c.deleted_at is null
+        """,
+        [user_id, thread_id],
+        row=ThreadRow,
+    )
+    return rows[0] if rows else None
+
+
+async def list_threads(
+    db: Database, user_id: str, *, limit: int, after: str | None, newest_first: bool
+) -> list[ThreadRow]:
+    """List at most *limit* threads in the order they were made, after the one named *after*."""
+    values = {"user": user_id, "after": after, "limit": limit}
+    if newest_first:
+        return await db.fetch(
+            as_user(user_id),
+            """
+            select c.id, c.title, c.created_at, c.head_id, t.thread from chat.conversations c
+            left join chat.chatkit_threads t on t.user_id = c.user_id and t.conversation_id = c.id
+            where c.user_id = %(user)s and c.deleted_at is null
+              and (%(after)s::text is null or (c.created_at, c.id) < (
+                select created_at, id from chat.conversations
+                where user_id = %(user)s and id = %(after)s))
+            order by c.created_at desc, c.id desc limit %(limit)s
+            """,
+            values,
+            row=ThreadRow,
+        )
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select c.id, c.title, c.created_at, c.head_id, t.thread from chat.conversations c
+        left join chat.chatkit_threads t on t.user_id = c.user_id and t.conversation_id = c.id
+        where c.user_id = %(user)s and c.deleted_at is null
+          and (%(after)s::text is null or (c.created_at, c.id) > (
+            select created_at, id from chat.conversations
+            where user_id = %(user)s and id = %(after)s))
+        order by c.created_at, c.id limit %(limit)s
+        """,
+        values,
+        row=ThreadRow,
+    )
+
+
+async def save_thread(
+    db: Database, user_id: str, thread_id: str, *, title: str | None, thread: dict[str, Any]
+) -> None:
+    """Make the conversation or change its title, and keep what only ChatKit has of it."""
+    try:
+        rows = await db.fetch(
+            as_user(user_id),
+            """
+            with kept as (
+              insert into chat.conversations as c (user_id, id, title)
+              values (%(user)s, %(thread)s, %(title)s)
+              on conflict (user_id, id) do update set title = excluded.title
+              where c.deleted_at is null
+              returning id
+            )
+            insert into chat.chatkit_threads (user_id, conversation_id, thread)
+            select %(user)s, id, %(kept)s::jsonb from kept
+            on conflict (user_id, conversation_id) do update set thread = excluded.thread
+            returning conversation_id as id
+            """,
+            {"user": user_id, "thread": thread_id, "title": title, "kept": Jsonb(thread)},
+            row=_Id,
+        )
+    except ConstraintViolated as violated:
+        raise NotFound from violated  # somebody else's id
+    if not rows:
+        raise NotFound
+
+
+async def branch_ids(db: Database, user_id: str, thread_id: str) -> list[str]:
+    """Return the ids of the messages of the branch that is shown, oldest first."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        with recursive branch as (
+          select m.id, m.parent_id, 1 as depth from chat.conversations c
+          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
+            and m.id = c.head_id
+          where c.user_id = %(user)s and c.id = %(thread)s and c.deleted_at is null
+          union all
+          select p.id, p.parent_id, b.depth + 1 from branch b
+          join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(thread)s
+            and p.id = b.parent_id
+          where b.depth < %(limit)s
+        )
+        select id from branch order by depth desc
+        """,
+        {"user": user_id, "thread": thread_id, "limit": _MESSAGES_AT_MOST},
+        row=_Id,
+    )
+    return [row.id for row in rows]
+
+
+async def list_items(
+    db: Database, user_id: str, thread_id: str, message_ids: Sequence[str]
+) -> list[ItemRow]:
+    """List the items that belong to these messages in order; '' stands for before all."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select id, message_id, item, hidden from chat.chatkit_items
+        where user_id = %s and conversation_id = %s and coalesce(message_id, '') = any(%s)
+        order by seq
+        """,
+        [user_id, thread_id, list(message_ids)],
+        row=ItemRow,
+    )
+
+
+async def find_item(db: Database, user_id: str, thread_id: str, item_id: str) -> ItemRow | None:
+    """Find an item that has a row of its own."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select i.id, i.message_id, i.item, i.hidden from chat.chatkit_items i
+        join chat.conversations c on c.user_id = i.user_id and c.id = i.conversation_id
+        where i.user_id = %s and i.conversation_id = %s and i.id = %s and c.deleted_at is null
+        """,
+        [user_id, thread_id, item_id],
+        row=ItemRow,
+    )
+    return rows[0] if rows else None
+
+
+async def add_item(db: Database, user_id: str, thread_id: str, new: NewItem) -> None:
+    """Keep an item at the end of the branch that is shown, in one statement.
+
+    Raises:
+        NotFound: no such thread of this user.
+        Conflict: an item has this id already.
+    """
+    try:
+        rows = await db.fetch(as_user(user_id), _ADD, _values(user_id, thread_id, new), row=_Id)
+    except ConstraintViolated as violated:
+        raise Conflict("An item with this id is there already.") from violated
+    if not rows:
+        raise NotFound
+
+
+async def save_item(
+    db: Database, user_id: str, thread_id: str, new: NewItem, *, message_id: str | None
+) -> None:
+    """Write an item that is there already, and the text of the message that it is, if any."""
+    await db.fetch(
+        as_user(user_id),
+        """
+        with said as (
+          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+          where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
+            and run_id is null
+        )
+        insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
+        values (%(user)s, %(thread)s, %(id)s, %(message)s, %(item)s::jsonb)
+        on conflict (user_id, conversation_id, id)
+          do update set item = excluded.item, hidden = false
+        returning id
+        """,
+        {**_values(user_id, thread_id, new), "message": message_id},
+        row=_Id,
+    )
+
+
+async def hide_item(
+    db: Database, user_id: str, thread_id: str, item_id: str, *, message_id: str | None
+) -> None:
+    """Take an item out of the thread and keep what it said."""
+    await db.execute(
+        as_user(user_id),
+        """
+        insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item, hidden)
+        values (%s, %s, %s, %s, '{}', true)
+        on conflict (user_id, conversation_id, id) do update set hidden = true
+        """,
+        [user_id, thread_id, item_id, message_id],
+    )
+
+
+async def show_items(db: Database, user_id: str, thread_id: str, item_ids: Sequence[str]) -> None:
+    """Undo `hide_item`."""
+    await db.execute(
+        as_user(user_id),
+        """
+        update chat.chatkit_items set hidden = false
+        where user_id = %s and conversation_id = %s and id = any(%s) and item <> '{}'
+        """,
+        [user_id, thread_id, list(item_ids)],
+    )
+
+
+async def erase_item(
+    db: Database, user_id: str, thread_id: str, item_id: str, *, message_id: str | None
+) -> None:
+    """Take an item out of the thread, and erase what it said; a message stays as a joint."""
+    scope = {"user": user_id, "thread": thread_id, "id": item_id, "message": message_id}
+    await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            update chat.messages set content = '', parts = null
+            where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
+            returning id
+            """,
+            scope,
+            _Id,
+        ),
+        Query(
+            """
+            insert into chat.chatkit_items
+              (user_id, conversation_id, id, message_id, item, hidden)
+            values (%(user)s, %(thread)s, %(id)s, %(message)s, '{}', true)
+            on conflict (user_id, conversation_id, id) do update set item = '{}', hidden = true
+            returning id
+            """,
+            scope,
+            _Id,
+        ),
+    )
+
+
+async def show_up_to(db: Database, user_id: str, thread_id: str, message_id: str) -> None:
+    """Let the branch that is shown end with *message_id*; what came after it is kept."""
+    await db.execute(
+        as_user(user_id),
+        """
+        update chat.conversations set head_id = %(message)s
+        where user_id = %(user)s and id = %(thread)s and deleted_at is null and exists (
+          select from chat.messages where user_id = %(user)s and conversation_id = %(thread)s
+            and id = %(message)s)
+        """,
+        {"user": user_id, "thread": thread_id, "message": message_id},
+    )
+
+
+async def keep_feedback(
+    db: Database, user_id: str, thread_id: str, feedback: dict[str, str]
+) -> None:
+    """Keep what the person thinks of items, by their ids."""
+    await db.execute(
+        as_user(user_id),
+        """
+        insert into chat.chatkit_threads as t (user_id, conversation_id, feedback)
+        values (%s, %s, %s)
+        on conflict (user_id, conversation_id)
+          do update set feedback = t.feedback || excluded.feedback
+        """,
+        [user_id, thread_id, Jsonb(feedback)],
+    )
+
+
+async def take(db: Database, user_id: str, thread_id: str, token: str) -> bool:
+    """Take the thread for one change at a time, or renew it; return whether it is ours."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        insert into chat.chatkit_threads as t (user_id, conversation_id, busy_with, busy_until)
+        values (%(user)s, %(thread)s, %(token)s, now() + make_interval(secs => %(lease)s))
+        on conflict (user_id, conversation_id) do update
+          set busy_with = excluded.busy_with, busy_until = excluded.busy_until
+          where t.busy_until is null or t.busy_until < now() or t.busy_with = %(token)s
+        returning conversation_id as id
+        """,
+        {"user": user_id, "thread": thread_id, "token": token, "lease": LEASE_S},
+        row=_Id,
+    )
+    return bool(rows)
+
+
+async def give_back(db: Database, user_id: str, thread_id: str, token: str) -> None:
+    """Let others change the thread."""
+    await db.execute(
+        as_user(user_id),
+        """
+        update chat.chatkit_threads set busy_with = null, busy_until = null
+        where user_id = %s and conversation_id = %s and busy_with = %s
+        """,
+        [user_id, thread_id, token],
+    )
+
+
+def _values(user_id: str, thread_id: str, new: NewItem) -> dict[str, object]:
+    return {
+        "user": user_id,
+        "thread": thread_id,
+        "id": new.id,
+        "item": Jsonb(new.item),
+        "role": new.role,
+        "content": new.content,
+        "parts": None if new.parts is None else Jsonb(new.parts),
+    }
+
+
+_ADD = """
+with old as materialized (
+  select head_id from chat.conversations
+  where user_id = %(user)s and id = %(thread)s and deleted_at is null
+  for update
+), said as (
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
+  select %(user)s, %(thread)s, %(id)s, old.head_id, %(role)s, %(content)s, %(parts)s::jsonb,
+    clock_timestamp()
+  from old where %(role)s::text is not null
+), shown as (
+  update chat.conversations set updated_at = now(),
+    head_id = case when %(role)s::text is null then head_id else %(id)s end
+  where user_id = %(user)s and id = %(thread)s and exists (select from old)
+)
+insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
+select %(user)s, %(thread)s, %(id)s,
+  case when %(role)s::text is null then old.head_id else %(id)s end, %(item)s::jsonb
+from old
+returning id
+"""

@@ -1,0 +1,179 @@
+"""`/support`: the support chat, which speaks ChatKit's server protocol.
+
+One address takes every request of ChatKit; beside it files are uploaded and read. Who calls
+is known before anything of ChatKit is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from chatkeep.chatkit import files
+from chatkeep.chatkit.context import ChatKitContext
+from chatkeep.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from chatkeep.web.auth import Anybody, SignedInOnSupport
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import HealthAnswer
+from chatkeep.web.services import Parts
+from chatkeep.web.sse import EventStream
+
+if TYPE_CHECKING:
+    from chatkeep.web.services import Services
+
+router = APIRouter(prefix="/support", tags=["ChatKit"])
+
+AnyFile = Annotated[str, Path(max_length=200, description="A file that was announced.")]
+
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
+_ONE_FILE_ONLY: Final = "Send the file as the body, or as the one file of a form."
+#: What a form has beside its file: boundaries and headers.
+_FORM_OVERHEAD: Final = 16 * 1024
+#: What a browser shows without running anything in it.
+_SHOWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+
+@router.get("/health")
+async def health(_: Anybody) -> HealthAnswer:
+    """Say that the support chat is served. Public."""
+    return HealthAnswer(status="ok")
+
+
+@router.post(
+    "/chatkit",
+    response_model=None,
+    responses={
+        200: {
+            "description": "The answer, or for what is answered a stream of events.",
+            "content": {
+                "application/json": {"schema": {"type": "object"}},
+                "text/event-stream": {"schema": {"type": "string"}},
+            },
+        },
+        **described(400, 401, 404, 409, 413, 422, 429, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["type"],
+                        "properties": {
+                            "type": {"type": "string"},
+                            "params": {"type": "object"},
+                            "metadata": {"type": "object"},
+                        },
+                    }
+                }
+            },
+        }
+    },
+)
+async def chatkit(request: Request, who: SignedInOnSupport, parts: Parts) -> Response:
+    """Take any request of ChatKit's server protocol."""
+    body = await request.body()
+    context = ChatKitContext(who=who, request=request, locale=_locale(request))
+    surface = await parts.chatkit.surface()
+    await parts.limits.spend("chat", who.user_id)
+    answer = await surface.process(body, context)
+    if isinstance(answer, bytes):
+        return Response(answer, media_type="application/json")
+    return EventStream(answer, farewell=surface.farewell)
+
+
+@router.api_route(
+    "/attachments/{attachment_id}/upload",
+    methods=["POST", "PUT"],
+    status_code=204,
+    response_model=None,
+    responses=described(400, 401, 404, 413, 415, 503),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def upload(
+    request: Request, attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts
+) -> Response:
+    """Take the bytes of a file that was announced with `attachments.create`, once."""
+    content = await _content(request, parts)
+    await files.upload(parts.db, who.user_id, attachment_id, content)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/attachments/{attachment_id}/content",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+        },
+        **described(401, 404, 503),
+    },
+)
+async def content(attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts) -> Response:
+    """Return a file of the caller. What a browser could run in it, it is told to keep instead."""
+    file = await files.read(parts.db, who.user_id, attachment_id)
+    shown = file.media_type in _SHOWN
+    disposition = "inline" if shown else "attachment"
+    headers = {
+        "content-disposition": f"{disposition}; filename*=UTF-8''{quote(file.name, safe='')}",
+        "content-security-policy": "default-src 'none'; sandbox",
+        "cache-control": "private, no-store",
+        "x-content-type-options": "nosniff",
+    }
+    media_type = file.media_type if shown else "application/octet-stream"
+    return Response(file.content, headers=headers, media_type=media_type)
+
+
+async def _content(request: Request, parts: Services) -> bytes:
+    """The bytes sent, bare or as the one file of a form."""
+    allowed = parts.settings.chatkit_attachment_bytes
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = said == "multipart/form-data"
+    content = await _bounded(request, allowed + (_FORM_OVERHEAD if is_form else 0))
+    if not is_form:
+        return content
+    return _file_of_form(request.headers["content-type"], content)
+
+
+async def _bounded(request: Request, most: int) -> bytes:
+    pieces, length = [], 0
+    async for piece in request.stream():
+        length += len(piece)
+        if length > most:
+            raise PayloadTooLarge
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _file_of_form(content_type: str, body: bytes) -> bytes:
+    """The one file of a form (RFC 7578). It has one part, so nothing else is looked for."""
+    found = re.search(r'boundary="?([^";,]{1,70})"?', content_type)
+    if found is None:
+        raise UnsupportedMediaType
+    delimiter = b"--" + found.group(1).encode("latin-1")
+    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter)
+    one_part = 3  # before the first boundary, the part, and the closing dashes
+    if len(pieces) != one_part or not pieces[2].startswith(b"--"):
+        raise BadRequest(_ONE_FILE_ONLY)
+    _, separator, content = pieces[1].partition(b"\r\n\r\n")
+    if not separator:
+        raise BadRequest(_ONE_FILE_ONLY)
+    return content
+
+
+def _locale(request: Request) -> str | None:
+    """The first language of Accept-Language (RFC 9110 section 12.5.4), where it is one."""
+    first = request.headers.get("accept-language", "").partition(",")[0].partition(";")[0]
+    return first.strip() if _LOCALE.fullmatch(first.strip()) else None
