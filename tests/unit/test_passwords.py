@@ -65,6 +65,22 @@ async def test_no_hash_takes_as_long_as_a_wrong_password(passwords: Passwords) -
     assert 0.6 < median(took[None]) / median(took[stored]) < 1.7
 
 
+@pytest.mark.parametrize(("passes", "memory"), [(1, 8), (8, 64 * 1024)], ids=["quick", "slow"])
+async def test_hash_of_other_costs_is_not_told_by_time(
+    passwords: Passwords, passes: int, memory: int
+) -> None:
+    """Who moved here with a quicker or slower Argon2 hash is refused no sooner or later."""
+    brought = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1).hash("correct")
+    await passwords.matches("wrong", brought)
+    took: dict[str | None, list[float]] = {brought: [], None: []}
+    for _ in range(9):
+        for one, times in took.items():
+            began = time.perf_counter()
+            assert not await passwords.matches("wrong", one)
+            times.append(time.perf_counter() - began)
+    assert median(took[None]) == pytest.approx(median(took[brought]), rel=0.5)
+
+
 async def test_event_loop_keeps_turning_while_passwords_are_checked() -> None:
     """Checking happens in threads of its own."""
     passwords = Passwords(threads=1)
