@@ -56,6 +56,7 @@ PUBLIC: Final = {
     *("/api/outbox", "/outbox", "/outbox/{number}"),
     *("/", "/c/{_rest:path}", "/sign-in", "/sign-up", "/new-password"),
     *("/settings", "/settings/{_rest:path}"),
+    *("/api/v1/shared/{token}", "/s/{token}"),
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),
     *(f"/auth/v1/{name}" for name in ("signup", "token")),
@@ -77,6 +78,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/api/v1/chat/start"): {},
     ("POST", "/api/v1/chat/message"): {"conversation_id": "{id}", "message": "x"},
     ("PATCH", "/api/v1/chat/{conversation_id}"): {"title": "Another"},
+    ("POST", "/api/v1/chat/{conversation_id}/shares"): {},
     ("POST", "/api/chat"): {"id": "{id}", "message": TEXT},
     ("PATCH", "/api/settings"): {"theme": "dark"},
     ("POST", "/v1/chat/completions"): {

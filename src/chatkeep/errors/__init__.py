@@ -42,7 +42,9 @@ from chatkeep.errors.callers import (
 )
 from chatkeep.errors.chats import (
     AnswerInterrupted,
+    BudgetExhausted,
     IdempotencyKeyReused,
+    LinkEnded,
     ModelBroken,
     ModelMisconfigured,
     ModelNotOffered,
@@ -124,6 +126,7 @@ __all__ = [
     "BadOAuthCallback",
     "BadOAuthState",
     "BadRequest",
+    "BudgetExhausted",
     "ChatkeepError",
     "ClaimsRefused",
     "ClientGone",
@@ -156,6 +159,7 @@ __all__ = [
     "InvalidCredentials",
     "IssuerUnavailable",
     "LastAdministrator",
+    "LinkEnded",
     "ManualLinkingDisabled",
     "MethodNotAllowed",
     "Misdirected",

@@ -14,6 +14,13 @@ class NotYourConversation(NotFound):
     default_detail = "Conversation does not belong to this user"
 
 
+class LinkEnded(NotFound):
+    """A link to a conversation has expired, was revoked, or never was: all the same."""
+
+    code = "link_ended"
+    default_detail = "There is nothing to see here, or not any more. Ask for a new link."
+
+
 class IdempotencyKeyReused(ChatkeepError):
     """Another question was asked with the same key, so this one was not asked.
 
@@ -37,6 +44,14 @@ class RunInProgress(Conflict):
         """Keep which run it is, for the caller to see and for who wants to join it."""
         super().__init__(detail, run_id=run_id)
         self.run_id = run_id
+
+
+class BudgetExhausted(ChatkeepError):
+    """A budget has too little left; `budget` names it, `resets_at` says when it begins anew."""
+
+    code = "budget_exhausted"
+    status = 429
+    default_detail = "A budget is used up. GET /api/usage says which, and when it begins anew."
 
 
 class ModelUnavailable(Unavailable):

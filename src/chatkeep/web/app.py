@@ -17,6 +17,9 @@ from starlette.middleware import Middleware
 
 import chatkeep
 from chatkeep.browser_sessions import BrowserSessions
+from chatkeep.budgets.amounts import Limits as BudgetLimits
+from chatkeep.budgets.prices import prices_of
+from chatkeep.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions, responder_of, tools_of
@@ -42,6 +45,7 @@ from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
 from chatkeep.web.background import drained, start_background
+from chatkeep.web.budget_headers import BUDGET_HEADERS
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
@@ -60,7 +64,9 @@ from chatkeep.web.routes import (
     search,
     session_service,
     sessions,
+    shares,
     token_service,
+    usage,
 )
 from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
@@ -82,10 +88,12 @@ _ROUTES = (
     *gotrue.ROUTERS,
     conversation_routes.router,
     search.router,
+    shares.router,
     ai_sdk.router,
     openai.router,
     chatkit.router,
     preferences.router,
+    usage.router,
     sessions.router,
     admin.router,
     browser_sessions.router,
@@ -121,6 +129,7 @@ _EXPOSED_HEADERS = (
     "etag",
     "link",
     "retry-after",
+    *BUDGET_HEADERS,
     "x-request-id",
     "x-should-retry",
     "x-token-expiring",
@@ -245,7 +254,13 @@ async def _open(
     tools = tools_of(extensions, settings)
     responder = responder_of(extensions, settings) or ModelResponder(model, tools)
     preferences_kept = _preferences(gate, db)
-    replies = Replies(db, responder, pseudonym=_pseudonyms(str(settings.secret).encode()))
+    offered_models = OfferedModels(model, policy)
+    replies = Replies(
+        db,
+        responder,
+        pseudonym=_pseudonyms(str(settings.secret).encode()),
+        budgets=_budgets(db, settings, offered_models),
+    )
     support = await open_chatkit(
         settings, db, replies, preferences=preferences_kept, policy=policy, tools=tools
     )
@@ -263,7 +278,7 @@ async def _open(
         sightings=Sightings(db),
         model=model,
         policy=policy,
-        offered_models=OfferedModels(model, policy),
+        offered_models=offered_models,
         preferences=preferences_kept,
         replies=replies,
         chatkit=support,
@@ -275,6 +290,15 @@ async def _open(
     )
     start_background(stack, parts)
     return parts
+
+
+def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:
+    return Budgets(
+        db,
+        BudgetLimits.of(settings),
+        total=settings.budget_cost_per_day_total,
+        price_of=prices_of(settings, offered),
+    )
 
 
 def _providers(stack: AsyncExitStack, settings: Settings) -> Providers:

@@ -109,15 +109,18 @@ class RequestRecord:
             headers["cache-control"] = "no-store"
 
 
+_SECRET_PATH = re.compile(r"^(/s/|/api/v1/shared/).+", re.DOTALL)
+
+
 def _write_line(scope: Scope, status: int, took_s: float) -> None:
-    """One record a request. The path only: a query may hold a secret."""
+    """One record a request. The path only, and of a shared link not what opens it."""
     state = scope["state"]
     _log.info(
         "request",
         extra={
             "request_id": state["request_id"],
             "method": scope["method"],
-            "path": scope["path"],
+            "path": _SECRET_PATH.sub(r"\1...", scope["path"]),
             "status": status,
             "ms": round(took_s * 1000, 1),
             "client": state["client"].address,

@@ -1,0 +1,195 @@
+"""Links that show one branch of a conversation to whoever has them, until they end.
+
+A link names a message; what it shows is the way from the first message to that one, as
+plain text and the sources named in it. Neither what was said afterwards, nor other branches,
+nor reasoning, files, or what tools were given and gave back can be read through it. Its
+token is random, 128 bits, and kept as a hash only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chatkeep import conversations
+from chatkeep.db import AUTH, as_user
+from chatkeep.errors import LinkEnded, NotYourConversation
+from chatkeep.ids import new_id
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from chatkeep.conversations import Message, Role
+    from chatkeep.db import Database
+
+LISTED_AT_MOST = 200
+#: So many messages of the branch are shown, the last ones.
+SHOWN_AT_MOST = 500
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A link that was made. Its token is known only to whoever made it."""
+
+    id: str
+    conversation_id: str
+    head_id: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A message as strangers see it."""
+
+    role: Role
+    text: str
+    sources: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a link shows. *cut*: there is more before the first message."""
+
+    title: str | None
+    messages: list[Said]
+    expires_at: datetime
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    user_id: str
+    conversation_id: str
+    head_id: str
+    expires_at: datetime
+
+
+async def share(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    *,
+    head_id: str | None,
+    lasts: timedelta,
+) -> tuple[Share, str]:
+    """Make a link to the branch that ends at *head_id*, or at what is shown; return its token.
+
+    Raises:
+        NotYourConversation: there is no such finished message of this person.
+    """
+    token = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+    made = await db.fetch(
+        as_user(user_id),
+        """
+        insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
+        select m.user_id, %(id)s, m.conversation_id, m.id, %(hash)s, now() + %(lasts)s
+        from chat.conversations c
+        join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
+          and m.id = coalesce(%(head)s, c.head_id)
+        where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+          and not exists (
+            select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
+              and r.state in ('queued', 'running')
+          )
+        returning id, conversation_id, head_id, created_at, expires_at
+        """,
+        {
+            "user": user_id,
+            "id": new_id(),
+            "conversation": conversation_id,
+            "head": head_id,
+            "hash": _hash(token),
+            "lasts": lasts,
+        },
+        row=Share,
+    )
+    if not made:
+        raise NotYourConversation
+    return made[0], token
+
+
+async def list_shares(db: Database, user_id: str) -> list[Share]:
+    """List the links of a person that have not ended, newest first."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select s.id, s.conversation_id, s.head_id, s.created_at, s.expires_at
+        from chat.shares s
+        join chat.conversations c on c.user_id = s.user_id and c.id = s.conversation_id
+        where s.user_id = %s and s.expires_at > now() and c.deleted_at is null
+        order by s.created_at desc, s.id desc limit %s
+        """,
+        [user_id, LISTED_AT_MOST],
+        row=Share,
+    )
+
+
+async def revoke(db: Database, user_id: str, share_id: str) -> None:
+    """End a link of a person at once; one that has ended, or never was, stays so."""
+    await db.execute(
+        as_user(user_id),
+        "delete from chat.shares where user_id = %s and id = %s",
+        [user_id, share_id],
+    )
+
+
+async def open_link(db: Database, token: str) -> Shown:
+    """Return what the link with *token* shows.
+
+    Raises:
+        LinkEnded: it has, was revoked, or never was: nobody can tell which.
+    """
+    found = await db.fetch(
+        AUTH,
+        """
+        select user_id, conversation_id, head_id, expires_at from chat.shares
+        where token_hash = %s and expires_at > now()
+        """,
+        [_hash(token)],
+        row=_Opened,
+    )
+    if not found:
+        raise LinkEnded
+    try:
+        return await _read(db, found[0])
+    except NotYourConversation:
+        raise LinkEnded from None
+
+
+async def _read(db: Database, link: _Opened) -> Shown:
+    messages: list[Message] = []
+    upto: str | None = link.head_id
+    title = None
+    while upto is not None and len(messages) < SHOWN_AT_MOST:
+        conversation, page = await conversations.get_page(
+            db, link.user_id, link.conversation_id, limit=_PAGE, from_id=upto
+        )
+        title = conversation.title
+        messages = page + messages
+        upto = page[0].parent_id if page else None
+    return Shown(
+        title=title,
+        messages=[said for one in messages if (said := _as_seen(one)) is not None],
+        expires_at=link.expires_at,
+        cut=upto is not None,
+    )
+
+
+def _as_seen(message: Message) -> Said | None:
+    if message.role == "system":
+        return None  # the operator's instructions are not the person's to show
+    sources = [
+        str(part["url"])
+        for part in message.parts or ()
+        if part.get("type") == "source-url" and str(part.get("url", "")).startswith("https://")
+    ]
+    return Said(role=message.role, text=message.content, sources=sources)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

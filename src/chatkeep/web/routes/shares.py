@@ -1,0 +1,190 @@
+"""Links to one branch: made, listed and revoked by their owner, opened by whoever has one."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from hashlib import sha256
+from html import escape
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from chatkeep import sharing
+from chatkeep.errors import LinkEnded
+from chatkeep.web.auth import Anybody, SignedIn, SignedInOnRest
+from chatkeep.web.problems import described
+from chatkeep.web.schemas import MessageId
+from chatkeep.web.schemas import Request as Body
+from chatkeep.web.services import Parts, services_of
+
+if TYPE_CHECKING:
+    from chatkeep.sharing import Said, Share, Shown
+
+router = APIRouter(tags=["conversations"])
+
+AnyId = Annotated[str, Path(max_length=200)]
+_SPEAKERS = {"user": "Question", "assistant": "Answer"}
+
+
+class ShareRequest(Body):
+    """Which branch, and for how long."""
+
+    head_id: MessageId | None = None
+    expires_in_days: Annotated[int, Field(ge=1, le=365)] = 30
+
+
+class ShareAnswer(BaseModel):
+    """A link, without what opens it."""
+
+    id: str
+    conversation_id: str
+    head_id: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class NewShareAnswer(ShareAnswer):
+    """A new link. *url* is shown this once."""
+
+    url: str
+
+
+class SharesAnswer(BaseModel):
+    """The caller's links, newest first."""
+
+    shares: list[ShareAnswer]
+
+
+class SaidAnswer(BaseModel):
+    """A message as strangers see it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    sources: list[str]
+
+
+class SharedAnswer(BaseModel):
+    """What a link shows."""
+
+    title: str | None
+    messages: list[SaidAnswer]
+    expires_at: datetime
+    cut: bool
+
+
+@router.post("/api/v1/chat/{conversation_id}/shares", responses=described(403))
+async def share(
+    conversation_id: AnyId,
+    request: Request,
+    who: SignedInOnRest,
+    parts: Parts,
+    body: ShareRequest | None = None,
+) -> NewShareAnswer:
+    """Make a link that shows a branch of the conversation to whoever has it."""
+    wanted = body or ShareRequest()
+    made, token = await sharing.share(
+        parts.db,
+        who.user_id,
+        conversation_id,
+        head_id=wanted.head_id,
+        lasts=timedelta(days=wanted.expires_in_days),
+    )
+    home = (parts.settings.public_url or str(request.base_url)).rstrip("/")
+    return NewShareAnswer(**asdict(made), url=f"{home}/s/{token}")
+
+
+@router.get("/api/v1/shares", responses=described(401))
+async def list_shares(who: SignedIn, parts: Parts) -> SharesAnswer:
+    """List the caller's links that have not ended."""
+    found = await sharing.list_shares(parts.db, who.user_id)
+    return SharesAnswer(shares=[_answer(one) for one in found])
+
+
+@router.delete("/api/v1/shares/{share_id}", status_code=204, responses=described(401))
+async def revoke(share_id: AnyId, who: SignedIn, parts: Parts) -> None:
+    """End a link at once. One that has ended already stays so."""
+    await sharing.revoke(parts.db, who.user_id, share_id)
+
+
+@router.get("/api/v1/shared/{token}", response_model=SharedAnswer, responses=described(404))
+async def shared(token: AnyId, request: Request, response: Response, _: Anybody) -> SharedAnswer:
+    """Read what a link shows; nobody needs to sign in."""
+    shown = await _opened(request, token)
+    response.headers.update(_UNSEEN)
+    return SharedAnswer(
+        title=shown.title,
+        messages=[SaidAnswer(**asdict(one)) for one in shown.messages],
+        expires_at=shown.expires_at,
+        cut=shown.cut,
+    )
+
+
+@router.get("/s/{token}", include_in_schema=False)
+async def shared_page(token: AnyId, request: Request, _: Anybody) -> HTMLResponse:
+    """Show the same as a page."""
+    try:
+        shown = await _opened(request, token)
+    except LinkEnded as ended:
+        page = _page("This link has ended", f"<p>{escape(ended.detail)}</p>")
+        return HTMLResponse(page, status_code=ended.status, headers=_OF_PAGE)
+    cut = "<p>The beginning is left out.</p>" if shown.cut else ""
+    said = "".join(_section(one) for one in shown.messages)
+    return HTMLResponse(_page(shown.title or "Conversation", cut + said), headers=_OF_PAGE)
+
+
+async def _opened(request: Request, token: str) -> Shown:
+    services = services_of(request)
+    await services.limits.spend("shared", request.scope["state"]["client"].bucket)
+    return await sharing.open_link(services.db, token)
+
+
+def _answer(one: Share) -> ShareAnswer:
+    return ShareAnswer(**asdict(one))
+
+
+def _section(one: Said) -> str:
+    sources = "".join(
+        f'<li><a rel="noopener noreferrer nofollow" href="{escape(url)}">{escape(url)}</a></li>'
+        for url in one.sources
+    )
+    return (
+        f'<section class="{one.role}"><h2>{_SPEAKERS.get(one.role, "Note")}</h2>'
+        f'<p dir="auto">{escape(one.text)}</p>{f"<ul>{sources}</ul>" if sources else ""}</section>'
+    )
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="robots" content="noindex, nofollow"><meta name="color-scheme"'
+        f' content="light dark"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
+        f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
+    )
+
+
+_STYLE = (
+    "body{margin:0;font:16px/1.6 system-ui,sans-serif}main{max-width:44rem;margin:auto;"
+    "padding:2rem 1rem}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:.8rem;"
+    "color:GrayText;margin:0}section{margin:1.5rem 0}p{white-space:pre-wrap;"
+    "overflow-wrap:anywhere;margin:.25rem 0}.user p{font-weight:600}li{overflow-wrap:anywhere}"
+)
+#: The address is the key to it: it goes into no search, no cache, and to no other site.
+_UNSEEN = {
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-robots-tag": "noindex, nofollow",
+}
+_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+_OF_PAGE = {
+    **_UNSEEN,
+    "content-security-policy": (
+        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}

@@ -1,0 +1,165 @@
+"""Links to one branch: what they show to strangers, and what they never do."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+
+from tests.http.test_conversations import CHAT, begin, masked, say
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Client, Node, Person, Stage
+
+
+async def shared(client: Client, conversation: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
+    """Make a link."""
+    answer = await client.post(f"{CHAT}/{conversation}/shares", body)
+    assert answer.status == 200, answer.text
+    made: dict[str, Any] = answer.json
+    return made
+
+
+def token_of(made: dict[str, Any]) -> str:
+    """Return what opens a link."""
+    return str(made["url"]).rpartition("/s/")[2]
+
+
+async def texts(node: Node, made: dict[str, Any]) -> list[str]:
+    """Return what somebody without any account reads through a link."""
+    answer = await node.nobody().get(f"/api/v1/shared/{token_of(made)}")
+    assert answer.status == 200, answer.text
+    return [one["text"] for one in answer.json["messages"]]
+
+
+async def test_link_shows_the_branch_and_nothing_said_later(
+    node: Node, ana: Person, stage: Stage
+) -> None:
+    """Up to its end: neither what follows nor another branch."""
+    conversation = await begin(ana.client)
+    stage.play("First answer")
+    first = await say(ana.client, conversation, "First question")
+    made = await shared(ana.client, conversation)
+    await say(ana.client, conversation, "Said afterwards")
+    early = await shared(ana.client, conversation, head_id=first["user_message_id"])
+    assert (await texts(node, made))[1:] == ["First question", "First answer"]
+    assert (await texts(node, early))[1:] == ["First question"]
+
+
+async def test_what_tools_and_reasoning_said_is_not_shown(
+    node: Node, ana: Person, database: MigratedDatabase
+) -> None:
+    """Of the parts only text and sources with a safe address leave."""
+    conversation = await begin(ana.client)
+    sent = await say(ana.client, conversation, "Hello")
+    parts = (
+        '[{"type":"reasoning","text":"hidden"},{"type":"dynamic-tool","toolCallId":"1",'
+        '"toolName":"t","state":"output-available","input":{"a":"hidden"},"output":"hidden"},'
+        '{"type":"source-url","sourceId":"1","url":"https://example.com/a"},'
+        '{"type":"source-url","sourceId":"2","url":"javascript:hidden"},'
+        '{"type":"text","text":"seen"}]'
+    )
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute(
+            "update chat.messages set content = 'seen', parts = %s::jsonb where user_id = %s"
+            " and id = %s",
+            [parts, ana.id, sent["message_id"]],
+        )
+    made = await shared(ana.client, conversation)
+    for path in (f"/api/v1/shared/{token_of(made)}", f"/s/{token_of(made)}"):
+        answer = await node.nobody().get(path)
+        assert "seen" in answer.text
+        assert "https://example.com/a" in answer.text
+        assert "hidden" not in answer.text
+        assert ana.id not in answer.text
+        assert conversation not in answer.text
+
+
+async def test_page_runs_nothing_and_is_kept_nowhere(node: Node, ana: Person) -> None:
+    """Markup is shown as text; robots, caches and other sites learn nothing of it."""
+    conversation = await begin(ana.client)
+    await say(ana.client, conversation, "<script>alert(1)</script>")
+    page = await node.nobody().get(f"/s/{token_of(await shared(ana.client, conversation))}")
+    assert page.status == 200
+    assert "<script" not in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+    assert page.headers["x-robots-tag"] == "noindex, nofollow"
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["content-security-policy"].startswith("default-src 'none';")
+
+
+async def test_ended_links_are_one_answer(
+    node: Node, ana: Person, bo: Person, database: MigratedDatabase
+) -> None:
+    """Revoked, expired, of a deleted conversation, or never made: the same bytes."""
+    conversation = await begin(ana.client)
+    revoked, expired, kept = [await shared(ana.client, conversation) for _ in range(3)]
+    assert (await bo.client.delete(f"/api/v1/shares/{kept['id']}")).status == 204
+    assert await texts(node, kept)
+    assert (await ana.client.delete(f"/api/v1/shares/{revoked['id']}")).status == 204
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("update chat.shares set expires_at = now() where id = %s", [expired["id"]])
+    listed = (await ana.client.get("/api/v1/shares")).json["shares"]
+    assert [one["id"] for one in listed] == [kept["id"]]
+    assert "url" not in listed[0]
+    assert (await bo.client.get("/api/v1/shares")).json == {"shares": []}
+    await ana.client.delete(f"{CHAT}/{conversation}")
+    never = {"url": f"/s/{uuid4()}"}
+    for path in ("/api/v1/shared/", "/s/"):
+        answers = [
+            await node.nobody().get(path + token_of(one))
+            for one in (revoked, expired, kept, never, {"url": "/s/%00"}, {"url": "/s/%C3%A9"})
+        ]
+        assert {one.status for one in answers} == {404}
+        assert len({str(masked(one)) for one in answers[:4]}) == 1
+    await ana.client.post(f"{CHAT}/{conversation}/restore")
+    assert await texts(node, kept)
+
+
+async def test_nobody_shares_what_is_not_theirs(ana: Person, bo: Person) -> None:
+    """Another's conversation, and a message of another conversation, are not there."""
+    conversation, other = await begin(ana.client), await begin(ana.client)
+    sent = await say(ana.client, other, "Elsewhere")
+    for client, body in ((bo.client, {}), (ana.client, {"head_id": sent["message_id"]})):
+        answer = await client.post(f"{CHAT}/{conversation}/shares", body)
+        assert (answer.status, answer.json["code"]) == (403, "conversation_forbidden")
+
+
+async def test_token_is_kept_as_a_hash(ana: Person, database: MigratedDatabase) -> None:
+    """Who reads the database opens no link with what they see."""
+    made = await shared(ana.client, await begin(ana.client))
+    with psycopg.connect(database.admin_url) as admin:
+        row = admin.execute(
+            "select s::text from chat.shares s where id = %s", [made["id"]]
+        ).fetchone()
+    assert row is not None
+    assert token_of(made) not in row[0]
+
+
+async def test_token_is_in_no_log(
+    node: Node, ana: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each request leaves a line, and none of them opens the link."""
+    made = await shared(ana.client, await begin(ana.client))
+    with caplog.at_level(logging.INFO):
+        await texts(node, made)
+        await node.nobody().get(f"/s/{token_of(made)}")
+    paths = [getattr(record, "path", "") for record in caplog.records]
+    assert {"/api/v1/shared/...", "/s/..."} <= set(paths)
+    assert token_of(made) not in str(
+        [vars(one) for one in caplog.records if one.name.startswith("chatkeep")]
+    )
+
+
+async def test_guesses_are_limited(start: StartNode) -> None:
+    """Whoever tries links out is told to wait."""
+    node = await start(RATE_LIMITS="on")
+    statuses = {(await node.nobody().get(f"/s/{uuid4()}")).status for _ in range(130)}
+    assert statuses == {404, 429}
