@@ -203,6 +203,8 @@ async def test_browsers_may_call_from_elsewhere(caller: Client) -> None:
     [
         ("GET", "authorize?provider=google", (400, "validation_failed")),
         ("POST", "sso", (404, "sso_provider_disabled")),
+        ("GET", "sso/saml/metadata", (404, "saml_provider_disabled")),
+        ("POST", "sso/saml/acs", (404, "saml_provider_disabled")),
         ("GET", "reauthenticate", (401, "no_authorization")),
         ("POST", "factors", (401, "no_authorization")),
         ("GET", "user/identities/authorize?provider=google", (401, "no_authorization")),

@@ -63,6 +63,7 @@ PUBLIC: Final = {
     *(f"/auth/v1/{name}" for name in ("otp", "magiclink", "recover", "resend", "verify")),
     "/auth/v1/verify.css",
     *(f"/auth/v1/{name}" for name in ("authorize", "callback", "sso")),
+    "/auth/v1/sso/saml/{rest:path}",
     *(f"/auth/v1/passkeys/authentication/{name}" for name in ("options", "verify")),
     "/auth/v1/{rest:path}",
     *(f"{prefix}/sign-in" for prefix in ("/auth", "/api/auth", "")),

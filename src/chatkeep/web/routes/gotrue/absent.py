@@ -52,6 +52,7 @@ _ANY_METHOD: Final = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 #: Open to everybody at Supabase Auth too.
 _PUBLIC: Final = {
     "/sso": Refusal(404, "sso_provider_disabled", "SSO is disabled"),
+    "/sso/saml/{rest:path}": Refusal(404, "saml_provider_disabled", "SAML is disabled"),
 }
 #: Only for who is signed in.
 _PERSONAL: Final = {
