@@ -242,6 +242,7 @@ async def test_export_of_auth0(issuer: EmbeddedIssuer) -> None:
     ("text", "said"),
     [
         ("{", "line 1: is no JSON"),
+        ("[" * 200_000, "line 1: is no JSON"),
         ('{"id": 1}\n{"id"', "line 2: is no JSON"),
         ("[1]", "must hold lists of JSON objects"),
         ('{"users": []}', "must hold a list of people"),
@@ -269,6 +270,8 @@ async def test_hostile_export_breaks_nothing(issuer: EmbeddedIssuer) -> None:
         {"id": "e", "email": "e@example.com", "raw_user_meta_data": {"x": "\ud800"}},
         {"id": "f", "email": "f@example.com", "encrypted_password": {"x": 1}},
         {"id": "g\0", "email": "g@example.com"},
+        {"id": "\ud800", "email": "i@example.com"},
+        {"id": "j", "email": "j@example.com", "raw_user_meta_data": "[" * 50_000},
         {"id": "h", "email": "h@example.com", "banned_until": "infinity"},
     ]
     report = await take_in(issuer, list(supabase.arrivals(hostile)))

@@ -64,6 +64,8 @@ def id_of(original: str, *, source: str) -> UUID:
     """
     if not original:
         raise Skipped("has no id")
+    if any("\ud800" <= one <= "\udfff" for one in original):  # half of a surrogate pair
+        raise Skipped("has an id that is no text")
     try:
         found = UUID(original)
     except ValueError:
@@ -115,7 +117,7 @@ def mapping(value: object) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Skipped("has metadata that cannot be read") from error
     if value is None:
         return {}

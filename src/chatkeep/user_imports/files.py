@@ -42,7 +42,7 @@ def read_json(path: Path) -> list[Any] | Mapping[str, Any]:
         return _rows(path, text)
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [_line(path, number, line) for number, line in _lines(text)]
     if isinstance(value, list):
         return value
@@ -76,7 +76,7 @@ def _lines(text: str) -> list[tuple[int, str]]:
 def _line(path: Path, number: int, line: str) -> Any:  # noqa: ANN401 -- JSON can be anything
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"{path}, line {number}: is no JSON.") from error
 
 
