@@ -18,6 +18,7 @@ from chatkeep.runs import Address, Ending
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from chatkeep.budgets.ledger import Charged
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
     from chatkeep.runs import Run
@@ -29,10 +30,14 @@ INTERRUPTED: Final = Ending(state="interrupted", error_code="answer_interrupted"
 
 
 class Answer(Protocol):
-    """An answer that can be followed from its start, wherever it is being made."""
+    """An answer that can be followed from its start, wherever it is being made.
+
+    *charged* is what it was charged, where this process began it.
+    """
 
     address: Address
     model: str
+    charged: Charged | None
 
     def follow(self, *, only_new: bool = False) -> AsyncGenerator[AnswerEvent, None]:
         """Replay, then go on live, until `Ended`.
@@ -50,6 +55,7 @@ class RemoteAnswer:
         self._user_id = user_id
         self._run = run
         self._closing = closing
+        self.charged: Charged | None = None
         self.model = run.model
         self.address = Address(
             id=run.id,

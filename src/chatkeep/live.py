@@ -31,6 +31,7 @@ from chatkeep.parts import Part, stored
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 
+    from chatkeep.budgets.ledger import Charged
     from chatkeep.events import ReplyEvent
     from chatkeep.runs import Address, Ending
 
@@ -199,6 +200,7 @@ class LiveAnswer:
         self.user_id = user_id
         self.address = address
         self.model = model
+        self.charged: Charged | None = None
         self.parts: list[Part] = list(parts)
         self._begun = len(self.parts)
         self._waited = [index for index, part in enumerate(self.parts) if part.waits]

@@ -37,6 +37,7 @@ class OfferedModels:
         self._policy = policy
         self._clock = clock
         self._listed: Sequence[ModelInfo] = ()
+        self._by_id: dict[str, ModelInfo] = {}
         self._due = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -59,6 +60,16 @@ class OfferedModels:
             return self._policy.allows(model)
         return model == self._policy.default_model or any(one.id == model for one in found)
 
+    def find(self, model: str) -> ModelInfo | None:
+        """Find *model* in the list as it was fetched last, without asking anybody."""
+        return self._by_id.get(model)
+
+    async def keep_known(self) -> None:
+        """Keep the provider's list fresh until cancelled, for who needs `find`."""
+        while True:
+            await self._of_the_provider()
+            await asyncio.sleep(max(1.0, self._due - self._clock()))
+
     async def _of_the_provider(self) -> Sequence[ModelInfo]:
         if self._clock() < self._due:
             return self._listed
@@ -74,4 +85,5 @@ class OfferedModels:
             _log.warning("the provider's list of models cannot be had: %s", error.code)
             self._due = self._clock() + _AFTER_FAILURE_S
         else:
+            self._by_id = {one.id: one for one in self._listed}
             self._due = self._clock() + _FRESH_S

@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from chatkeep import runs, turns
 from chatkeep.answers import INTERRUPTED, RemoteAnswer
+from chatkeep.charges import Budgets
 from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
+from chatkeep.events import NextStep
 from chatkeep.live import LiveAnswer
 from chatkeep.parts import unstored
 from chatkeep.prompts import prompt_of
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from chatkeep.answers import Answer
+    from chatkeep.budgets.ledger import Charged
+    from chatkeep.charges import Charge
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
     from chatkeep.llm.model import Prompt
@@ -52,6 +56,7 @@ class _Work:
 
     live: LiveAnswer
     renewed: float
+    charge: Charge
     task: asyncio.Task[None] | None = None
     asking: bool = False
     stopped: bool = False
@@ -72,14 +77,24 @@ class Replies:
     """Every answer this process is making."""
 
     def __init__(
-        self, db: Database, responder: Responder, *, pseudonym: Callable[[str], str]
+        self,
+        db: Database,
+        responder: Responder,
+        *,
+        pseudonym: Callable[[str], str],
+        budgets: Budgets | None = None,
     ) -> None:
-        """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is."""
+        """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is.
+
+        *budgets* charge each answer; without them nothing is limited, and use is counted.
+        """
+        self.budgets = budgets or Budgets(db)
         self._db = db
         self._responder = responder
         self.pseudonym = pseudonym
         self._work: dict[str, _Work] = {}
         self._unkept: set[asyncio.Task[Ending]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
 
     async def begin(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
@@ -88,12 +103,13 @@ class Replies:
         Raises:
             RunInProgress: the conversation is being answered already.
             NotFound: no such conversation of this user.
+            BudgetExhausted: too little is left for this question.
             Unavailable: the server is shutting down.
         """
         self._refuse_when_closing()
         user_id = who.user_id
         try:
-            history = await self._start(user_id, turn)
+            history, charged = await self._start(who, turn, choices)
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
         address = Address(
@@ -104,13 +120,15 @@ class Replies:
         )
         begun = unstored("", turn.resumed or [])
         live = LiveAnswer(user_id=user_id, address=address, model=turn.model, parts=begun)
+        charge = self.budgets.admitted(who, charged, choices, begun)
+        live.charged = charged
         prompt = prompt_of(
             history,
-            choices,
+            _within(choices, charge),
             user_key=self.pseudonym(user_id),
             conversation_id=address.conversation_id,
         )
-        self._work[turn.run_id] = work = _Work(live, _now())
+        self._work[turn.run_id] = work = _Work(live, _now(), charge)
         asked = Asked(prompt=prompt, who=who, run=address, begun=begun)
         work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
         return live
@@ -170,9 +188,15 @@ class Replies:
         self.stop_here(run_id)
 
     def answer_unkept(
-        self, prompt: Prompt, *, who: Principal | None = None
+        self,
+        prompt: Prompt,
+        *,
+        charge: Charge,
+        who: Principal | None = None,
     ) -> AsyncGenerator[AnswerEvent, None]:
         """Answer *who* without keeping it: hanging up stops it.
+
+        *charge* is what `budgets.charge_unkept` has made for *prompt*.
 
         Raises:
             Unavailable: the server is shutting down.
@@ -180,7 +204,7 @@ class Replies:
         self._refuse_when_closing()
         address = Address(id="", conversation_id="", message_id="", user_message_id="")
         live = LiveAnswer(user_id="", address=address, model=prompt.settings.model)
-        return self._follow_unkept(live, Asked(prompt=prompt, who=who, run=address))
+        return self._follow_unkept(live, Asked(prompt=prompt, who=who, run=address), charge)
 
     async def keep_checkpoints(self) -> None:
         """Store what is new of every answer, and renew the leases, until cancelled."""
@@ -192,7 +216,9 @@ class Replies:
 
     async def sweep(self) -> int:
         """Mark what died with another process; return how many runs that were."""
-        return await runs.sweep(self._db)
+        swept = await runs.sweep(self._db)
+        await self.budgets.sweep()
+        return swept
 
     async def close(self, *, drain_s: float) -> None:
         """Take no new turns, let the running ones end, interrupt the rest and keep them."""
@@ -206,26 +232,36 @@ class Replies:
             work.let_go()
         for task in self._unkept:
             task.cancel()
-        await asyncio.wait(tasks, timeout=_STOP_WITHIN_S)
+        await asyncio.wait([*tasks, *self._settling], timeout=_STOP_WITHIN_S)
+        if self._settling:  # those that were just cancelled
+            await asyncio.wait(self._settling, timeout=_STOP_WITHIN_S)
 
     def _refuse_when_closing(self) -> None:
         if self._closing.is_set():
             raise Unavailable("The server is restarting. Try again shortly.")
 
-    async def _start(self, user_id: str, turn: Turn) -> list[Said]:
+    async def _start(
+        self, who: Principal, turn: Turn, choices: Choices
+    ) -> tuple[list[Said], Charged]:
+        also = self.budgets.charging(who, turn, choices)
         try:
-            return await turns.start(self._db, user_id, turn)
+            history, rows = await turns.start_with(self._db, who.user_id, turn, also)
         except AlreadyStarted as same:
             if not turn.may_recur:
                 raise
-            await runs.forget_request(self._db, user_id, same.run_id)
-        return await turns.start(self._db, user_id, turn)
+            await runs.forget_request(self._db, who.user_id, same.run_id)
+            history, rows = await turns.start_with(self._db, who.user_id, turn, also)
+        return history, rows[0][0]
 
     async def _follow_unkept(
-        self, live: LiveAnswer, asked: Asked
+        self,
+        live: LiveAnswer,
+        asked: Asked,
+        charge: Charge,
     ) -> AsyncGenerator[AnswerEvent, None]:
         # Begun by the first read: a reader who left before it leaves nothing running.
-        task = asyncio.create_task(self._pump(live, asked))
+        asked = replace(asked, prompt=_within(asked.prompt, charge))
+        task = asyncio.create_task(self._pump_unkept(live, asked, charge))
         self._unkept.add(task)
         task.add_done_callback(self._unkept.discard)
         task.add_done_callback(
@@ -265,7 +301,7 @@ class Replies:
         live = work.live
         ending = await self._ask(work, asked)
         try:
-            ending = await self._store(live, ending, question)
+            ending = await self._store(work, ending, question)
         finally:
             del self._work[live.address.id]
             live.end(ending)
@@ -276,18 +312,41 @@ class Replies:
             return work.cut_short()
         work.asking = True
         try:
-            return await self._pump(work.live, asked)
+            return await self._pump(work.live, asked, work.charge)
         except asyncio.CancelledError:
             return work.cut_short()
         finally:
             work.asking = False
 
-    async def _pump(self, live: LiveAnswer, asked: Asked) -> Ending:
+    async def _pump_unkept(self, live: LiveAnswer, asked: Asked, charge: Charge) -> Ending:
+        """Take everything that happens, and book what it used however it ends."""
+        state = "interrupted"
+        try:
+            ending = await self._pump(live, asked, charge)
+            state = ending.state
+        finally:
+            settling = asyncio.create_task(self._settle(charge, live, state))
+            self._settling.add(settling)
+            settling.add_done_callback(self._settling.discard)
+        await asyncio.shield(settling)  # whoever has read the end sees what it cost
+        return ending
+
+    async def _settle(self, charge: Charge, live: LiveAnswer, state: str) -> None:
+        try:
+            await self.budgets.settle(charge, live, state)
+        except ChatkeepError as error:
+            # The sweeper books what was charged beforehand.
+            _log.warning("what an answer used is not booked: %s", error.code)
+
+    async def _pump(self, live: LiveAnswer, asked: Asked, charge: Charge) -> Ending:
         """Take everything that happens; say how it ended."""
+        charge.asked = True
         try:
             async with aclosing(self._responder.respond(asked)) as events:
                 async for event in events:
                     live.add(event)
+                    if isinstance(event, NextStep):
+                        await self.budgets.charge_step(charge, live)
             if live.done is None:
                 raise ModelBroken  # noqa: TRY301 -- one place words every failure
         except ChatkeepError as error:
@@ -298,8 +357,10 @@ class Replies:
             return _ended(live, "failed", error_code="internal")
         return _ended(live, "done", finish_reason=live.done.finish_reason)
 
-    async def _store(self, live: LiveAnswer, ending: Ending, question: str) -> Ending:
+    async def _store(self, work: _Work, ending: Ending, question: str) -> Ending:
         """Keep the end; while the database is away, try again for a while."""
+        live = work.live
+        settling = self.budgets.settling(work.charge, live, ending.state)
         for pause in (*_STORE_PAUSES_S, None):
             try:
                 await runs.finish(
@@ -310,6 +371,7 @@ class Replies:
                     content=live.content,
                     parts=live.stored_parts(),
                     title=title_from(question, live.content),
+                    also=settling,
                 )
             except Unavailable as error:
                 if pause is None:
@@ -342,6 +404,17 @@ def _ended(
         completion_tokens=live.usage.completion_tokens if counted else None,
         cost=live.usage.cost,
     )
+
+
+_Wish = TypeVar("_Wish", "Choices", "Prompt")
+
+
+def _within(wish: _Wish, charge: Charge) -> _Wish:
+    """Return *wish*, for no longer an answer than one answer may cost."""
+    allowed = charge.allowed_output()
+    if allowed == wish.settings.max_tokens:
+        return wish
+    return replace(wish, settings=replace(wish.settings, max_tokens=allowed))
 
 
 def _now() -> float:

@@ -109,7 +109,8 @@ async def checkpoint(
         as_user(user_id),
         """
         with run as (
-          update chat.runs set lease_until = now() + make_interval(secs => %(lease)s)
+          update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
+            said = octet_length(coalesce(%(parts)s::jsonb::text, %(content)s))
           where user_id = %(user)s and id = %(run)s
             and state in ('queued', 'running', 'interrupted')
           returning message_id, stop_requested
@@ -137,14 +138,14 @@ async def finish(
     content: str,
     parts: Sequence[dict[str, Any]] | None,
     title: str | None,
+    also: Sequence[Query[Any]] = (),
 ) -> None:
-    """Keep the whole answer and how it ended, in one round trip.
+    """Keep the whole answer and how it ended, in one round trip; *also* in its transaction.
 
     A run that the sweeper gave up while the database was away is set right here: it did
     end as *ending* says.
     """
-    await db.execute(
-        as_user(user_id),
+    finished = Query(
         """
         with run as (
           update chat.runs set state = %(state)s, ended_at = now(),
@@ -163,6 +164,7 @@ async def finish(
         update chat.conversations
         set updated_at = now(), title = coalesce(title, %(title)s)
         where user_id = %(user)s and id = %(conversation)s
+        returning id
         """,
         {
             **_address(user_id, run),
@@ -177,7 +179,9 @@ async def finish(
             "completion_tokens": ending.completion_tokens,
             "cost": ending.cost,
         },
+        _Id,
     )
+    await db.fetch_all(as_user(user_id), finished, *also)
 
 
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:

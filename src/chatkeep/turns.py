@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from psycopg.types.json import Jsonb
 
 from chatkeep import runs
+from chatkeep.budgets.amounts import refusal
 from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chatkeep.db import Database
 
 _HISTORY_AT_MOST = 200
@@ -66,7 +69,22 @@ class _Id:
 async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
     """Store the question and the run in one round trip; return the history to answer.
 
+    Raises as `start_with`.
+    """
+    history, _ = await start_with(db, user_id, turn, ())
+    return history
+
+
+async def start_with(
+    db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]
+) -> tuple[list[Said], list[list[Any]]]:
+    """Start *turn*, and do *also* after it in the same transaction and round trip.
+
+    Returns the history to answer, and the rows of each of *also*. What refuses one of them
+    refuses the turn, so that nothing of it is kept.
+
     Raises:
+        BudgetExhausted: one of *also* found that a budget has too little left.
         AlreadyStarted: the same request has a run already.
         IdempotencyKeyReused: another question was asked with its key.
         RunInProgress: another answer of the conversation is being made.
@@ -75,14 +93,14 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
     values = _values(user_id, turn)
     begun = Query(_START, values, _Id) if turn.resumed is None else Query(_RESUME, values, _Id)
     try:
-        started, history = await db.fetch_all(
-            as_user(user_id), begun, Query(_HISTORY, values, Said)
+        started, *rows, history = await db.fetch_all(
+            as_user(user_id), begun, *also, Query(_HISTORY, values, Said)
         )
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
     if not started:
         raise NotFound
-    return list(reversed(history))
+    return list(reversed(history)), rows
 
 
 class AlreadyStarted(Exception):
@@ -104,6 +122,8 @@ async def _explain(
             if turn.content not in {None, same.question}:
                 return IdempotencyKeyReused()
             return AlreadyStarted(same.id)
+    if (exhausted := refusal(violated)) is not None:
+        return exhausted
     if violated.name == "messages_parent":
         return NotFound()
     # The one in the way may have ended since; it is still the one.

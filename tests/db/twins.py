@@ -155,6 +155,49 @@ OWNED = (
         through_data_api=False,
     ),
     OwnedTable(
+        name="chat.charges",
+        owner="user_id",
+        insert=(
+            "insert into chat.charges (user_id, id, day, model, prompt_tokens, output_tokens,"
+            " prompt_cost, cost, tokens_ceiling, cost_ceiling, expires_at)"
+            " values (%s, 'made by the test', now(), 'm', 1, 1, 0, 0, 2, 0, now())"
+        ),
+        change="model = 'changed'",
+        may_change=True,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.budgets",
+        owner="user_id",
+        insert=(
+            "insert into chat.budgets select %s, now(), 1, 0, 1, 0, 1, 0, 1, 0"
+            " on conflict (user_id) do update set day_tokens = 1"
+        ),
+        change="day_cost = 0",
+        may_change=True,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.usage",
+        owner="user_id",
+        insert="insert into chat.usage values (%s, now(), 'made by the test', 1, 1, 1, 0)",
+        change="answers = 2",
+        may_change=True,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.budget_limits",
+        owner="name",
+        insert=None,
+        change="tokens_per_day = 1000",
+        may_change=False,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
         name="public.user_sessions",
         owner="user_id",
         insert=None,
@@ -199,6 +242,15 @@ insert into chat.chatkit_threads (user_id, conversation_id, busy_with)
 insert into chat.chatkit_items (user_id, conversation_id, id, item)
   select user_id, id, 'widget', jsonb_build_object('secret', title) from chat.conversations
   where title like 'secret of %' and deleted_at is null;
+truncate chat.charges, chat.budgets, chat.usage, chat.budget_totals, chat.budget_limits;
+insert into chat.charges (user_id, id, day, model, prompt_tokens, output_tokens, prompt_cost,
+  cost, tokens_ceiling, cost_ceiling, expires_at)
+  select user_id, 'run', now(), 'secret', 1, 1, 0, 0, 2, 0, now()
+  from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id);
+insert into chat.budgets select user_id, now(), 1, 0, 1, 0, 1, 0, 1, 0 from chat.charges;
+insert into chat.usage select user_id, day, model, 1, 1, 1, 0 from chat.charges;
+insert into chat.budget_totals values ('2026-01-01', 0, 0);
+insert into chat.budget_limits (kind, name) select 'user', user_id from chat.charges;
 truncate chat.chatkit_attachments;
 insert into chat.chatkit_attachments
   (user_id, id, attachment, media_type, size, content, created_at)
@@ -532,6 +584,36 @@ async def _kept_in_german(twins: Twins) -> bool:
         return found == [("german",)]
 
 
+async def budgets_are_settled_by_background_work_and_set_by_the_administrator(
+    twins: Twins,
+) -> None:
+    """Everybody's total is counted by everybody; who may use more, the administrator says."""
+    db = twins.db
+    tables: Sequence[LiteralString] = ("charges", "budgets", "usage", "budget_totals")
+    for name in tables:
+        change: LiteralString = f"update chat.{name} set day = day"
+        assert await _rolled_back(db, WORKER, change) >= 1, name
+        await _refused(db, ADMIN, change)
+    used: LiteralString = "insert into chat.usage values ('somebody', now(), 'm', 1, 1, 1, 0)"
+    assert await _rolled_back(db, WORKER, used) == 1
+    count: LiteralString = "insert into chat.budget_totals values (now(), 0, 0)"
+    assert await _rolled_back(db, as_user(ANA), count) == 1
+    assert len(await _texts(db, ADMIN, "select user_id as text from chat.usage")) >= 2
+    allow: LiteralString = "update chat.budget_limits set tokens_per_day = 1"
+    assert await _rolled_back(db, ADMIN, allow) >= 2
+    more: LiteralString = "insert into chat.budget_limits (kind, name) values ('role', 'staff')"
+    assert await _rolled_back(db, ADMIN, more) == 1
+    with twins.admin.transaction(force_rollback=True):
+        twins.admin.execute(more)
+        twins.admin.execute(
+            "select set_config('role', 'chatkeep_app', true),"
+            " set_config('chatkeep.user_id', %s, true)",
+            [ANA],
+        )
+        seen = twins.admin.execute("select name from chat.budget_limits order by 1").fetchall()
+    assert [name for (name,) in seen] == [ANA, "staff"]
+
+
 async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
     """The roles of requests and of administration read no keys, accounts or chats."""
     for name in ("users", "identities", "signing_keys", "issuers", *PROOFS):
@@ -539,7 +621,7 @@ async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
             await _refused(twins.db, caller, f"select 1 from chatkeep.{name}")
             await _refused(twins.db, caller, f"delete from chatkeep.{name}")
     for table in OWNED:
-        if table.name != "public.user_sessions":
+        if table.name not in {"public.user_sessions", "chat.usage", "chat.budget_limits"}:
             await _refused(twins.db, ADMIN, f"select 1 from {table.name}")
 
 
@@ -739,6 +821,7 @@ CHECKS: tuple[Check, ...] = (
     the_chain_of_the_audit_log_is_the_administrators,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
+    budgets_are_settled_by_background_work_and_set_by_the_administrator,
     sign_ins_under_way_are_sign_ins_alone,
     the_login_alone_is_nobody,
     the_server_knows_the_revision,

@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "audit": "chatkeep.cli.audit",
     "doctor": "chatkeep.cli.doctor",
     "issuers": "chatkeep.cli.issuers",
+    "budgets": "chatkeep.cli.budgets",
     "mail": "chatkeep.cli.mail",
     "migrate": "chatkeep.cli.migrate",
     "assign": "chatkeep.cli.assign",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkeep.config.accounts import AccountSettings
 from chatkeep.config.administration import AdministrationSettings
+from chatkeep.config.budgets import BudgetSettings
 from chatkeep.config.chatkit import ChatKitSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 class Settings(
     ChatSettings,
     ChatKitSettings,
+    BudgetSettings,
     AccountSettings,
     SignInSettings,
     SignInProviderSettings,

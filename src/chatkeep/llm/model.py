@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
+    from decimal import Decimal
 
     from chatkeep.events import ModelEvent, ToolCall
 
@@ -76,10 +77,12 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
-    """A model that can be chosen."""
+    """A model that can be chosen; prices in US dollars a token, where its provider says them."""
 
     id: str
     name: str
+    prompt_price: Decimal | None = None
+    output_price: Decimal | None = None
 
 
 class Model(Protocol):

@@ -7,7 +7,8 @@ events. It has no opinion on what to ask or what to do with the answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
 _LIST_TIMEOUT_S = 10.0
 _MAX_LIST_BYTES = 8 << 20
 _MAX_MODEL_ID = 200
+_PRICE_PLACES = 18
 _NAMES: dict[Kind, str] = {"openrouter": "OpenRouter", "openai": "OpenAI"}
 
 
 class _Listed(msgspec.Struct):
     id: str
     name: str | None = None
+    # OpenRouter's `{"prompt": "0.0000025", "completion": ...}`; others may put anything here.
+    pricing: Any = None
 
 
 class _List(msgspec.Struct):
@@ -115,8 +119,8 @@ class OpenAICompatibleModel:
             listed = msgspec.json.decode(body, type=_List).data
         except (ValueError, RecursionError) as error:
             raise ModelBroken from error
-        names = {one.id: one.name or one.id for one in listed if _is_model_id(one.id)}
-        return [ModelInfo(id=id_, name=name[:_MAX_MODEL_ID]) for id_, name in names.items()]
+        found = {one.id: one for one in listed if _is_model_id(one.id)}
+        return [_info(one) for one in found.values()]
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -135,6 +139,27 @@ def _attribution(title: str | None, url: str | None) -> dict[str, str]:
     """OpenRouter's headers for whose app it is (API reference, "App attribution")."""
     headers = {"X-OpenRouter-Title": title, "HTTP-Referer": url}
     return {name: text for name, text in headers.items() if text and text.isprintable()}
+
+
+def _info(one: _Listed) -> ModelInfo:
+    pricing = one.pricing if isinstance(one.pricing, dict) else {}
+    return ModelInfo(
+        id=one.id,
+        name=(one.name or one.id)[:_MAX_MODEL_ID],
+        prompt_price=_price(pricing.get("prompt")),
+        output_price=_price(pricing.get("completion")),
+    )
+
+
+def _price(said: object) -> Decimal | None:
+    """Read dollars a token; None for what is no price (OpenRouter's router says -1)."""
+    if not isinstance(said, str | int | float):
+        return None
+    try:
+        price = Decimal(str(said))
+        return round(price, _PRICE_PLACES) if 0 <= price <= 1 else None
+    except InvalidOperation:  # no number, or not one that compares
+        return None
 
 
 def _is_model_id(text: str) -> bool:

@@ -42,6 +42,7 @@ TAGS: Final = [
     {"name": "AI SDK", "description": "What `useChat` of the AI SDK posts, resumes and stops."},
     {"name": "ChatKit", "description": "The support chat: ChatKit's server protocol, and files."},
     {"name": "settings", "description": "How the caller wants to be answered."},
+    {"name": "usage", "description": "What the caller has used, and what is left of budgets."},
     {"name": "OpenAI API", "description": "What any client of the OpenAI API sends."},
     {"name": "Supabase Auth", "description": "Our own issuer, as Supabase clients expect it."},
     {

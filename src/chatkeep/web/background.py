@@ -42,6 +42,8 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
             retention_days=settings.audit_retention_days,
         ),
     ]
+    if settings.limits_money:
+        work.append(parts.offered_models.keep_known())
     if settings.database_listen_url or not settings.database_pooler:
         work.append(_listener(parts).run())
     tasks = [asyncio.create_task(one) for one in work]
@@ -94,6 +96,7 @@ async def _keep_swept(parts: Services) -> None:
                 await authorization_codes.sweep(parts.db)
                 await anonymous_accounts.sweep(parts.embedded)
                 await old_sessions.forget(parts.db)
+                await parts.replies.budgets.forget_old()
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
 

@@ -22,6 +22,7 @@ from chatkeep.live import (
     ToolCalled,
     usage_json,
 )
+from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.problems import body_of
 from chatkeep.web.sse import HEARTBEAT
 
@@ -97,7 +98,8 @@ async def whole(answer: Answer) -> Response:
         failure.members = dict(answer_ids(answer))
         raise failure
     body = msgspec.json.encode(answer_json(answer, text, ending))
-    return Response(body, media_type="application/json")
+    headers = budget_headers(answer.charged)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]:

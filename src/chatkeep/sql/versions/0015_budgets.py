@@ -84,22 +84,39 @@ create table chat.budget_limits (
   cost_per_month numeric check (cost_per_month >= 0),
   cost_per_run numeric check (cost_per_run >= 0),
   updated_at timestamptz not null default now(),
-  primary key (kind, name)
+  primary key (name, kind)
 );
 
 -- How much an unfinished answer has said, for who must charge it when its server died.
 alter table chat.runs add column if not exists said integer not null default 0;
 """
 
-OF_CALLER = "".join(
-    f"""
-create policy {name}_of_caller on chat.{name}
+OF_CALLER = """
+create policy charges_of_caller on chat.charges
   for all to chatkeep_app
   using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
-create policy {name}_to_settle on chat.{name}
+create policy charges_to_settle on chat.charges
+  for all to chatkeep_worker using (true) with check (true);
+
+create policy budgets_of_caller on chat.budgets
+  for all to chatkeep_app
+  using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
+create policy budgets_to_settle on chat.budgets
+  for all to chatkeep_worker using (true) with check (true);
+
+create policy usage_of_caller on chat.usage
+  for all to chatkeep_app
+  using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
+create policy usage_to_settle on chat.usage
   for all to chatkeep_worker using (true) with check (true);
 """
-    for name in ("charges", "budgets", "usage")
+
+CLOSED = (
+    "chat.charges",
+    "chat.budgets",
+    "chat.usage",
+    "chat.budget_totals",
+    "chat.budget_limits",
 )
 
 RIGHTS = """
@@ -115,7 +132,9 @@ grant select, insert, update on chat.budget_totals to chatkeep_app;
 grant select, update, delete on chat.budget_totals to chatkeep_worker;
 
 create policy budget_limits_of_caller on chat.budget_limits
-  for select to chatkeep_app using (kind = 'role' or name = (select chat.caller_id()));
+  for select to chatkeep_app using (name = (select chat.caller_id()));
+create policy budget_limits_of_roles on chat.budget_limits
+  for select to chatkeep_app using (kind = 'role');
 create policy budget_limits_administered on chat.budget_limits
   for all to chatkeep_admin using (true) with check (true);
 grant select on chat.budget_limits to chatkeep_app;
@@ -129,13 +148,8 @@ grant select on chat.usage to chatkeep_admin;
 
 def upgrade() -> None:
     """Add the tables; servers of the version before charge nothing."""
-    op.execute(TABLES)
-    op.execute(
-        closed(
-            "chat.charges", "chat.budgets", "chat.usage", "chat.budget_totals", "chat.budget_limits"
-        )
-    )
-    op.execute(OF_CALLER + RIGHTS)
+    for part in (TABLES, closed(*CLOSED), OF_CALLER, RIGHTS):
+        op.execute(part)
 
 
 def downgrade() -> None:

@@ -23,6 +23,7 @@ _TYPES: Final = {
     429: "rate_limit_error",
 }
 _SERVERS_FAULT: Final = 500
+_NO_QUOTA: Final = "insufficient_quota"
 
 
 def speaks_for(path: str) -> bool:
@@ -35,7 +36,7 @@ def body_of(error: errors.ChatkeepError) -> dict[str, Any]:
     status, code = _status_and_code(error)
     said = {
         "message": error.detail,
-        "type": _TYPES.get(status, _type(status)),
+        "type": _NO_QUOTA if code == _NO_QUOTA else _TYPES.get(status, _type(status)),
         "param": _param(error),
         "code": code,
     }
@@ -44,10 +45,11 @@ def body_of(error: errors.ChatkeepError) -> dict[str, Any]:
 
 def answer_of(error: errors.ChatkeepError) -> Response:
     """Return the HTTP answer for *error*."""
-    status, _ = _status_and_code(error)
+    status, code = _status_and_code(error)
+    may_repeat = status in _SAFE_TO_REPEAT and code != _NO_QUOTA
     headers = {
         "cache-control": "no-store",
-        "x-should-retry": "true" if status in _SAFE_TO_REPEAT else "false",
+        "x-should-retry": "true" if may_repeat else "false",
     }
     retry_after_s = error.retry_after_s
     if retry_after_s is None and status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -67,6 +69,8 @@ def answer_of(error: errors.ChatkeepError) -> Response:
 def _status_and_code(error: errors.ChatkeepError) -> tuple[int, str]:
     if isinstance(error, errors.Unauthenticated | errors.TokenInvalid):
         return HTTPStatus.UNAUTHORIZED, "invalid_api_key"
+    if isinstance(error, errors.BudgetExhausted):
+        return error.status, _NO_QUOTA  # as OpenAI words it (guide "Error codes")
     if isinstance(error, errors.Invalid):
         return HTTPStatus.BAD_REQUEST, error.code
     return error.status, error.code

@@ -26,6 +26,7 @@ from chatkeep.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
+from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import ChatRequest, IdempotencyKey, StopAnswer, UiMessage
 from chatkeep.web.services import Parts, Services
@@ -63,7 +64,7 @@ AnyId = Annotated[str, Path(max_length=200, description="A conversation of the c
 @router.post(
     "",
     response_model=None,
-    responses={**_STREAM_OR_WHOLE, **described(404, 409, 502, 504)},
+    responses={**_STREAM_OR_WHOLE, **described(404, 409, 429, 502, 504)},
     openapi_extra=BEARER_OPTIONAL,
 )
 async def chat(
@@ -239,7 +240,8 @@ def _streamed(answer: Answer, *, only_new: bool = False) -> EventStream:
     frames = ai_sdk_answers.frames(
         answer.follow(only_new=only_new), message_id=answer.address.message_id, metadata=metadata
     )
-    return EventStream(frames, ai_sdk_answers.HEADERS, farewell=ai_sdk_answers.farewell())
+    headers = {**ai_sdk_answers.HEADERS, **budget_headers(answer.charged)}
+    return EventStream(frames, headers, farewell=ai_sdk_answers.farewell())
 
 
 async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
@@ -250,7 +252,9 @@ async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Respo
     choices = choose(NO_PROFILE, body.wishes(), parts.policy)
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
-    events = parts.replies.answer_unkept(prompt_of(said, choices))
+    prompt = prompt_of(said, choices)
+    charge = await parts.replies.budgets.charge_unkept(None, prompt)
+    events = parts.replies.answer_unkept(prompt, charge=charge)
     metadata = {"model": choices.settings.model}
     frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
     return EventStream(frames, ai_sdk_answers.HEADERS)

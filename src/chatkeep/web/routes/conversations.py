@@ -18,6 +18,7 @@ from chatkeep.turns import Turn
 from chatkeep.titles import title_from
 from chatkeep.web import rest_answers, rest_exports
 from chatkeep.web.auth import SignedInOnRest
+from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.cursors import cursor_after, read_cursor
 from chatkeep.web.problems import described, request_id_of
 from chatkeep.web.schemas import (
@@ -70,7 +71,7 @@ async def start(
             "description": "The answer, whole or as events.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **described(409, 502, 504),
+        **described(409, 429, 502, 504),
     },
 )
 async def send(
@@ -97,6 +98,7 @@ async def send(
         request_id = request_id_of(request)
         return EventStream(
             rest_answers.frames(answer, request_id),
+            budget_headers(answer.charged),
             farewell=rest_answers.farewell(answer, request_id),
         )
     return await rest_answers.whole(answer)

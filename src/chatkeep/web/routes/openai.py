@@ -20,6 +20,7 @@ from chatkeep.live import Ended
 from chatkeep.llm.model import Prompt, PromptMessage
 from chatkeep.policies import Choices, choose
 from chatkeep.web.auth import SignedIn
+from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.openai.answers import Completion, failure_of, farewell
 from chatkeep.web.openai.bodies import ChatCompletionRequest
 from chatkeep.web.openai.errors import described
@@ -94,12 +95,15 @@ async def chat_completions(
     choices = choose(profile, body.wishes(), parts.policy)
     prompt = _prompt(body, choices, parts, who.user_id)
     completion = Completion(body.model)
-    events = parts.replies.answer_unkept(prompt)
+    charge = await parts.replies.budgets.charge_unkept(who, prompt)
+    left = budget_headers(charge.charged)
+    events = parts.replies.answer_unkept(prompt, charge=charge)
     if not body.stream:
-        return JSONResponse(await _while_connected(request, completion.whole(events)))
+        whole = await _while_connected(request, completion.whole(events))
+        return JSONResponse(whole, headers=left)
     begun = await _while_connected(request, _begun(events))
     frames = completion.frames(begun, with_usage=body.wants_usage)
-    return EventStream(frames, farewell=farewell())
+    return EventStream(frames, left, farewell=farewell())
 
 
 def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user_id: str) -> Prompt:

@@ -1,0 +1,36 @@
+"""What models cost: as the operator says, else as the provider's list says, else nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from chatkeep.budgets.amounts import FREE, Price
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chatkeep.config import Settings
+    from chatkeep.offered_models import OfferedModels
+
+_A_MILLION: Final = Decimal(1_000_000)
+
+
+def prices_of(settings: Settings, offered: OfferedModels) -> Callable[[str], Price]:
+    """Return what says the price of a model, at once and without asking anybody."""
+    said = {
+        model: Price(prompt=prompt / _A_MILLION, output=output / _A_MILLION)
+        for model, prompt, output in settings.model_prices
+    }
+
+    def price_of(model: str) -> Price:
+        if model in said:
+            return said[model]
+        listed = offered.find(model)
+        if listed is None or (listed.prompt_price is None and listed.output_price is None):
+            return FREE
+        return Price(
+            prompt=listed.prompt_price or Decimal(0), output=listed.output_price or Decimal(0)
+        )
+
+    return price_of

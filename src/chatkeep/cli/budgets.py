@@ -1,0 +1,214 @@
+"""`chatkeep budgets`: who may use more or less than everybody, and what was used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from chatkeep.cli.own_issuer import own_issuer, with_database
+from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.words import examples
+from chatkeep.config.budgets import dollars
+from chatkeep.config.values import Refused, whole
+from chatkeep.errors import SetupError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from chatkeep.budgets.administered import Kind, OwnLimits
+    from chatkeep.db import Database
+
+_LIMITS: Final = (
+    "tokens_per_day",
+    "tokens_per_month",
+    "tokens_per_run",
+    "cost_per_day",
+    "cost_per_month",
+    "cost_per_run",
+)
+_role = click.option("--role", metavar="ROLE", help="Everybody with this role of their token.")
+_user = click.option("--user", metavar="WHO", help="One person: an address, or an id.")
+
+
+@click.group(
+    "budgets",
+    epilog=examples(
+        "chatkeep budgets list",
+        "chatkeep budgets set --user ana@example.com --cost-per-month 20",
+        "chatkeep budgets set --role staff --tokens-per-day none",
+        "chatkeep budgets used",
+    ),
+)
+def command() -> None:
+    """Say who may use more or less than everybody, and see what was used.
+
+    What everybody may use is in the settings BUDGET_TOKENS_PER_DAY and so on. What is set here
+    goes before them at once, on every server, and what is said of a person goes before what
+    is said of a role.
+    """
+
+
+@command.command("list", epilog=examples("chatkeep budgets list --json"))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@data_option
+def list_budgets(*, as_json: bool, data: Path | None) -> None:
+    """List who has limits of their own; 500 at most."""
+
+    async def work(db: Database) -> None:
+        from chatkeep.budgets.administered import list_limits  # noqa: PLC0415 -- slow to import
+
+        found = await list_limits(db)
+        if as_json:
+            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_json))
+            return
+        for one in found:
+            click.echo(_line(one))
+        if not found:
+            click.echo("Nobody: what the settings say counts for everybody.", err=True)
+
+    _run(data, work)
+
+
+@command.command(
+    "set",
+    epilog=examples(
+        "chatkeep budgets set --user ana@example.com --cost-per-month 20 --tokens-per-day none",
+        "# what everybody has, again",
+        "chatkeep budgets set --user ana@example.com --cost-per-month default",
+    ),
+)
+@_role
+@_user
+@click.option("--tokens-per-day", metavar="N")
+@click.option("--tokens-per-month", metavar="N")
+@click.option("--tokens-per-run", metavar="N", help="In one answer.")
+@click.option("--cost-per-day", metavar="USD")
+@click.option("--cost-per-month", metavar="USD")
+@click.option("--cost-per-run", metavar="USD", help="In one answer.")
+@data_option
+def set_budget(
+    *, role: str | None, user: str | None, data: Path | None, **wishes: str | None
+) -> None:
+    """Set limits of a role or a person: an amount, "none", or "default" for what others have."""
+    named = {name: _limit(name, text) for name, text in wishes.items() if text is not None}
+    if not named:
+        raise click.UsageError("Say at least one limit, such as --tokens-per-day 10000.")
+    _require_one(role, user)
+
+    async def work(db: Database, kind: Kind, name: str) -> None:
+        from chatkeep.budgets.administered import set_limits  # noqa: PLC0415 -- slow to import
+
+        click.echo(_line(await set_limits(db, kind, name, named)))
+
+    _run_for(data, role, user, work)
+
+
+@command.command("unset", epilog=examples("chatkeep budgets unset --role staff"))
+@_role
+@_user
+@data_option
+def unset(*, role: str | None, user: str | None, data: Path | None) -> None:
+    """Let a role or a person have what everybody has."""
+    _require_one(role, user)
+
+    async def work(db: Database, kind: Kind, name: str) -> None:
+        from chatkeep.budgets.administered import forget_limits  # noqa: PLC0415 -- slow to import
+
+        if not await forget_limits(db, kind, name):
+            raise SetupError("There are no limits of that role or person.")
+        click.echo("Done: what the settings say counts again.")
+
+    _run_for(data, role, user, work)
+
+
+@command.command("used", epilog=examples("chatkeep budgets used --days 7"))
+@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@data_option
+def used(*, days: int, as_json: bool, data: Path | None) -> None:
+    """Show what everybody together used on each day (UTC)."""
+
+    async def work(db: Database) -> None:
+        from chatkeep.budgets.overview import totals  # noqa: PLC0415 -- slow to import
+
+        found = await totals(db, days=days)
+        if as_json:
+            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_json))
+            return
+        for one in found:
+            tokens = one.prompt_tokens + one.completion_tokens
+            click.echo(f"{one.day}  {one.answers} answers  {tokens} tokens  {one.cost:f} USD")
+        if not found:
+            click.echo("Nothing was used.", err=True)
+
+    _run(data, work)
+
+
+def _require_one(role: str | None, user: str | None) -> None:
+    if (role is None) == (user is None):
+        raise click.UsageError("Say --role or --user.")
+
+
+def _limit(name: str, text: str) -> Decimal | None:
+    if text == "default":
+        return None
+    if text == "none":
+        return Decimal("Infinity")
+    try:
+        return dollars(text) if name.startswith("cost") else Decimal(whole(0, 10**15)(text))
+    except Refused as refused:
+        option = "--" + name.replace("_", "-")
+        raise click.UsageError(f'{option} {refused}, or "none", or "default".') from None
+
+
+def _line(one: OwnLimits) -> str:
+    said = {name: getattr(one, name) for name in _LIMITS}
+    words = [
+        f"{name.replace('_', '-')} {f'{value:f}' if value.is_finite() else 'none'}"
+        for name, value in said.items()
+        if value is not None
+    ]
+    return f"{one.kind} {one.name}: {', '.join(words) or 'as everybody'}"
+
+
+def _json(value: object) -> object:
+    if isinstance(value, Decimal):
+        return f"{value:f}" if value.is_finite() else "none"
+    return str(value)
+
+
+def _run(data: Path | None, work: Callable[[Database], Awaitable[None]]) -> None:
+    from chatkeep.opening import open_database  # noqa: PLC0415 -- slow to import
+
+    async def opened(settings: Any) -> None:  # noqa: ANN401 -- Settings, which are slow to import
+        async with AsyncExitStack() as stack:
+            await work(await open_database(stack, settings))
+
+    with with_database(read_settings(data_folder=data)) as settings:
+        asyncio.run(opened(settings))
+
+
+def _run_for(
+    data: Path | None,
+    role: str | None,
+    user: str | None,
+    work: Callable[[Database, Kind, str], Awaitable[None]],
+) -> None:
+    from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
+
+    async def opened(settings: Any) -> None:  # noqa: ANN401 -- as above
+        async with own_issuer(settings) as issuer:
+            if user is None:
+                await work(issuer.db, "role", str(role))
+            else:
+                await work(issuer.db, "user", await user_id_named(issuer, user))
+
+    with with_database(read_settings(data_folder=data)) as settings:
+        asyncio.run(opened(settings))
