@@ -132,7 +132,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
 
 
 #: What a route cannot do without in its address.
-QUERIES: Final = {"/api/v1/search": "?q=secret"}
+QUERIES: Final = {"/api/v1/search": "?q=secret", "/api/account/data": "?confirm=erase"}
 
 
 @dataclass(frozen=True, slots=True)

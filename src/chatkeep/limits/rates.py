@@ -39,6 +39,7 @@ RATES: Final[dict[str, Rate]] = {
     "api": Rate(3000, 60, shared=False),
     # By user: each may read through thousands of messages.
     "search": Rate(120, 60),
+    "export": Rate(10, 3600),
     "shared": Rate(120, 60),
     "anonymous_chat": Rate(20, 300),
     # ASVS 6.3.1; NIST SP 800-63B section 5.2.2 allows a hundred wrong ones in a row.

@@ -6,6 +6,7 @@ may be larger than the memory.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,10 +16,11 @@ from chatkeep.errors import NotYourConversation
 from chatkeep.web import rest_answers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from chatkeep.conversations import Conversation, Message
     from chatkeep.db import Database
+    from chatkeep.exports import Belongings
 
 _AT_A_TIME = 50
 _MESSAGES_AT_A_TIME = 10
@@ -53,6 +55,34 @@ async def as_markdown(
 async def everything(db: Database, user_id: str) -> AsyncIterator[bytes]:
     """Yield the JSON of all conversations of *user_id*."""
     yield b'{"user_id":%s,"conversations":[' % msgspec.json.encode(user_id)
+    async for piece in _conversations(db, user_id, wrote=lambda: None):
+        yield piece
+    yield b"]}"
+
+
+async def account(
+    db: Database, user_id: str, found: Belongings, *, wrote: Callable[[], object] = lambda: None
+) -> AsyncIterator[bytes]:
+    """Yield the JSON of *found* and of all conversations; *wrote* is called after each."""
+    members = {
+        "format": "chatkeep-account-1",
+        "user_id": user_id,
+        "exported_at": datetime.now(UTC),
+        "settings": found.profile,
+        "sessions": found.sessions,
+        "shares": found.shares,
+        "usage": found.usage,
+        "conversations": [],
+    }
+    yield msgspec.json.encode(members).removesuffix(b"]}")
+    async for piece in _conversations(db, user_id, wrote=wrote):
+        yield piece
+    yield b"]}"
+
+
+async def _conversations(
+    db: Database, user_id: str, *, wrote: Callable[[], object]
+) -> AsyncIterator[bytes]:
     after, separator = "", b""
     while page := await conversations.list_by_id(db, user_id, limit=_AT_A_TIME, after=after):
         for one in page:
@@ -64,8 +94,8 @@ async def everything(db: Database, user_id: str) -> AsyncIterator[bytes]:
             async for piece in as_json(db, user_id, *whole):
                 yield piece
             separator = b","
+            wrote()
         after = page[-1].id
-    yield b"]}"
 
 
 async def _messages(

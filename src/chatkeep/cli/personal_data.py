@@ -1,0 +1,104 @@
+"""`chatkeep users export` and `erase`: everything a person has, for whoever runs the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
+from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.words import examples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chatkeep.config import Settings
+
+_who = click.argument("who", metavar="WHO")
+
+
+@click.command("export", epilog=examples("chatkeep users export ana@example.com ana.json"))
+@_who
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_option
+def export_user(*, who: str, file: Path, data: Path | None) -> None:
+    """Write everything somebody has into FILE, as JSON: for them, not to look around in.
+
+    WHO is an address, or an id, also one of another issuer's.
+    """
+
+    async def work(settings: Settings) -> None:
+        number = await _export(settings, who, file)
+        click.echo(f"Everything of {who} is in {file}. Conversations: {number}")
+
+    try:
+        with with_database(read_settings(data_folder=data)) as complete:
+            asyncio.run(work(complete))
+    except FileExistsError:
+        raise click.BadParameter(f"{file} is there already", param_hint="FILE") from None
+
+
+@click.command("erase", epilog=examples("chatkeep users erase ana@example.com"))
+@_who
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_option
+def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
+    """Erase everything somebody said, was told and chose. It cannot be undone.
+
+    The account stays: `chatkeep users delete` deletes it.
+    """
+
+    async def work(settings: Settings) -> None:
+        from chatkeep import exports  # noqa: PLC0415 -- slow to import
+        from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+        from chatkeep.cli.users import require_yes  # noqa: PLC0415 -- it has this command
+
+        async with own_issuer(settings) as issuer:
+            user_id = await user_id_named(issuer, who)
+            found = await exports.belongings(issuer.db, user_id)
+            require_yes(
+                f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes
+            )
+            number = await exports.erase(issuer.db, user_id, by=None, actor=ACTOR)
+        click.echo(f"Everything of {who} is erased. Conversations: {number}")
+
+    with with_database(read_settings(data_folder=data)) as complete:
+        asyncio.run(work(complete))
+
+
+async def _export(settings: Settings, who: str, file: Path) -> int:
+    from chatkeep import exports  # noqa: PLC0415 -- slow to import
+    from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+    from chatkeep.web import rest_exports  # noqa: PLC0415 -- as above
+
+    async with own_issuer(settings) as issuer:
+        user_id = await user_id_named(issuer, who)
+        found = await exports.belongings(issuer.db, user_id)
+        total = found.conversations
+        with (
+            _new(file) as into,
+            click.progressbar(length=total, label="Conversations", file=sys.stderr) as bar,
+        ):
+            pieces = rest_exports.account(issuer.db, user_id, found, wrote=lambda: bar.update(1))
+            async for piece in pieces:
+                into.write(piece)
+        await exports.note_export(issuer.db, user_id, by=None, actor=ACTOR)
+    return total
+
+
+@contextmanager
+def _new(file: Path) -> Iterator[BinaryIO]:
+    """Lend a new *file* that nobody else can read; take away what was not finished."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as into:
+        try:
+            yield into
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,59 @@
+"""Everything a person has here: taken away, and erased."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.responses import StreamingResponse
+
+from chatkeep import exports
+from chatkeep.administrators import require_fresh
+from chatkeep.web import rest_exports
+from chatkeep.web.auth import StrictlySignedIn
+from chatkeep.web.problems import described
+from chatkeep.web.services import Parts
+
+router = APIRouter(prefix="/api/account", tags=["settings"], responses=described(401))
+
+_JSON: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+class ErasedAnswer(BaseModel):
+    """What was erased."""
+
+    conversations: int
+
+
+@router.get("/data", responses=_JSON)
+async def export_everything(who: StrictlySignedIn, parts: Parts) -> StreamingResponse:
+    """Export everything the caller has: settings, sessions, links, usage, conversations."""
+    await parts.limits.spend("export", who.user_id)
+    found = await exports.belongings(parts.db, who.user_id)
+    await exports.note_export(parts.db, who.user_id, by=who, actor=who.user_id)
+    return StreamingResponse(
+        rest_exports.account(parts.db, who.user_id, found),
+        media_type="application/json",
+        headers={
+            "content-disposition": 'attachment; filename="chatkeep-account.json"',
+            "x-total-count": str(found.conversations),
+        },
+    )
+
+
+@router.delete("/data", responses=described(422))
+async def erase_everything(
+    who: StrictlySignedIn,
+    parts: Parts,
+    confirm: Annotated[Literal["erase"], Query(description="It cannot be undone.")],
+) -> ErasedAnswer:
+    """Erase everything the caller said, was told and chose, at once and for good."""
+    del confirm  # whoever does not say it is refused
+    require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
+    number = await exports.erase(parts.db, who.user_id, by=who, actor=who.user_id)
+    parts.preferences.forget(who.user_id)
+    return ErasedAnswer(conversations=number)

@@ -1,0 +1,56 @@
+"""`chatkeep users export` and `erase` beside a server that runs."""
+
+from __future__ import annotations
+
+import json
+import stat
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import aiohttp
+
+from tests.command_line import chatkeep
+from tests.server_process import server_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path) -> None:
+    """The file is whole and private, is not overwritten, and afterwards there is nothing."""
+    file, address = tmp_path / "ana.json", f"{uuid4().hex}@example.com"
+    async with (
+        server_process(tmp_path / "data", {"RATE_LIMITS": "off"}) as server,
+        aiohttp.ClientSession(server.base) as http,
+    ):
+        body = {"email": address, "password": "Correct-Horse-42-battery"}
+        async with http.post("/auth/v1/signup", json=body) as answer:
+            token = (await answer.json())["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        async with http.post("/api/v1/chat/start", headers=headers, json={}) as answer:
+            conversation = (await answer.json())["conversation_id"]
+
+        async def run(*words: str) -> Any:  # noqa: ANN401 -- how it ended
+            return await chatkeep("users", *words, "--data", str(server.data), cwd=tmp_path)
+
+        done = await run("export", address, str(file))
+        assert (done.code, done.out) == (
+            0,
+            f"Everything of {address} is in {file}. Conversations: 1\n",
+        )
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        told = json.loads(file.read_bytes())
+        assert [one["id"] for one in told["conversations"]] == [conversation]
+        assert len(told["sessions"]) == 1
+        again = await run("export", address, str(file))
+        assert again.code == 2
+        assert "is there already" in again.err
+        assert (await run("erase", address)).code == 2  # nobody was asked
+        done = await run("erase", address, "--yes")
+        assert done.code == 0, done.err
+        async with http.get("/api/v1/chat", headers=headers) as answer:
+            assert (await answer.json())["conversations"] == []
+        unknown = await run("export", "nobody@example.com", str(tmp_path / "no.json"))
+        assert unknown.code != 0
+        assert "Nobody has an account" in unknown.err
+        assert not (tmp_path / "no.json").exists()
