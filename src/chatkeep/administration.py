@@ -77,6 +77,7 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class _Before:
     email: str | None
+    is_deleted: bool
     user_metadata: dict[str, Any]
     app_metadata: dict[str, Any]
 
@@ -133,7 +134,8 @@ async def change_account(
     mailed worthless; a new address does the latter.
 
     Raises:
-        UserNotFound, EmailExists, EmailAddressInvalid, WeakPassword.
+        UserNotFound: also of an account of which only the id is kept.
+        EmailExists, EmailAddressInvalid, WeakPassword.
         Invalid: metadata, a role or a password that cannot be.
         LastAdministrator: nobody else has one of *administrators*.
     """
@@ -145,6 +147,8 @@ async def change_account(
             if wanted.bans and administrators:
                 await keep_one(connection, person, administrators)
             before = await _locked(connection, person)
+            if before.is_deleted:  # it could not sign in, and would keep the address from others
+                raise UserNotFound
             await _put(connection, person, before, wanted, email, stored)
             if email is not None or wanted.email_confirmed:
                 await _put_identity(connection, person)
@@ -200,7 +204,8 @@ async def _locked(connection: AsyncConnection, person: UUID) -> _Before:
     """Read what a change is merged into, and keep everybody else from changing it."""
     cursor = connection.cursor(row_factory=class_row(_Before), binary=True)
     await cursor.execute(
-        "select email, user_metadata, app_metadata from chatkeep.users where id = %s for update",
+        "select email, deleted_at is not null as is_deleted, user_metadata, app_metadata"
+        " from chatkeep.users where id = %s for update",
         (person,),
     )
     found = await cursor.fetchone()

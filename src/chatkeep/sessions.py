@@ -239,7 +239,7 @@ async def rotate_session(
             actor="server",
             details={"generation": shown.counter},
         ),
-        audit.of_change(_given_again(shown), "session.refreshed", reason="given_again"),
+        audit.of_change(_given_again(shown, device), "session.refreshed", reason="given_again"),
         by_id(shown.session_id),
         accounts.by_session(shown.session_id),
     )
@@ -299,14 +299,15 @@ def _end_of_family(shown: RefreshToken, device: Device) -> Query[Ended]:
     )
 
 
-def _given_again(shown: RefreshToken) -> Query[Ended]:
+def _given_again(shown: RefreshToken, device: Device) -> Query[Ended]:
     """The session, where this transaction gives a successor that was given before."""
     return Query(
         "select id, user_id, issuer from public.user_sessions where id = %s"
         " and issuer = 'embedded' and is_active and expires_at > now()"
+        " and (bound_to is null or bound_to = %s)"
         " and %s in (refresh_counter - 1, refresh_counter - 2)"
         " and refreshed_at is distinct from now()",
-        (shown.session_id, shown.counter),
+        (shown.session_id, device.bound_to, shown.counter),
         Ended,
     )
 

@@ -438,6 +438,19 @@ async def test_softly_deleted_account_says_nothing_any_more(
     assert (entry.actor, entry.details) == ("secret_key", {"kept": True, "sessions_ended": 1})
 
 
+async def test_softly_deleted_account_gets_no_address_again(
+    server: Client,
+) -> None:
+    """It could not sign in with it, and nobody else could have it."""
+    user = await create(server)
+    path = f"{USERS}/{user['id']}"
+    await server.call("DELETE", path, json={"should_soft_delete": True})
+    answer = await server.call("PUT", path, json={"email": user["email"], "email_confirm": True})
+    assert (answer.status, answer.json["error_code"]) == (404, "user_not_found")
+    assert (await server.post(USERS, {"email": user["email"]})).status == 200
+    assert (await server.call("DELETE", path)).status == 200
+
+
 # --- lists --------------------------------------------------------------------------------------
 
 

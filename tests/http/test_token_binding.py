@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from chatkeep import tokens
+from chatkeep import audit, tokens
 from chatkeep.errors import TokenInvalid
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.token_binding import PROOF_LIFE_S, Proofs, Proven, Request, thumbprint
@@ -127,6 +127,28 @@ async def test_refresh_token_of_a_key_needs_the_key(node: Node, prefix: str) -> 
     assert (await ana.call(node, "GET", "/auth/me", access=access)).status == 200
     again = await ana.call(node, "POST", gotrue, {"refresh_token": renewed.json["refresh_token"]})
     assert (again.status, again.json["token_type"]) == (200, "DPoP")
+
+
+async def test_log_calls_a_refused_copy_of_a_bound_token_no_refresh(node: Node) -> None:
+    """The token before the newest is given its successor again, to the holder of the key only."""
+    ana, thief = Holder(), Holder()
+    grant = await ana.sign_up(node)
+    gotrue, body = (
+        "/auth/v1/token?grant_type=refresh_token",
+        {"refresh_token": grant["refresh_token"]},
+    )
+    assert (await ana.call(node, "POST", gotrue, body)).status == 200
+    assert (await thief.call(node, "POST", gotrue, body)).status == 400
+
+    async def given_again() -> int:
+        found = await audit.listed(
+            node.parts.db, user_id=f"embedded:{grant['user']['id']}", action="session.refreshed"
+        )
+        return sum(one.reason == "given_again" for one in found)
+
+    assert await given_again() == 0
+    assert (await ana.call(node, "POST", gotrue, body)).status == 200
+    assert await given_again() == 1
 
 
 async def test_unbound_tokens_stay_as_they_were(node: Node) -> None:
