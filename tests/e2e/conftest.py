@@ -61,3 +61,23 @@ async def visitor(browser: Browser, server: Server) -> AsyncIterator[Visitor]:
     somebody = Visitor(browser, server.url)
     yield somebody
     assert somebody.unexpected == []
+
+
+@pytest.fixture(scope="module")
+async def mailing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """A server where addresses have to be confirmed; its outbox has the mail."""
+    environment = {"MAILER_AUTOCONFIRM": "off"}
+    running = Server(tmp_path_factory.mktemp("mailing"), free_port(), environment)
+    try:
+        await running.start()
+        yield running
+    finally:
+        await running.end()
+
+
+@pytest.fixture
+async def guest(browser: Browser, mailing: Server) -> AsyncIterator[Visitor]:
+    """Somebody at that server whose pages had nothing to complain about in the end."""
+    somebody = Visitor(browser, mailing.url)
+    yield somebody
+    assert somebody.unexpected == []

@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.async_api import expect
 
-from tests.e2e.visiting import MARKS, NAMELESS, PASSWORD, Server, Visitor, box, choose, free_port
+from tests.e2e.visiting import (
+    MARKS,
+    NAMELESS,
+    PASSWORD,
+    box,
+    choose,
+    newest_mail,
+    open_mailed_link,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from playwright.async_api import Page
 
-    from playwright.async_api import Browser, Page
+    from tests.e2e.visiting import Visitor
 
 pytestmark = MARKS
 
 REFUSED = ("Failed to load resource: the server responded with a status of 4",)
 NEW_PASSWORD = "another long and quiet password"
-
-
-@pytest.fixture(scope="module")
-async def mailing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
-    """A server where addresses have to be confirmed; its outbox has the mail."""
-    environment = {"MAILER_AUTOCONFIRM": "off"}
-    running = Server(tmp_path_factory.mktemp("mailing"), free_port(), environment)
-    try:
-        await running.start()
-        yield running
-    finally:
-        await running.end()
-
-
-@pytest.fixture
-async def guest(browser: Browser, mailing: Server) -> AsyncIterator[Visitor]:
-    """Somebody at that server whose pages had nothing to complain about in the end."""
-    somebody = Visitor(browser, mailing.url)
-    yield somebody
-    assert somebody.unexpected == []
-
-
-async def newest_mail(page: Page, address: str) -> dict[str, Any]:
-    """Return the newest mail to *address*, as the outbox shows it."""
-    mails = (await (await page.request.get("/api/outbox")).json())["mails"]
-    found: list[dict[str, Any]] = [one for one in mails if one["to"] == address]
-    assert found, f"no mail to {address}"
-    return found[0]
-
-
-async def open_mailed_link(page: Page, address: str) -> None:
-    """Open the newest link to *address* in this browser and press the button of its page."""
-    link = (await newest_mail(page, address))["link"]
-    await page.goto(link)
-    await page.get_by_role("button").click()
 
 
 async def fill_in(page: Page, email: str, password: str) -> None:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 import pytest
@@ -250,3 +250,18 @@ async def choose(page: Page, menu: str, action: str) -> None:
     """Open the menu named *menu* and do *action*."""
     await page.get_by_role("button", name=menu).click()
     await page.get_by_role("menuitem", name=action).click()
+
+
+async def newest_mail(page: Page, address: str) -> dict[str, Any]:
+    """Return the newest mail to *address*, as the outbox shows it."""
+    mails = (await (await page.request.get("/api/outbox")).json())["mails"]
+    found: list[dict[str, Any]] = [one for one in mails if one["to"] == address]
+    assert found, f"no mail to {address}"
+    return found[0]
+
+
+async def open_mailed_link(page: Page, address: str) -> None:
+    """Open the newest link to *address* in this browser and press the button of its page."""
+    link = (await newest_mail(page, address))["link"]
+    await page.goto(link)
+    await page.get_by_role("button").click()

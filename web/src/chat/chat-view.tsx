@@ -85,8 +85,9 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
         void session.regenerate(messageId);
       },
       switchTo: (messageId) => void session.switchTo(messageId),
+      decide: (approvalId, approved) => void session.decide(approvalId, approved),
     }),
-    [session.edit, session.regenerate, session.switchTo],
+    [session.edit, session.regenerate, session.switchTo, session.decide],
   );
 
   useEffect(() => {

@@ -6,11 +6,14 @@ import { useModels } from "../workspace";
 import { blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
 import { Markdown } from "./markdown";
+import { Sources, ToolUse } from "./tool-use";
 
 export interface MessageActions {
   edit: (id: string, text: string) => Promise<boolean>;
   regenerate: (id: string) => void;
   switchTo: (id: string) => void;
+  /** Say yes or no to a tool that waits. */
+  decide: (approvalId: string, approved: boolean) => void;
 }
 
 interface MessageProps {
@@ -160,21 +163,6 @@ function Reasoning({ text, active }: { text: string; active: boolean }) {
   );
 }
 
-function ToolUse({ part }: { part: Extract<ReturnType<typeof blocksOf>[number], { kind: "tool" }>["part"] }) {
-  const output = part.state === "output-available" ? part.output : part.state === "output-error" ? part.errorText : undefined;
-  return (
-    <details className="fold">
-      <summary>
-        <Icon name="tool" size={16} />
-        <span>Used {part.toolName}</span>
-        <Icon name="down" size={16} />
-      </summary>
-      <pre>{JSON.stringify(part.input, null, 2)}</pre>
-      {output === undefined ? null : <pre>{typeof output === "string" ? output : JSON.stringify(output, null, 2)}</pre>}
-    </details>
-  );
-}
-
 const ENDINGS = {
   stopped: "You stopped this answer.",
   interrupted: "This answer was interrupted. What was said so far is kept.",
@@ -205,7 +193,8 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
       <h2 className="visually-hidden">Answer</h2>
       {blocks.map((block, index) => {
         if (block.kind === "text") return <Markdown key={index} text={block.text} />;
-        if (block.kind === "tool") return <ToolUse key={index} part={block.part} />;
+        if (block.kind === "tool") return <ToolUse key={index} part={block.part} streaming={streaming} locked={locked || !last} decide={actions.decide} />;
+        if (block.kind === "sources") return <Sources key={index} sources={block.sources} />;
         return <Reasoning key={index} text={block.text} active={streaming && index === blocks.length - 1} />;
       })}
       {streaming && !hasContent(message) ? <Waiting /> : null}

@@ -43,14 +43,23 @@ export function textOf(message: ChatMessage): string {
 export function hasContent(message: ChatMessage): boolean {
   return message.parts.some((part) => {
     if (part.type === "text" || part.type === "reasoning") return part.text !== "";
-    return part.type === "dynamic-tool";
+    return part.type === "dynamic-tool" || part.type === "source-url";
   });
+}
+
+export type ToolPart = Extract<Part, { type: "dynamic-tool" }>;
+export type SourcePart = Extract<Part, { type: "source-url" }>;
+
+/** The tools of *message* that wait for the person's yes or no. */
+export function awaitingApproval(message: ChatMessage | undefined): ToolPart[] {
+  return message?.parts.filter((part): part is ToolPart => part.type === "dynamic-tool" && part.state === "approval-requested") ?? [];
 }
 
 export type Block =
   | { kind: "text"; text: string }
   | { kind: "reasoning"; text: string }
-  | { kind: "tool"; part: Extract<Part, { type: "dynamic-tool" }> };
+  | { kind: "tool"; part: ToolPart }
+  | { kind: "sources"; sources: SourcePart[] };
 
 /** The parts that are shown, neighbours of one kind joined. */
 export function blocksOf(message: ChatMessage): Block[] {
@@ -58,6 +67,10 @@ export function blocksOf(message: ChatMessage): Block[] {
   for (const part of message.parts) {
     if (part.type === "dynamic-tool") {
       blocks.push({ kind: "tool", part });
+    } else if (part.type === "source-url") {
+      const last = blocks.at(-1);
+      if (last?.kind === "sources") last.sources.push(part);
+      else blocks.push({ kind: "sources", sources: [part] });
     } else if ((part.type === "text" || part.type === "reasoning") && part.text !== "") {
       const last = blocks.at(-1);
       if (last?.kind === part.type) last.text += `\n\n${part.text}`;

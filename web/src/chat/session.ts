@@ -13,7 +13,7 @@ import { announce } from "../ui/announce";
 import { useLatest } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import type { MessagePage } from "../wire";
-import { fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage } from "./messages";
+import { awaitingApproval, fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage } from "./messages";
 import { createTransport } from "./transport";
 
 const PAGE = 60;
@@ -92,7 +92,8 @@ export function useSession(options: SessionOptions) {
           onAccepted: () => {
             accepted.current = true;
             exists.current = true;
-            latest.current.onAccepted();
+            // A yes or no to a tool is no question: what is typed meanwhile stays.
+            if (chat.lastMessage?.role === "user") latest.current.onAccepted();
           },
         }),
       }),
@@ -110,6 +111,8 @@ export function useSession(options: SessionOptions) {
   const speak = () => {
     const last = chat.lastMessage;
     if (last?.role !== "assistant" || !hasContent(last)) return;
+    const [waiting] = awaitingApproval(last);
+    if (waiting) return announce(`${waiting.toolName} waits for your yes or no.`);
     const answer = textOf(last);
     announce(`Answer: ${answer.slice(0, SPOKEN_CHARACTERS)}${answer.length > SPOKEN_CHARACTERS ? " …" : ""}`);
   };
@@ -241,6 +244,14 @@ export function useSession(options: SessionOptions) {
     await settle();
   };
 
+  /** Say yes or no to a tool; when nothing waits any more, the answer goes on. */
+  const decide = useLatest(async (approvalId: string, approved: boolean) => {
+    await chat.addToolApprovalResponse({ id: approvalId, approved });
+    if (awaitingApproval(chat.lastMessage).length > 0) return;
+    const taken = await attempt(() => chat.sendMessage());
+    if (!taken) await undoRefused();
+  });
+
   const stop = useLatest(async () => {
     stopping.current = api
       .json("POST", `/api/chat/${id}/stop`)
@@ -288,7 +299,7 @@ export function useSession(options: SessionOptions) {
   }, [chat]);
 
   const busy = status === "submitted" || status === "streaming";
-  return { messages, status, busy, settling, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, loadOlder };
+  return { messages, status, busy, settling, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, decide, loadOlder };
 }
 
 export type Session = ReturnType<typeof useSession>;

@@ -22,7 +22,8 @@ export function createTransport({ api, model, onAccepted }: TransportOptions): D
     prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => {
       const last = messages.at(-1);
       if (!last) throw new Error("There is no message to send.");
-      const parts = last.parts.flatMap((part) => (part.type === "text" ? [{ type: "text", text: part.text }] : []));
+      // Of an answer only what the person decided about its tools is news to the server.
+      const parts = last.parts.filter((part) => (last.role === "user" ? part.type === "text" : part.type === "dynamic-tool"));
       const chosen = model();
       return {
         body: {

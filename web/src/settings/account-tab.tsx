@@ -6,9 +6,31 @@ import { Button } from "../ui/controls";
 import { saveFile } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
+import { EmailPanel, PasswordPanel } from "./credentials";
+import { IdentitiesPanel } from "./identities";
+import { PasskeysPanel } from "./passkeys";
+import { SecondFactorPanel } from "./second-factor";
 
 export function AccountTab() {
-  return <AccountPanel />;
+  const { user } = useWorkspace();
+  return (
+    <div className="settings-panels">
+      {user.is_anonymous ? null : <SignInPanels />}
+      <AccountPanel />
+    </div>
+  );
+}
+
+function SignInPanels() {
+  return (
+    <>
+      <EmailPanel />
+      <PasswordPanel />
+      <SecondFactorPanel />
+      <PasskeysPanel />
+      <IdentitiesPanel />
+    </>
+  );
 }
 
 function AccountPanel() {

@@ -73,11 +73,12 @@ interface PasswordBoxProps {
   onChange: (value: string) => void;
   fresh: boolean;
   invalid?: boolean;
+  optional?: boolean;
   help?: string;
 }
 
 /** A password to type; *fresh* when it is a new one. */
-export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, help }: PasswordBoxProps) {
+export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, optional = false, help }: PasswordBoxProps) {
   const [visible, setVisible] = useState(false);
   return (
     <div className="field">
@@ -94,7 +95,7 @@ export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, h
           autoComplete={fresh ? "new-password" : "current-password"}
           autoCapitalize="none"
           spellCheck={false}
-          required
+          required={!optional}
           value={value}
           onChange={(event) => onChange(event.target.value)}
           {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}

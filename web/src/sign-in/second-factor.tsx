@@ -19,7 +19,9 @@ export function SecondFactorPage() {
   const factors = useUser().factors?.filter((factor) => factor.status === "verified") ?? [];
   const app = factors.filter((factor) => factor.factor_type === "totp");
   const key = factors.find((factor) => factor.factor_type === "webauthn");
-  const ways: Way[] = [...(app.length > 0 ? (["app"] as const) : []), ...(key ? (["key"] as const) : []), "recovery"];
+  const codes = factors.some((factor) => String(factor.factor_type) === "recovery_code");
+  const possible: Record<Way, boolean> = { app: app.length > 0, key: key !== undefined, recovery: codes };
+  const ways = (Object.keys(possible) as Way[]).filter((one) => possible[one]);
   const [way, setWay] = useState<Way>(ways[0] ?? "recovery");
   const [chosen, setChosen] = useState(app[0]?.id ?? "");
   const [code, setCode] = useState("");

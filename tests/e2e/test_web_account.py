@@ -1,0 +1,172 @@
+"""The account page in a real Chromium: address, password, second factor, passkeys."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pyotp
+from playwright.async_api import expect
+
+from tests.e2e.visiting import (
+    MARKS,
+    NAMELESS,
+    PASSWORD,
+    Visitor,
+    box,
+    choose,
+    newest_mail,
+    open_mailed_link,
+)
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Locator, Page
+
+    from tests.e2e.visiting import Server
+
+pytestmark = MARKS
+
+REFUSED = ("Failed to load resource: the server responded with a status of 4",)
+NEW_PASSWORD = "another long and quiet password"
+
+
+async def open_account(page: Page) -> None:
+    """Go to the page of the account as a person does."""
+    await choose(page, "Account", "Settings")
+    await page.get_by_role("link", name="Account", exact=True).click()
+    await expect(page.get_by_role("heading", name="E-mail")).to_be_visible()
+
+
+def rows(page: Page, name: str) -> Locator:
+    """The rows of the list called *name*."""
+    return page.get_by_role("list", name=name).get_by_role("listitem")
+
+
+async def test_a_password_is_changed(visitor: Visitor) -> None:
+    """A wrong present one is said; afterwards the new one signs in."""
+    visitor.expected = REFUSED
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await open_account(page)
+        assert await page.evaluate(NAMELESS) == []
+        await page.get_by_label("Present password").fill("something else")
+        await page.get_by_label("New password").fill(NEW_PASSWORD)
+        await page.get_by_role("button", name="Change password").click()
+        await expect(page.get_by_role("alert")).to_contain_text("present password is not right")
+        await page.get_by_label("Present password").fill(PASSWORD)
+        await page.get_by_role("button", name="Change password").click()
+        await expect(page.get_by_text("Your password is changed.")).to_be_visible()
+        await page.get_by_role("button", name="Sign out", exact=True).click()
+        await page.get_by_label("E-mail").fill(visitor.email)
+        await page.get_by_label("Password", exact=True).fill(NEW_PASSWORD)
+        await page.get_by_role("button", name="Sign in", exact=True).click()
+        await expect(box(page)).to_be_visible()
+
+
+async def test_an_address_is_changed_when_both_mailboxes_say_so(guest: Visitor) -> None:
+    """It waits and says so, until the links to the old and to the new address were opened."""
+    old, new = "moving-from@example.com", "moving-to@example.com"
+    async with guest.open() as page:
+        await page.goto("/sign-in?mode=sign-up")
+        await page.get_by_label("E-mail").fill(old)
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
+        await page.get_by_role("button", name="Create account").click()
+        await expect(page.get_by_label("Code")).to_be_visible()
+        await page.get_by_label("Code").fill((await newest_mail(page, old))["code"])
+        await page.keyboard.press("Enter")
+        await expect(box(page)).to_be_visible()
+        await open_account(page)
+        await page.get_by_label("New e-mail").fill(new)
+        await page.get_by_role("button", name="Change e-mail").click()
+        await expect(page.get_by_text(f"The change to {new} waits")).to_be_visible()
+        await page.reload()
+        for mailbox in (old, new):
+            await expect(page.get_by_text(old).first).to_be_visible()
+            await open_mailed_link(page, mailbox)
+            await expect(page).to_have_url(re.compile("/settings/account"))
+        await expect(
+            page.locator("section", has_text="New e-mail").get_by_text(new)
+        ).to_be_visible()
+        await expect(page.get_by_text("waits: open the links")).to_be_hidden()
+
+
+async def test_a_second_factor_is_asked_for_at_the_door(visitor: Visitor) -> None:
+    """QR code and key, recovery codes once; then a code, or a recovery code, opens the chats."""
+    visitor.expected = REFUSED
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await open_account(page)
+        await page.get_by_role("button", name="Turn on").click()
+        picture = page.get_by_role("img", name=re.compile("QR code"))
+        await expect(picture).to_be_visible()
+        assert await picture.evaluate("one => one.complete && one.naturalWidth > 0")
+        secret = await page.locator(".secret").inner_text()
+        await page.get_by_label("Code").fill("000000")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("This code is wrong")
+        await page.get_by_label("Code").fill(pyotp.TOTP(secret).now())
+        await page.keyboard.press("Enter")
+        await expect(rows(page, "Recovery codes")).to_have_count(10)
+        recovery = await rows(page, "Recovery codes").first.inner_text()
+        await page.get_by_role("button", name="I have kept them").click()
+        await expect(rows(page, "Recovery codes")).to_have_count(0)
+        await expect(rows(page, "Second factors")).to_have_count(1)
+
+        await choose(page, "Account", "Sign out")
+        await page.get_by_label("E-mail").fill(visitor.email)
+        await page.get_by_label("Password", exact=True).fill(PASSWORD)
+        await page.get_by_role("button", name="Sign in", exact=True).click()
+        await expect(page.get_by_role("heading", name="One more step")).to_be_visible()
+        await expect(page.get_by_label("Code")).to_be_focused()
+        assert await page.evaluate(NAMELESS) == []
+        await page.reload()
+        await page.get_by_label("Code").fill("000000")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("This code is wrong")
+        await page.get_by_role("button", name="Use a recovery code").click()
+        await page.get_by_label("Recovery code").fill(recovery)
+        await page.keyboard.press("Enter")
+        await expect(box(page)).to_be_visible()
+
+        await open_account(page)
+        await rows(page, "Second factors").get_by_role("button", name="Remove").click()
+        await expect(page.get_by_text("It is off.")).to_be_visible()
+
+
+async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, server: Server) -> None:
+    """It signs in with one press and no name; a removed one does not."""
+    visitor = Visitor(browser, server.url.replace("127.0.0.1", "localhost"))
+    visitor.expected = REFUSED
+    async with visitor.open() as page:
+        devtools = await page.context.new_cdp_session(page)
+        await devtools.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+            "automaticPresenceSimulation": True,
+        }
+        await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        await visitor.sign_up(page)
+        await open_account(page)
+        await expect(page.get_by_text("You have no passkey yet.")).to_be_visible()
+        await page.get_by_role("button", name="Add a passkey").click()
+        await expect(rows(page, "Passkeys")).to_have_count(1)
+        await rows(page, "Passkeys").get_by_role("button", name="Rename").click()
+        await page.get_by_label("Name of the passkey").fill("My finger")
+        await page.keyboard.press("Enter")
+        await expect(rows(page, "Passkeys")).to_contain_text("My finger")
+
+        await choose(page, "Account", "Sign out")
+        await page.get_by_role("button", name="Sign in with a passkey").click()
+        await expect(box(page)).to_be_visible()
+
+        await open_account(page)
+        await page.get_by_role("button", name="Remove My finger").click()
+        await expect(page.get_by_text("You have no passkey yet.")).to_be_visible()
+        await choose(page, "Account", "Sign out")
+        await page.get_by_role("button", name="Sign in with a passkey").click()
+        await expect(page.get_by_role("alert")).to_contain_text("passkey")
+    assert visitor.unexpected == []
