@@ -7,7 +7,7 @@ is known before anything of ChatKit is looked at.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path
@@ -34,6 +34,18 @@ _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _ONE_FILE_ONLY: Final = "Send the file as the body, or as the one file of a form."
 #: What a form has beside its file: boundaries and headers.
 _FORM_OVERHEAD: Final = 16 * 1024
+_UPLOAD: Final = "/attachments/{attachment_id}/upload"
+_OF_AN_UPLOAD: Final[dict[str, Any]] = {
+    "status_code": 204,
+    "response_model": None,
+    "responses": described(400, 401, 404, 413, 415, 503),
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+        }
+    },
+}
 #: What a browser shows without running anything in it.
 _SHOWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
@@ -88,19 +100,9 @@ async def chatkit(request: Request, who: SignedInOnSupport, parts: Parts) -> Res
     return EventStream(answer, farewell=surface.farewell)
 
 
-@router.api_route(
-    "/attachments/{attachment_id}/upload",
-    methods=["POST", "PUT"],
-    status_code=204,
-    response_model=None,
-    responses=described(400, 401, 404, 413, 415, 503),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string"}}},
-        }
-    },
-)
+# Two routes: one with both methods would have one operation id for the two.
+@router.post(_UPLOAD, **_OF_AN_UPLOAD)
+@router.put(_UPLOAD, **_OF_AN_UPLOAD)
 async def upload(
     request: Request, attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts
 ) -> Response:
