@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["conversations"])
 
-AnyId = Annotated[str, Path(max_length=200)]
+AConversation = Annotated[str, Path(max_length=200, description="A conversation of the caller.")]
+AShare = Annotated[str, Path(max_length=200, description="A link of the caller, by its id.")]
+AToken = Annotated[str, Path(max_length=200, description="The last part of the link.")]
 _SPEAKERS = {"user": "Question", "assistant": "Answer"}
 
 
@@ -79,7 +81,7 @@ class SharedAnswer(BaseModel):
 
 @router.post("/api/v1/chat/{conversation_id}/shares", responses=described(403))
 async def share(
-    conversation_id: AnyId,
+    conversation_id: AConversation,
     request: Request,
     who: SignedInOnRest,
     parts: Parts,
@@ -106,13 +108,13 @@ async def list_shares(who: SignedIn, parts: Parts) -> SharesAnswer:
 
 
 @router.delete("/api/v1/shares/{share_id}", status_code=204, responses=described(401))
-async def revoke(share_id: AnyId, who: SignedIn, parts: Parts) -> None:
+async def revoke(share_id: AShare, who: SignedIn, parts: Parts) -> None:
     """End a link at once. One that has ended already stays so."""
     await sharing.revoke(parts.db, who.user_id, share_id)
 
 
 @router.get("/api/v1/shared/{token}", response_model=SharedAnswer, responses=described(404))
-async def shared(token: AnyId, request: Request, response: Response, _: Anybody) -> SharedAnswer:
+async def shared(token: AToken, request: Request, response: Response, _: Anybody) -> SharedAnswer:
     """Read what a link shows; nobody needs to sign in."""
     shown = await _opened(request, token)
     response.headers.update(_UNSEEN)
@@ -125,7 +127,7 @@ async def shared(token: AnyId, request: Request, response: Response, _: Anybody)
 
 
 @router.get("/s/{token}", include_in_schema=False)
-async def shared_page(token: AnyId, request: Request, _: Anybody) -> HTMLResponse:
+async def shared_page(token: AToken, request: Request, _: Anybody) -> HTMLResponse:
     """Show the same as a page."""
     try:
         shown = await _opened(request, token)
