@@ -47,11 +47,11 @@ _user = click.option("--user", metavar="WHO", help="One person: an address, or a
     ),
 )
 def command() -> None:
-    """Say who may use more or less than everybody, and see what was used.
+    """Who may use more or less than everybody.
 
-    What everybody may use is in the settings BUDGET_TOKENS_PER_DAY and so on. What is set here
-    goes before them at once, on every server, and what is said of a person goes before what
-    is said of a role.
+    Also shows what was used. What everybody may use is in the settings BUDGET_TOKENS_PER_DAY
+    and so on. What is set here goes before them at once, on every server, and what is said of
+    a person goes before what is said of a role.
     """
 
 
@@ -86,17 +86,20 @@ def list_budgets(*, as_json: bool, data: Path | None) -> None:
 )
 @_role
 @_user
-@click.option("--tokens-per-day", metavar="N")
-@click.option("--tokens-per-month", metavar="N")
-@click.option("--tokens-per-run", metavar="N", help="In one answer.")
-@click.option("--cost-per-day", metavar="USD")
-@click.option("--cost-per-month", metavar="USD")
-@click.option("--cost-per-run", metavar="USD", help="In one answer.")
+@click.option("--tokens-per-day", metavar="N", help="Tokens in a day (UTC).")
+@click.option("--tokens-per-month", metavar="N", help="Tokens in a calendar month.")
+@click.option("--tokens-per-run", metavar="N", help="Tokens in one answer.")
+@click.option("--cost-per-day", metavar="USD", help="US dollars in a day (UTC).")
+@click.option("--cost-per-month", metavar="USD", help="US dollars in a calendar month.")
+@click.option("--cost-per-run", metavar="USD", help="US dollars in one answer.")
 @data_option
 def set_budget(
     *, role: str | None, user: str | None, data: Path | None, **wishes: str | None
 ) -> None:
-    """Set limits of a role or a person: an amount, "none", or "default" for what others have."""
+    """Set limits of a role or a person.
+
+    Each is an amount, "none" for no limit, or "default" for what everybody else has.
+    """
     named = {name: _limit(name, text) for name, text in wishes.items() if text is not None}
     if not named:
         raise click.UsageError("Say at least one limit, such as --tokens-per-day 10000.")
@@ -129,7 +132,13 @@ def unset(*, role: str | None, user: str | None, data: Path | None) -> None:
 
 
 @command.command("used", epilog=examples("chatkeep budgets used --days 7"))
-@click.option("--days", type=click.IntRange(1, 400), default=30, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 400),
+    default=30,
+    show_default=True,
+    help="How many days back, with today.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @data_option
 def used(*, days: int, as_json: bool, data: Path | None) -> None:

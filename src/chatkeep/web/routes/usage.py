@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -76,12 +76,12 @@ async def usage(
         days=days,
         budgets=[_budget(one) for one in found.budgets],
         this_month=UsedAnswer(**_used(found.this_month)),
-        by_day=[DayAnswer(day=one.day, **_used(one)) for one in found.by_day],
-        by_model=[ModelAnswer(model=one.model, **_used(one)) for one in found.by_model],
+        by_day=[DayAnswer(**_used(one), day=one.day) for one in found.by_day],
+        by_model=[ModelAnswer(**_used(one), model=one.model) for one in found.by_model],
     )
 
 
-def _used(one: Used) -> dict[str, int | str]:
+def _used(one: Used) -> dict[str, Any]:
     return {
         "answers": one.answers,
         "prompt_tokens": one.prompt_tokens,
