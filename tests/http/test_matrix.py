@@ -57,6 +57,7 @@ PUBLIC: Final = {
     *("/", "/c/{_rest:path}", "/sign-in", "/sign-up", "/new-password"),
     *("/settings", "/settings/{_rest:path}"),
     *("/api/v1/shared/{token}", "/s/{token}"),
+    "/support/health",
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),
     *(f"/auth/v1/{name}" for name in ("health", "settings", ".well-known/jwks.json")),
     *(f"/auth/v1/{name}" for name in ("signup", "token")),
@@ -80,6 +81,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/api/v1/chat/message"): {"conversation_id": "{id}", "message": "x"},
     ("PATCH", "/api/v1/chat/{conversation_id}"): {"title": "Another"},
     ("POST", "/api/v1/chat/{conversation_id}/shares"): {},
+    ("POST", "/api/v1/chat/{conversation_id}/fork"): {},
     ("POST", "/api/chat"): {"id": "{id}", "message": TEXT},
     ("PATCH", "/api/settings"): {"theme": "dark"},
     ("POST", "/v1/chat/completions"): {
@@ -111,6 +113,11 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         for name in ("registration", "authentication")
     },
     ("PATCH", "/auth/v1/passkeys/{passkey_id}"): {"friendly_name": "x"},
+    ("POST", "/support/chatkit"): {
+        "type": "threads.get_by_id",
+        "params": {"thread_id": "{id}"},
+    },
+    **{(method, "/support/attachments/{attachment_id}/upload"): {} for method in ("POST", "PUT")},
     ("POST", "/auth/v1/signup"): {"email": "", "password": ""},
     ("POST", "/auth/v1/token"): {},
     **{

@@ -1,0 +1,115 @@
+"""Forks: a branch of a conversation, up to some message, copied into a new conversation.
+
+Both go on by themselves afterwards. Messages keep their words, parts and times and get new
+ids; what an answer cost stays with the answer that was asked for, and files stay where they
+were uploaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chatkeep import runs
+from chatkeep.conversations import Conversation
+from chatkeep.db import ConstraintViolated, as_user
+from chatkeep.errors import NotYourConversation, RunInProgress
+from chatkeep.ids import new_id
+
+if TYPE_CHECKING:
+    from chatkeep.db import Database
+
+
+async def fork(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    *,
+    message_id: str | None,
+    key: str | None = None,
+) -> Conversation:
+    """Copy the branch that ends at *message_id*, or at what is shown; return the copy.
+
+    The same *key* again returns the copy that the first one made.
+
+    Raises:
+        RunInProgress: that message is an answer which is being made.
+        NotYourConversation: there is no such message of this person.
+    """
+    fork_id = new_id() if key is None else _id_for(user_id, conversation_id, key)
+    try:
+        made = await _copy(db, user_id, conversation_id, message_id, fork_id)
+    except ConstraintViolated as violated:
+        if key is None or not violated.name.startswith("conversations_"):
+            raise
+        made = await _found(db, user_id, fork_id)
+    if made:
+        return made[0]
+    running = await runs.find_active(db, user_id, conversation_id)
+    raise NotYourConversation if running is None else RunInProgress(run_id=running)
+
+
+async def _copy(
+    db: Database, user_id: str, conversation_id: str, message_id: str | None, fork_id: str
+) -> list[Conversation]:
+    return await db.fetch(
+        as_user(user_id),
+        """
+        with recursive source as (
+          select c.id, c.title, m.id as head_id from chat.conversations c
+          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
+            and m.id = coalesce(%(message)s, c.head_id)
+          where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+            and not exists (
+              select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
+                and r.state in ('queued', 'running')
+            )
+        ), branch as (
+          select m.* from source s
+          join chat.messages m on m.user_id = %(user)s and m.conversation_id = s.id
+            and m.id = s.head_id
+          union all
+          select p.* from branch b
+          join chat.messages p on p.user_id = %(user)s
+            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+        ), named as materialized (
+          select b.*, gen_random_uuid()::text as new_id from branch b
+        ), made as (
+          insert into chat.conversations (user_id, id, title, head_id)
+          select %(user)s, %(fork)s, s.title, n.new_id
+          from source s join named n on n.id = s.head_id
+          returning id, title, created_at, updated_at
+        ), copied as (
+          insert into chat.messages
+            (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
+          select %(user)s, made.id, n.new_id, p.new_id, n.role, n.content, n.parts, n.created_at
+          from made cross join named n left join named p on p.id = n.parent_id
+        )
+        select id, title, created_at, updated_at from made
+        """,
+        {
+            "user": user_id,
+            "conversation": conversation_id,
+            "message": message_id,
+            "fork": fork_id,
+        },
+        row=Conversation,
+    )
+
+
+async def _found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select id, title, created_at, updated_at from chat.conversations
+        where user_id = %s and id = %s and deleted_at is null
+        """,
+        [user_id, fork_id],
+        row=Conversation,
+    )
+
+
+def _id_for(user_id: str, conversation_id: str, key: str) -> str:
+    said = f"{user_id}\x00{conversation_id}\x00{key}".encode("utf-8", "surrogatepass")
+    return str(UUID(bytes=hashlib.sha256(b"fork\x00" + said).digest()[:16]))
