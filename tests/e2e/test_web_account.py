@@ -13,7 +13,9 @@ from tests.e2e.visiting import (
     NAMELESS,
     PASSWORD,
     Visitor,
+    ask,
     box,
+    chats,
     choose,
     newest_mail,
     open_mailed_link,
@@ -170,3 +172,21 @@ async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, serve
         await page.get_by_role("button", name="Sign in with a passkey").click()
         await expect(page.get_by_role("alert")).to_contain_text("passkey")
     assert visitor.unexpected == []
+
+
+async def test_everything_is_erased_after_a_second_yes(visitor: Visitor) -> None:
+    """The first press asks, with the harmless answer in focus; the second one erases."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "My castle has no roof")
+        await open_account(page)
+        await page.get_by_role("button", name="Erase everything").click()
+        await expect(page.get_by_role("button", name="Keep everything")).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(chats(page)).to_have_count(1)
+        await page.get_by_role("button", name="Erase everything").click()
+        await page.get_by_role("button", name="Yes, erase everything for good").click()
+        await expect(page.get_by_text("One chat and your settings are erased.")).to_be_visible()
+        await expect(chats(page)).to_have_count(0)
+        await page.reload()
+        await expect(page.get_by_text("Your chats will be listed here.")).to_be_visible()

@@ -1,8 +1,8 @@
 /** The account of the person who is signed in: how they sign in, and what they can take along. */
 import { useState } from "react";
-import { describe } from "../api";
+import { ApiError, describe, SessionOver } from "../api";
 import { useAuth } from "../auth";
-import { Button } from "../ui/controls";
+import { Button, Notice } from "../ui/controls";
 import { saveFile } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
@@ -70,7 +70,60 @@ function AccountPanel() {
           Export all chats
         </Button>
       </div>
+      <EraseRow />
     </section>
   );
 }
 
+
+/** Erasing asks twice, and for a fresh sign-in: nothing brings it back. */
+function EraseRow() {
+  const { api, conversations, preferences } = useWorkspace();
+  const [asking, setAsking] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+
+  const erase = async () => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      const { conversations: count } = await api.json<{ conversations: number }>("DELETE", "/api/account/data?confirm=erase");
+      setAsking(false);
+      toast(count === 1 ? "One chat and your settings are erased." : `${count} chats and your settings are erased.`);
+      // Read anew, and not joined to the pages that were loaded before.
+      await Promise.all([conversations.search(""), preferences.load()]);
+    } catch (error) {
+      if (error instanceof SessionOver) return;
+      const late = error instanceof ApiError && error.code === "step_up_required";
+      setProblem(late ? "Your sign-in is too long ago for this. Sign out and in again, then erase." : describe(error));
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <>
+      <div className="panel-row">
+        <div>
+          <p>Erase</p>
+          <p className="field-help">Every chat and your settings, at once and for good. Your account stays.</p>
+        </div>
+        {asking ? null : (
+          <Button tone="danger" icon="trash" onClick={() => setAsking(true)}>
+            Erase everything
+          </Button>
+        )}
+      </div>
+      {problem ? <Notice tone="error">{problem}</Notice> : null}
+      {asking ? (
+        <div className="row" role="group" aria-label="Erase everything?" onKeyDown={(event) => event.key === "Escape" && setAsking(false)}>
+          <Button tone="danger" icon="trash" busy={busy} onClick={() => void erase()}>
+            Yes, erase everything for good
+          </Button>
+          <Button autoFocus onClick={() => setAsking(false)}>
+            Keep everything
+          </Button>
+        </div>
+      ) : null}
+    </>
+  );
+}
