@@ -7,6 +7,7 @@ one look and one write. Only the mail tells, and only the mailbox's reader sees 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,6 +17,7 @@ from chatkeep import accounts, audit, authorization_codes, email_changes, one_ti
 from chatkeep.accounts import User
 from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
 from chatkeep.errors import (
+    EmailExists,
     EmailNotConfirmed,
     Invalid,
     OtpExpired,
@@ -26,7 +28,7 @@ from chatkeep.ids import new_id
 from chatkeep.mailed_tokens import DIRECTLY, mailing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg import AsyncConnection
 
@@ -325,9 +327,10 @@ async def use(issuer: EmbeddedIssuer, token: Waiting, device: Device) -> Grant |
         UserBanned: the account is suspended.
     """
     beginning = issuer.beginning(token.user_id, _PROOFS[token.kind], device)
-    async with issuer.db.acting_as(AUTH) as connection:
-        done = await _proved(issuer, connection, token)
-        rows = await run_within(connection, *beginning) if done else []
+    with _address_free():
+        async with issuer.db.acting_as(AUTH) as connection:
+            done = await _proved(issuer, connection, token)
+            rows = await run_within(connection, *beginning) if done else []
     if not done:
         return await accounts.get_user(issuer.db, token.user_id)
     return await issuer.begun(*rows)
@@ -339,11 +342,23 @@ async def use_for_code(issuer: EmbeddedIssuer, token: Waiting) -> str | User:
         raise OtpExpired
     proof = _PROOFS[token.kind]
     code, kept = authorization_codes.issuing(issuer, token.user_id, proof, token.challenge)
-    async with issuer.db.acting_as(AUTH) as connection:
-        done = await _proved(issuer, connection, token)
-        if done:
-            await run_within(connection, kept)
+    with _address_free():
+        async with issuer.db.acting_as(AUTH) as connection:
+            done = await _proved(issuer, connection, token)
+            if done:
+                await run_within(connection, kept)
     return code if done else await accounts.get_user(issuer.db, token.user_id)
+
+
+@contextmanager
+def _address_free() -> Iterator[None]:
+    """Say so when another account got the wished-for address at this very moment."""
+    try:
+        yield
+    except ConstraintViolated as error:
+        if error.name == accounts.ADDRESS_TAKEN:
+            raise EmailExists from error
+        raise
 
 
 async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Waiting) -> bool:

@@ -609,6 +609,27 @@ async def test_address_is_whose_it_is_first(node: Node, caller: Client) -> None:
     assert (await here.get("/auth/v1/user")).json["email"] == session["user"]["email"]
 
 
+async def test_two_confirm_the_same_address_at_once(node: Node, caller: Client) -> None:
+    """One of them has it then, and the other is told; whichever way the link goes."""
+    for _ in range(3):
+        wanted, links = new_address(), []
+        for _ in range(2):
+            session = await confirmed(node, caller)
+            await ask_for(signed_in(caller, session), wanted)
+            links.append(secret_of((await newest_to(node, wanted, "email_change_new")).link))
+            current = await newest_to(node, session["user"]["email"], "email_change_current")
+            landed(await open_and_press(caller, current.link))
+        answers = await asyncio.gather(
+            *(
+                caller.post("/auth/v1/verify", {"type": "email_change", "token_hash": one})
+                for one in links
+            )
+        )
+        done, refused = sorted(answers, key=lambda one: one.status)
+        assert done.status == 200
+        assert code_of(refused) == (422, "email_exists")
+
+
 async def test_one_mailbox_where_the_operator_says_so(start: StartNode) -> None:
     """Without the second confirmation the new mailbox decides."""
     lax = await start(MAILER_AUTOCONFIRM="off", SECURE_EMAIL_CHANGE="off", **OURS_ALONE)
