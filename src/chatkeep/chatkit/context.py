@@ -18,10 +18,12 @@ class Progress:
 
     *answer* is being begun by our engine, which keeps the messages in *kept* itself.
     *retrying*: what is taken out of the thread is only hidden, and listed in *hidden*.
+    *thread_id* is what a thread will be called that the request makes.
     *added*: something was kept that is no answer of our engine.
     """
 
     answer: asyncio.Task[Answer] | None = None
+    thread_id: str | None = None
     kept: set[str] = field(default_factory=set)
     retrying: bool = False
     hidden: list[str] = field(default_factory=list)

@@ -70,8 +70,8 @@ class ConversationStore(Store[ChatKitContext]):
 
     def generate_thread_id(self, context: ChatKitContext) -> str:
         """Return an id that no two threads share."""
-        del context
-        return generated_id("thread")
+        wanted, context.progress.thread_id = context.progress.thread_id, None
+        return wanted or generated_id("thread")
 
     def generate_item_id(
         self, item_type: StoreItemType, thread: ThreadMetadata, context: ChatKitContext

@@ -30,6 +30,7 @@ from chatkeep import conversations, runs
 from chatkeep.chatkit import records
 from chatkeep.chatkit.answering import EngineServer
 from chatkeep.chatkit.requests import CHANGES, Checks, read_request, thread_of
+from chatkeep.chatkit.store import generated_id
 from chatkeep.errors import ChatkeepError, NotFound, RunInProgress, TokenRevoked, Unavailable
 from chatkeep.ids import new_id
 
@@ -47,6 +48,7 @@ _HEARTBEAT: Final = b": keep-alive\n\n"
 _HEARTBEAT_S: Final = 10.0
 _FRAMES_AT_MOST: Final = 64
 _LEAVING_WITHIN_S: Final = 10.0
+_NEWS_WITHIN_S: Final = 1.0
 _RENEWAL_S: Final = 5.0
 
 
@@ -58,13 +60,20 @@ class _Work:
         default_factory=lambda: asyncio.Queue(_FRAMES_AT_MOST)
     )
     task: asyncio.Task[None] | None = None
-    leaving: bool = False
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
     unread: bool = False
 
     async def tell(self, frame: bytes | None) -> None:
         """Hand *frame* to the reader, as soon as they take it, if there is one."""
         if not self.unread:
             await self.frames.put(frame)
+
+    async def leaves(self) -> bool:
+        """Whether it ends now: who hangs up and asks on may be faster than the news of it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS_WITHIN_S):
+                await self.leaving.wait()
+        return self.leaving.is_set()
 
     def forget_reader(self) -> None:
         """Wait for nobody."""
@@ -143,7 +152,7 @@ class Surface:
             return ""
         user_id, token = context.who.user_id, new_id()
         before = self._work.get((user_id, thread_id))
-        if before is not None and before.leaving and before.task is not None:
+        if before is not None and before.task is not None and await before.leaves():
             await asyncio.wait([before.task], timeout=_LEAVING_WITHIN_S)
         running = await runs.find_active(self._db, user_id, thread_id)
         if running is not None:
@@ -171,10 +180,13 @@ class Surface:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream. It is begun by the first read."""
         work = _Work()
-        thread = thread_of(request) or new_id()
-        self._work[context.who.user_id, thread] = work
+        thread = thread_of(request)
+        if thread is None:
+            thread = context.progress.thread_id = generated_id("thread")
+        place = context.who.user_id, thread
+        self._work[place] = work
         work.task = asyncio.create_task(self._run(work, request, context, token))
-        work.task.add_done_callback(lambda _: self._work.pop((context.who.user_id, thread), None))
+        work.task.add_done_callback(lambda _: self._work.pop(place, None))
         try:
             while True:
                 try:
@@ -193,9 +205,9 @@ class Surface:
             return
         work.forget_reader()
         if not self._goes_on:
-            if not work.leaving:
+            if not work.leaving.is_set():
                 work.task.cancel()
-            work.leaving = True
+            work.leaving.set()
 
     async def _run(
         self, work: _Work, request: ChatKitReq, context: ChatKitContext, token: str
@@ -213,7 +225,7 @@ class Surface:
             _log.exception("a ChatKit stream failed")
             await work.tell(_frame(ErrorEvent(code="custom", message=ChatkeepError().detail)))
         finally:
-            work.leaving = True
+            work.leaving.set()
             keeping.cancel()
             await self._give_back(request, context, token)
             await work.tell(None)
