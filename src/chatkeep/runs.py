@@ -145,43 +145,46 @@ async def finish(
     A run that the sweeper gave up while the database was away is set right here: it did
     end as *ending* says.
     """
-    finished = Query(
-        """
-        with run as (
-          update chat.runs set state = %(state)s, ended_at = now(),
-            finish_reason = %(finish_reason)s, error_code = %(error_code)s,
-            model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
-            completion_tokens = %(completion_tokens)s, cost = %(cost)s
-          where user_id = %(user)s and id = %(run)s
-            and state in ('queued', 'running', 'interrupted')
-          returning message_id
-        ), answer as (
-          update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
-          from run
-          where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-            and m.id = run.message_id
-        )
-        update chat.conversations
-        set updated_at = now(), title = coalesce(title, %(title)s)
-        where user_id = %(user)s and id = %(conversation)s
-        returning id
-        """,
-        {
-            **_address(user_id, run),
-            "content": content,
-            "parts": _json(parts),
-            "title": title,
-            "state": ending.state,
-            "finish_reason": ending.finish_reason,
-            "error_code": ending.error_code,
-            "model": ending.model,
-            "prompt_tokens": ending.prompt_tokens,
-            "completion_tokens": ending.completion_tokens,
-            "cost": ending.cost,
-        },
-        _Id,
+    await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            with run as (
+              update chat.runs set state = %(state)s, ended_at = now(),
+                finish_reason = %(finish_reason)s, error_code = %(error_code)s,
+                model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
+                completion_tokens = %(completion_tokens)s, cost = %(cost)s
+              where user_id = %(user)s and id = %(run)s
+                and state in ('queued', 'running', 'interrupted')
+              returning message_id
+            ), answer as (
+              update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+              from run
+              where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+                and m.id = run.message_id
+            )
+            update chat.conversations
+            set updated_at = now(), title = coalesce(title, %(title)s)
+            where user_id = %(user)s and id = %(conversation)s
+            returning id
+            """,
+            {
+                **_address(user_id, run),
+                "content": content,
+                "parts": _json(parts),
+                "title": title,
+                "state": ending.state,
+                "finish_reason": ending.finish_reason,
+                "error_code": ending.error_code,
+                "model": ending.model,
+                "prompt_tokens": ending.prompt_tokens,
+                "completion_tokens": ending.completion_tokens,
+                "cost": ending.cost,
+            },
+            _Id,
+        ),
+        *also,
     )
-    await db.fetch_all(as_user(user_id), finished, *also)
 
 
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:
