@@ -1,4 +1,4 @@
-"""`chatkeep users export` and `erase` beside a server that runs."""
+"""`chatkeep users export` and `erase`, and `chatkeep import`, beside a server that runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import aiohttp
 
 from tests.command_line import chatkeep
 from tests.server_process import server_process
+from tests.unit.test_imports import chatgpt, node
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +55,31 @@ async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path) -> N
         assert unknown.code != 0
         assert "Nobody has an account" in unknown.err
         assert not (tmp_path / "no.json").exists()
+
+
+async def test_operator_imports_chats_for_somebody(tmp_path: Path) -> None:
+    """Once; again adds nothing. A file that is none is refused in a sentence."""
+    address = f"{uuid4().hex}@example.com"
+    file, none = tmp_path / "conversations.json", tmp_path / "none.json"
+    file.write_bytes(chatgpt({"q": node(None, "user", "How do birds fly?")}))
+    none.write_text("no JSON")
+    async with (
+        server_process(tmp_path / "data", {"RATE_LIMITS": "off"}) as server,
+        aiohttp.ClientSession(server.base) as http,
+    ):
+        body = {"email": address, "password": "Correct-Horse-42-battery"}
+        async with http.post("/auth/v1/signup", json=body) as answer:
+            token = (await answer.json())["access_token"]
+        for said in ("1. Here already: 0.", "0. Here already: 1."):
+            done = await chatkeep(
+                *("import", str(file), "--for", address, "--data", str(server.data)), cwd=tmp_path
+            )
+            assert (done.code, done.out) == (0, f"Imported for {address}: {said}\n")
+        refused = await chatkeep(
+            *("import", str(none), "--for", address, "--data", str(server.data)), cwd=tmp_path
+        )
+        assert refused.code != 0
+        assert "no JSON that can be read. Nothing was imported." in refused.err
+        headers = {"authorization": f"Bearer {token}"}
+        async with http.get("/api/v1/chat", headers=headers) as answer:
+            assert [one["title"] for one in (await answer.json())["conversations"]] == ["A title"]

@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "keys": "chatkeep.cli.keys",
     "token": "chatkeep.cli.token",
     "users": "chatkeep.cli.users",
+    "import": "chatkeep.cli.chat_import",
     "sessions": "chatkeep.cli.sessions",
     "claims": "chatkeep.cli.claims",
     "audit": "chatkeep.cli.audit",

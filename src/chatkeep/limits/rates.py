@@ -39,6 +39,7 @@ RATES: Final[dict[str, Rate]] = {
     "api": Rate(3000, 60, shared=False),
     # By user: each may read through thousands of messages.
     "search": Rate(120, 60),
+    "import": Rate(30, 3600),
     "export": Rate(10, 3600),
     "shared": Rate(120, 60),
     "anonymous_chat": Rate(20, 300),
