@@ -78,6 +78,7 @@ async def link(issuer: EmbeddedIssuer, proof: Proof, linking: Linking) -> UUID:
     Raises:
         SessionNotFound: the session they asked in has ended.
         IdentityAlreadyExists: it is linked, to this account or another one.
+        EmailExists: another account got its address at this very moment.
     """
     try:
         async with issuer.db.acting_as(AUTH) as connection:
@@ -94,6 +95,8 @@ async def link(issuer: EmbeddedIssuer, proof: Proof, linking: Linking) -> UUID:
     except ConstraintViolated as error:
         if error.name == identities.TAKEN:
             raise IdentityAlreadyExists from error
+        if error.name == accounts.ADDRESS_TAKEN:  # free a moment ago, see `settle_address`
+            raise EmailExists from error
         raise
     return linking.user_id
 
