@@ -10,6 +10,7 @@ import ast
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 from uuid import UUID
@@ -19,6 +20,8 @@ import pytest
 
 import chatkeep
 from chatkeep import conversations, runs, sessions, turns
+from chatkeep.budgets.amounts import Limits
+from chatkeep.budgets.overview import overview
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
 from chatkeep.errors import ChatkeepError
 from chatkeep.preferences import Preferences
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
 
 # Wherever a statement looks for an id, Ana has one of her own, and one that Bo has too.
 SEED: LiteralString = """
+truncate chat.charges, chat.budgets, chat.usage;
+insert into chat.budgets values ('ana', now(), 77, 0, 77, 0, 100, 0, 100, 0);
+insert into chat.usage values
+  ('ana', now(), 'model of ana', 7, 7, 7, 7), ('bo', now(), 'model of bo', 1, 1, 1, 1);
 truncate chat.conversations, chat.profiles, public.user_sessions cascade;
 insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
   ('ana', 'the-talk-of-ana-alone', 'secret of ana', 'word of ana', null),
@@ -191,9 +198,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "going on with what she is shown": lambda db: turns.start(
         db, "bo", going_on("goes on for her")
     ),
-    "going on with what he is shown": lambda db: turns.start(
-        db, "bo", going_on("goes on for him")
-    ),
+    "going on with what he is shown": lambda db: turns.start(db, "bo", going_on("goes on for him")),
     "answer of hers": lambda db: conversations.find_answer(
         db, "bo", "goes on for her", "answer of ana"
     ),
@@ -213,6 +218,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end a session": lambda db: sessions.end_own(db, "bo", SESSION_OF_ANA, reason="by bo"),
     "end by name": lambda db: sessions.end_named(db, "bo", "name of ana", reason="by bo"),
     "end all": lambda db: sessions.end_all(db, "bo", reason="by bo"),
+    "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
     "end all but one": lambda db: sessions.end_all_but(db, BO, reason="by bo"),
 }
 

@@ -131,7 +131,7 @@ def _budgets(state: _State) -> list[Budget]:
     ]
 
 
-_STATE: LiteralString = """
+_STATE = """
 select
   coalesce(u.tokens_per_day, r.tokens_per_day, %(tokens_per_day)s::numeric) as tokens_per_day,
   coalesce(u.tokens_per_month, r.tokens_per_month, %(tokens_per_month)s::numeric)
@@ -157,7 +157,7 @@ left join chat.budget_limits u on u.kind = 'user' and u.name = %(user)s
 left join chat.budgets b on b.user_id = %(user)s
 """
 
-_MONTH: LiteralString = """
+_MONTH = """
 select coalesce(sum(answers), 0)::bigint as answers,
   coalesce(sum(prompt_tokens), 0)::bigint as prompt_tokens,
   coalesce(sum(completion_tokens), 0)::bigint as completion_tokens,
@@ -166,7 +166,7 @@ from chat.usage
 where user_id = %(user)s and day >= date_trunc('month', now() at time zone 'utc')::date
 """
 
-_BY_DAY: LiteralString = """
+_BY_DAY = """
 select day, sum(answers)::bigint as answers, sum(prompt_tokens)::bigint as prompt_tokens,
   sum(completion_tokens)::bigint as completion_tokens, sum(cost) as cost
 from chat.usage
@@ -174,7 +174,7 @@ where user_id = %(user)s and day > (now() at time zone 'utc')::date - %(days)s::
 group by day order by day desc
 """
 
-_BY_MODEL: LiteralString = """
+_BY_MODEL = """
 select model, sum(answers)::bigint as answers, sum(prompt_tokens)::bigint as prompt_tokens,
   sum(completion_tokens)::bigint as completion_tokens, sum(cost) as cost
 from chat.usage
