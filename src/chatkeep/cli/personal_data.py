@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 _who = click.argument("who", metavar="WHO")
 
 
-@click.command("export", epilog=examples("chatkeep users export ana@example.com ana.json"))
+@click.command(
+    "export",
+    short_help="Write everything somebody has into a file.",
+    epilog=examples("chatkeep users export ana@example.com ana.json"),
+)
 @_who
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option

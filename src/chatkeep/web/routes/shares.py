@@ -107,13 +107,15 @@ async def list_shares(who: SignedIn, parts: Parts) -> SharesAnswer:
     return SharesAnswer(shares=[_answer(one) for one in found])
 
 
-@router.delete("/api/v1/shares/{share_id}", status_code=204, responses=described(401))
+@router.delete("/api/v1/shares/{share_id}", status_code=204, responses=described(401, 422))
 async def revoke(share_id: AShare, who: SignedIn, parts: Parts) -> None:
     """End a link at once. One that has ended already stays so."""
     await sharing.revoke(parts.db, who.user_id, share_id)
 
 
-@router.get("/api/v1/shared/{token}", response_model=SharedAnswer, responses=described(404))
+@router.get(
+    "/api/v1/shared/{token}", response_model=SharedAnswer, responses=described(404, 422, 429)
+)
 async def shared(token: AToken, request: Request, response: Response, _: Anybody) -> SharedAnswer:
     """Read what a link shows; nobody needs to sign in."""
     shown = await _opened(request, token)
