@@ -64,31 +64,35 @@ create index conversations_by_creation
   on chat.conversations (user_id, created_at, id) where deleted_at is null;
 """
 
-RIGHTS = "".join(
-    f"""
-create policy {name}_of_caller on chat.{name}
+RIGHTS = """
+create policy chatkit_threads_of_caller on chat.chatkit_threads
   for all to chatkeep_app
   using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
-grant select, insert, update, delete on chat.{name} to chatkeep_app;
-"""
-    for name in ("chatkit_threads", "chatkit_items", "chatkit_attachments")
-)
+grant select, insert, update, delete on chat.chatkit_threads to chatkeep_app;
 
+create policy chatkit_items_of_caller on chat.chatkit_items
+  for all to chatkeep_app
+  using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
+grant select, insert, update, delete on chat.chatkit_items to chatkeep_app;
 
-def upgrade() -> None:
-    """Add the tables; servers of the version before do not see them."""
-    op.execute(TABLES)
-    op.execute(closed("chat.chatkit_threads", "chat.chatkit_items", "chat.chatkit_attachments"))
-    op.execute(
-        RIGHTS
-        + """
+create policy chatkit_attachments_of_caller on chat.chatkit_attachments
+  for all to chatkeep_app
+  using (user_id = (select chat.caller_id())) with check (user_id = (select chat.caller_id()));
+grant select, insert, update, delete on chat.chatkit_attachments to chatkeep_app;
+
 create policy chatkit_attachments_to_purge on chat.chatkit_attachments
   for all to chatkeep_worker
   using (conversation_id is null and created_at < now() - interval '24 hours')
   with check (false);
 grant select (created_at, conversation_id), delete on chat.chatkit_attachments to chatkeep_worker;
 """
-    )
+
+
+def upgrade() -> None:
+    """Add the tables; servers of the version before do not see them."""
+    shut = closed("chat.chatkit_threads", "chat.chatkit_items", "chat.chatkit_attachments")
+    for part in (TABLES, shut, RIGHTS):
+        op.execute(part)
 
 
 def downgrade() -> None:
