@@ -39,7 +39,7 @@ def main() -> None:
 def serve(port: int, *, dies_between: bool) -> NoReturn:
     """Serve at *port* until the end."""
     if dies_between:
-        sessions.rotate_session = dying(sessions.rotate_session)  # type: ignore[assignment]  # the fault to be survived
+        sessions.rotate_session = dying(sessions.rotate_session)  # the fault to be survived
     uvicorn.run(
         create_app(Settings.from_env(os.environ)),
         port=port,

@@ -203,7 +203,7 @@ def examine_proxy(settings: Settings) -> Finding | None:
         return Finding(name="Proxy", note=f"{named} may say who called, and how")
     if not settings.production:
         return None
-    problem = "Set TRUSTED_PROXIES to your proxy: without one all requests count as unencrypted."
+    problem = "Name your proxy in TRUSTED_PROXIES: without one all requests count as unencrypted."
     return Finding(name="Proxy", problems=(problem,))
 
 
