@@ -20,7 +20,9 @@ _BYTES_AT_MOST = 1 << 30
 
 
 @click.command(
-    "import", epilog=examples("chatkeep import conversations.json --for ana@example.com")
+    "import",
+    short_help="Import conversations that were exported elsewhere.",
+    epilog=examples("chatkeep import conversations.json --for ana@example.com"),
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--for", "who", required=True, metavar="WHO", help="An address, or an id.")

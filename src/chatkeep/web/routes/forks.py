@@ -24,7 +24,9 @@ class ForkRequest(Request):
 
 @router.post("/{conversation_id}/fork")
 async def fork(
-    conversation_id: Annotated[str, Path(max_length=200)],
+    conversation_id: Annotated[
+        str, Path(max_length=200, description="A conversation of the caller.")
+    ],
     who: SignedInOnRest,
     parts: Parts,
     body: ForkRequest | None = None,
