@@ -401,7 +401,12 @@ async def purge_deleted(db: Database) -> int:
 async def erase_all(db: Database, user_id: str) -> int:
     """Erase everything a person said, for good and at once; return how many conversations."""
     return await db.execute(
-        as_user(user_id), "delete from chat.conversations where user_id = %s", [user_id]
+        as_user(user_id),
+        """
+        with files as (delete from chat.chatkit_attachments where user_id = %(user)s)
+        delete from chat.conversations where user_id = %(user)s
+        """,
+        {"user": user_id},
     )
 
 

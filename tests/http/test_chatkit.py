@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from chatkeep.conversations import erase_all
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, ToolCall
 from chatkeep.tools import ToolContext, Tools
@@ -671,3 +672,15 @@ async def test_file_runs_nothing_in_a_browser(start: StartNode) -> None:
     assert read.headers["content-disposition"].startswith("attachment; filename*=UTF-8''a_.html")
     assert read.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in read.headers["content-security-policy"]
+
+
+async def test_erased_person_leaves_no_file(kit: Kit, ana: Person, node: Node) -> None:
+    """Neither what was sent nor what was only uploaded."""
+    raw = {"content-type": "text/plain"}
+    made = [await announced(kit, "a.txt", b"abc", "text/plain") for _ in range(2)]
+    for one in made:
+        await kit.client.call("POST", path_of(one, "upload"), data=b"abc", headers=raw)
+    await kit.create("Look", attachments=[made[0]["id"]])
+    assert await erase_all(node.parts.db, ana.id) == 1
+    for one in made:
+        assert (await kit.client.get(path_of(one, "content"))).status == 404
