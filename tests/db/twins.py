@@ -369,7 +369,8 @@ async def everybody_writes_their_own(twins: Twins) -> None:
             assert await _rolled_back(twins.db, ana, change) > 0, table.name
         if table.may_delete:
             erase: LiteralString = f"delete from {table.name}"
-            assert await _rolled_back(twins.db, ana, erase) > 0, table.name
+            theirs = len(_rows_of(twins, table, ANA))
+            assert await _rolled_back(twins.db, ana, erase) == theirs > 0, table.name
         if table.insert is not None:
             person = "somebody new" if table.name == "chat.profiles" else ANA
             caller = as_user(person)
