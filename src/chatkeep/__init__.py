@@ -3,8 +3,8 @@
 For your own application: `signed_in`, `optional_user`, `require` (dependencies for FastAPI
 and Starlette), their annotated forms `SignedIn` and `OptionalUser`, `ChatkeepMiddleware`
 (plain ASGI), and `create_app` for the whole server; for its answers `Tools` (with
-`ToolContext` and `ToolFailed`) and what a responder is `Asked`. Importing the package starts nothing,
-reads no setting and imports no framework; using one of these names does.
+`ToolContext` and `ToolFailed`) and what a responder is `Asked`. Importing the package starts
+nothing, reads no setting and imports no framework; using one of these names does.
 """
 
 from importlib import import_module

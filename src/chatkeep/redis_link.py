@@ -1,7 +1,7 @@
 """Redis or Valkey, where one is configured: never waited for, and never believed alone.
 
-Whoever asks gets an answer within a fraction of a second or None, and goes on without. Requests never
-wait for a connection: one task makes it, and again after an outage, of which the log has one
+Whoever asks gets an answer within a fraction of a second or None, and goes on without. Requests
+never wait for a connection: one task makes it, and again after an outage, of which the log has one
 line at the beginning and one at the end. All that is asked at about the same moment goes over
 one connection in one round trip, so a thousand requests need no thousand connections.
 """

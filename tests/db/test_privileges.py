@@ -45,8 +45,9 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         },
         "chatkeep.users": {"select", "insert", "update", "delete"},
         "chatkeep.identities": {"select", "insert", "update", "delete"},
-        **dict.fromkeys(
-            (
+        **{
+            table: {"select", "insert", "update", "delete"}
+            for table in (
                 "chatkeep.factors",
                 "chatkeep.factor_challenges",
                 "chatkeep.recovery_codes",
@@ -54,9 +55,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
                 "chatkeep.passkey_challenges",
                 "chatkeep.one_time_tokens",
                 "chatkeep.authorization_codes",
-            ),
-            {"select", "insert", "update", "delete"},
-        ),
+            )
+        },
         "chatkeep.sign_in_flows": {"select", "insert", "update", "delete"},
         "chatkeep.shown_id_tokens": {"select", "insert", "update", "delete"},
         "chatkeep.issuers": {"select", "insert", "update"},

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chatkeep.llm.chat_requests import Kind, encode_request, find_kind
 from chatkeep.events import ToolCall
+from chatkeep.llm.chat_requests import Kind, encode_request, find_kind
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage, Tool
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi 👋"}]
