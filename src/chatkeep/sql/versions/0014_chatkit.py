@@ -82,7 +82,7 @@ grant select, insert, update, delete on chat.chatkit_attachments to chatkeep_app
 
 create policy chatkit_attachments_to_purge on chat.chatkit_attachments
   for all to chatkeep_worker
-  using (conversation_id is null and created_at < now() - interval '24 hours')
+  using (coalesce(conversation_id, '') = '' and created_at < now() - interval '24 hours')
   with check (false);
 grant select (created_at, conversation_id), delete on chat.chatkit_attachments to chatkeep_worker;
 """
