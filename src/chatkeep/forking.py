@@ -43,7 +43,7 @@ async def fork(
     except ConstraintViolated as violated:
         if key is None or not violated.name.startswith("conversations_"):
             raise
-        made = await _found(db, user_id, fork_id)
+        made = await found(db, user_id, fork_id)
     if made:
         return made[0]
     running = await runs.find_active(db, user_id, conversation_id)
@@ -98,7 +98,8 @@ async def _copy(
     )
 
 
-async def _found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
+async def found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
+    """Return the copy that has the id *fork_id*, if it is there."""
     return await db.fetch(
         as_user(user_id),
         """

@@ -10,6 +10,7 @@ import ast
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -19,7 +20,7 @@ import psycopg
 import pytest
 
 import chatkeep
-from chatkeep import conversations, runs, sessions, turns
+from chatkeep import conversations, exports, forking, runs, search, sessions, sharing, turns
 from chatkeep.budgets.amounts import Limits
 from chatkeep.budgets.overview import overview
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
@@ -158,6 +159,13 @@ async def checkpoint(db: Database, whose: str) -> bool:
     return await runs.checkpoint(db, "bo", run_of(whose), content="by bo", parts=None)
 
 
+async def belongings(db: Database) -> object:
+    """Return what Bo has, without the times, which differ from run to run."""
+    found = await exports.belongings(db, "bo")
+    devices = [one["device"] for one in found.sessions]
+    return devices, len(found.shares), len(found.usage), found.conversations
+
+
 #: What Bo does: with what is Ana's alone, with what both have, and with his own.
 TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "page of hers": lambda db: conversations.get_page(db, "bo", ALONE, limit=9),
@@ -182,6 +190,17 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     ),
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
     "erase": lambda db: conversations.erase_all(db, "bo"),
+    "search in messages": lambda db: search.search(db, "bo", "ana", locale=None, limit=9),
+    "fork of hers": lambda db: forking.fork(db, "bo", ALONE, message_id=None),
+    "fork of the same id": lambda db: forking.fork(db, "bo", SAME, message_id="child of ana"),
+    "fork again": lambda db: forking.found(db, "bo", ALONE),
+    "share of hers": lambda db: sharing.share(
+        db, "bo", ALONE, head_id=None, lasts=timedelta(days=1)
+    ),
+    "shares": lambda db: sharing.list_shares(db, "bo"),
+    "end of a share": lambda db: sharing.revoke(db, "bo", "share of ana"),
+    "belongings": belongings,
+    "erase everything": lambda db: exports.erase(db, "bo", by=None, actor="bo"),
     "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
     "taking hers": lambda db: turns.start(db, "bo", turn(ALONE, may_create=True)),
     "question in hers": lambda db: turns.start(db, "bo", turn(ALONE)),
