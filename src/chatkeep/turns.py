@@ -17,7 +17,7 @@ from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chatkeep.db import Database
 
@@ -91,16 +91,30 @@ async def start_with(
         NotFound: no such conversation of this user.
     """
     values = _values(user_id, turn)
-    begun = Query(_START, values, _Id) if turn.resumed is None else Query(_RESUME, values, _Id)
+    begin = _start if turn.resumed is None else _resume
     try:
-        started, *rows, history = await db.fetch_all(
-            as_user(user_id), begun, *also, Query(_HISTORY, values, Said)
-        )
+        started, *rows, history = await begin(db, user_id, values, also)
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
     if not started:
         raise NotFound
     return list(reversed(history)), rows
+
+
+async def _start(
+    db: Database, user_id: str, values: Mapping[str, object], also: Sequence[Query[Any]]
+) -> list[list[Any]]:
+    return await db.fetch_all(
+        as_user(user_id), Query(_START, values, _Id), *also, Query(_HISTORY, values, Said)
+    )
+
+
+async def _resume(
+    db: Database, user_id: str, values: Mapping[str, object], also: Sequence[Query[Any]]
+) -> list[list[Any]]:
+    return await db.fetch_all(
+        as_user(user_id), Query(_RESUME, values, _Id), *also, Query(_HISTORY, values, Said)
+    )
 
 
 class AlreadyStarted(Exception):
