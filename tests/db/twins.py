@@ -222,7 +222,8 @@ PROOFS: tuple[LiteralString, ...] = (
 _SEED: LiteralString = """
 truncate chatkeep.sign_in_flows, chatkeep.shown_id_tokens;
 truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles,
-  public.user_sessions, chatkeep.users, chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log, chatkeep.audit_links,
+  public.user_sessions, chatkeep.users, chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log,
+  chatkeep.audit_links,
   chatkeep.claim_counts cascade;
 insert into chat.conversations (user_id, id, title) values
   ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
