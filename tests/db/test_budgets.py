@@ -162,7 +162,7 @@ async def test_refused_turn_leaves_no_question_and_no_run(
     with psycopg.connect(database.admin_url) as connection:
         for table in ("conversations", "messages", "runs", "charges", "budgets"):
             row = connection.execute(
-                f"select count(*) from chat.{table} where user_id = %s",  # type: ignore[arg-type]  # noqa: S608 -- ours
+                f"select count(*) from chat.{table} where user_id = %s",  # noqa: S608 -- ours
                 [who.user_id],
             ).fetchone()
             assert row == (0,), table
@@ -319,7 +319,7 @@ async def test_yesterday_is_forgotten_and_the_month_is_not(
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
         for table in ("budgets", "charges"):
             connection.execute(
-                f"update chat.{table} set day = day - 40 where user_id = %s",  # type: ignore[arg-type]  # noqa: S608 -- ours
+                f"update chat.{table} set day = day - 40 where user_id = %s",  # noqa: S608 -- ours
                 [who.user_id],
             )
     assert await admitted(budgets, who) is not None
