@@ -11,7 +11,9 @@ import pytest
 
 from chatkeep import administrators, audit
 from chatkeep.db import AUTH
+from chatkeep.web.routes import admin_operations
 from tests.gotrue_people import OURS_ALONE, PASSWORD, nobody, sign_in, sign_up, signed_in
+from tests.http.test_matrix import ENDLESS
 from tests.postgres_servers import MigratedDatabase
 from tests.serving import Node, start_node
 
@@ -93,6 +95,9 @@ def routes(of: str) -> list[tuple[str, str, dict[str, Any] | None]]:
         ("DELETE", f"{ADMIN}/users/{of}/sessions/{uuid4()}", None),
         ("POST", f"{ADMIN}/sign-out-everybody", {}),
         ("GET", f"{ADMIN}/audit", None),
+        ("GET", f"{ADMIN}/audit/export", None),
+        ("GET", f"{ADMIN}/claims", None),
+        ("GET", f"{ADMIN}/limits", None),
     ]
 
 
@@ -452,7 +457,7 @@ async def test_nobody_reads_what_others_say(node: Node, admin: Member, ana: Memb
     tried = 0
     for path, operations in paths.items():
         for method in operations.keys() & {"get", "patch", "delete"}:
-            if path.startswith("/auth/v1/"):
+            if path.startswith("/auth/v1/") or path == ENDLESS:  # which says nothing, for long
                 continue
             filled = path.replace("{conversation_id}", conversation).replace("{user_id}", ana.id)
             filled = filled.replace("{", "").replace("}", "")
@@ -494,3 +499,31 @@ async def test_odd_questions_are_answered(admin: Member, path: str) -> None:
     """Whatever an administrator asks, nothing breaks."""
     answer = await admin.client.get(f"{ADMIN}/{path}")
     assert answer.status in {200, 404, 422}, answer.text
+
+
+async def test_log_is_exported_whole(
+    node: Node, admin: Member, ana: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every entry that is asked for, once, over as many pages as it takes."""
+    monkeypatch.setattr(admin_operations, "_PAGE", 2)
+    for _ in range(5):
+        await sign_in(nobody(node), ana.email)
+    answer = await admin.client.get(f"{ADMIN}/audit/export?user_id={ana.id}")
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    numbers = [line["number"] for line in lines]
+    assert len(numbers) == len(set(numbers)) >= 6
+    assert numbers == sorted(numbers, reverse=True)
+    assert {line["user_id"] for line in lines} == {ana.id}
+    assert PASSWORD not in answer.text
+
+
+async def test_operations_are_shown(node: Node, admin: Member) -> None:
+    """The limits in force, and the same drain of claims as the command prints."""
+    limits = (await admin.client.get(f"{ADMIN}/limits")).json
+    assert limits["enabled"] is node.parts.settings.rate_limits
+    (password,) = [one for one in limits["limits"] if one["kind"] == "account_password"]
+    assert (password["burst"], password["period_seconds"]) == (10, 900)
+    drain = (await admin.client.get(f"{ADMIN}/claims")).json
+    assert drain["newest_version"] == node.parts.session_tokens.versions.newest
+    assert "fallback_ends_at" in drain

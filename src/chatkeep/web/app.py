@@ -51,6 +51,7 @@ from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
     admin,
+    admin_operations,
     ai_sdk,
     browser_sessions,
     chatkit,
@@ -102,6 +103,7 @@ _ROUTES = (
     usage.router,
     sessions.router,
     admin.router,
+    admin_operations.router,
     browser_sessions.router,
     refreshing.router,
     session_service.router,
@@ -239,9 +241,7 @@ async def _lifespan(
         yield
 
 
-async def _open(
-    stack: AsyncExitStack, settings: Settings, extensions: Extensions
-) -> Services:
+async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extensions) -> Services:
     """Open every part in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
     await require_isolation(db.url)
