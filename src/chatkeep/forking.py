@@ -57,7 +57,7 @@ async def _copy(
         as_user(user_id),
         """
         with recursive source as (
-          select c.id, c.title, m.id as head_id from chat.conversations c
+          select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
           join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
             and m.id = coalesce(%(message)s, c.head_id)
           where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
@@ -67,12 +67,12 @@ async def _copy(
             )
         ), branch as (
           select m.* from source s
-          join chat.messages m on m.user_id = %(user)s and m.conversation_id = s.id
+          join chat.messages m on m.user_id = s.user_id and m.conversation_id = s.id
             and m.id = s.head_id
           union all
           select p.* from branch b
-          join chat.messages p on p.user_id = %(user)s
-            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+          join chat.messages p on p.user_id = b.user_id
+            and p.conversation_id = b.conversation_id and p.id = b.parent_id
         ), named as materialized (
           select b.*, gen_random_uuid()::text as new_id from branch b
         ), made as (

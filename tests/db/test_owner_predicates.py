@@ -23,6 +23,8 @@ import chatkeep
 from chatkeep import conversations, exports, forking, runs, search, sessions, sharing, turns
 from chatkeep.budgets.amounts import Limits
 from chatkeep.budgets.overview import overview
+from chatkeep.chatkit import files, records
+from chatkeep.chatkit.records import NewItem
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
 from chatkeep.errors import ChatkeepError
 from chatkeep.preferences import Preferences
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
 
 # Wherever a statement looks for an id, Ana has one of her own, and one that Bo has too.
 SEED: LiteralString = """
-truncate chat.charges, chat.budgets, chat.usage;
+truncate chat.charges, chat.budgets, chat.usage, chat.chatkit_attachments;
 insert into chat.budgets values ('ana', now(), 77, 0, 77, 0, 100, 0, 100, 0);
 insert into chat.usage values
   ('ana', now(), 'model of ana', 7, 7, 7, 7), ('bo', now(), 'model of bo', 1, 1, 1, 1);
-truncate chat.conversations, chat.profiles, public.user_sessions cascade;
+truncate chat.conversations, chat.profiles, public.user_sessions restart identity cascade;
 insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
   ('ana', 'the-talk-of-ana-alone', 'secret of ana', 'word of ana', null),
   ('ana', 'the-deleted-talk-of-ana', 'secret of ana', 'word of ana', now()),
@@ -75,7 +77,7 @@ values
   ('ana', 'walk', 'same', null, 'assistant', 'secret of ana', 'walked'),
   ('ana', 'walk', 'elsewhere', 'same', 'user', 'secret of ana', null),
   ('bo', 'walk', 'same', null, 'assistant', 'secret of bo', 'walked'),
-  ('bo', 'walk', 'elsewhere', null, 'user', 'secret of bo', null),
+  ('bo', 'walk', 'elsewhere', null, 'user', 'sought secret of bo', null),
   ('ana', 'goes on for her', 'question', null, 'user', 'secret of ana', null),
   ('ana', 'goes on for her', 'answer', 'question', 'assistant', 'secret of ana', null),
   ('ana', 'goes on for her', 'answer of ana', 'question', 'assistant', 'secret of ana', null),
@@ -96,6 +98,24 @@ insert into chat.runs (user_id, id, conversation_id, message_id, request_key, st
   ('bo', 'running of bo', 'his', 'same', null, 'running', 'model of bo', now()),
   ('ana', 'walked', 'walk', 'same', 'third key of ana', 'done', 'model of ana', now()),
   ('bo', 'walked', 'walk', 'same', 'another key of bo', 'done', 'model of bo', now());
+insert into chat.chatkit_threads (user_id, conversation_id, thread, busy_with) values
+  ('ana', 'the-talk-of-ana-alone', '{"kept": "secret of ana"}', null),
+  ('ana', 'same', '{"kept": "secret of ana"}', 'same token'),
+  ('bo', 'same', '{"kept": "secret of bo"}', 'same token');
+insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item, hidden) values
+  ('ana', 'the-talk-of-ana-alone', 'widget of ana', 'word of ana',
+    '{"kept": "secret of ana"}', false),
+  ('ana', 'same', 'widget of ana', 'same', '{"kept": "secret of ana"}', false),
+  ('ana', 'same', 'same', 'same', '{"kept": "secret of ana"}', true),
+  ('bo', 'same', 'same', 'same', '{"kept": "secret of bo"}', true);
+insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, content)
+values
+  ('ana', 'file of ana', '{"name": "file of ana"}', 'text/plain', 1, 'a'),
+  ('ana', 'same file', '{"name": "secret of ana"}', 'text/plain', 1, null),
+  ('bo', 'same file', '{"name": "secret of bo"}', 'text/plain', 1, null);
+insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at) values
+  ('ana', 'share of ana', 'same', 'same', 'link of ana', now() + interval '1 day'),
+  ('bo', 'share of bo', 'same', 'same', 'link of bo', now() + interval '1 day');
 insert into chat.profiles (id, system_prompt) values
   ('ana', 'secret of ana'), ('bo', 'secret of bo');
 insert into public.user_sessions (user_id, id, issuer, reference, device, expires_at) values
@@ -166,6 +186,16 @@ async def belongings(db: Database) -> object:
     return devices, len(found.shares), len(found.usage), found.conversations
 
 
+def item(name: str) -> NewItem:
+    """Return what Bo writes into a thread."""
+    return NewItem(id=name, item={"kept": "by bo"}, role="user", content="by bo")
+
+
+async def threads(db: Database, after: str | None, *, newest_first: bool) -> object:
+    """List threads as Bo."""
+    return await records.list_threads(db, "bo", limit=99, after=after, newest_first=newest_first)
+
+
 #: What Bo does: with what is Ana's alone, with what both have, and with his own.
 TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "page of hers": lambda db: conversations.get_page(db, "bo", ALONE, limit=9),
@@ -191,6 +221,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
     "erase": lambda db: conversations.erase_all(db, "bo"),
     "search in messages": lambda db: search.search(db, "bo", "ana", locale=None, limit=9),
+    "search for what both have": lambda db: search.search(db, "bo", "sought", locale=None, limit=9),
     "fork of hers": lambda db: forking.fork(db, "bo", ALONE, message_id=None),
     "fork of the same id": lambda db: forking.fork(db, "bo", SAME, message_id="child of ana"),
     "fork again": lambda db: forking.found(db, "bo", ALONE),
@@ -239,6 +270,34 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end all": lambda db: sessions.end_all(db, "bo", reason="by bo"),
     "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
     "end all but one": lambda db: sessions.end_all_but(db, BO, reason="by bo"),
+    "thread": lambda db: records.find_thread(db, "bo", ALONE),
+    "newest threads": lambda db: threads(db, None, newest_first=True),
+    "oldest threads": lambda db: threads(db, None, newest_first=False),
+    "threads before hers": lambda db: threads(db, ALONE, newest_first=True),
+    "threads after hers": lambda db: threads(db, ALONE, newest_first=False),
+    "ids of her branch": lambda db: records.branch_ids(db, "bo", ALONE),
+    "ids of the same branch": lambda db: records.branch_ids(db, "bo", SAME),
+    "items of hers": lambda db: records.list_items(db, "bo", ALONE, ["", "word of ana"]),
+    "items of the same id": lambda db: records.list_items(db, "bo", SAME, ["same"]),
+    "item of hers": lambda db: records.find_item(db, "bo", ALONE, "widget of ana"),
+    "item in the same thread": lambda db: records.find_item(db, "bo", SAME, "widget of ana"),
+    "new item in hers": lambda db: records.add_item(db, "bo", ALONE, item("new")),
+    "new item in the same id": lambda db: records.add_item(db, "bo", SAME, item("new")),
+    "other words for hers": lambda db: records.save_item(
+        db, "bo", SAME, item("parent"), message_id="parent"
+    ),
+    "hide the same item": lambda db: records.hide_item(db, "bo", SAME, "same", message_id=SAME),
+    "show the same item": lambda db: records.show_items(db, "bo", SAME, ["same"]),
+    "erase the same item": lambda db: records.erase_item(
+        db, "bo", SAME, "parent", message_id="parent"
+    ),
+    "show less of the same id": lambda db: records.show_up_to(db, "bo", SAME, "parent"),
+    "show up to hers": lambda db: records.show_up_to(db, "bo", SAME, "child of ana"),
+    "give back the same thread": lambda db: records.give_back(db, "bo", SAME, "same token"),
+    "file of hers": lambda db: files.find(db, "bo", "file of ana"),
+    "bytes of hers": lambda db: files.read(db, "bo", "file of ana"),
+    "bytes for the same file": lambda db: files.upload(db, "bo", "same file", b"b"),
+    "erase her file": lambda db: files.erase(db, "bo", "file of ana"),
 }
 
 _OWNER = re.compile(r"(?:\w+\.)?user_id = (%\(user\)s|%s)|(?<=chat\.profiles where )id = (%s)")
