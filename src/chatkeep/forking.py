@@ -72,7 +72,7 @@ async def _copy(
           union all
           select p.* from branch b
           join chat.messages p on p.user_id = b.user_id
-            and p.conversation_id = b.conversation_id and p.id = b.parent_id
+            and p.conversation_id = %(conversation)s and p.id = b.parent_id
         ), named as materialized (
           select b.*, gen_random_uuid()::text as new_id from branch b
         ), made as (
