@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,11 +21,13 @@ import pytest
 
 import chatkeep
 from chatkeep import conversations, exports, forking, runs, search, sessions, sharing, turns
-from chatkeep.budgets.amounts import Limits
+from chatkeep.budgets import ledger
+from chatkeep.budgets.amounts import Limits, Price
+from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.budgets.overview import overview
 from chatkeep.chatkit import files, records
 from chatkeep.chatkit.records import NewItem
-from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query
+from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
@@ -40,7 +42,12 @@ if TYPE_CHECKING:
 
 # Wherever a statement looks for an id, Ana has one of her own, and one that Bo has too.
 SEED: LiteralString = """
-truncate chat.charges, chat.budgets, chat.usage, chat.chatkit_attachments;
+truncate chat.charges, chat.budgets, chat.usage, chat.budget_totals, chat.chatkit_attachments;
+insert into chat.budget_totals values ('2026-01-01', 50, 100);
+insert into chat.charges (user_id, id, day, model, prompt_tokens, output_tokens, prompt_cost, cost,
+  total_cost, tokens_ceiling, cost_ceiling, expires_at) values
+  ('ana', 'run of ana', '2026-01-01', 'model of ana', 7, 7, 7, 7, 7, 100, 100, now()),
+  ('bo', 'running of bo', '2026-01-01', 'model of bo', 1, 1, 1, 1, 1, 100, 100, now());
 insert into chat.budgets values ('ana', now(), 77, 0, 77, 0, 100, 0, 100, 0);
 insert into chat.usage values
   ('ana', now(), 'model of ana', 7, 7, 7, 7), ('bo', now(), 'model of bo', 1, 1, 1, 1);
@@ -129,6 +136,7 @@ insert into public.user_sessions (user_id, id, issuer, reference, device, expire
 
 ALONE, SAME = "the-talk-of-ana-alone", "same"
 SESSION_OF_ANA = UUID("a0000000-0000-4000-8000-000000000001")
+SUMS = Sums(prompt_tokens=5, output_tokens=5, prompt_cost=Decimal(5), cost=Decimal(9))
 BO = Principal(user_id="bo", issuer="embedded", subject="bo", session_id="none of these")
 
 
@@ -194,6 +202,45 @@ def item(name: str) -> NewItem:
 async def threads(db: Database, after: str | None, *, newest_first: bool) -> object:
     """List threads as Bo."""
     return await records.list_threads(db, "bo", limit=99, after=after, newest_first=newest_first)
+
+
+def asking(conversation_id: str, question_id: str, run_id: str) -> Asking:
+    """Return what Bo asks to be charged for."""
+    return Asking(
+        id=run_id,
+        model="model of bo",
+        size=3,
+        max_tokens=9,
+        conversation_id=conversation_id,
+        question_id=question_id,
+    )
+
+
+async def charge(db: Database, asked: Asking) -> object:
+    """Charge Bo."""
+    query = ledger.charging(
+        "bo", ["user"], asked, limits=Limits(), price=Price(), counts_total=True
+    )
+    return await db.fetch_all(as_user("bo"), query)
+
+
+async def charge_total(db: Database, charge_id: str) -> object:
+    """Put a charge into the total as Bo."""
+    return await db.fetch_all(as_user("bo"), ledger.charging_total("bo", charge_id, Decimal(100)))
+
+
+async def charge_more(db: Database, charge_id: str) -> object:
+    """Raise a charge as Bo."""
+    amounts = dict.fromkeys((one.name for one in fields(Charged)[3:]), Decimal(1000))
+    charged = Charged(id=charge_id, prompt_tokens=1, output_tokens=1, **amounts)
+    queries = ledger.charging_more("bo", charged, SUMS, total=Decimal(1000))
+    return await db.fetch_all(as_user("bo"), *queries)
+
+
+async def settle(db: Database, charge_id: str) -> object:
+    """Set a charge right as Bo."""
+    queries = ledger.settling("bo", charge_id, "model of bo", SUMS)
+    return await db.fetch_all(as_user("bo"), *queries)
 
 
 #: What Bo does: with what is Ana's alone, with what both have, and with his own.
@@ -270,6 +317,16 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end all": lambda db: sessions.end_all(db, "bo", reason="by bo"),
     "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
     "end all but one": lambda db: sessions.end_all_but(db, BO, reason="by bo"),
+    "charge for a question of hers": lambda db: charge(
+        db, asking(ALONE, "word of ana", "same run")
+    ),
+    "charge for the same question": lambda db: charge(db, asking(SAME, "same", "same run")),
+    "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "only run of ana")),
+    "total of hers": lambda db: charge_total(db, "run of ana"),
+    "more of hers": lambda db: charge_more(db, "run of ana"),
+    "more of his": lambda db: charge_more(db, "running of bo"),
+    "settle hers": lambda db: settle(db, "run of ana"),
+    "settle his": lambda db: settle(db, "running of bo"),
     "thread": lambda db: records.find_thread(db, "bo", ALONE),
     "newest threads": lambda db: threads(db, None, newest_first=True),
     "oldest threads": lambda db: threads(db, None, newest_first=False),
@@ -432,6 +489,10 @@ async def test_with_both_nothing_is_reached(scene: Scene, rows_of_ana: list[str]
         assert set(rows_of_ana) <= set(rows), attempt
 
 
+#: Its statements are sent by other modules, each of them for the person who is charged.
+LEDGER = Path(str(ledger.__file__))
+
+
 def written_for_people() -> set[str]:
     """Return the statements in the source that are sent on behalf of a person."""
     found = set()
@@ -458,6 +519,8 @@ def written_for_people() -> set[str]:
                         for one in inside
                         if isinstance(one, ast.Constant) and isinstance(one.value, str)
                     }
+                case ast.AnnAssign(value=ast.Constant(value=str(text))) if file == LEDGER:
+                    found.add(text)
                 case _:
                     pass
     return {text for text in found if _OWNER.search(text)}
