@@ -7,7 +7,7 @@ that can be asked; here it ends in any case.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.
+_AT_ISSUER = "x-log-out-at-issuer"
 _CLEARED: Final = '"cache", "storage"'
 #: A token that says no end is refused for so long after its session was ended.
 _NO_END: Final = timedelta(days=400)
@@ -55,22 +56,17 @@ class RevokeRequest(schemas.Request):
 
 
 class EndedAnswer(BaseModel):
-    """Whether a session was ended.
-
-    `at_issuer` stands there only when the session has ended here and its issuer could not be
-    told: there it may live on.
-    """
+    """Whether a session was ended."""
 
     success: bool
     revoked: bool
-    at_issuer: Literal["unavailable"] | None = None
 
 
 router = APIRouter()
 _routes = APIRouter(tags=["tokens"])
 
 
-@_routes.post("/logout", response_model_exclude_none=True, responses=described(422))
+@_routes.post("/logout", responses=described(422))
 async def log_out(
     request: Request,
     response: Response,
@@ -87,13 +83,13 @@ async def log_out(
     clear_refresh_cookie(request, parts)
     response.headers["clear-site-data"] = _CLEARED
     shown = body.refresh_token if body is not None else None
-    at_issuer = await _end_at_issuer(request, parts, who, shown)
-    return EndedAnswer(success=True, revoked=revoked, at_issuer=at_issuer)
+    await _end_at_issuer(request, response, parts, who, shown)
+    return EndedAnswer(success=True, revoked=revoked)
 
 
-@_routes.post("/session/revoke", response_model_exclude_none=True, responses=described(404, 422))
+@_routes.post("/session/revoke", responses=described(404, 422))
 async def revoke_session(
-    request: Request, body: RevokeRequest, who: SignedIn, parts: Parts
+    request: Request, response: Response, body: RevokeRequest, who: SignedIn, parts: Parts
 ) -> EndedAnswer:
     """End a session of the caller; an administrator ends anybody's.
 
@@ -105,10 +101,9 @@ async def revoke_session(
     if not await sessions.end_named(parts.db, who.user_id, body.session_id, reason="revoked"):
         await _end_anybodys(parts, who, body.session_id)
     await parts.embedded.revocations.catch_up()
-    at_issuer = None
     if own:  # of another one, nobody here has a token to show its issuer
-        at_issuer = await _end_at_issuer(request, parts, who, body.refresh_token)
-    return EndedAnswer(success=True, revoked=True, at_issuer=at_issuer)
+        await _end_at_issuer(request, response, parts, who, body.refresh_token)
+    return EndedAnswer(success=True, revoked=True)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
@@ -140,18 +135,19 @@ async def _end_anybodys(parts: Services, who: Principal, named: str) -> None:
 
 
 async def _end_at_issuer(
-    request: Request, parts: Services, who: Principal, shown: str | None
-) -> Literal["unavailable"] | None:
-    """Tell another issuer; say so if that could not be done."""
+    request: Request, response: Response, parts: Services, who: Principal, shown: str | None
+) -> None:
+    """Tell another issuer; say in a header if that could not be done: there it may live on."""
     if who.issuer == parts.embedded.issuer.name:
-        return None
+        return
     kept = _kept(request, parts)
     if shown is None and kept is not None and kept.issuer == who.issuer:
         shown = kept.token
     done = await parts.foreign_sessions.end(
         who.issuer, access_token=_bearer_of(request, who), refresh_token=shown
     )
-    return "unavailable" if done == "unavailable" else None
+    if done == "unavailable":
+        response.headers[_AT_ISSUER] = done
 
 
 def _kept(request: Request, parts: Services) -> Kept | None:
