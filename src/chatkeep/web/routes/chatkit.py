@@ -150,6 +150,9 @@ async def _content(request: Request, parts: Services) -> bytes:
 
 
 async def _bounded(request: Request, most: int) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > most:
+        raise PayloadTooLarge
     pieces, length = [], 0
     async for piece in request.stream():
         length += len(piece)
