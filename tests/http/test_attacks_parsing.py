@@ -220,7 +220,7 @@ async def test_spelling_of_a_path_never_says_more(node: Node, path: str) -> None
     for spelled in spellings(path):
         answer = await asked(node, f"GET {spelled} HTTP/1.1")
         assert answer.status in {plain.status, 400, 401, 404, 405}, spelled
-        assert "location" not in answer.headers
+        assert answer.headers.get("location") in {None, plain.headers.get("location")}, spelled
         if plain.status == 401:
             assert answer.status != 200, spelled
 
