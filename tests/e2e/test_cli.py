@@ -47,11 +47,13 @@ async def test_help_teaches(home: Path) -> None:
         "keys",
         "token",
         "users",
+        "import",
         "sessions",
         "claims",
         "audit",
         "doctor",
         "issuers",
+        "budgets",
         "mail",
         "migrate",
         "assign",
@@ -190,8 +192,8 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
         assert (done.code, done.err) == (0, "")
         assert all(line.startswith("✓ ") for line in done.out.splitlines())
         assert list(lines_of(done)) == [
-            *("Settings", "Data folder", "PostgreSQL", "Clock", "Migrations", "Isolation"),
-            *("Signing keys", "Redis", "Model", "Mail", "Address"),
+            *("Settings", "Extensions", "Data folder", "PostgreSQL", "Clock", "Migrations"),
+            *("Isolation", "Signing keys", "Redis", "Model", "Mail", "Address"),
         ]
     assert "leads to a server that is healthy" in lines_of(running)["Address"]
 

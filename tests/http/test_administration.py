@@ -29,7 +29,7 @@ ADMIN = "/api/admin"
 TEXT = {"role": "user", "parts": [{"type": "text", "text": "Nobody else may read this"}]}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)  # the first node decides whose ids are bare
 async def node(
     database: MigratedDatabase, session: aiohttp.ClientSession, project: str
 ) -> AsyncIterator[Node]:

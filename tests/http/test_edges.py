@@ -545,7 +545,7 @@ async def test_config_tells_what_a_client_needs(node: Node) -> None:
     config = (await node.nobody().get("/api/config")).json
     assert set(config) == {
         *("name", "version", "publishable_key", "signup", "anonymous_chat", "environment"),
-        "providers",
+        *("providers", "mail", "passkeys"),
     }
     assert (config["name"], config["environment"]) == ("Chatkeep", "development")
     assert config["publishable_key"]

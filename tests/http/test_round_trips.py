@@ -40,7 +40,7 @@ async def client(counted: Node) -> Client:
 async def fewest(counter: RoundTripCounter, request: Callable[[], Awaitable[object]]) -> int:
     """Return the round trips of *request*: the fewest of several, as the node has chores too."""
     counts = []
-    for _ in range(5):
+    for _ in range(15):
         with counter.round_trips() as trips:
             await request()
         counts.append(trips.count)

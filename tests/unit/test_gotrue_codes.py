@@ -152,7 +152,14 @@ TWICE: Final[dict[str, set[int]]] = {
 SOURCES: Final = Path(chatkeep.__file__).parent
 #: What only other surfaces answer, or nobody over HTTP.
 ELSEWHERE: Final = {
-    *("answer_interrupted", "client_gone", "conversation_forbidden", "forbidden"),
+    *(
+        "answer_interrupted",
+        "budget_exhausted",
+        "client_gone",
+        "link_ended",
+        "conversation_forbidden",
+        "forbidden",
+    ),
     *("headers_too_large", "idempotency_key_reused", "insecure_transport", "last_administrator"),
     *("misdirected", "model_broken", "model_misconfigured", "model_not_found"),
     *("model_rate_limited", "model_refused", "model_timeout", "model_unavailable"),
