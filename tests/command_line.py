@@ -32,8 +32,9 @@ class Done:
 class Running:
     """A command that goes on; what it says is read all the time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, errors: Path) -> None:
         self.process = process
+        self.errors = errors.read_text
         self.out = ""
         self._grew = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
@@ -52,7 +53,7 @@ class Running:
         """Wait until *text* was said; return all that was said until then."""
         async with asyncio.timeout(PATIENCE_S), self._grew:
             await self._grew.wait_for(lambda: text in self.out or self._reading.done())
-        assert text in self.out, f"it ended and never said {text!r}:\n{self.out}"
+        assert text in self.out, f"it ended and never said {text!r}:\n{self.out}\n{self.errors()}"
         return self.out
 
     async def ends(self) -> int:
@@ -106,7 +107,7 @@ async def serving(
             stderr=errors,
             start_new_session=True,
         )
-    running = Running(process)
+    running = Running(process, cwd / "errors.txt")
     try:
         yield running
     finally:

@@ -24,6 +24,7 @@ from chatkeep.db import AUTH, ConstraintViolated
 from chatkeep.errors import EmailExists, Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.password_hashes import require_importable
+from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -289,10 +290,8 @@ async def _sign_out_everywhere(
         " where user_id = %s and is_active",
         (reason, user_id),
     )
-    # At the end of the transaction, because it takes the one row of numbers.
-    await connection.execute(
-        "select chatkeep.revoke('user', '', %s, now(), now() + interval '400 days')", (user_id,)
-    )
+    everything = everything_of(user_id)
+    await connection.execute(everything.text, everything.params)
     return cursor.rowcount
 
 

@@ -61,6 +61,13 @@ class _Newest:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """That it is written down; there is no more to say."""
+
+    done: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Verdict:
     revoked: bool
 
@@ -90,8 +97,8 @@ class Revocations:
         ):
             return True
         return bool(self._not_before) and (
-            self._is_older(_issued_at(principal), ("user", "", principal.user_id))
-            or self._is_older(principal.issued_at or _BEGINNING, ("issuer", issuer, ""))
+            self._is_older(issued_at := _issued_at(principal), ("user", "", principal.user_id))
+            or self._is_older(issued_at, ("issuer", issuer, ""))
         )
 
     async def is_revoked(self, principal: Principal) -> bool:
@@ -164,16 +171,11 @@ class Revocations:
         """End one token (its `jti`), which lives until *until*."""
         await self._revoke("token", issuer, token_id, None, until)
 
-    async def revoke_user(self, user_id: str) -> None:
-        """End every token of a person that was issued before now, by whomever.
-
-        End their sessions here too: of our own tokens, those of this very second are left.
-        """
-        now = datetime.now(UTC)
-        await self._revoke("user", "", user_id, now, now + _REMEMBERED)
-
     async def revoke_issuer(self, issuer: str) -> None:
-        """End every token that *issuer* issued before now."""
+        """End every token that *issuer* issued before now.
+
+        If it is our own, end the sessions too: their tokens of this very second are left.
+        """
         now = datetime.now(UTC)
         await self._revoke("issuer", issuer, "", now, now + _REMEMBERED)
 
@@ -304,6 +306,19 @@ class Revocations:
             )
 
 
+def everything_of(user_id: str) -> Query[Revoked]:
+    """Return the statement that ends every token of a person that was issued before now.
+
+    By whomever it was issued. It belongs into the transaction that ends their sessions here,
+    whose tokens of this very second it leaves, and at its end: it takes the one row of numbers.
+    """
+    return Query(
+        "select chatkeep.revoke('user', '', %s, now(), now() + %s)::text as done",
+        (user_id, _REMEMBERED),
+        Revoked,
+    )
+
+
 def _asked(principal: Principal) -> Query[_Verdict]:
     """Whether the table says that the credential of *principal* has ended."""
     issuer, session = principal.issuer, principal.session_id or principal.token_id
@@ -317,7 +332,7 @@ def _asked(principal: Principal) -> Query[_Verdict]:
         (
             *(issuer, session, issuer, principal.token_id),
             *(principal.user_id, _issued_at(principal)),
-            *(issuer, principal.issued_at or _BEGINNING),
+            *(issuer, _issued_at(principal)),
         ),
         _Verdict,
     )
@@ -350,11 +365,12 @@ _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 
 
 def _issued_at(principal: Principal) -> datetime:
-    """When the credential of *principal* was issued, for what ended everything of a person.
+    """When the credential of *principal* was issued, for what ended everything of many.
 
-    Of another issuer's, the earliest moment that it may have been. Our own are ended with
-    their sessions anyhow, so the latest: whoever signs out everywhere and in again within a
-    second holds a token that works.
+    The earliest moment that it may have been, but for those of our own sessions the latest:
+    they are ended with their sessions anyhow, so whoever signs in again within the second in
+    which everything was ended holds a token that works.
     """
     said = principal.issued_at or _BEGINNING
-    return said + _ALMOST_A_SECOND if principal.issuer == "embedded" else said
+    ours = principal.issuer == "embedded" and principal.session_id is not None
+    return said + _ALMOST_A_SECOND if ours else said

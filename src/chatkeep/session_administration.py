@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep import audit
 from chatkeep.db import AUTH, Query
+from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chatkeep.db import Database
-    from chatkeep.revocations import Revocations
+    from chatkeep.revocations import Revocations, Revoked
 
 LISTED_AT_MOST: Final = 500
 #: So many are ended in one transaction, so that nobody else's log-out waits for long.
@@ -108,8 +109,9 @@ async def force_out(
         ),
         actor,
         reason,
+        everything_of(user_id),
     )
-    await revocations.revoke_user(user_id)
+    await revocations.catch_up()
     return ended
 
 
@@ -146,7 +148,9 @@ async def force_everybody_out(
     return total
 
 
-async def _end(db: Database, ending: Query[Any], actor: str, reason: str) -> int:
+async def _end(
+    db: Database, ending: Query[Any], actor: str, reason: str, *together_with: Query[Revoked]
+) -> int:
     written = audit.of_change(ending, "session.ended", reason=reason, actor=actor)
-    (ended,) = await db.fetch_all(AUTH, written)
+    ended, *_ = await db.fetch_all(AUTH, written, *together_with)
     return len(ended)

@@ -33,9 +33,10 @@ from chatkeep.errors import (
     UserBanned,
 )
 from chatkeep.refresh_tokens import RefreshToken
+from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.devices import Device
     from chatkeep.principal import Principal
+    from chatkeep.revocations import Revoked
 
 GRACE: Final = timedelta(seconds=10)
 #: `last_activity_at` is not written more often than this.
@@ -340,13 +342,19 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
 
 
 async def _end_in_turns(
-    db: Database, ending: Query[Ended], reason: str, *, details: Mapping[str, Any] | None = None
+    db: Database,
+    ending: Query[Ended],
+    reason: str,
+    *,
+    details: Mapping[str, Any] | None = None,
+    with_first: Sequence[Query[Revoked]] = (),
 ) -> list[UUID]:
     """Run *ending*, which ends `_ENDED_AT_ONCE` at most, until it finds no more.
 
-    The newest end first, and nobody else's log-out waits for more than one turn.
+    The newest end first, and nobody else's log-out waits for more than one turn. The first
+    turn is one transaction with *with_first*.
     """
-    ended = turn = await _end(db, ending, reason, details=details)
+    ended = turn = await _end(db, ending, reason, details=details, together_with=with_first)
     # Somebody else may have ended a few of a turn; who ends all of them goes on as we do.
     while len(turn) > _ENDED_AT_ONCE // 2:
         turn = await _end(db, ending, reason, details=details)
@@ -355,11 +363,16 @@ async def _end_in_turns(
 
 
 async def _end(
-    db: Database, ending: Query[Ended], reason: str, *, details: Mapping[str, Any] | None = None
+    db: Database,
+    ending: Query[Ended],
+    reason: str,
+    *,
+    details: Mapping[str, Any] | None = None,
+    together_with: Sequence[Query[Revoked]] = (),
 ) -> list[UUID]:
     """Run *ending*, with an entry in the audit log for each session; return which they were."""
     written = audit.of_change(ending, "session.ended", reason=reason, details=details)
-    (ended,) = await db.fetch_all(AUTH, written)
+    ended, *_ = await db.fetch_all(AUTH, written, *together_with)
     return [one.id for one in ended]
 
 
@@ -421,8 +434,8 @@ async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID
     return await _end_in_turns(db, ending, reason)
 
 
-async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
-    """End every session of a person, of every issuer."""
+async def end_everything(db: Database, user_id: str, *, reason: str) -> list[UUID]:
+    """End every session of a person, of every issuer, and every token issued before now."""
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
         " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
@@ -431,7 +444,7 @@ async def end_all(db: Database, user_id: str, *, reason: str) -> list[UUID]:
         (reason, user_id, _ENDED_AT_ONCE),
         Ended,
     )
-    return await _end_in_turns(db, ending, reason)
+    return await _end_in_turns(db, ending, reason, with_first=(everything_of(user_id),))
 
 
 async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:

@@ -15,10 +15,11 @@ from chatkeep.db import AUTH, Database
 from chatkeep.errors import Unavailable
 from chatkeep.notifications import Listener
 from chatkeep.revocations import TRUSTED_S, Revocations
+from chatkeep.session_administration import force_everybody_out, force_out
 from tests.signing_in import locate, open_test_issuer, shown, sign_up
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from chatkeep.issuance import EmbeddedIssuer, Grant
     from chatkeep.principal import Principal
@@ -37,6 +38,14 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
 def elsewhere(db: Database) -> Revocations:
     """What another node knows."""
     return Revocations(db)
+
+
+@pytest.fixture
+def everybody_may_come_back(database: MigratedDatabase) -> Iterator[None]:
+    """Later tests do not meet issuers whose every token has ended."""
+    yield
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute("delete from chatkeep.revocations where kind = 'issuer'")
 
 
 async def until_revoked(node: Revocations, session_id: UUID) -> None:
@@ -223,7 +232,7 @@ async def test_each_kind_ends_what_it_names_and_nothing_else(db: Database, asked
     await node.revoke_session("supabase", f"session-{name}", until=until)
     await node.revoke_session("supabase", f"jti-{name}", until=until)
     await node.revoke_token("supabase", f"token-{name}", until=until)
-    await node.revoke_user(f"user-{name}")
+    await force_out(db, node, f"user-{name}", actor="an operator")
     await node.revoke_issuer(issuer)
     later = datetime.now(UTC) + timedelta(minutes=1)
     somebody = shown("another", issuer="supabase", issued_at=before)
@@ -243,6 +252,30 @@ async def test_each_kind_ends_what_it_names_and_nothing_else(db: Database, asked
     assert not await refused(replace(somebody, user_id=f"user-{name}", issued_at=later))
     assert await refused(replace(somebody, issuer=issuer))
     assert not await refused(replace(somebody, issuer=issuer, issued_at=later))
+
+
+@pytest.mark.usefixtures("everybody_may_come_back")
+@pytest.mark.parametrize("asked", ["memory", "table"])
+async def test_signing_in_again_within_the_second_works(
+    db: Database,
+    issuer: EmbeddedIssuer,
+    asked: str,
+) -> None:
+    """Tokens tell whole seconds: what came after everything was ended is not what was before."""
+    node = Revocations(db)
+    before = await sign_up(issuer)
+    await force_out(db, node, f"user-{asked}", actor="an operator")
+    await force_everybody_out(db, node, ["embedded", "supabase"], actor="an operator")
+    this_second = datetime.now(UTC).replace(microsecond=0)
+    again = replace(shown(uuid4()), user_id=f"user-{asked}", issued_at=this_second)
+
+    async def refused(who: Principal) -> bool:
+        return node.knows(who) if asked == "memory" else await node.is_revoked_now(who)
+
+    assert not await refused(again)
+    assert await refused(replace(again, session_id=None))  # none ended with a session of ours
+    assert await refused(replace(again, issuer="supabase"))
+    assert await refused(replace(again, session_id=str(before.session_id)))
 
 
 async def test_whoever_watches_a_session_is_told_of_its_end(

@@ -248,7 +248,8 @@ def state(database: MigratedDatabase) -> list[tuple[Any, ...]]:
         return connection.execute(
             "select 'user', id::text, user_metadata::text from chatkeep.users union all"
             " select 'session', id::text, concat(is_active, refresh_counter)"
-            " from public.user_sessions order by 1, 2"
+            " from public.user_sessions union all"
+            " select 'ended', subject, number::text from chatkeep.revocations order by 1, 2"
         ).fetchall()
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.errors import TokenRevoked
+from chatkeep.session_administration import force_out
 from tests.serving import types, until
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ async def test_tokens_of_a_foreign_issuer_end_here(node: Node) -> None:
             case "token":
                 await revocations.revoke_token("supabase", token_id, until=until_then)
             case "user":
-                await revocations.revoke_user(me["id"])
+                await force_out(node.parts.db, revocations, me["id"], actor="an operator")
             case _:
                 await revocations.revoke_issuer("supabase")
         assert await is_out(person.client), by

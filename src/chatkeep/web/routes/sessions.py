@@ -132,7 +132,6 @@ async def end_others(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
 async def end_all(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
     """End every session of the caller, this one too, and every token issued before now."""
     await parts.sightings.write()
-    await parts.embedded.revocations.revoke_user(who.user_id)
-    ended = await sessions.end_all(parts.db, who.user_id, reason="revoked")
+    ended = await sessions.end_everything(parts.db, who.user_id, reason="revoked")
     await parts.embedded.revocations.catch_up()
     return EndedAnswer(revoked=len(ended))
