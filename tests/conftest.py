@@ -6,6 +6,7 @@ pool on it that a test talks through. Both are on the embedded PostgreSQL.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from ipaddress import ip_address
@@ -61,6 +62,13 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_was_left_open_is_told_here() -> Iterator[None]:
+    """Whatever a module forgot to close fails that module, not one that comes much later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
