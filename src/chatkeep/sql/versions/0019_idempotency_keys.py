@@ -11,8 +11,8 @@ from alembic import op
 
 from chatkeep.sql.closing import closed
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 TABLES = """
 create table chat.idempotency_keys (
