@@ -11,8 +11,8 @@ from alembic import op
 
 from chatkeep.sql.closing import closed
 
-revision = "0019"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 
 TABLES = """
 alter table chat.runs add column begun integer not null default 0;
