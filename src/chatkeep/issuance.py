@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
-from chatkeep import accounts, sessions, tokens
+from chatkeep import accounts, own_sessions, sessions, tokens
 from chatkeep.api_keys import ApiKeys
 from chatkeep.audit import Notices
 from chatkeep.db import AUTH
@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from chatkeep.db import Database, Query
     from chatkeep.devices import Device
     from chatkeep.issuers import Issuer
+    from chatkeep.own_sessions import Scope
     from chatkeep.principal import Principal
-    from chatkeep.sessions import Rotated, Scope, Session
+    from chatkeep.sessions import Rotated, Session
 
 
 #: How long a session without a second factor has, where one is required, to get there.
@@ -258,7 +259,7 @@ class EmbeddedIssuer:
             return await self.grant(users[0], opened[0])
         except ChatkeepError as error:
             # Nobody got its tokens.
-            await sessions.end_own(self.db, opened[0].user_id, opened[0].id, reason=error.code)
+            await own_sessions.end_own(self.db, opened[0].user_id, opened[0].id, reason=error.code)
             raise
 
     async def refresh(self, refresh_token: str, device: Device) -> Grant:
@@ -310,7 +311,7 @@ class EmbeddedIssuer:
 
     async def sign_out(self, here: Here, scope: Scope) -> None:
         """End this session, the person's others, or all: at once and everywhere."""
-        self.revocations.ended(await sessions.end_sessions(self.db, here.session, scope))
+        self.revocations.ended(await own_sessions.end_sessions(self.db, here.session, scope))
 
     def opening(
         self,

@@ -17,6 +17,7 @@ from chatkeep import (
     authorization_codes,
     email_changes,
     one_time_tokens,
+    own_sessions,
     passwords,
     sessions,
 )
@@ -214,7 +215,7 @@ async def _password_changed(
     if user.email is not None:
         mail = Mail(kind="password_changed", to=user.email, user_id=here.session.user_id)
         await run_within(connection, queued(mail, issuer.outgoing))
-    return await sessions.end_others(connection, here.session, reason="password_changed")
+    return await own_sessions.end_others(connection, here.session, reason="password_changed")
 
 
 async def _address_changed(

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg.rows import class_row
 
 from chatkeep import accounts, audit
-from chatkeep.db import AUTH, Query, as_user
+from chatkeep.db import AUTH, Query
 from chatkeep.errors import (
     Invalid,
     RefreshTokenNotFound,
@@ -33,10 +33,8 @@ from chatkeep.errors import (
     UserBanned,
 )
 from chatkeep.refresh_tokens import RefreshToken
-from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -45,20 +43,16 @@ if TYPE_CHECKING:
     from chatkeep.accounts import User
     from chatkeep.db import Database
     from chatkeep.devices import Device
-    from chatkeep.principal import Principal
-    from chatkeep.revocations import Revoked
 
 GRACE: Final = timedelta(seconds=10)
 #: `last_activity_at` is not written more often than this.
 ACTIVITY_EVERY: Final = timedelta(minutes=1)
 
-_LISTED_AT_MOST: Final = 200
-_ENDED_AT_ONCE: Final = 1000
+#: So many sessions end in one transaction, so that nobody else's log-out waits for long.
+ENDED_AT_ONCE: Final = 1000
 
 #: What counts as a second factor in `amr`, besides a password or a mail.
 SECOND_FACTORS: Final = ("totp", "mfa/webauthn", "mfa/recovery_code", "passkey")
-
-Scope = Literal["global", "local", "others"]
 
 _COLUMNS: LiteralString = (
     " id, user_id, refresh_counter, aal, amr, is_active, created_at, last_activity_at,"
@@ -117,24 +111,6 @@ class Rotated:
     successor: RefreshToken
     #: Whether the successor had been given before.
     again: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedInDevice:
-    """A session as its owner sees it, whichever issuer began it."""
-
-    id: UUID
-    issuer: str
-    reference: str
-    device: str | None
-    address: str | None
-    created_at: datetime
-    last_activity_at: datetime
-    expires_at: datetime
-
-    def is_of(self, who: Principal) -> bool:
-        """Whether the credential of *who* belongs to this session."""
-        return (self.issuer, self.reference) == (who.issuer, who.session_id or who.token_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +178,7 @@ def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
         " where (user_id, id) in (select user_id, id from public.user_sessions where user_id = %s"
         " and is_active and expires_at > now() order by last_activity_at desc, id desc"
         " offset %s limit %s) returning id, user_id, issuer",
-        (user_id, bounds.at_most, _ENDED_AT_ONCE),
+        (user_id, bounds.at_most, ENDED_AT_ONCE),
         Ended,
     )
     return audit.of_change(ending, "session.ended", reason="too_many_sessions")
@@ -322,144 +298,6 @@ async def note_activity(db: Database, session_id: UUID) -> None:
         " where id = %s and is_active and last_activity_at < now() - %s",
         (session_id, ACTIVITY_EVERY),
     )
-
-
-async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUID]:
-    """End this session (local), all but this (others), or all (global); return which.
-
-    Only sessions of the same person, and only those our own issuer began.
-    """
-    ending = Query(
-        "update public.user_sessions set is_active = false, reason = 'logout'"
-        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
-        "  where user_id = %s and issuer = 'embedded' and is_active"
-        "  and case %s when 'local' then id = %s when 'others' then id <> %s else true end"
-        "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
-        (session.user_id, scope, session.id, session.id, _ENDED_AT_ONCE),
-        Ended,
-    )
-    return await _end_in_turns(db, ending, "logout", details={"scope": scope})
-
-
-async def _end_in_turns(
-    db: Database,
-    ending: Query[Ended],
-    reason: str,
-    *,
-    details: Mapping[str, Any] | None = None,
-    with_first: Sequence[Query[Revoked]] = (),
-) -> list[UUID]:
-    """Run *ending*, which ends `_ENDED_AT_ONCE` at most, until it finds no more.
-
-    The newest end first, and nobody else's log-out waits for more than one turn. The first
-    turn is one transaction with *with_first*.
-    """
-    ended = turn = await _end(db, ending, reason, details=details, together_with=with_first)
-    # Somebody else may have ended a few of a turn; who ends all of them goes on as we do.
-    while len(turn) > _ENDED_AT_ONCE // 2:
-        turn = await _end(db, ending, reason, details=details)
-        ended = ended + turn
-    return ended
-
-
-async def _end(
-    db: Database,
-    ending: Query[Ended],
-    reason: str,
-    *,
-    details: Mapping[str, Any] | None = None,
-    together_with: Sequence[Query[Revoked]] = (),
-) -> list[UUID]:
-    """Run *ending*, with an entry in the audit log for each session; return which they were."""
-    written = audit.of_change(ending, "session.ended", reason=reason, details=details)
-    ended, *_ = await db.fetch_all(AUTH, written, *together_with)
-    return [one.id for one in ended]
-
-
-async def list_sessions(db: Database, user_id: str) -> list[SignedInDevice]:
-    """Return where a person is signed in, last used first; row-level security looks on."""
-    return await db.fetch(
-        as_user(user_id),
-        "select id, issuer, coalesce(reference, id::text) as reference, device,"
-        " host(address) as address, created_at, last_activity_at,"
-        " least(expires_at, '9999-12-31Z') as expires_at from public.user_sessions"
-        " where user_id = %s and is_active and expires_at > now()"
-        " order by last_activity_at desc, id desc limit %s",
-        (user_id, _LISTED_AT_MOST),
-        row=SignedInDevice,
-    )
-
-
-async def end_own(db: Database, user_id: str, session_id: UUID, *, reason: str) -> bool:
-    """End one session of a person, of whichever issuer; return whether there was one."""
-    ending = Query(
-        "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and id = %s and is_active and expires_at > now()"
-        " returning id, user_id, issuer",
-        (reason, user_id, session_id),
-        Ended,
-    )
-    return bool(await _end(db, ending, reason))
-
-
-async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bool:
-    """End the session of a person that has *name*, ours or its issuer's; return whether it was.
-
-    What issuers name alike are all ended: better one sign-in more than one too few ended.
-    """
-    ending = Query(
-        "update public.user_sessions set is_active = false, reason = %s"
-        " where user_id = %s and is_active and expires_at > now()"
-        " and (id::text = %s or reference = %s) returning id, user_id, issuer",
-        (reason, user_id, name, name),
-        Ended,
-    )
-    return bool(await _end(db, ending, reason))
-
-
-async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID]:
-    """End the caller's sessions, of every issuer, but the one they call with."""
-    ending = Query(
-        "update public.user_sessions set is_active = false, reason = %s"
-        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
-        "  where user_id = %s and is_active"
-        "  and (issuer, coalesce(reference, id::text)) is distinct from (%s, %s)"
-        "  order by last_activity_at desc, id desc limit %s) returning id, user_id, issuer",
-        (
-            *(reason, who.user_id),
-            *(who.issuer, who.session_id or who.token_id, _ENDED_AT_ONCE),
-        ),
-        Ended,
-    )
-    return await _end_in_turns(db, ending, reason)
-
-
-async def end_everything(db: Database, user_id: str, *, reason: str) -> list[UUID]:
-    """End every session of a person, of every issuer, and every token issued before now."""
-    ending = Query(
-        "update public.user_sessions set is_active = false, reason = %s"
-        " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
-        "  where user_id = %s and is_active order by last_activity_at desc, id desc limit %s)"
-        " returning id, user_id, issuer",
-        (reason, user_id, _ENDED_AT_ONCE),
-        Ended,
-    )
-    return await _end_in_turns(db, ending, reason, with_first=(everything_of(user_id),))
-
-
-async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
-    """End the person's other sessions, of every issuer, in the caller's transaction."""
-    ending = audit.of_change(
-        Query(
-            "update public.user_sessions set is_active = false, reason = %s"
-            " where user_id = %s and is_active and id <> %s returning id, user_id, issuer",
-            (reason, session.user_id, session.id),
-            Ended,
-        ),
-        "session.ended",
-        reason=reason,
-    )
-    return [one.id for one in await audit.write(connection, ending)]
 
 
 async def strengthen(

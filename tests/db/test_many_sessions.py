@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from chatkeep import old_sessions, password_accounts, sessions
+from chatkeep import old_sessions, own_sessions, password_accounts
 from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.revocations import Revocations
 from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, shown, sign_up
@@ -64,7 +64,7 @@ async def test_everybody_goes_on_beside_many_sessions_of_one(
     begin_many(database, user_id)
     began = time.monotonic()
     grant = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
-    assert len(await sessions.list_sessions(db, user_id)) == sessions._LISTED_AT_MOST
+    assert len(await own_sessions.list_sessions(db, user_id)) == own_sessions._LISTED_AT_MOST
     assert await signed_in_from(db, "", email, "192.0.2.0/24")
     assert time.monotonic() - began < QUICK_S
     waits: list[float] = []  # one after the other, while twenty turns are taken

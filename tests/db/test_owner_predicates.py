@@ -20,7 +20,16 @@ import psycopg
 import pytest
 
 import chatkeep
-from chatkeep import conversations, exports, forking, runs, search, sessions, sharing, turns
+from chatkeep import (
+    conversations,
+    exports,
+    forking,
+    own_sessions,
+    runs,
+    search,
+    sharing,
+    turns,
+)
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
@@ -311,12 +320,12 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "forget what is not shown": lambda db: runs.forget_request(db, "bo", "walked"),
     "stop": lambda db: runs.request_stop(db, "bo", "running of ana"),
     "profile": lambda db: Preferences(db).get_profile("bo"),
-    "sessions": lambda db: sessions.list_sessions(db, "bo"),
-    "end a session": lambda db: sessions.end_own(db, "bo", SESSION_OF_ANA, reason="by bo"),
-    "end by name": lambda db: sessions.end_named(db, "bo", "name of ana", reason="by bo"),
-    "end all": lambda db: sessions.end_all(db, "bo", reason="by bo"),
+    "sessions": lambda db: own_sessions.list_sessions(db, "bo"),
+    "end a session": lambda db: own_sessions.end_own(db, "bo", SESSION_OF_ANA, reason="by bo"),
+    "end by name": lambda db: own_sessions.end_named(db, "bo", "name of ana", reason="by bo"),
+    "end all": lambda db: own_sessions.end_everything(db, "bo", reason="by bo"),
     "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
-    "end all but one": lambda db: sessions.end_all_but(db, BO, reason="by bo"),
+    "end all but one": lambda db: own_sessions.end_all_but(db, BO, reason="by bo"),
     "charge for a question of hers": lambda db: charge(
         db, asking(ALONE, "word of ana", "same run")
     ),

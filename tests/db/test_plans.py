@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 import pytest
 
-from chatkeep import accounts, conversations, runs, sessions, turns
+from chatkeep import accounts, conversations, own_sessions, runs, sessions, turns
 from chatkeep.db import AUTH, WORKER, Database, Query
 from chatkeep.devices import Device
 from chatkeep.ids import new_id
@@ -181,13 +181,15 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "sign-in": lambda db, _: accounts.find_credential(db, "person-777@example.com"),
     "person": lambda db, known: accounts.get_user(db, known.user),
     "session": lambda db, known: db.fetch_all(AUTH, sessions.by_id(known.session)),
-    "sessions": lambda db, known: sessions.list_sessions(db, str(known.user)),
+    "sessions": lambda db, known: own_sessions.list_sessions(db, str(known.user)),
     "refresh": refreshed,
     "activity": lambda db, known: sessions.note_activity(db, known.session),
-    "end of a session": lambda db, known: sessions.end_own(
+    "end of a session": lambda db, known: own_sessions.end_own(
         db, str(known.leaving), known.session, reason="test"
     ),
-    "end of all": lambda db, known: sessions.end_all(db, str(known.leaving), reason="test"),
+    "end of all": lambda db, known: own_sessions.end_everything(
+        db, str(known.leaving), reason="test"
+    ),
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chatkeep import sessions
+from chatkeep import own_sessions, sessions
 from chatkeep.db import AUTH
 from chatkeep.errors import BadRequest, Invalid, RefreshTokenNotFound, TokenInvalid
 from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
@@ -76,7 +76,7 @@ async def _ended_of_ours(parts: Services, kept: Kept, who: Principal) -> bool:
         return False
     (found,) = await parts.db.fetch_all(AUTH, sessions.by_id(session_id))
     if found:
-        await sessions.end_own(parts.db, found[0].user_id, session_id, reason="replaced")
+        await own_sessions.end_own(parts.db, found[0].user_id, session_id, reason="replaced")
         await parts.embedded.revocations.catch_up()
     return True
 

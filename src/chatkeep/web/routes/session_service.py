@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import sessions
+from chatkeep import own_sessions
 from chatkeep.administrators import require_administrator, require_fresh
 from chatkeep.errors import BadRequest, Forbidden, NotFound, TokenInvalid
 from chatkeep.session_administration import end_session_of
@@ -96,9 +96,9 @@ async def revoke_session(
     For everybody else, one of somebody else is answered as one that never was.
     """
     await parts.sightings.write()
-    listed = await sessions.list_sessions(parts.db, who.user_id)
+    listed = await own_sessions.list_sessions(parts.db, who.user_id)
     own = any(one.is_of(who) and body.session_id in {str(one.id), one.reference} for one in listed)
-    if not await sessions.end_named(parts.db, who.user_id, body.session_id, reason="revoked"):
+    if not await own_sessions.end_named(parts.db, who.user_id, body.session_id, reason="revoked"):
         await _end_anybodys(parts, who, body.session_id)
     await parts.embedded.revocations.catch_up()
     if own:  # of another one, nobody here has a token to show its issuer
@@ -115,7 +115,7 @@ async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
     reference = who.session_id or who.token_id
     if reference is None:
         return False
-    if not await sessions.end_named(parts.db, who.user_id, reference, reason=reason):
+    if not await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
         until = (who.expires_at or datetime.now(UTC) + _NO_END) + timedelta(minutes=5)
         await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
     return True

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import sessions
+from chatkeep import own_sessions
 from chatkeep.errors import NotFound
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
@@ -61,7 +61,7 @@ class EndedAnswer(BaseModel):
 async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
     """List where the caller is signed in, the 200 last used."""
     await parts.sightings.write()
-    found = await sessions.list_sessions(parts.db, who.user_id)
+    found = await own_sessions.list_sessions(parts.db, who.user_id)
     return SessionsAnswer(
         sessions=[
             SessionAnswer(
@@ -113,7 +113,7 @@ async def end_session(
     parts: Parts,
 ) -> Response:
     """End one session of the caller, at once and everywhere."""
-    if not await sessions.end_own(parts.db, who.user_id, session_id, reason="revoked"):
+    if not await own_sessions.end_own(parts.db, who.user_id, session_id, reason="revoked"):
         raise NotFound
     await parts.embedded.revocations.catch_up()
     return Response(status_code=204)
@@ -123,7 +123,7 @@ async def end_session(
 async def end_others(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
     """End every session of the caller but this one."""
     await parts.sightings.write()
-    ended = await sessions.end_all_but(parts.db, who, reason="revoked")
+    ended = await own_sessions.end_all_but(parts.db, who, reason="revoked")
     await parts.embedded.revocations.catch_up()
     return EndedAnswer(revoked=len(ended))
 
@@ -132,6 +132,6 @@ async def end_others(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
 async def end_all(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
     """End every session of the caller, this one too, and every token issued before now."""
     await parts.sightings.write()
-    ended = await sessions.end_everything(parts.db, who.user_id, reason="revoked")
+    ended = await own_sessions.end_everything(parts.db, who.user_id, reason="revoked")
     await parts.embedded.revocations.catch_up()
     return EndedAnswer(revoked=len(ended))

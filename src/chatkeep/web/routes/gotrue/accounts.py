@@ -24,8 +24,8 @@ from chatkeep import (
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
+from chatkeep.own_sessions import Scope
 from chatkeep.password_accounts import Rules, Wish
-from chatkeep.sessions import Scope
 from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import (
