@@ -11,23 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, TypeVar
 
 import msgspec
 import psycopg
 from psycopg import errors as pg
-from psycopg.pq import PipelineStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
+from chatkeep.pipelines import Params, PipelinedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 
     from psycopg import AsyncConnection
 
@@ -39,11 +39,9 @@ _log = logging.getLogger(__name__)
 #: "none" is whoever the address logs in as: for a database that is not ours.
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
 Row = TypeVar("Row")
-Params = Sequence[object] | Mapping[str, object]
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
-_STATEMENTS_AT_MOST = 400
 _NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
@@ -109,12 +107,12 @@ class Database:
         self.url = url
         self._pool = AsyncConnectionPool(
             url,
+            connection_class=PipelinedConnection,
             min_size=min(2, pool_size),
             max_size=pool_size,
             timeout=borrow_timeout_s,
             # Its pauses double: after this long the next borrower starts anew, at once.
             reconnect_timeout=_BORROW_TIMEOUT_S,
-            configure=_configure,
             open=False,
             kwargs=connection_settings(behind_pooler=behind_pooler),
         )
@@ -142,23 +140,25 @@ class Database:
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
-            async with _one_round_trip(connection, caller):
-                cursor = await connection.execute(text, params)
-            return cursor.rowcount
+            _, answer = await connection.exchange(
+                (_ACT_AS, _act_as_params(caller)), (text, params), binary=False
+            )
+            return answer.command_tuples or 0
 
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
         """Run several statements as *caller* in one round trip and one transaction.
 
-        Without an explicit BEGIN the whole pipeline is one implicit transaction: either
+        Without an explicit BEGIN the whole exchange is one implicit transaction: either
         all of it happened or none.
         """
         async with self._connection() as connection:
-            cursors = []
-            async with _one_round_trip(connection, caller):
-                for query in queries:
-                    cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
-                    cursors.append(await cursor.execute(query.text, query.params))
-            return [await cursor.fetchall() for cursor in cursors]
+            _, *answers = await connection.exchange(
+                (_ACT_AS, _act_as_params(caller)), *((one.text, one.params) for one in queries)
+            )
+            return [
+                connection.records(answer, query.row)
+                for query, answer in zip(queries, answers, strict=True)
+            ]
 
     @asynccontextmanager
     async def acting_as(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
@@ -172,7 +172,7 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self) -> AsyncIterator[PipelinedConnection]:
         with _our_errors():
             connection = await self._borrow()
             try:
@@ -184,9 +184,9 @@ class Database:
                 raise
             finally:
                 # A cancellation here would lose the connection to the pool for good.
-                await asyncio.shield(self._pool.putconn(connection))
+                await _to_its_end(self._pool.putconn(connection))
 
-    async def _borrow(self) -> AsyncConnection:
+    async def _borrow(self) -> PipelinedConnection:
         """Take a connection that is alive. One that is not makes the pool open another.
 
         The pool's own `check` pauses a second after each dead one, and gives back a
@@ -224,29 +224,29 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
     }
 
 
-async def _configure(connection: AsyncConnection) -> None:
-    if connection.prepare_threshold is not None:
-        # Prepared at first sight, never later: when psycopg counts how often it saw a
-        # statement, and an earlier one of the pipeline fails just as the count is reached, it
-        # believes prepared what the server skipped, and that statement never works again.
-        connection.prepare_threshold = 0
-        # All our statements are literals, so their number is known and small.
-        connection.prepared_max = _STATEMENTS_AT_MOST
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do *work*, whether who waits for it is cancelled or not.
+
+    A shield costs a task and two turns of the event loop. Mostly nothing has to be waited
+    for, so no cancellation can come, and only what is left then becomes a task.
+    """
+    try:
+        waited_for = work.send(None)
+    except StopIteration:
+        return
+    await asyncio.shield(_rest(work, waited_for))
 
 
-@asynccontextmanager
-async def _one_round_trip(connection: AsyncConnection, caller: Caller) -> AsyncIterator[None]:
-    """Send the statements of the block together, as one implicit transaction."""
-    async with connection.pipeline():
-        try:
-            await connection.execute(_ACT_AS, _act_as_params(caller))
-            yield
-        except BaseException:
-            # Leaving the pipeline commits what was sent before a statement that could not
-            # even be sent, unless the server has given up on all of it already.
-            if connection.info.pipeline_status is not PipelineStatus.ABORTED:
-                await connection.close()
-            raise
+async def _rest(work: Coroutine[Any, Any, None], waited_for: object) -> None:
+    await _going_on(work, waited_for)
+
+
+@coroutine
+def _going_on(
+    work: Coroutine[Any, Any, None], waited_for: object
+) -> Generator[object, object, None]:
+    yield waited_for
+    yield from work.__await__()
 
 
 def _act_as_params(caller: Caller) -> tuple[str, str, str]:

@@ -28,6 +28,7 @@ PACKAGE = Path(chatkeep.__file__).parent
 VOCABULARY = {"errors", "config", "principal", "ids", "events", "request_origin"}
 FOUNDATIONS = {
     "db",
+    "pipelines",
     "notifications",
     "tokens",
     "devices",

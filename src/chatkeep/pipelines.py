@@ -1,0 +1,173 @@
+"""One exchange with PostgreSQL: statements sent together, their answers read together.
+
+What psycopg's cursors do in a pipeline, without a cursor, two locks and a turn of the event
+loop for each statement: half of what the hot statements took was that (`benchmarks/database.py`
+has the figures). Adapting values, waiting, cancelling and errors stay psycopg's own. Nothing
+here knows a caller or a table; `chatkeep.db` is the door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.waiting import Ready, Wait
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer, PQGen
+    from psycopg.pq.abc import PGconn, PGresult
+
+Row = TypeVar("Row")
+Params = Sequence[object] | Mapping[str, object]
+
+#: Statements are literals, so their number is known and small. More are sent unprepared.
+_PREPARED_AT_MOST = 400
+_PLACEHOLDER = re.compile(r"%%|%(?:\((\w+)\))?s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A statement with its values, as they are sent."""
+
+    query: bytes
+    values: Sequence[Buffer | None]
+    types: tuple[int, ...]
+    formats: Sequence[Format]
+
+
+class PipelinedConnection(AsyncConnection[Any]):
+    """A connection of psycopg's that also has `exchange`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- psycopg's own
+        """Take what psycopg gives its connections."""
+        super().__init__(*arguments, **options)
+        self._transformer = Transformer(self)
+        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        self._named = 0
+
+    async def exchange(
+        self, *statements: tuple[LiteralString, Params], binary: bool = True
+    ) -> list[PGresult]:
+        """Send *statements* in one round trip, and return what each answered.
+
+        Outside a transaction they are one, which is kept or undone as a whole: nothing is
+        sent before all of it could be. *binary* asks for rows in that form.
+
+        Raises:
+            psycopg.Error: the first of them that was refused, or the connection is lost. A
+                cancelled exchange closes the connection, so that nobody reads its answer.
+        """
+        if self.closed:
+            raise psycopg.OperationalError("the connection is closed")
+        bound = [self._bound(text, params) for text, params in statements]
+        try:
+            self.pgconn.enter_pipeline_mode()
+            sent = [self._send(one, Format.BINARY if binary else Format.TEXT) for one in bound]
+            self.pgconn.pipeline_sync()
+            results = await self.wait(_answers(self.pgconn))
+            self.pgconn.exit_pipeline_mode()
+        except BaseException:
+            self.pgconn.finish()
+            raise
+        return self._checked(bound, sent, results)
+
+    def records(self, result: PGresult, record: type[Row]) -> list[Row]:
+        """Return the rows of an answer as *record*, whose fields have the columns' names."""
+        count = result.ntuples
+        if not count:
+            return []
+        names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(
+            0, count, lambda values: record(**dict(zip(names, values, strict=True)))
+        )
+
+    def _bound(self, text: LiteralString, params: Params) -> _Bound:
+        query, names = _compiled(text)
+        if isinstance(params, Mapping):
+            params = [params[name] for name in names]
+        transformer = self._transformer
+        values = transformer.dump_sequence(params, [PyFormat.AUTO] * len(params))
+        return _Bound(query, values, transformer.types or (), transformer.formats or ())
+
+    def _send(self, one: _Bound, form: Format) -> bytes | None:
+        """Send a statement; return the name under which it is being prepared, if it is."""
+        name = self._names.get((one.query, one.types))
+        if name is not None:
+            self.pgconn.send_query_prepared(name, one.values, one.formats, form)
+            return None
+        if self.prepare_threshold is None or len(self._names) >= _PREPARED_AT_MOST:
+            self.pgconn.send_query_params(one.query, one.values, one.types, one.formats, form)
+            return None
+        self._named += 1
+        name = b"chatkeep_%d" % self._named
+        self.pgconn.send_prepare(name, one.query, one.types)
+        self.pgconn.send_query_prepared(name, one.values, one.formats, form)
+        return name
+
+    def _checked(
+        self, bound: list[_Bound], preparing: list[bytes | None], results: list[PGresult]
+    ) -> list[PGresult]:
+        """Return the answers, without those to a preparation; raise the first refusal.
+
+        What the server skipped because of an earlier error is not prepared: believing
+        otherwise would spoil the statement for as long as the connection lives.
+        """
+        answers, rest = [], iter(results)
+        for one, name in zip(bound, preparing, strict=True):
+            if name is not None:
+                self._accept(next(rest))
+                self._names[one.query, one.types] = name
+            answer = next(rest)
+            self._accept(answer)
+            answers.append(answer)
+        return answers
+
+    def _accept(self, result: PGresult) -> None:
+        if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
+            raise errors.error_from_result(result, encoding=self.info.encoding)
+
+
+@cache  # of literals, so there is an end to them
+def _compiled(text: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a literal with PostgreSQL's placeholders, and the names in their order."""
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        name = found[1] or str(len(names))
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _PLACEHOLDER.sub(numbered, text).encode(), tuple(names)
+
+
+def _answers(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Send what is waiting to be sent, and collect one result of each statement."""
+    while pgconn.flush():
+        # Reading too: a server that waits to be read does not read on.
+        if (yield Wait.RW) & Ready.R:
+            pgconn.consume_input()
+    results: list[PGresult] = []
+    while True:
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                if pgconn.status == ConnStatus.BAD:
+                    raise psycopg.OperationalError("the connection is lost")
+            elif result.status == ExecStatus.PIPELINE_SYNC:
+                return results
+            else:
+                results.append(result)
+        while not (yield Wait.R):
+            pass
+        pgconn.consume_input()

@@ -1,0 +1,125 @@
+"""Statements sent together: values, sizes and numbers that an exchange must get right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from chatkeep import pipelines
+from chatkeep.db import WORKER, Database, Query
+from chatkeep.errors import ChatkeepError, Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.postgres_servers import MigratedDatabase
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """A row of one value."""
+
+    value: Any
+
+
+ECHO: LiteralString = "select %s::text as value"
+
+
+@pytest.fixture
+async def single(database: MigratedDatabase) -> AsyncIterator[Database]:
+    """A door with one connection."""
+    opened = Database(database.url, pool_size=1)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_more_than_the_sockets_hold(single: Database) -> None:
+    """Both sides write megabytes before either has read them, and neither waits forever."""
+    values = [str(number) * 1_000_000 for number in range(10)]
+    found = await single.fetch_all(WORKER, *(Query(ECHO, [value], One) for value in values))
+    assert [rows[0].value for rows in found] == values
+
+
+async def test_values_come_back_as_they_went(single: Database) -> None:
+    """Every kind of value that our statements carry."""
+    sent: dict[str, Any] = {
+        "text": "Ünï\u2028code %s %% $1",
+        "small": 7,
+        "large": 2**40,
+        "money": Decimal("0.000001"),
+        "moment": datetime(2026, 11, 21, 9, 30, tzinfo=UTC),
+        "id": UUID(int=7),
+        "list": ["a", "b"],
+        "parts": Jsonb([{"type": "text"}]),
+        "nothing": None,
+        "yes": True,
+    }
+    query: LiteralString = (
+        "select jsonb_build_array(%(text)s::text, %(text)s::text, 7 %% 4, %(small)s, %(large)s,"
+        " %(money)s::numeric, %(yes)s::bool, %(nothing)s::text, %(parts)s::jsonb, %(list)s::text[])"
+        " as value"
+    )
+    (row,) = await single.fetch(WORKER, query, sent, row=One)
+    parts, words = [{"type": "text"}], ["a", "b"]
+    text = sent["text"]
+    assert row.value == [text, text, 3, 7, 2**40, 1e-06, True, None, parts, words]
+    for name, cast in (("moment", "timestamptz"), ("id", "uuid"), ("money", "numeric")):
+        typed = {
+            "timestamptz": "select %s::timestamptz as value",
+            "uuid": "select %s::uuid as value",
+        }
+        statement: Any = typed.get(cast, "select %s::numeric as value")
+        assert await single.fetch(WORKER, statement, [sent[name]], row=One) == [One(sent[name])]
+
+
+async def test_same_statement_with_other_types(single: Database) -> None:
+    """A value of another type is another prepared statement, not an error."""
+    for value in (1, 2**20, 2**40, Decimal(5), 1):
+        rows = await single.fetch(WORKER, "select %s + 0 as value", [value], row=One)
+        assert rows == [One(value)]
+
+
+async def test_more_statements_than_are_prepared(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is not filled with prepared statements: further ones are sent as they are."""
+    monkeypatch.setattr(pipelines, "_PREPARED_AT_MOST", 3)
+    for _ in range(2):
+        for statement in ("select 1 as value", "select 2 as value", "select 3 as value", ECHO):
+            assert await single.fetch(WORKER, statement, ["x"][: statement.count("%s")], row=One)
+    (held,) = await single.fetch(
+        WORKER, "select count(*)::int as value from pg_prepared_statements", [], row=One
+    )
+    assert held.value == 3
+
+
+async def test_statement_that_cannot_be_prepared_is_tried_again(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """A table that was missing when a statement was first sent may be there later."""
+    ask: LiteralString = "select value from public.comes_later"
+    for _ in range(2):
+        with pytest.raises(ChatkeepError):
+            await single.fetch_all(WORKER, Query(ECHO, ["before"], One), Query(ask, [], One))
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute("create table public.comes_later as select 1 as value")
+        connection.execute("grant select on public.comes_later to chatkeep_worker")
+        found = await single.fetch_all(WORKER, Query(ECHO, ["after"], One), Query(ask, [], One))
+        assert found == [[One("after")], [One(1)]]
+        connection.execute("drop table public.comes_later")
+
+
+async def test_error_between_others_is_the_one_that_is_told(single: Database) -> None:
+    """Of several statements the one that failed is named, not those skipped after it."""
+    fails = Query("select 1 / 0 as value", [], One)
+    with pytest.raises(Invalid):
+        await single.fetch_all(WORKER, Query(ECHO, ["x"], One), fails, Query(ECHO, ["y"], One))
+    assert await single.fetch(WORKER, ECHO, ["works"], row=One) == [One("works")]
