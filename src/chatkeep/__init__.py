@@ -3,7 +3,8 @@
 For your own application: `signed_in`, `optional_user`, `require` (dependencies for FastAPI
 and Starlette), their annotated forms `SignedIn` and `OptionalUser`, `ChatkeepMiddleware`
 (plain ASGI), and `create_app` for the whole server; for its answers `Tools` (with
-`ToolContext` and `ToolFailed`) and what a responder is `Asked`. Importing the package starts
+`ToolContext` and `ToolFailed`), what a responder is `Asked`, what a check has `Heard` and says
+`Instead`, and a retriever's `Passage`. Importing the package starts
 nothing, reads no setting and imports no framework; using one of these names does.
 """
 
@@ -11,8 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chatkeep.checks import Heard, Instead
     from chatkeep.principal import Principal
     from chatkeep.responders import Asked
+    from chatkeep.retrieval import Passage
     from chatkeep.tools import ToolContext, ToolFailed, Tools
     from chatkeep.web.app import create_app
     from chatkeep.web.guard import (
@@ -28,7 +31,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Asked",
     "ChatkeepMiddleware",
+    "Heard",
+    "Instead",
     "OptionalUser",
+    "Passage",
     "Principal",
     "SignedIn",
     "ToolContext",
@@ -43,6 +49,9 @@ __all__ = [
 
 _HOMES = {
     "Asked": "chatkeep.responders",
+    "Heard": "chatkeep.checks",
+    "Instead": "chatkeep.checks",
+    "Passage": "chatkeep.retrieval",
     "Principal": "chatkeep.principal",
     "ToolContext": "chatkeep.tools",
     "ToolFailed": "chatkeep.tools",

@@ -165,7 +165,7 @@ class Budgets:
         Raises:
             BudgetExhausted: too little is left, so the answer ends here.
         """
-        said, results = _said(live.parts), _results(live.parts)
+        said, results = _spoken(live), _results(live.parts)
         if live.usage == charge.counted and said == charge.said:
             return  # an answer goes on whose tools were waited for: no model was asked yet
         used = _usage(charge, live)
@@ -269,7 +269,7 @@ def _begun(user_id: str, charged: Charged, price: Price, max_tokens: int | None)
 
 def _sums(charge: Charge, live: LiveAnswer, state: str) -> Sums:
     """What an ended answer used. One that failed before a word of it costs nothing."""
-    is_silent = live.usage == charge.counted and _said(live.parts) == charge.said
+    is_silent = live.usage == charge.counted and _spoken(live) == charge.said
     if not charge.asked or (state == "failed" and is_silent):
         used = _priced(charge, live.usage, charge.estimated)
     else:
@@ -286,7 +286,7 @@ def _usage(charge: Charge, live: LiveAnswer) -> Usage:
     """What the answer used so far: counted by the provider, else estimated."""
     estimated = charge.estimated
     if live.usage == charge.counted:
-        said = tokens_in(_said(live.parts) - charge.said)
+        said = tokens_in(_spoken(live) - charge.said)
         estimated = Usage(
             prompt_tokens=estimated.prompt_tokens + charge.prompt_tokens,
             completion_tokens=estimated.completion_tokens + said,
@@ -311,6 +311,11 @@ def _minus(used: Usage, counted: Usage) -> Usage:
         prompt_tokens=used.prompt_tokens - counted.prompt_tokens,
         completion_tokens=used.completion_tokens - counted.completion_tokens,
     )
+
+
+def _spoken(live: LiveAnswer) -> int:
+    """How many bytes the model has written, shown or not."""
+    return _said(live.parts) + live.withheld
 
 
 def _said(parts: Sequence[Part]) -> int:

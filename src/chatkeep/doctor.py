@@ -19,7 +19,7 @@ from chatkeep import isolation
 from chatkeep.claims.loading import declared_versions
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
-from chatkeep.extensions import Extensions, responder_of, tools_of
+from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
 from chatkeep.redis_link import redis_problem
@@ -61,17 +61,20 @@ def examine_extensions(settings: Settings) -> Finding:
     named = {
         "TOOLS": settings.tools,
         "RESPONDER": settings.responder,
+        "BEFORE": settings.before,
+        "AFTER": settings.after,
+        "RETRIEVER": settings.retriever,
         "CLAIMS": settings.claims,
         "ACCESS_TOKEN_HOOK": settings.access_token_hook,
     }
     problems: list[str] = []
-    for load in (_load_tools, _load_responder, declared_versions, check_python_hook):
+    for load in (_load_tools, _load_responder, check_hooks, declared_versions, check_python_hook):
         try:
             load(settings)
         except SetupError as error:
             problems.extend(error.problems)
     used = ", ".join(f"{name}={path}" for name, path in named.items() if path is not None)
-    note = used or "none: TOOLS, RESPONDER, CLAIMS and ACCESS_TOKEN_HOOK are not set"
+    note = used or f"none: {', '.join(named)} are not set"
     return Finding(name="Extensions", note=note, problems=tuple(problems))
 
 

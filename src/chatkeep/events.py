@@ -91,6 +91,16 @@ class NextStep:
     """The model is asked again, with what the tools said."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withheld:
+    """So many more bytes were said that readers do not see; fewer, when *size* is negative.
+
+    They have been made, so they are charged.
+    """
+
+    size: int
+
+
 ModelEvent = TextDelta | ReasoningDelta | ToolCall | Usage | Done
 #: What happens while an answer is made, of which the model may be only a part.
-ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep
+ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep | Withheld

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from chatkeep.errors import SetupError
+from chatkeep.checks import CheckedAfter, CheckedBefore
+from chatkeep.errors import CheckFailed, RetrievalFailed, SetupError
+from chatkeep.hooks import Hook, load_function
 from chatkeep.importing import load_object
+from chatkeep.responders import ModelResponder
+from chatkeep.retrieval import Grounded
 from chatkeep.tools import Tools
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
+    from chatkeep.errors import ChatkeepError
     from chatkeep.events import ReplyEvent
     from chatkeep.llm.model import Model
     from chatkeep.responders import Asked, Responder
@@ -28,6 +33,57 @@ class Extensions:
     claims: ClaimVersions | None = None
     tools: Tools | None = None
     responder: Responder | None = None
+
+
+def answering(
+    extensions: Extensions, settings: Settings, *, model: Model, tools: Tools
+) -> Responder:
+    """Return who answers every turn: the application's responder, or *model* with *tools*.
+
+    Around it stand what the settings name, the outermost first: the check before, the check
+    after, retrieval.
+
+    Raises:
+        SetupError: a setting names something else, or nothing.
+    """
+    found = responder_of(extensions, settings) or ModelResponder(model, tools)
+    if (retrieve := _hook(settings, "retriever", RetrievalFailed)) is not None:
+        found = Grounded(found, retrieve)
+    if (after := _hook(settings, "after", CheckFailed)) is not None:
+        found = CheckedAfter(found, after, sentences=settings.after_sees == "sentence")
+    if (before := _hook(settings, "before", CheckFailed)) is not None:
+        found = CheckedBefore(found, before)
+    return found
+
+
+def check_hooks(settings: Settings) -> None:
+    """Import the checks and the retriever that *settings* name.
+
+    Raises:
+        SetupError: with a sentence for each that cannot be used.
+    """
+    problems: list[str] = []
+    for name in ("before", "after", "retriever"):
+        try:
+            _hook(settings, name, CheckFailed)
+        except SetupError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise SetupError(*problems)
+
+
+def _hook(settings: Settings, name: str, failure: type[ChatkeepError]) -> Hook[Any] | None:
+    path: str | None = getattr(settings, name)
+    if path is None:
+        return None
+    function: Callable[..., Awaitable[object]] = load_function(name.upper(), path)
+    refuses = getattr(settings, f"{name}_on_failure") == "refuse"
+    return Hook(
+        setting=name.upper(),
+        function=function,
+        timeout_s=getattr(settings, f"{name}_timeout_s"),
+        failure=failure if refuses else None,
+    )
 
 
 def tools_of(extensions: Extensions, settings: Settings) -> Tools:

@@ -25,6 +25,7 @@ from chatkeep.events import (
     ToolCall,
     ToolResult,
     Usage,
+    Withheld,
 )
 from chatkeep.parts import Part, stored
 
@@ -205,6 +206,7 @@ class LiveAnswer:
         self._begun = len(self.parts)
         self._waited = [index for index, part in enumerate(self.parts) if part.waits]
         self.usage = Usage()
+        self.withheld = 0
         self.done: Done | None = None
         self.ending: Ending | None = None
         self.changed = False
@@ -227,12 +229,8 @@ class LiveAnswer:
                 self.parts.append(Part("source", source=event))
             case NextStep():
                 self.parts.append(Part("step"))
-            case Usage():
-                self.usage = _sum(self.usage, event)
-                return
-            case Done():
-                self.done = event
-                self.model = event.model or self.model
+            case Usage() | Withheld() | Done():
+                self._note(event)
                 return
             case _:
                 assert_never(event)
@@ -274,6 +272,17 @@ class LiveAnswer:
                     yield StillWorking()
         finally:
             self._waiting.discard(news)
+
+    def _note(self, event: Usage | Withheld | Done) -> None:
+        """Take what readers are not told of."""
+        match event:
+            case Usage():
+                self.usage = _sum(self.usage, event)
+            case Withheld(size=size):
+                self.withheld += size
+            case Done():
+                self.done = event
+                self.model = event.model or self.model
 
     def _tool(self, call_id: str) -> Part:
         """Find the tool that was asked for under this id, the latest of that name.

@@ -15,6 +15,7 @@ from chatkeep.config.budgets import BudgetSettings
 from chatkeep.config.chatkit import ChatKitSettings
 from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
+from chatkeep.config.extensions import ExtensionSettings
 from chatkeep.config.factors import FactorSettings
 from chatkeep.config.issuers import IssuerSettings
 from chatkeep.config.mail import MailSettings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     ChatSettings,
+    ExtensionSettings,
     ChatKitSettings,
     BudgetSettings,
     AccountSettings,

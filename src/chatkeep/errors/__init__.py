@@ -56,6 +56,12 @@ from chatkeep.errors.chats import (
     RunInProgress,
     error_named,
 )
+from chatkeep.errors.checks import (
+    AnswerRefused,
+    CheckFailed,
+    MessageRefused,
+    RetrievalFailed,
+)
 from chatkeep.errors.factors import (
     FactorAddressMismatch,
     FactorChallengeExpired,
@@ -121,6 +127,7 @@ __all__ = [
     "AccessTokenHookRefused",
     "AccountNotFound",
     "AnswerInterrupted",
+    "AnswerRefused",
     "BadCodeVerifier",
     "BadIdToken",
     "BadOAuthCallback",
@@ -128,6 +135,7 @@ __all__ = [
     "BadRequest",
     "BudgetExhausted",
     "ChatkeepError",
+    "CheckFailed",
     "ClaimsRefused",
     "ClientGone",
     "Conflict",
@@ -161,6 +169,7 @@ __all__ = [
     "LastAdministrator",
     "LinkEnded",
     "ManualLinkingDisabled",
+    "MessageRefused",
     "MethodNotAllowed",
     "Misdirected",
     "ModelBroken",
@@ -191,6 +200,7 @@ __all__ = [
     "RefreshTokenRefused",
     "RefreshTokenReused",
     "RequestTimeout",
+    "RetrievalFailed",
     "RunInProgress",
     "SamePassword",
     "SessionExpired",

@@ -22,7 +22,7 @@ from chatkeep.budgets.prices import prices_of
 from chatkeep.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
-from chatkeep.extensions import Extensions, responder_of, tools_of
+from chatkeep.extensions import Extensions, answering, tools_of
 from chatkeep.foreign_sessions import ForeignSessions
 from chatkeep.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
@@ -38,7 +38,6 @@ from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
 from chatkeep.refresh_cookies import RefreshCookies
 from chatkeep.replies import Replies
-from chatkeep.responders import ModelResponder
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.upstream_tokens import UpstreamTokens
@@ -258,7 +257,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     own_prefix = gate.embedded.issuer.user_id("")
     policy = Policy.of(settings, default_model=default_model_id(settings))
     tools = tools_of(extensions, settings)
-    responder = responder_of(extensions, settings) or ModelResponder(model, tools)
+    responder = answering(extensions, settings, model=model, tools=tools)
     preferences_kept = _preferences(gate, db)
     offered_models = OfferedModels(model, policy)
     replies = Replies(

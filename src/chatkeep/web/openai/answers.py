@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from chatkeep.errors import ChatkeepError
-    from chatkeep.events import ToolCall
+    from chatkeep.events import Source, ToolCall
     from chatkeep.live import AnswerEvent
     from chatkeep.runs import Ending
 
@@ -60,6 +60,7 @@ class _Delta(msgspec.Struct, omit_defaults=True, gc=False):
     content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_Call] | None = None
+    annotations: list[dict[str, Any]] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -108,7 +109,9 @@ class Completion:
                         yield frame
                 case PartBegan() | PartEnded() | PartGrew():
                     pass
-                case ApprovalNeeded() | ToolAnswered() | SourceShown() | StepBegan():
+                case SourceShown(source=source):
+                    yield self._chunk(_Delta(annotations=[_annotation(source)]))
+                case ApprovalNeeded() | ToolAnswered() | StepBegan():
                     pass  # this API has no words for what happens on the server
                 case _:
                     assert_never(event)
@@ -117,18 +120,25 @@ class Completion:
         """Wait for the end; return the answer, or raise what it failed with."""
         said: dict[str, list[str]] = {"text": [], "reasoning": []}
         calls: list[ToolCall] = []
+        sources: list[Source] = []
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, PartGrew):
                     said[event.kind].append(event.text)
                 if isinstance(event, ToolCalled):
                     calls.append(event.call)
+                if isinstance(event, SourceShown):
+                    sources.append(event.source)
                 if isinstance(event, Ended):
-                    return self._completed(said, calls, event.ending)
+                    return self._completed(said, calls, sources, event.ending)
         raise AssertionError("an answer ends with Ended")
 
     def _completed(
-        self, said: dict[str, list[str]], calls: list[ToolCall], ending: Ending
+        self,
+        said: dict[str, list[str]],
+        calls: list[ToolCall],
+        sources: list[Source],
+        ending: Ending,
     ) -> dict[str, Any]:
         failure = failure_of(ending)
         if failure is not None:
@@ -141,6 +151,8 @@ class Completion:
         }
         if said["reasoning"]:
             message["reasoning"] = "".join(said["reasoning"])
+        if sources:
+            message["annotations"] = [_annotation(one) for one in sources]
         if calls:
             message["tool_calls"] = [_whole_call(one) for one in calls]
         choice = {
@@ -206,6 +218,12 @@ def _call(index: int, call: ToolCall) -> _Call:
 def _whole_call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
     return {"id": call.call_id, "type": "function", "function": function}
+
+
+def _annotation(source: Source) -> dict[str, Any]:
+    """Return where something comes from; of no place in the text, so of all of it from 0 to 0."""
+    cited = {"start_index": 0, "end_index": 0, "url": source.url, "title": source.title or ""}
+    return {"type": "url_citation", "url_citation": cited}
 
 
 def _data(value: object) -> bytes:

@@ -1,0 +1,70 @@
+"""Calling an application's own async functions: within a time, and never in silence.
+
+What such a function raises is told to nobody but the log. The errors of `errors` are what
+it can say on purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from chatkeep.errors import ChatkeepError, SetupError
+from chatkeep.importing import load_object
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = logging.getLogger(__name__)
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook(Generic[_Found]):
+    """One function, and what is done about its failures.
+
+    *setting* is where it is named. When it fails or takes longer than *timeout_s*, *failure*
+    is raised; None: it is as if it had said nothing.
+    """
+
+    setting: str
+    function: Callable[..., Awaitable[_Found]]
+    timeout_s: float = 10.0
+    failure: type[ChatkeepError] | None = None
+
+    async def ask(self, *given: object) -> _Found | None:
+        """Return what the function says to *given*.
+
+        Raises:
+            ChatkeepError: what the function raises of these, or `failure`.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self.function(*given)
+        except ChatkeepError:
+            raise
+        except TimeoutError:
+            _log.warning("%s took longer than %g s", self.setting, self.timeout_s)
+        except Exception:  # noqa: BLE001 -- whatever its bug is, it is said and logged
+            _log.exception("%s failed", self.setting)
+        if self.failure is not None:
+            raise self.failure
+        return None
+
+
+def load_function(setting: str, path: str) -> Callable[..., Awaitable[object]]:
+    """Return the async function that *setting* names.
+
+    Raises:
+        SetupError: it names something else, or nothing.
+    """
+    found = load_object(setting, path)
+    for one in (found, getattr(found, "__call__", None)):  # noqa: B004 -- an object whose call is async is as good
+        if inspect.iscoroutinefunction(one):
+            function: Callable[..., Awaitable[object]] = found  # type: ignore[assignment]  # as was checked
+            return function
+    raise SetupError(f"{setting}: {path} is no async function.")

@@ -1,0 +1,117 @@
+"""The how-to pages on checks and retrieval: their code, as a server would run it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from chatkeep.config import Settings
+from chatkeep.errors import AnswerRefused, MessageRefused
+from chatkeep.events import Done, Source, TextDelta
+from chatkeep.extensions import Extensions, answering
+from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
+from chatkeep.responders import Asked
+from chatkeep.runs import Address
+from chatkeep.testing import FakeModel
+from chatkeep.tools import Tools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from chatkeep.events import ReplyEvent
+    from tests.postgres_servers import MigratedDatabase
+
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+CHECKS, MANUAL = "check-messages-and-answers.md", "look-things-up.md"
+
+
+def example(page: str, language: str) -> str:
+    """Return the code of *language* that *page* shows first."""
+    text = (PAGES / page).read_text(encoding="utf-8")
+    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder that has both modules, and is the present one; the package's name."""
+    name = f"shop_{uuid4().hex}"
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "checks.py").write_text(example(CHECKS, "python"), encoding="utf-8")
+    (package / "manual.py").write_text(example(MANUAL, "python"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+async def answer(question: str, *said: str, **environ: str) -> tuple[list[ReplyEvent], FakeModel]:
+    """Let a server with these settings answer *question*, with a model that says *said*."""
+    model = FakeModel([*(TextDelta(text=one) for one in said), Done(finish_reason="stop")])
+    settings = Settings.from_env(environ)
+    responder = answering(Extensions(), settings, model=model, tools=Tools())
+    prompt = Prompt(
+        messages=[PromptMessage(role="user", text=question)], settings=ModelSettings(model="m")
+    )
+    run = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
+    async with aclosing(responder.respond(Asked(prompt=prompt, who=None, run=run))) as events:
+        return [event async for event in events], model
+
+
+def text_of(events: list[ReplyEvent]) -> str:
+    """Return what readers see."""
+    return "".join(one.text for one in events if isinstance(one, TextDelta))
+
+
+async def test_checks_of_the_page(shop: str) -> None:
+    """They refuse, answer and replace as the page says."""
+    hooks = {"BEFORE": f"{shop}.checks:before", "AFTER": f"{shop}.checks:after"}
+    events, model = await answer("Who makes it?", "ACM", "E does.", **hooks)
+    assert text_of(events) == "our supplier does."
+    events, model = await answer("Opening hours", "Sure.", **hooks)
+    assert (text_of(events), model.prompts) == ("We are open from 9 to 5.", [])
+    with pytest.raises(MessageRefused):
+        await answer("My card is 4111 1111 1111 1111", "Sure.", **hooks)
+    with pytest.raises(AnswerRefused):
+        await answer("And then?", "A guaranteed refund.", **hooks)
+
+
+@pytest.fixture
+async def manual(database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The page's table, with two pages in it; ends what the module opened."""
+    async with await psycopg.AsyncConnection.connect(database.admin_url, autocommit=True) as opened:
+        await opened.execute(example(MANUAL, "sql").encode())
+        await opened.cursor().executemany(
+            "insert into manual values (%s, %s, %s)",
+            [
+                ("https://shop.example/returns", "Returns", "Send it back within thirty days."),
+                ("https://shop.example/care", "Care", "Never wash wool in hot water."),
+            ],
+        )
+        monkeypatch.setenv("MANUAL_URL", database.admin_url)
+        yield database.admin_url
+        await opened.execute("drop table manual")
+
+
+async def test_retriever_of_the_page(shop: str, manual: str) -> None:
+    """It finds the passage by any word of the question, and names the page."""
+    assert manual
+    path = f"{shop}.manual:retrieve"
+    try:
+        events, model = await answer("How do I wash my wool?", "Cold.", RETRIEVER=path)
+        assert events[0] == Source(source_id="1", url="https://shop.example/care", title="Care")
+        assert "Never wash wool" in model.prompts[0].messages[0].text
+        events, _ = await answer("'; drop table manual; --", "No.", RETRIEVER=path)
+        assert text_of(events) == "No."
+    finally:
+        await importlib.import_module(f"{shop}.manual").pool().close()
+        sys.modules.pop(f"{shop}.manual")
