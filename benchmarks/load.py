@@ -32,7 +32,8 @@ class Measured:
 def request_bytes(url: str, headers: Mapping[str, str], body: bytes = b"") -> bytes:
     """Return the bytes of a request to *url*; a body makes it a POST."""
     parts = urlsplit(url)
-    lines = [f"{'POST' if body else 'GET'} {parts.path} HTTP/1.1", f"host: {parts.netloc}"]
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"host: {parts.netloc}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body:
         lines += ["content-type: application/json", f"content-length: {len(body)}"]
@@ -77,6 +78,45 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._transport.write(self._request)
+
+
+class KeptAlive(asyncio.Protocol):
+    """One connection that asks when it is told to, and something else each time."""
+
+    @classmethod
+    async def open(cls, port: int) -> KeptAlive:
+        """Connect to *port* of this machine."""
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_connection(cls, "127.0.0.1", port)
+        return protocol
+
+    async def ask(self, request: bytes) -> float:
+        """Send *request*; return the seconds until its answer, a 200, was there whole."""
+        self._buffer = b""
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        began = time.perf_counter()
+        self._transport.write(request)
+        await self._answered
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be ready to ask."""
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # a TCP one
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the whole answer."""
+        self._buffer += data
+        head, separator, body = self._buffer.partition(_HEAD_END)
+        if not separator or len(body) < _length(head):
+            return
+        if head.startswith(b"HTTP/1.1 200"):
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(RuntimeError(f"{head!r} {body!r}"))
 
 
 def _length(head: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ BIN = Path(sys.executable).parent
 _START_S = 60.0
 SERVER_CORE = 0
 LOAD_CORE = 1
+#: Of everybody who signs up here.
+PASSWORD = "a password for benchmarks"
 
 
 def free_port() -> int:
@@ -40,6 +43,12 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
+def raise_file_limit() -> None:
+    """Allow this process, and those it starts, as many open files as the system lets it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 @contextmanager
 def running(
     command: Sequence[str], *, ready: str, env: Mapping[str, str], core: int = SERVER_CORE
@@ -54,7 +63,12 @@ def running(
             preexec_fn=lambda: pin(core),  # noqa: PLW1509 -- this process has one thread
         )
         try:
-            _wait(process, ready)
+            try:
+                _wait(process, ready)
+            except RuntimeError as error:
+                output.seek(0)
+                error.add_note(output.read()[-2000:].decode(errors="replace"))
+                raise
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
@@ -74,41 +88,38 @@ def _wait(process: subprocess.Popen[bytes], ready: str) -> None:
             with urllib.request.urlopen(ready, timeout=2):  # noqa: S310 -- our own loopback address
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
+            time.sleep(0.01)
     raise RuntimeError(f"{process.args!r} did not start")
 
 
 @contextmanager
 def chatkeep(**env: str) -> Iterator[str]:
     """Run a Chatkeep server on an embedded PostgreSQL of its own; yield its address."""
-    port, data = free_port(), tempfile.mkdtemp(prefix="chatkeep-bench-")
-    command = [str(BIN / "chatkeep"), "serve", "--port", str(port), "--data", f"{data}/data"]
-    settings = {"RATE_LIMITS": "off", "LOG_LEVEL": "WARNING", **env}
-    base = f"http://127.0.0.1:{port}"
-    try:
-        with running(command, ready=f"{base}/readyz", env=settings):
-            yield base
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
+    with chatkeep_process(**env) as (base, _):
+        yield base
 
 
 @contextmanager
-def aimock(fixtures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Run the aimock upstream with *fixtures*; yield its OpenAI base address (key: bench)."""
-    port = free_port()
-    program = Path(__file__).parent.parent / "tests/clients/node_modules/.bin/llmock"
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "fixtures.json").write_text(json.dumps({"fixtures": list(fixtures)}))
-        options = ["-p", str(port), "-h", "127.0.0.1", "-f", folder, "--latency", "0"]
-        command = [str(program), *options]
-        ready = f"http://127.0.0.1:{port}/health"
-        with running(command, ready=ready, env={"AIMOCK_API_KEYS": "bench"}, core=LOAD_CORE):
-            yield f"http://127.0.0.1:{port}/v1"
+def chatkeep_process(data: str | None = None, **env: str) -> Iterator[tuple[str, int]]:
+    """Run a Chatkeep server as `chatkeep` does; yield its address and its process.
+
+    *data*: a folder to keep; without it one is made, and removed afterwards.
+    """
+    port, folder = free_port(), data or tempfile.mkdtemp(prefix="chatkeep-bench-")
+    command = [str(BIN / "chatkeep"), "serve", "--port", str(port), "--data", f"{folder}/data"]
+    settings = {"RATE_LIMITS": "off", "LOG_LEVEL": "WARNING", **env}
+    base = f"http://127.0.0.1:{port}"
+    try:
+        with running(command, ready=f"{base}/readyz", env=settings) as process:
+            yield base, process.pid
+    finally:
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sign_up(base: str, email: str = "bench@example.com") -> str:
     """Return an access token of a new person."""
-    body = json.dumps({"email": email, "password": "a password for benchmarks"}).encode()
+    body = json.dumps({"email": email, "password": PASSWORD}).encode()
     request = urllib.request.Request(  # noqa: S310 -- our own loopback address
         f"{base}/auth/v1/signup", body, {"content-type": "application/json"}
     )

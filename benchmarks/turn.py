@@ -1,4 +1,10 @@
-"""What one streamed, signed-in, stored turn adds to calling the upstream directly."""
+"""One whole JSON turn, not streamed: what it takes longer than asking the upstream directly.
+
+Chatkeep signs in, reads the profile, stores the question and the answer durably under
+row-level security; the others relay and keep nothing. `added` is asked one at a time;
+`per_s` with 16 clients, where the processor time of the server's process (and beside it of
+its PostgreSQL) says what one core could do.
+"""
 
 from __future__ import annotations
 
@@ -7,85 +13,106 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-import aiohttp
+import uvloop
 
-from benchmarks.stack import LOAD_CORE, aimock, chatkeep, pin, sign_up
+from benchmarks.contenders import contenders
+from benchmarks.figures import is_noisy, spread
+from benchmarks.load import KeptAlive
+from benchmarks.stack import LOAD_CORE, pin
+from benchmarks.upstream import question
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from benchmarks.contenders import Contender
 
-_ANSWER = " ".join(f"word{number}" for number in range(60))
-
-
-def measure(*, quick: bool) -> dict[str, float]:
-    """Return medians in ms: the first token and the whole turn, directly and through us."""
-    turns = 60 if quick else 300
-    fixtures = [{"match": {}, "response": {"content": _ANSWER}}]
-    with (
-        aimock(fixtures) as upstream,
-        chatkeep(OPENAI_API_KEY="bench", OPENAI_BASE_URL=upstream) as base,
-    ):
-        return asyncio.run(_compare(upstream, base, sign_up(base), turns))
+_CLIENTS = 16
+_WORDS = 60
 
 
-async def _compare(upstream: str, base: str, token: str, turns: int) -> dict[str, float]:
-    direct: list[tuple[float, float]] = []
-    through: list[tuple[float, float]] = []
-    async with aiohttp.ClientSession() as http:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """One contender's turn under load."""
 
-        def ask_upstream() -> Awaitable[tuple[float, float]]:
-            question = [{"role": "user", "content": "hello"}]
-            body = {"model": "gpt-4o-mini", "stream": True, "messages": question}
-            url = f"{upstream}/chat/completions"
-            return _timed(http, url, "bench", body, lambda line: b'"content":"' in line)
-
-        def ask_us() -> Awaitable[tuple[float, float]]:
-            parts = [{"type": "text", "text": "hello"}]
-            message = {"id": uuid4().hex, "role": "user", "parts": parts}
-            body = {"id": str(uuid4()), "message": message, "trigger": "submit-message"}
-            return _timed(http, f"{base}/api/chat", token, body, lambda line: b"-delta" in line)
-
-        for number in range(turns + 10):
-            pair = (await ask_upstream(), await ask_us())
-            if number >= 10:  # the first ones warm up connections and plans
-                direct.append(pair[0])
-                through.append(pair[1])
-    return _figures(direct, through)
+    per_s: float
+    own_ms: float
+    below_ms: float
 
 
-async def _timed(
-    http: aiohttp.ClientSession,
-    url: str,
-    token: str,
-    body: object,
-    is_first: Callable[[bytes], bool],
-) -> tuple[float, float]:
-    """Return the milliseconds to the first token and to the end."""
-    began, first = time.perf_counter(), 0.0
-    headers = {"authorization": f"Bearer {token}"}
-    async with http.post(url, json=body, headers=headers) as answer:
-        answer.raise_for_status()
-        async for line in answer.content:
-            if not first and is_first(line):
-                first = time.perf_counter() - began
-    if not first:
-        raise RuntimeError("a turn without a token")
-    return first * 1000, (time.perf_counter() - began) * 1000
+def measure(*, quick: bool) -> dict[str, object]:
+    """Return medians over interleaved rounds."""
+    turns, rounds, seconds = (60, 3, 1.0) if quick else (400, 7, 3.0)
+    with contenders() as everybody:
+        figures = uvloop.run(_added(everybody, turns))
+        found: dict[str, list[_Round]] = {one.name: [] for one in everybody}
+        for number in range(rounds + 1):
+            for one in everybody:
+                took = uvloop.run(_loaded(one, seconds))
+                if number:  # the first warms up
+                    found[one.name].append(took)
+    return figures | _figures(found)
 
 
-def _figures(
-    direct: list[tuple[float, float]], through: list[tuple[float, float]]
-) -> dict[str, float]:
-    figures = {}
-    for index, name in enumerate(("first_token", "turn")):
-        theirs = statistics.median(one[index] for one in direct)
-        ours = statistics.median(one[index] for one in through)
-        figures[f"{name}_direct_ms"] = round(theirs, 2)
-        figures[f"{name}_ms"] = round(ours, 2)
-        figures[f"{name}_added_ms"] = round(ours - theirs, 2)
+async def _added(everybody: list[Contender], turns: int) -> dict[str, object]:
+    found: dict[str, list[float]] = {one.name: [] for one in everybody}
+    connections = {one.name: await KeptAlive.open(one.port) for one in everybody}
+    for number in range(turns + 20):
+        for one in everybody:
+            took = await connections[one.name].ask(_request(one))
+            if number >= 20:  # the first ones warm up connections and plans
+                found[one.name].append(took * 1000)
+    for connection in connections.values():
+        connection.close()
+    direct = statistics.median(found["upstream"])
+    figures: dict[str, object] = {"upstream_p50_ms": round(direct, 3)}
+    for name in [name for name in found if name != "upstream"]:
+        figures[f"{name}_added_p50_ms"] = round(statistics.median(found[name]) - direct, 3)
+    return figures
+
+
+async def _loaded(one: Contender, seconds: float) -> _Round:
+    connections = [await KeptAlive.open(one.port) for _ in range(_CLIENTS)]
+    own, below, began = one.cpu_s(), one.cpu_below_s(), time.perf_counter()
+
+    async def keep_asking(connection: KeptAlive) -> int:
+        asked = 0
+        while time.perf_counter() < began + seconds:
+            await connection.ask(_request(one))
+            asked += 1
+        return asked
+
+    asked = sum(await asyncio.gather(*(keep_asking(connection) for connection in connections)))
+    took = time.perf_counter() - began
+    for connection in connections:
+        connection.close()
+    return _Round(
+        per_s=asked / took,
+        own_ms=(one.cpu_s() - own) / asked * 1000,
+        below_ms=(one.cpu_below_s() - below) / asked * 1000,
+    )
+
+
+def _request(one: Contender) -> bytes:
+    return one.request(question(chunks=_WORDS), stream=False)
+
+
+def _figures(found: dict[str, list[_Round]]) -> dict[str, object]:
+    figures: dict[str, object] = {}
+    for name, rounds in found.items():
+        figures[f"{name}_per_s"] = round(statistics.median(one.per_s for one in rounds))
+        own = statistics.median(one.own_ms for one in rounds)
+        figures[f"{name}_cpu_ms"] = round(own, 3)
+    ours = found["chatkeep"]
+    below = statistics.median(one.below_ms for one in ours)
+    figures["postgresql_cpu_ms"] = round(below, 3)
+    for name in [name for name in found if name not in {"chatkeep", "upstream"}]:
+        pairs = zip(ours, found[name], strict=True)
+        ratio = statistics.median(our.per_s / their.per_s for our, their in pairs)
+        figures[f"per_s_times_{name}"] = round(ratio, 2)
+    series = [[one.per_s for one in rounds] for rounds in found.values()]
+    figures["spread"] = round(max(spread(values) for values in series), 2)
+    figures["noisy"] = is_noisy(*series)
     return figures
 
 

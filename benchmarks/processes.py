@@ -1,0 +1,49 @@
+"""What processes use: processor time and memory, as Linux counts them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+_CPUCLOCK_SCHED = 2
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of processor time that *pid* has used, in user mode and the kernel."""
+    # The clock of another process, as clock_getcpuclockid(3) would name it.
+    return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
+
+
+def cpu_below_s(pid: int) -> float:
+    """Return what the processes have used that *pid* has started, and those they have."""
+    return sum(cpu_s(one) for one in _below(pid))
+
+
+def memory_kib(pid: int) -> int:
+    """Return how much memory of *pid* is resident."""
+    return _status(pid, "VmRSS")
+
+
+def peak_memory_kib(pid: int) -> int:
+    """Return the most that was ever resident, or since `forget_peak`."""
+    return _status(pid, "VmHWM")
+
+
+def forget_peak(pid: int) -> None:
+    """Begin anew to watch for the most memory that *pid* has."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _status(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"Linux does not say {name} of {pid}")
+
+
+def _below(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *_below(int(child))]
+    return found
