@@ -81,18 +81,25 @@ class _Id:
     id: str
 
 
-async def start_conversation(db: Database, user_id: str, *, greeting: str) -> str:
-    """Make a conversation whose first message is the assistant's *greeting*; return its id."""
-    conversation_id, message_id = new_id(), new_id()
+async def start_conversation(
+    db: Database, user_id: str, *, greeting: str, conversation_id: str | None = None
+) -> str:
+    """Make a conversation whose first message is the assistant's *greeting*; return its id.
+
+    One that is there already, by its *conversation_id*, is left as it is.
+    """
+    conversation_id, message_id = conversation_id or new_id(), new_id()
     await db.execute(
         as_user(user_id),
         """
         with made as (
           insert into chat.conversations (user_id, id, head_id)
           values (%(user)s, %(conversation)s, %(message)s)
+          on conflict (user_id, id) do nothing
+          returning id
         )
         insert into chat.messages (user_id, conversation_id, id, role, content)
-        values (%(user)s, %(conversation)s, %(message)s, 'assistant', %(greeting)s)
+        select %(user)s, id, %(message)s, 'assistant', %(greeting)s from made
         """,
         {
             "user": user_id,
@@ -403,7 +410,8 @@ async def erase_all(db: Database, user_id: str) -> int:
     return await db.execute(
         as_user(user_id),
         """
-        with files as (delete from chat.chatkit_attachments where user_id = %(user)s)
+        with files as (delete from chat.chatkit_attachments where user_id = %(user)s),
+          answers as (delete from chat.idempotency_keys where user_id = %(user)s)
         delete from chat.conversations where user_id = %(user)s
         """,
         {"user": user_id},

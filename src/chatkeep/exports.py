@@ -118,6 +118,14 @@ async def erase(db: Database, user_id: str, *, by: Principal | None, actor: str)
         ),
         Query(
             """
+            with gone as (delete from chat.idempotency_keys where user_id = %s returning 1)
+            select count(*) as number from gone
+            """,
+            [user_id],
+            _Count,
+        ),
+        Query(
+            """
             with gone as (delete from chat.profiles where id = %s returning 1)
             select count(*) as number from gone
             """,

@@ -7,9 +7,7 @@ were uploaded.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from chatkeep import runs
 from chatkeep.conversations import Conversation
@@ -27,21 +25,21 @@ async def fork(
     conversation_id: str,
     *,
     message_id: str | None,
-    key: str | None = None,
+    fork_id: str | None = None,
 ) -> Conversation:
     """Copy the branch that ends at *message_id*, or at what is shown; return the copy.
 
-    The same *key* again returns the copy that the first one made.
+    The same *fork_id* again returns the copy that the first one made.
 
     Raises:
         RunInProgress: that message is an answer which is being made.
         NotYourConversation: there is no such message of this person.
     """
-    fork_id = new_id() if key is None else _id_for(user_id, conversation_id, key)
+    fork_id = fork_id or new_id()
     try:
         made = await _copy(db, user_id, conversation_id, message_id, fork_id)
     except ConstraintViolated as violated:
-        if key is None or not violated.name.startswith("conversations_"):
+        if not violated.name.startswith("conversations_"):
             raise
         made = await found(db, user_id, fork_id)
     if made:
@@ -109,8 +107,3 @@ async def found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
         [user_id, fork_id],
         row=Conversation,
     )
-
-
-def _id_for(user_id: str, conversation_id: str, key: str) -> str:
-    said = f"{user_id}\x00{conversation_id}\x00{key}".encode("utf-8", "surrogatepass")
-    return str(UUID(bytes=hashlib.sha256(b"fork\x00" + said).digest()[:16]))

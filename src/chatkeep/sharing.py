@@ -76,8 +76,11 @@ async def share(
     *,
     head_id: str | None,
     lasts: timedelta,
+    share_id: str | None = None,
 ) -> tuple[Share, str]:
     """Make a link to the branch that ends at *head_id*, or at what is shown; return its token.
+
+    One with the same *share_id* whose token nobody was told is opened by the new one.
 
     Raises:
         NotYourConversation: there is no such finished message of this person.
@@ -96,11 +99,12 @@ async def share(
             select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
               and r.state in ('queued', 'running')
           )
+        on conflict (user_id, id) do update set token_hash = excluded.token_hash
         returning id, conversation_id, head_id, created_at, expires_at
         """,
         {
             "user": user_id,
-            "id": new_id(),
+            "id": share_id or new_id(),
             "conversation": conversation_id,
             "head": head_id,
             "hash": _hash(token),

@@ -28,6 +28,7 @@ NOT_SEEN = {
     ("conversations_to_purge", "check true"),
     # Nor those of files.
     ("chatkit_attachments_to_purge", "check true"),
+    ("idempotency_keys_to_purge", "check true"),
 }
 
 

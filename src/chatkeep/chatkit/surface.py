@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 from chatkit.server import ChatKitServer, NonStreamingResult, StreamingResult
@@ -44,6 +44,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+
+class Recording(Protocol):
+    """Where everything that a stream says is kept, for whoever sends the same request again."""
+
+    async def renew(self) -> None:
+        """Hear that the stream is still being made."""
+
+    async def keep(self, said: bytes) -> None:
+        """Keep what was said, all of it."""
+
+
 _HEARTBEAT: Final = b": keep-alive\n\n"
 _HEARTBEAT_S: Final = 10.0
 _FRAMES_AT_MOST: Final = 64
@@ -54,7 +65,10 @@ _RENEWAL_S: Final = 5.0
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """One stream being made. *leaving*: nobody reads it any more, or it is about to end."""
+    """One stream being made. *leaving*: nobody reads it any more, or it is about to end.
+
+    *told* is everything that was said in it, where that is wanted.
+    """
 
     frames: asyncio.Queue[bytes | None] = field(
         default_factory=lambda: asyncio.Queue(_FRAMES_AT_MOST)
@@ -62,9 +76,12 @@ class _Work:
     task: asyncio.Task[None] | None = None
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     unread: bool = False
+    told: bytearray | None = None
 
     async def tell(self, frame: bytes | None) -> None:
         """Hand *frame* to the reader, as soon as they take it, if there is one."""
+        if self.told is not None and frame is not None:
+            self.told += frame
         if not self.unread:
             await self.frames.put(frame)
 
@@ -102,9 +119,12 @@ class Surface:
         return _frame(ErrorEvent(code="custom", message=TokenRevoked().detail))
 
     async def process(
-        self, body: bytes, context: ChatKitContext
+        self, body: bytes, context: ChatKitContext, *, recording: Recording | None = None
     ) -> bytes | AsyncGenerator[bytes, None]:
         """Return the whole JSON answer, or the frames of a stream.
+
+        A stream goes to *recording* when it has ended, also where its reader had left before:
+        what it changed is changed.
 
         Raises the errors of `Checks.check` and `read_request`, and
         RunInProgress: the thread is being answered.
@@ -114,7 +134,7 @@ class Surface:
         await self._checks.check(request, context)
         token = await self._take(request, context)
         if is_streaming_req(request):
-            return self._frames(request, context, token)
+            return self._frames(request, context, token, recording)
         try:
             return await self._whole(request, context)
         except NotFoundError as error:
@@ -176,16 +196,16 @@ class Surface:
     # --- streams ---
 
     async def _frames(
-        self, request: ChatKitReq, context: ChatKitContext, token: str
+        self, request: ChatKitReq, context: ChatKitContext, token: str, recording: Recording | None
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream. It is begun by the first read."""
-        work = _Work()
+        work = _Work(told=None if recording is None else bytearray())
         thread = thread_of(request)
         if thread is None:
             thread = context.progress.thread_id = generated_id("thread")
         place = context.who.user_id, thread
         self._work[place] = work
-        work.task = asyncio.create_task(self._run(work, request, context, token))
+        work.task = asyncio.create_task(self._run(work, request, context, token, recording))
         work.task.add_done_callback(lambda _: self._work.pop(place, None))
         try:
             while True:
@@ -210,11 +230,17 @@ class Surface:
             work.leaving.set()
 
     async def _run(
-        self, work: _Work, request: ChatKitReq, context: ChatKitContext, token: str
+        self,
+        work: _Work,
+        request: ChatKitReq,
+        context: ChatKitContext,
+        token: str,
+        recording: Recording | None,
     ) -> None:
         """Make one stream from its first frame to the thread's release."""
         thread_id = thread_of(request) or ""
         keeping = asyncio.create_task(self._keep_taken(context.who.user_id, thread_id, token))
+        renewing = asyncio.create_task(_keep_alive(recording))
         if not token:
             keeping.cancel()
         try:
@@ -228,6 +254,10 @@ class Surface:
             work.leaving.set()
             keeping.cancel()
             await self._give_back(request, context, token)
+            renewing.cancel()
+            if recording is not None and work.told is not None:
+                with suppress(Unavailable):  # its key is free again when its lease runs out
+                    await recording.keep(bytes(work.told))
             await work.tell(None)
 
     async def _stream(self, work: _Work, request: ChatKitReq, context: ChatKitContext) -> None:
@@ -309,6 +339,13 @@ def _say_zone(one: Any) -> None:  # noqa: ANN401 -- JSON can be anything
     written = one.get("created_at") if isinstance(one, dict) else None
     if isinstance(written, str):
         one["created_at"] = datetime.fromisoformat(written).astimezone().isoformat()
+
+
+async def _keep_alive(recording: Recording | None) -> None:
+    while recording is not None:
+        await asyncio.sleep(_RENEWAL_S)
+        with suppress(Unavailable):
+            await recording.renew()
 
 
 def _frame(event: ErrorEvent) -> bytes:

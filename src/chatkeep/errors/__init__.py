@@ -42,6 +42,7 @@ from chatkeep.errors.callers import (
 )
 from chatkeep.errors.chats import (
     AnswerInterrupted,
+    AnswerNotKept,
     BudgetExhausted,
     IdempotencyKeyReused,
     LinkEnded,
@@ -53,6 +54,7 @@ from chatkeep.errors.chats import (
     ModelTimeout,
     ModelUnavailable,
     NotYourConversation,
+    RequestInProgress,
     RunInProgress,
     error_named,
 )
@@ -127,6 +129,7 @@ __all__ = [
     "AccessTokenHookRefused",
     "AccountNotFound",
     "AnswerInterrupted",
+    "AnswerNotKept",
     "AnswerRefused",
     "BadCodeVerifier",
     "BadIdToken",
@@ -199,6 +202,7 @@ __all__ = [
     "RefreshTokenNotFound",
     "RefreshTokenRefused",
     "RefreshTokenReused",
+    "RequestInProgress",
     "RequestTimeout",
     "RetrievalFailed",
     "RunInProgress",

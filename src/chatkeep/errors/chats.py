@@ -22,7 +22,7 @@ class LinkEnded(NotFound):
 
 
 class IdempotencyKeyReused(ChatkeepError):
-    """Another question was asked with the same key, so this one was not asked.
+    """Another request was made with the same key, so this one was not done.
 
     The `Idempotency-Key` header draft of the IETF, section 2.7, has this status for it.
     """
@@ -30,7 +30,23 @@ class IdempotencyKeyReused(ChatkeepError):
     code = "idempotency_key_reused"
     status = 422
     default_detail = (
-        "Another message was sent with this idempotency key or client message id. Use a new one."
+        "Another request was made with this idempotency key or client message id. Use a new one."
+    )
+
+
+class RequestInProgress(Conflict):
+    """The same request, by its `Idempotency-Key`, is still being answered."""
+
+    code = "request_in_progress"
+    default_detail = "The same request is still being answered. Send it again shortly."
+
+
+class AnswerNotKept(Conflict):
+    """The same request was answered before, and its answer cannot be given again."""
+
+    code = "answer_not_kept"
+    default_detail = (
+        "This request was done before, and its answer was not kept. Look at what it made."
     )
 
 

@@ -24,6 +24,7 @@ from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions, answering, tools_of
 from chatkeep.foreign_sessions import ForeignSessions
+from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits, SharedCounts
@@ -134,6 +135,7 @@ _ALLOWED_HEADERS = (
 )
 _EXPOSED_HEADERS = (
     "etag",
+    "idempotency-replayed",
     "link",
     "retry-after",
     *BUDGET_HEADERS,
@@ -287,6 +289,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         preferences=preferences_kept,
         replies=replies,
         chatkit=support,
+        idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
         attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
         jobs=jobs,

@@ -10,6 +10,7 @@ from chatkeep import (
     anonymous_accounts,
     authorization_codes,
     conversations,
+    idempotency,
     old_sessions,
     one_time_tokens,
 )
@@ -91,6 +92,7 @@ async def _keep_swept(parts: Services) -> None:
             if sweeps % _PURGE_EVERY_SWEEPS == 0:
                 await conversations.purge_deleted(parts.db)
                 await files.purge_unsent(parts.db)
+                await idempotency.forget_old(parts.db)
                 await trim_outbox(parts.db)
                 await one_time_tokens.sweep(parts.db)
                 await authorization_codes.sweep(parts.db)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.foreign_sessions import ForeignSessions
+    from chatkeep.idempotency import IdempotencyKeys
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
     from chatkeep.job_queue import JobQueue
@@ -53,6 +54,7 @@ class Services:
     preferences: Preferences
     replies: Replies
     chatkit: ChatKit
+    idempotency: IdempotencyKeys
     limits: Limits
     attempts: Attempts
     jobs: JobQueue

@@ -47,7 +47,7 @@ class EventStream(Response):
         farewell: bytes = b"",
     ) -> None:
         """Prepare; nothing is read from *frames* before the answer begins."""
-        self._frames = frames
+        self.frames = frames
         self._farewell = farewell
         super().__init__(status_code=200, headers={**_HEADERS, **(headers or {})})
         del self.headers["content-length"]
@@ -58,8 +58,13 @@ class EventStream(Response):
         Raises:
             RateLimited: before anything is sent, when the reader has too many open.
         """
-        with _one_of_theirs(scope):
-            await self._stream(scope, receive, send)
+        async with aclosing(self.frames):  # also when it is refused
+            with _one_of_theirs(scope):
+                await self._stream(scope, receive, send)
+
+    def record(self, frames: AsyncGenerator[bytes, None]) -> None:
+        """Send *frames* instead, which yields the same and notes it."""
+        self.frames = frames
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -82,7 +87,7 @@ class EventStream(Response):
             raise error
 
     async def _pump(self, send: Send) -> None:
-        async with asyncio.timeout(_LIFE_S), aclosing(self._frames) as frames:
+        async with asyncio.timeout(_LIFE_S), aclosing(self.frames) as frames:
             async for frame in frames:
                 async with asyncio.timeout(_STALL_S):
                     await send({"type": "http.response.body", "body": frame, "more_body": True})

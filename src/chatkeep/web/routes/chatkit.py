@@ -17,13 +17,17 @@ from starlette.responses import Response
 from chatkeep.chatkit import files
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from chatkeep.idempotency import Kept
 from chatkeep.web.auth import Anybody, SignedInOnSupport
+from chatkeep.web.once import Once, StreamRecording, kept, kept_or_given_up, replayed
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import HealthAnswer
 from chatkeep.web.services import Parts
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
+    from chatkeep.chatkit.surface import Recording
+    from chatkeep.principal import Principal
     from chatkeep.web.services import Services
 
 router = APIRouter(prefix="/support", tags=["ChatKit"])
@@ -88,13 +92,28 @@ async def health(_: Anybody) -> HealthAnswer:
         }
     },
 )
-async def chatkit(request: Request, who: SignedInOnSupport, parts: Parts) -> Response:
+async def chatkit(request: Request, who: SignedInOnSupport, parts: Parts, once: Once) -> Response:
     """Take any request of ChatKit's server protocol."""
+    if once.key is None:
+        return await _answered(request, who, parts)
+    held = await once.take(who)
+    if isinstance(held, Kept):
+        return replayed(held)
+    async with kept_or_given_up(held):
+        answer = await _answered(request, who, parts, StreamRecording(held))
+    if not isinstance(answer, EventStream):
+        await kept(answer, held)
+    return answer
+
+
+async def _answered(
+    request: Request, who: Principal, parts: Services, recording: Recording | None = None
+) -> Response:
     body = await request.body()
     context = ChatKitContext(who=who, request=request, locale=_locale(request))
     surface = await parts.chatkit.surface()
     await parts.limits.spend("chat", who.user_id)
-    answer = await surface.process(body, context)
+    answer = await surface.process(body, context, recording=recording)
     if isinstance(answer, bytes):
         return Response(answer, media_type="application/json")
     return EventStream(answer, farewell=surface.farewell)

@@ -8,9 +8,11 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.requests import Request
+from starlette.responses import Response
 
 from chatkeep import imports
 from chatkeep.web.auth import SignedInOnRest
+from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.services import Parts
 
@@ -31,14 +33,20 @@ class ImportedAnswer(BaseModel):
     known: int
 
 
-@router.post("/import", openapi_extra=_BODY)
+@router.post(
+    "/import", openapi_extra=_BODY, response_model=ImportedAnswer, responses=described(409)
+)
 async def import_conversations(
-    request: Request, who: SignedInOnRest, parts: Parts
-) -> ImportedAnswer:
+    request: Request, who: SignedInOnRest, parts: Parts, once: Once
+) -> ImportedAnswer | Response:
     """Import the conversations of an export of ChatGPT or Open WebUI."""
-    await parts.limits.spend("import", who.user_id)
-    arrivals = await asyncio.to_thread(imports.read, await request.body())
-    imported = 0
-    for arrival in arrivals:
-        imported += await imports.store(parts.db, who.user_id, arrival)
-    return ImportedAnswer(imported=imported, known=len(arrivals) - imported)
+
+    async def make(_: str) -> ImportedAnswer:
+        await parts.limits.spend("import", who.user_id)
+        arrivals = await asyncio.to_thread(imports.read, await request.body())
+        imported = 0
+        for arrival in arrivals:
+            imported += await imports.store(parts.db, who.user_id, arrival)
+        return ImportedAnswer(imported=imported, known=len(arrivals) - imported)
+
+    return await once.answer(who, make)

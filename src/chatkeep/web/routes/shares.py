@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from chatkeep import sharing
 from chatkeep.errors import LinkEnded
 from chatkeep.web.auth import Anybody, SignedIn, SignedInOnRest
+from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import MessageId
 from chatkeep.web.schemas import Request as Body
@@ -79,25 +80,35 @@ class SharedAnswer(BaseModel):
     cut: bool
 
 
-@router.post("/api/v1/chat/{conversation_id}/shares", responses=described(403))
+@router.post(
+    "/api/v1/chat/{conversation_id}/shares",
+    response_model=NewShareAnswer,
+    responses=described(403, 409, 422),
+)
 async def share(
     conversation_id: AConversation,
     request: Request,
     who: SignedInOnRest,
     parts: Parts,
+    once: Once,
     body: ShareRequest | None = None,
-) -> NewShareAnswer:
+) -> NewShareAnswer | Response:
     """Make a link that shows a branch of the conversation to whoever has it."""
     wanted = body or ShareRequest()
-    made, token = await sharing.share(
-        parts.db,
-        who.user_id,
-        conversation_id,
-        head_id=wanted.head_id,
-        lasts=timedelta(days=wanted.expires_in_days),
-    )
     home = (parts.settings.public_url or str(request.base_url)).rstrip("/")
-    return NewShareAnswer(**asdict(made), url=f"{home}/s/{token}")
+
+    async def make(share_id: str) -> NewShareAnswer:
+        made, token = await sharing.share(
+            parts.db,
+            who.user_id,
+            conversation_id,
+            head_id=wanted.head_id,
+            lasts=timedelta(days=wanted.expires_in_days),
+            share_id=share_id,
+        )
+        return NewShareAnswer(**asdict(made), url=f"{home}/s/{token}")
+
+    return await once.answer(who, make)
 
 
 @router.get("/api/v1/shares", responses=described(401))
