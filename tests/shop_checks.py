@@ -19,7 +19,7 @@ heard: list[Heard] = []
 
 async def before(asked: Asked) -> Prompt | Instead | None:
     """Do what the question says."""
-    question = asked.prompt.messages[-1].text
+    question = asked.question
     if "weapon" in question:
         raise MessageRefused
     if "hours" in question:
@@ -46,7 +46,7 @@ async def after(asked: Asked, said: Heard) -> str | None:
 
 async def retrieve(asked: Asked) -> list[Passage]:
     """Find what the shop says about it."""
-    question = asked.prompt.messages[-1].text
+    question = asked.question
     if "bug" in question:
         raise ValueError(question)
     if "returns" not in question:

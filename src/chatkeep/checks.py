@@ -2,7 +2,7 @@
 
     async def before(asked: Asked) -> Prompt | Instead | None:
         "Refuse what is not about the shop."
-        if "weapon" in asked.prompt.messages[-1].text:
+        if "weapon" in asked.question:
             raise MessageRefused
         return None
 

@@ -114,6 +114,12 @@ async def send_json(
         return Reply(status=response.status, body=await _body(response))
 
 
+def guarded_connector(*, public_only: bool, force_close: bool = False) -> aiohttp.TCPConnector:
+    """Return what connects anywhere, or with *public_only* to the public internet alone."""
+    factory = _public_socket if public_only else None
+    return aiohttp.TCPConnector(socket_factory=factory, force_close=force_close)
+
+
 @asynccontextmanager
 async def _asked(
     method: str,
@@ -126,9 +132,7 @@ async def _asked(
     require_fetchable(url, public_only=public_only)
     # Fetches are minutes apart: a session of its own leaves no idle connection behind and
     # nothing to close.
-    connector = aiohttp.TCPConnector(
-        socket_factory=_public_socket if public_only else None, force_close=True
-    )
+    connector = guarded_connector(public_only=public_only, force_close=True)
     try:
         async with (
             asyncio.timeout(DEADLINE_S),

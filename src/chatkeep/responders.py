@@ -45,6 +45,12 @@ class Asked:
     run: Address
     begun: Sequence[Part] = ()
 
+    @property
+    def question(self) -> str:
+        """What the person said last; empty where nobody has said anything."""
+        said = (one.text for one in reversed(self.prompt.messages) if one.role == "user")
+        return next(said, "")
+
 
 class Responder(Protocol):
     """Something that answers a turn."""
@@ -80,7 +86,7 @@ class ModelResponder:
                 yield result
             yield NextStep()
             prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
-        async with aclosing(self._steps(prompt, asked, runs_tools=bool(offered))) as events:
+        async with aclosing(self._steps(prompt, asked, runs_tools=not has_own)) as events:
             async for event in events:
                 yield event
 

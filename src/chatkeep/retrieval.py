@@ -2,7 +2,7 @@
 
     async def retrieve(asked: Asked) -> list[Passage]:
         "Find what the manual says."
-        return await manual.search(asked.prompt.messages[-1].text)
+        return await manual.search(asked.question)
 
 The model is given them before the question, as material of the person's and not as orders
 of the operator's; readers are shown their sources. They are not kept: the next question is

@@ -62,6 +62,7 @@ class RegisteredTool:
     """One tool: how the model sees it, and how it is run.
 
     *function* None: the client runs it, and sends what it said with the next request.
+    *takes_all*: it is given everything the model wrote as one dictionary, `arguments`.
     """
 
     offered: Tool
@@ -70,6 +71,7 @@ class RegisteredTool:
     takes_context: bool
     needs_approval: bool
     timeout_s: float
+    takes_all: bool = False
 
 
 class Tools:
@@ -78,6 +80,23 @@ class Tools:
     def __init__(self) -> None:
         """Begin with none."""
         self._known: dict[str, RegisteredTool] = {}
+        self._elsewhere: dict[str, dict[str, RegisteredTool]] = {}
+        self._away: set[str] = set()
+
+    def copy(self) -> Tools:
+        """Return the same tools, to which others can be added."""
+        copied = Tools()
+        copied._known = dict(self._known)
+        return copied
+
+    def put(self, source: str, tools: Sequence[RegisteredTool]) -> None:
+        """Let *tools* be those of *source*, in place of what it had. Ours keep their names."""
+        self._elsewhere[source] = {one.offered.name: one for one in tools}
+        self._away.discard(source)
+
+    def withdraw(self, source: str) -> None:
+        """Offer the tools of *source* no more. What was asked for of them is still known."""
+        self._away.add(source)
 
     @overload
     def tool(self, function: _Function) -> _Function: ...
@@ -127,15 +146,22 @@ class Tools:
 
     def offered(self) -> Sequence[Tool]:
         """Return the tools as a model is offered them."""
-        return [one.offered for one in self._known.values()]
+        found = dict(self._known)
+        for source, tools in self._elsewhere.items():
+            if source not in self._away:
+                found = {**tools, **found}
+        return [one.offered for one in found.values()]
 
     def find(self, name: str) -> RegisteredTool | None:
         """Find a tool by its name."""
-        return self._known.get(name)
+        own = self._known.get(name)
+        if own is not None:
+            return own
+        return next((one[name] for one in self._elsewhere.values() if name in one), None)
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """Run what *call* asks for; whatever goes wrong is a result that says so."""
-        known = self._known.get(call.name)
+        known = self.find(call.name)
         if known is None or known.function is None:
             return ToolResult(call_id=call.call_id, error=f"There is no tool {call.name!r}.")
         try:
@@ -197,9 +223,11 @@ def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _arguments(known: RegisteredTool, call: ToolCall) -> dict[str, Any]:
-    if known.arguments is None:
-        return {}
     try:
+        if known.takes_all:
+            return {"arguments": msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])}
+        if known.arguments is None:
+            return {}
         given = msgspec.json.decode(call.arguments or "{}", type=known.arguments)
     except msgspec.DecodeError as error:  # its text names types and places, and no values
         raise ToolFailed(f"The arguments do not fit: {error}") from error

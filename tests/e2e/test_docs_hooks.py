@@ -1,4 +1,4 @@
-"""The how-to pages on checks and retrieval: their code, as a server would run it."""
+"""The how-to pages on checks, retrieval and MCP servers: their code, as a server would run it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from chatkeep.errors import AnswerRefused, MessageRefused
 from chatkeep.events import Done, Source, TextDelta
 from chatkeep.extensions import Extensions, answering
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
+from chatkeep.mcp_servers import examine_mcp_servers
 from chatkeep.responders import Asked
 from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 CHECKS, MANUAL = "check-messages-and-answers.md", "look-things-up.md"
+MCP = "use-mcp-servers.md"
 
 
 def example(page: str, language: str) -> str:
@@ -49,6 +51,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "checks.py").write_text(example(CHECKS, "python"), encoding="utf-8")
+    (package / "server.py").write_text(example(MCP, "python"), encoding="utf-8")
     (package / "manual.py").write_text(example(MANUAL, "python"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return name
@@ -115,3 +118,12 @@ async def test_retriever_of_the_page(shop: str, manual: str) -> None:
     finally:
         await importlib.import_module(f"{shop}.manual").pool().close()
         sys.modules.pop(f"{shop}.manual")
+
+
+async def test_mcp_server_of_the_page(shop: str, tmp_path: Path) -> None:
+    """It is started as the page says, and what it offers asks first where it writes."""
+    command = f"{sys.executable} -m {shop}.server"
+    environ = {"MCP_SERVERS": "shop", "MCP_SHOP_COMMAND": command}
+    assert Path.cwd() == tmp_path
+    (finding,) = await examine_mcp_servers(Settings.from_env(environ))
+    assert finding.note == "2 tools, of which 1 ask first: shop_stock, shop_order"

@@ -90,6 +90,11 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     yield await doctor.examine_model(settings)
     yield await examine_mail(settings)
+    if settings.mcp_servers:
+        from chatkeep.mcp_servers import examine_mcp_servers  # noqa: PLC0415 -- slow to import
+
+        for finding in await examine_mcp_servers(settings):
+            yield finding
     with suppress(SetupError):  # of the data folder, and said as its finding
         settings = at_its_address(settings)
     if (proxy := doctor.examine_proxy(settings)) is not None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from chatkeep.config.factors import factor_problems
 from chatkeep.config.mail import mail_problems
+from chatkeep.config.mcp import mcp_problems
 from chatkeep.config.providers import openid_settings
 from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
@@ -44,6 +45,7 @@ def contradictions(settings: Settings) -> list[str]:
         *_header_problems(settings),
         *factor_problems(settings),
         *mail_problems(settings, production=settings.production),
+        *mcp_problems(settings, production=settings.production),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),
         *sign_in_provider_problems(settings, production=settings.production),
     ]

@@ -19,6 +19,7 @@ from chatkeep.config.extensions import ExtensionSettings
 from chatkeep.config.factors import FactorSettings
 from chatkeep.config.issuers import IssuerSettings
 from chatkeep.config.mail import MailSettings
+from chatkeep.config.mcp import McpSettings, read_mcp_servers
 from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
 from chatkeep.config.reading import read_setting
 from chatkeep.config.server import ServerSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 class Settings(
     ChatSettings,
     ExtensionSettings,
+    McpSettings,
     ChatKitSettings,
     BudgetSettings,
     AccountSettings,
@@ -70,6 +72,8 @@ class Settings(
         named = named_providers(cls, values.get("oidc_issuers", ()), environ, problems)
         names = values.get("sign_in_provider_names", ())
         values["named_sign_in_providers"] = named_sign_in_providers(names, environ, problems)
+        mcp_servers = values.get("mcp_server_names", ())
+        values["mcp_servers"] = read_mcp_servers(mcp_servers, environ, problems)
         values.update({name: value for name, value in overrides.items() if value is not None})
         if not problems:
             settings = cls(**values, environment_is_explicit=explicit, named_providers=named)

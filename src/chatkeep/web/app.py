@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
+    from chatkeep.mail.templates import Templates
     from chatkeep.opening import OwnGate
     from chatkeep.responders import Responder
     from chatkeep.tools import Tools
@@ -252,13 +253,11 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         model = choose_model(settings)
         stack.push_async_callback(model.aclose)
     templates = load_templates(settings.mail_templates)
-    jobs = JobQueue(db, drain_s=float(settings.drain_s))
-    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
-        delivery.add_to(jobs)
+    jobs = _jobs(settings, db, gate, templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
     own_prefix = gate.embedded.issuer.user_id("")
     policy = Policy.of(settings, default_model=default_model_id(settings))
-    tools = tools_of(extensions, settings)
+    tools = await _tools(stack, settings, extensions, gate)
     responder = answering(extensions, settings, model=model, tools=tools)
     preferences_kept = _preferences(gate, db)
     offered_models = OfferedModels(model, policy)
@@ -288,6 +287,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         offered_models=offered_models,
         preferences=preferences_kept,
         replies=replies,
+        tools=tools,
         chatkit=support,
         idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
@@ -298,6 +298,26 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     )
     start_background(stack, parts)
     return parts
+
+
+def _jobs(settings: Settings, db: Database, gate: OwnGate, templates: Templates) -> JobQueue:
+    jobs = JobQueue(db, drain_s=float(settings.drain_s))
+    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
+        delivery.add_to(jobs)
+    return jobs
+
+
+async def _tools(
+    stack: AsyncExitStack, settings: Settings, extensions: Extensions, gate: OwnGate
+) -> Tools:
+    """Return the application's tools, and those of MCP servers as they come."""
+    tools = tools_of(extensions, settings)
+    if not settings.mcp_servers:
+        return tools
+    # It takes a second to import, for those who have no such server.
+    from chatkeep.mcp_servers import open_mcp_servers  # noqa: PLC0415
+
+    return await open_mcp_servers(stack, settings, tools, gate.embedded)
 
 
 def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:

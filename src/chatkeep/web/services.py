@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
     from chatkeep.token_binding import Proofs
+    from chatkeep.tools import Tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Services:
     offered_models: OfferedModels
     preferences: Preferences
     replies: Replies
+    tools: Tools
     chatkit: ChatKit
     idempotency: IdempotencyKeys
     limits: Limits

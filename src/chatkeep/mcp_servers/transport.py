@@ -1,0 +1,122 @@
+"""HTTP to an MCP server, by the rules that hold for everybody else we fetch from.
+
+The `mcp` package speaks through httpx; here its requests are made by the client that can be
+kept out of private networks at the moment of connecting. Nothing is taken from the
+environment, no cookie is kept, and no redirect leaves the server's own origin.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import httpx2
+from mcp.client.streamable_http import streamable_http_client
+
+from chatkeep.fetching import guarded_connector, require_fetchable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from mcp.client._transport import TransportStreams
+
+    from chatkeep.config.mcp import McpServer
+
+#: The most that one answer of a server may have; what a tool said is bounded again later.
+ANSWER_AT_MOST: Final = 1024 * 1024
+#: The header that says for whom a tool is called.
+CALLER_HEADER: Final = "Chatkeep-Caller"
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+#: What the requests of the present call say of the caller. The `mcp` package sends each
+#: message in the context that it was made in.
+statement_of_caller: ContextVar[str | None] = ContextVar("statement_of_caller", default=None)
+
+
+@asynccontextmanager
+async def http_transport(
+    server: McpServer, *, public_only: bool
+) -> AsyncGenerator[TransportStreams, None]:
+    """Lend what a client of *server* sends and receives through.
+
+    Raises:
+        ValueError: *public_only*, and its address is not https.
+    """
+    url = str(server.url)
+    public_only = public_only and not server.private
+    require_fetchable(url, public_only=public_only)
+    headers = {} if server.token is None else {"Authorization": f"Bearer {server.token}"}
+    session = aiohttp.ClientSession(
+        connector=guarded_connector(public_only=public_only),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+    )
+    async with (
+        session,
+        httpx2.AsyncClient(
+            transport=_Transport(session),
+            headers={"Accept-Encoding": "identity", **headers},
+            event_hooks={"request": [_say_for_whom]},
+            timeout=None,
+            trust_env=False,
+        ) as client,
+        streamable_http_client(url, http_client=client, max_sse_event_size=ANSWER_AT_MOST) as pipes,
+    ):
+        yield pipes
+
+
+async def _say_for_whom(request: httpx2.Request) -> None:
+    statement = statement_of_caller.get()
+    if statement is not None:
+        request.headers[CALLER_HEADER] = statement
+
+
+class _Transport(httpx2.AsyncBaseTransport):
+    """What httpx asks, asked by aiohttp."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Make one request; its answer is read by whoever asked."""
+        assert isinstance(request.stream, httpx2.AsyncByteStream)  # noqa: S101 -- of an async client
+        body = b"".join([piece async for piece in request.stream])
+        try:
+            response = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=list(request.headers.multi_items()),
+                data=body or None,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ConnectError(type(error).__name__) from error
+        return httpx2.Response(
+            response.status, headers=list(response.raw_headers), stream=_Answer(response)
+        )
+
+
+class _Answer(httpx2.AsyncByteStream):
+    """The body of an answer, as far as it is of a sensible size. A stream is as long as it is."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._is_stream = response.content_type == "text/event-stream"
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        try:
+            async for piece in self._response.content.iter_any():
+                size += len(piece)
+                if size > ANSWER_AT_MOST and not self._is_stream:
+                    raise httpx2.ReadError("the answer is too large")
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx2.ReadError(type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        self._response.close()
