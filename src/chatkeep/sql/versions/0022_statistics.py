@@ -1,0 +1,47 @@
+"""What a planner must know to find one message of a long conversation by its whole key.
+
+A conversation belongs to one person. Not knowing that, PostgreSQL multiplies how rare the two
+are, takes any conversation for one row long, and then as well reads all of it as looks into
+the index for one message, in plans made once for every value (those of prepared statements):
+a page of 60,000 messages took two seconds.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0022"
+down_revision = "0021"
+
+STATISTICS = """
+create statistics chat.messages_belong (dependencies)
+  on user_id, conversation_id from chat.messages;
+create statistics chat.runs_belong (dependencies)
+  on user_id, conversation_id from chat.runs;
+create statistics chat.chatkit_items_belong (dependencies)
+  on user_id, conversation_id from chat.chatkit_items;
+create statistics chat.message_words_belong (dependencies)
+  on user_id, conversation_id from chat.message_words;
+"""
+
+#: A client names a message by its own id when it has not learnt ours.
+INDEX = """
+create index messages_of_clients on chat.messages (user_id, conversation_id, client_id)
+  where client_id is not null;
+"""
+
+#: Without it nothing would change until the tables have grown by a tenth.
+GATHERED = "analyze chat.messages, chat.runs, chat.chatkit_items, chat.message_words"
+
+
+def upgrade() -> None:
+    """Say so; every plan is then made anew."""
+    for part in (STATISTICS, INDEX, GATHERED):
+        op.execute(part)
+
+
+def downgrade() -> None:
+    """Let the planner guess again."""
+    op.execute("drop index chat.messages_of_clients")
+    for table in ("messages", "runs", "chatkit_items", "message_words"):
+        op.execute(f"drop statistics chat.{table}_belong")
