@@ -57,6 +57,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answering:
+    """Before anything else: *model* of *upstream* answers, in place of the name that was asked."""
+
+    model: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """What a tool said: *output* as JSON can hold it, or in *error* why it said nothing.
 
@@ -101,6 +109,6 @@ class Withheld:
     size: int
 
 
-ModelEvent = TextDelta | ReasoningDelta | ToolCall | Usage | Done
+ModelEvent = TextDelta | ReasoningDelta | ToolCall | Usage | Done | Answering
 #: What happens while an answer is made, of which the model may be only a part.
 ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep | Withheld

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from chatkeep.errors import ModelBroken
 from chatkeep.events import (
+    Answering,
     ApprovalAsked,
     Done,
     NextStep,
@@ -207,6 +208,7 @@ class LiveAnswer:
         self._waited = [index for index, part in enumerate(self.parts) if part.waits]
         self.usage = Usage()
         self.withheld = 0
+        self.answering: Answering | None = None
         self.done: Done | None = None
         self.ending: Ending | None = None
         self.changed = False
@@ -229,7 +231,7 @@ class LiveAnswer:
                 self.parts.append(Part("source", source=event))
             case NextStep():
                 self.parts.append(Part("step"))
-            case Usage() | Withheld() | Done():
+            case Usage() | Withheld() | Done() | Answering():
                 self._note(event)
                 return
             case _:
@@ -273,7 +275,7 @@ class LiveAnswer:
         finally:
             self._waiting.discard(news)
 
-    def _note(self, event: Usage | Withheld | Done) -> None:
+    def _note(self, event: Usage | Withheld | Done | Answering) -> None:
         """Take what readers are not told of."""
         match event:
             case Usage():
@@ -283,6 +285,8 @@ class LiveAnswer:
             case Done():
                 self.done = event
                 self.model = event.model or self.model
+            case Answering(model=model):
+                self.model, self.answering = model, event
 
     def _tool(self, call_id: str) -> Part:
         """Find the tool that was asked for under this id, the latest of that name.

@@ -8,14 +8,15 @@ the policy changed is clamped, so that nobody is locked out of chatting.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from chatkeep.config.upstreams import ANY_MODEL
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import ModelSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from chatkeep.config import Settings
     from chatkeep.preferences import Profile
@@ -28,10 +29,16 @@ OVERRIDES = ("model", "temperature", "top_p", "max_tokens", "system_prompt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the operator allows. *models* empty: any model."""
+    """What the operator allows. *models* empty: any model.
+
+    *for_roles* has the models of each role that has its own; *longest* how many tokens an
+    answer of a model may have.
+    """
 
     default_model: str
     models: tuple[str, ...] = ()
+    for_roles: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    longest: Mapping[str, int] = field(default_factory=dict)
     system_prompt: str | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -46,6 +53,12 @@ class Policy:
         return cls(
             default_model=default_model,
             models=settings.models,
+            for_roles=settings.models_for_roles,
+            longest={
+                model: limit.max_tokens
+                for model, limit in settings.model_limits
+                if limit.max_tokens
+            },
             system_prompt=settings.system_prompt,
             temperature=settings.temperature,
             top_p=settings.top_p,
@@ -54,6 +67,21 @@ class Policy:
             max_tokens_ceiling=settings.max_tokens_ceiling,
             locked=frozenset(settings.locked_settings),
         )
+
+    def seen_by(self, roles: Collection[str]) -> Policy:
+        """Return the policy for somebody with *roles*.
+
+        Those that have models of their own open these and no others, together. The default is
+        everybody's where it is among them, else the first of them.
+        """
+        own = [models for role, models in self.for_roles if role in roles]
+        if not own:
+            return self
+        models = tuple(dict.fromkeys(model for models in own for model in models))
+        if ANY_MODEL in models:
+            return replace(self, models=())
+        default = self.default_model if self.default_model in models else models[0]
+        return replace(self, models=models, default_model=default)
 
     def ranges(self) -> dict[str, dict[str, float]]:
         """Return the lowest and highest value of each number a person may choose."""
@@ -94,14 +122,21 @@ def check_wishes(wishes: Mapping[str, Any], policy: Policy) -> None:
 def choose(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> Choices:
     """Merge *profile* and *wishes* under *policy*. Raises `Invalid` as `check_wishes`."""
     check_wishes(wishes, policy)
+    model = _model(profile, wishes, policy)
+    longest = policy.longest.get(model)
+    if longest is not None and (wishes.get("max_tokens") or 0) > longest:
+        raise Invalid.of("max_tokens", f"must be from 1 to {longest} for this model")
     temperature = _pick("temperature", wishes, profile.temperature, policy.temperature, policy)
     max_tokens = _pick("max_tokens", wishes, profile.max_tokens, policy.max_tokens, policy)
+    max_tokens = _at_most(max_tokens, policy.max_tokens_ceiling)
+    if longest is not None:
+        max_tokens = min(longest, max_tokens or longest)
     return Choices(
         settings=ModelSettings(
-            model=_model(profile, wishes, policy),
+            model=model,
             temperature=_at_most(temperature, policy.temperature_ceiling),
             top_p=_pick("top_p", wishes, profile.top_p, policy.top_p, policy),
-            max_tokens=_at_most(max_tokens, policy.max_tokens_ceiling),
+            max_tokens=max_tokens,
         ),
         system_prompt=_system_prompt(profile, wishes, policy),
     )

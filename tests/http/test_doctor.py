@@ -10,8 +10,9 @@ from aiohttp import web
 from joserfc.jwk import ECKey
 
 from chatkeep.config import Settings
-from chatkeep.doctor import examine_address, examine_model
+from chatkeep.doctor import examine_address
 from chatkeep.issuer_checks import examine_issuers
+from chatkeep.model_checks import examine_models, examine_running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +29,8 @@ async def answer(request: web.Request) -> web.Response:
         return web.json_response({}, status=200 if right else 401)
     if request.path == "/project/auth/v1/.well-known/jwks.json":
         return web.json_response({"keys": [PUBLIC_KEY]})
+    if request.path == "/readyz":
+        return web.json_response({"status": "ok", "upstreams": {"openai": "up", "groq": "down"}})
     return web.Response(status=200 if request.path == "/healthz" else 404)
 
 
@@ -62,10 +65,45 @@ async def test_provider_is_asked_whether_it_takes_the_key(base: str, vendor: str
         (KEY, NOWHERE, "does not answer"),
     ):
         environ = {f"{vendor}_API_KEY": key, f"{vendor}_BASE_URL": f"{url}/v1"}
-        finding = await examine_model(Settings.from_env(environ))
+        (finding,) = await examine_models(Settings.from_env(environ))
         assert finding.is_good == (not problem)
         assert problem in "".join(finding.problems)
         assert key not in repr(finding)
+
+
+async def test_each_of_several_providers_is_asked(base: str) -> None:
+    """By its name; one that needs no key is asked without one."""
+    environ = {
+        "UPSTREAMS": "openai,good,bad,none,away",
+        "OPENAI_API_KEY": KEY,
+        "OPENAI_BASE_URL": f"{base}/v1",
+        "UPSTREAM_GOOD_URL": f"{base}/elsewhere",
+        "UPSTREAM_BAD_URL": f"{base}/v1",
+        "UPSTREAM_BAD_API_KEY": "sk-a-bad-key",
+        "UPSTREAM_NONE_URL": f"{base}/v1",
+        "UPSTREAM_AWAY_URL": f"{NOWHERE}/v1",
+        "MODEL_ROUTES": "fast=gpt-4o-mini|x@good",
+    }
+    findings = await examine_models(Settings.from_env(environ))
+    assert [(one.name, one.note or one.problems[0]) for one in findings] == [
+        ("Model", "gpt-4o-mini; names: fast"),
+        ("Model openai", "127.0.0.1 takes the key"),
+        ("Model good", "127.0.0.1 answers"),
+        ("Model bad", "127.0.0.1 refuses the key: check UPSTREAM_BAD_API_KEY."),
+        ("Model none", "127.0.0.1 wants a key: set UPSTREAM_NONE_API_KEY."),
+        ("Model away", "127.0.0.1 does not answer: check the network."),
+    ]
+    assert KEY not in repr(findings)
+
+
+async def test_running_server_says_which_provider_it_finds_down(base: str) -> None:
+    """Nobody there, and somebody else there, say nothing."""
+    found = await examine_running(Settings.from_env({"PUBLIC_URL": base}))
+    assert found is not None
+    assert (found.is_good, found.note) == (False, "openai up, groq down")
+    assert found.problems[0].startswith("The server finds groq down")
+    for url in (NOWHERE, f"{base}/elsewhere"):
+        assert await examine_running(Settings.from_env({"PUBLIC_URL": url})) is None
 
 
 async def test_project_of_supabase_is_asked_for_its_keys(base: str) -> None:

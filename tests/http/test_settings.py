@@ -284,6 +284,7 @@ async def test_locked_field_is_the_operators(
         MAX_TOKENS="99",
         SYSTEM_PROMPT="Ours.",
         OPENAI_CHAT_MODEL="our/model",
+        MODELS="our/model,my/model,other/model",
     )
     ana = node.person()
     with psycopg.connect(database.admin_url) as connection:

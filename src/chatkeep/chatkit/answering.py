@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from chatkeep.chatkit.store import ConversationStore
     from chatkeep.conversations import AnswerShown
     from chatkeep.db import Database
-    from chatkeep.policies import Choices, Policy
+    from chatkeep.offered_models import OfferedModels
+    from chatkeep.policies import Choices
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
     from chatkeep.runs import Ending
@@ -58,14 +59,14 @@ class Engine:
         replies: Replies,
         *,
         preferences: Preferences,
-        policy: Policy,
+        offered_models: OfferedModels,
         tools: Tools,
     ) -> None:
         """Name the parts."""
         self.db = db
         self.replies = replies
         self.preferences = preferences
-        self.policy = policy
+        self.offered_models = offered_models
         self.tools = tools
 
     def runs_in_client(self, tool: str) -> bool:
@@ -77,7 +78,7 @@ class Engine:
         """Return how to answer. Raises `Invalid` for what the operator does not allow."""
         profile = await self.preferences.get_profile(context.who.user_id)
         wishes = {"model": options.model if options else None}
-        chosen = choose(profile, wishes, self.policy)
+        chosen = await self.offered_models.choose(context.who, profile, wishes)
         if options and options.tool_choice:
             wanted = {"type": "function", "function": {"name": options.tool_choice.id}}
             chosen = replace(chosen, settings=replace(chosen.settings, tool_choice=wanted))

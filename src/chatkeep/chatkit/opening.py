@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chatkeep.chatkit.surface import Surface
     from chatkeep.config import Settings
     from chatkeep.db import Database
-    from chatkeep.policies import Policy
+    from chatkeep.offered_models import OfferedModels
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
     from chatkeep.tools import Tools
@@ -56,7 +56,7 @@ async def open_chatkit(
     replies: Replies,
     *,
     preferences: Preferences,
-    policy: Policy,
+    offered_models: OfferedModels,
     tools: Tools,
 ) -> ChatKit:
     """Return ChatKit's surface for *settings*.
@@ -65,7 +65,7 @@ async def open_chatkit(
         SetupError: CHATKIT_SERVER names no server of ChatKit.
     """
     load = partial(
-        _load, settings, db, replies, preferences=preferences, policy=policy, tools=tools
+        _load, settings, db, replies, preferences=preferences, offered_models=offered_models, tools=tools
     )
     chatkit = ChatKit(load)
     if settings.chatkit_server is not None:

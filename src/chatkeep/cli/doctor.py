@@ -35,7 +35,7 @@ def command(data: Path | None) -> None:
     """Look at everything that a server needs, and say what to do where something is wrong.
 
     Settings, extensions, data folder, database, migrations, isolation, keys, Redis,
-    issuers, model, mail, proxy, address. Works while a server runs and while none does.
+    issuers, models, mail, proxy, address. Works while a server runs and while none does.
     Exit code 1 when anything is wrong.
     """
     from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
@@ -64,7 +64,6 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
     from chatkeep.findings import Finding  # noqa: PLC0415 -- as above
     from chatkeep.issuer_checks import examine_issuers  # noqa: PLC0415 -- as above
-    from chatkeep.mail.checks import examine_mail  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
     yield doctor.examine_settings(settings)
@@ -88,18 +87,39 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield await doctor.examine_redis(settings)
         async for finding in examine_issuers(complete):
             yield finding
-    yield await doctor.examine_model(settings)
+    async for finding in _neighbours(settings):
+        yield finding
+    with suppress(SetupError):  # of the data folder, and said as its finding
+        settings = at_its_address(settings)
+    async for finding in _address(settings):
+        yield finding
+
+
+async def _neighbours(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at whom a server asks."""
+    from chatkeep.mail.checks import examine_mail  # noqa: PLC0415 -- slow to import
+    from chatkeep.model_checks import examine_models  # noqa: PLC0415 -- as above
+
+    for finding in await examine_models(settings):
+        yield finding
     yield await examine_mail(settings)
     if settings.mcp_servers:
         from chatkeep.mcp_servers import examine_mcp_servers  # noqa: PLC0415 -- slow to import
 
         for finding in await examine_mcp_servers(settings):
             yield finding
-    with suppress(SetupError):  # of the data folder, and said as its finding
-        settings = at_its_address(settings)
+
+
+async def _address(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at the way to our own address, and at who answers there."""
+    from chatkeep import doctor  # noqa: PLC0415 -- slow to import
+    from chatkeep.model_checks import examine_running  # noqa: PLC0415 -- as above
+
     if (proxy := doctor.examine_proxy(settings)) is not None:
         yield proxy
     yield await doctor.examine_address(settings)
+    if (running := await examine_running(settings)) is not None:
+        yield running
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LIKENESS = 0.9
-_NAMED_BY_PEOPLE = ("OIDC_", "SIGN_IN_")
+_NAMED_BY_PEOPLE = ("OIDC_", "SIGN_IN_", "UPSTREAM_")
 
 
 def find_misspellings(environ: Mapping[str, str]) -> list[str]:

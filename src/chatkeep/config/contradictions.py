@@ -13,6 +13,8 @@ from chatkeep.config.mcp import mcp_problems
 from chatkeep.config.providers import openid_settings
 from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
+from chatkeep.config.upstream_problems import upstream_problems
+from chatkeep.config.upstreams import PRESETS, upstreams_of
 
 if TYPE_CHECKING:
     from chatkeep.config.providers import OpenIdProvider
@@ -48,6 +50,7 @@ def contradictions(settings: Settings) -> list[str]:
         *mcp_problems(settings, production=settings.production),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),
         *sign_in_provider_problems(settings, production=settings.production),
+        *upstream_problems(settings),
     ]
     return found + (_production_problems(settings) if settings.production else [])
 
@@ -197,6 +200,12 @@ def _production_problems(settings: Settings) -> list[str]:
             "REDIS_URL must be rediss in production, but for a server on this machine or in a"
             " private network."
         )
+    problems += [
+        f"{one.prefix}_URL must be https in production, but for a provider on this machine or in"
+        " a private network."
+        for one in upstreams_of(settings)
+        if one.name not in PRESETS and one.url.startswith("http://") and not _stays_inside(one.url)
+    ]
     secrets = {
         "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
         "BETTER_AUTH_SECRET": settings.better_auth_secret,

@@ -26,6 +26,7 @@ from chatkeep.config.server import ServerSettings
 from chatkeep.config.sessions import SessionSettings
 from chatkeep.config.sign_in import SignInSettings
 from chatkeep.config.sign_in_providers import SignInProviderSettings, named_sign_in_providers
+from chatkeep.config.upstreams import UpstreamSettings, read_upstreams
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     ChatSettings,
+    UpstreamSettings,
     ExtensionSettings,
     McpSettings,
     ChatKitSettings,
@@ -71,6 +73,8 @@ class Settings(
         explicit = "environment" in values
         named = named_providers(cls, values.get("oidc_issuers", ()), environ, problems)
         names = values.get("sign_in_provider_names", ())
+        upstreams = values.get("upstream_names", ())
+        values["said_of_upstreams"] = read_upstreams(upstreams, environ, problems)
         values["named_sign_in_providers"] = named_sign_in_providers(names, environ, problems)
         mcp_servers = values.get("mcp_server_names", ())
         values["mcp_servers"] = read_mcp_servers(mcp_servers, environ, problems)

@@ -1,15 +1,19 @@
-"""Which model answers: OpenRouter, OpenAI, or the built-in one when no key is set."""
+"""Which models answer: those of the providers that are set up, else the built-in one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chatkeep.config.upstreams import upstreams_of
+from chatkeep.llm.breaker import Breaker
 from chatkeep.llm.eliza import Eliza
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.llm.response import Timeouts
+from chatkeep.llm.routing import Provider, RoutedModel
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings
+    from chatkeep.config.upstreams import Upstream
     from chatkeep.llm.model import Model
 
 BUILT_IN = "chatkeep/eliza"
@@ -18,27 +22,31 @@ _OPENAI_DEFAULT = "gpt-4o-mini"
 
 
 def choose_model(settings: Settings) -> Model:
-    """Return the model that *settings* name; OpenRouter goes before OpenAI."""
-    if settings.openrouter_api_key is None and settings.openai_api_key is None:
+    """Return the model, or models, that *settings* name; the built-in one where they name none."""
+    upstreams = upstreams_of(settings)
+    if not upstreams:
         return Eliza()
-    timeouts = Timeouts(
-        connect_s=settings.model_connect_timeout_s,
-        first_byte_s=settings.model_first_byte_timeout_s,
-        between_chunks_s=settings.model_between_chunks_timeout_s,
-        total_s=settings.model_total_timeout_s,
+    return RoutedModel([_provider(one, settings) for one in upstreams], dict(settings.model_routes))
+
+
+def _provider(upstream: Upstream, settings: Settings) -> Provider:
+    adapter = OpenAICompatibleModel(
+        base_url=upstream.url,
+        api_key=upstream.api_key,
+        kind=upstream.kind,
+        timeouts=Timeouts(
+            connect_s=upstream.connect_timeout_s,
+            first_byte_s=upstream.first_byte_timeout_s,
+            between_chunks_s=upstream.between_chunks_timeout_s,
+            total_s=upstream.total_timeout_s,
+        ),
+        app_title="Chatkeep",
+        app_url=settings.public_url,
     )
-    if settings.openrouter_api_key is not None:
-        return OpenAICompatibleModel(
-            base_url=settings.openrouter_base_url,
-            api_key=settings.openrouter_api_key,
-            kind="openrouter",
-            timeouts=timeouts,
-            app_title="Chatkeep",
-            app_url=settings.public_url,
-        )
-    return OpenAICompatibleModel(
-        base_url=settings.openai_base_url, api_key=settings.openai_api_key, timeouts=timeouts
+    breaker = Breaker(
+        upstream.name, failures=settings.model_failures, pause_s=settings.model_pause_s
     )
+    return Provider(upstream.name, adapter, breaker, models=upstream.models)
 
 
 def default_model_id(settings: Settings) -> str:
@@ -47,6 +55,10 @@ def default_model_id(settings: Settings) -> str:
         return settings.default_model
     if settings.models:
         return settings.models[0]
-    if settings.openrouter_api_key is not None:
-        return _OPENROUTER_DEFAULT
-    return _OPENAI_DEFAULT if settings.openai_api_key is not None else BUILT_IN
+    upstreams = upstreams_of(settings)
+    if not upstreams:
+        return BUILT_IN
+    first = upstreams[0]
+    if first.models:
+        return first.models[0]
+    return _OPENROUTER_DEFAULT if first.kind == "openrouter" else _OPENAI_DEFAULT

@@ -8,6 +8,7 @@ events. It has no opinion on what to ask or what to do with the answer.
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -19,13 +20,17 @@ from chatkeep.llm.chunks import AnswerReader
 from chatkeep.llm.model import ModelInfo
 from chatkeep.llm.response import Timeouts
 from chatkeep.llm.sse import EventParser
-from chatkeep.llm.upstream import Upstream
+from chatkeep.llm.upstream import TRIES, NotTaken, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from chatkeep.events import ModelEvent
+    from chatkeep.events import Answering, ModelEvent
     from chatkeep.llm.model import Prompt
+    from chatkeep.llm.response import Stream
+
+    #: An answer to be read, and who gives it where that is not who was asked.
+    Opened = tuple[Stream, Answering | None]
 
 _LIST_TIMEOUT_S = 10.0
 _MAX_LIST_BYTES = 8 << 20
@@ -83,30 +88,21 @@ class OpenAICompatibleModel:
         """The provider's name, or its host where it is nobody we know."""
         return _NAMES.get(self._kind, self._host)
 
-    async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
+    def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
         """Answer *prompt*; see `Model.stream`.
 
         Take the events to their end to let the connection be used again. The usage is
         yielded also before an error, when the provider has said it.
         """
-        stream = await self._upstream.open_stream(
-            "/chat/completions", encode_request(prompt, kind=self._kind)
-        )
-        parser, reader = EventParser(), AnswerReader()
-        try:
-            while not reader.ended and (data := await stream.read(finished=reader.finished)):
-                for event in reader.read(parser.feed(data)):
-                    yield event
-            for event in reader.end():
-                yield event
-            await stream.drain()
-        except ChatkeepError as error:
-            stream.report(error, reader.failure)
-            for usage in reader.usage():
-                yield usage
-            raise
-        finally:
-            stream.close()
+        return read_answer(partial(self._open_alone, prompt))
+
+    async def open(self, prompt: Prompt, *, tries: int = TRIES) -> Stream:
+        """Ask for an answer to *prompt*, for `read_answer` to read; see `Upstream.open_stream`."""
+        request = encode_request(prompt, kind=self._kind)
+        return await self._upstream.open_stream("/chat/completions", request, tries=tries)
+
+    async def _open_alone(self, prompt: Prompt) -> Opened:
+        return await self.open(prompt), None
 
     async def list_models(self) -> Sequence[ModelInfo]:
         """List what the provider offers, in its order; empty if it has no list."""
@@ -125,6 +121,33 @@ class OpenAICompatibleModel:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._upstream.aclose()
+
+
+async def read_answer(
+    opening: Callable[[], Awaitable[Opened]],
+) -> AsyncGenerator[ModelEvent, None]:
+    """Read what *opening* has opened: everything between a provider's bytes and our events."""
+    try:
+        stream, answering = await opening()
+    except NotTaken as refused:
+        raise refused.error from None
+    parser, reader = EventParser(), AnswerReader()
+    try:
+        if answering is not None:
+            yield answering
+        while not reader.ended and (data := await stream.read(finished=reader.finished)):
+            for event in reader.read(parser.feed(data)):
+                yield event
+        for event in reader.end():
+            yield event
+        await stream.drain()
+    except ChatkeepError as error:
+        stream.report(error, reader.failure)
+        for usage in reader.usage():
+            yield usage
+        raise
+    finally:
+        stream.close()
 
 
 def _refuse_unusable(base_url: str, api_key: str | None) -> None:

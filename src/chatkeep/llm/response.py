@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from chatkeep.errors import ChatkeepError, ModelBroken, ModelTimeout
 
 if TYPE_CHECKING:
+    from chatkeep.llm.breaker import Trial
     from chatkeep.llm.chat_requests import Kind
     from chatkeep.llm.failures import Failure
 
@@ -72,6 +73,11 @@ class Stream:
         self._first_byte_by: float | None = first_byte_by
         self._ends_at = ends_at
         self._now = asyncio.get_running_loop().time
+        self._trial: Trial | None = None
+
+    def tell(self, trial: Trial) -> None:
+        """Tell *trial* whether a first byte comes."""
+        self._trial = trial
 
     async def read(self, *, finished: bool) -> bytes:
         """Return what has come, waiting for at least a byte; nothing means the end.
@@ -90,7 +96,8 @@ class Stream:
             try:
                 async with asyncio.timeout_at(look_at):
                     data = await self._response.content.readany()
-                self._first_byte_by = None
+                if self._first_byte_by is not None:
+                    self._begun(data)
                 return data
             except TimeoutError:
                 problem = ModelTimeout() if look_at == deadline else None
@@ -98,6 +105,8 @@ class Stream:
                 problem = ModelBroken()
         if finished:
             return b""
+        if self._trial is not None:
+            self._trial.failed(problem)
         raise problem
 
     async def drain(self) -> None:
@@ -120,6 +129,17 @@ class Stream:
     def close(self) -> None:
         """Close the connection at once, unless the response was read to its end."""
         self._response.close()
+        if self._trial is not None:
+            self._trial.called_off()
+
+    def _begun(self, data: bytes) -> None:
+        self._first_byte_by = None
+        if self._trial is None:
+            return
+        if data:
+            self._trial.worked()
+        else:
+            self._trial.failed(ModelBroken())
 
     def _deadline(self, *, finished: bool) -> float:
         if self._first_byte_by is not None:

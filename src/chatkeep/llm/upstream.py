@@ -41,12 +41,24 @@ LONGEST_RETRY_AFTER_S: Final = 2
 _OK = 200
 _JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 _RETRIED_STATUSES = frozenset({429, 502, 503})
+#: Failures that say nothing of the request, and that end the work on it: another provider may
+#: answer it. After a time-out somebody may still be at work.
+_NOT_ABOUT_THE_REQUEST = frozenset({"limited", "unavailable", "misconfigured"})
 _POOL = 1000
 _READ_BYTES = 1 << 16
 _MAX_ERROR_BYTES = 1 << 16
 _ERROR_BODY_S = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class NotTaken(Exception):
+    """The provider has taken the request up no further: asking elsewhere makes no second bill."""
+
+    def __init__(self, error: ChatkeepError) -> None:
+        """Keep *error*, as its caller may see it."""
+        self.error = error
+        super().__init__(error.code)
 
 
 class _NotAccepted(Exception):
@@ -72,29 +84,30 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
-    async def open_stream(self, path: str, body: bytes) -> Stream:
+    async def open_stream(self, path: str, body: bytes, *, tries: int = TRIES) -> Stream:
         """POST *body* and return the event stream that answers it, once it has begun.
 
-        Asks again, at most `TRIES` times in all, when nobody is working on the request: no
+        Asks again, at most *tries* times in all, when nobody is working on the request: no
         connection came about, or the answer was 429, 502 or 503 with no or a short
         `Retry-After` (429: only with one). Never after a time-out or a lost connection,
         because the provider may be at work and bill twice, and never once the stream is open.
 
         Raises:
+            NotTaken: nobody works on the request, and the fault is not in what it asks.
             ChatkeepError: one of the `Model...` errors.
         """
         ends_at = asyncio.get_running_loop().time() + self._timeouts.total_s
-        tries = 0
+        tried = 0
         while True:
-            tries += 1
+            tried += 1
             try:
                 return await self._try_stream(path, body, ends_at)
             except _NotAccepted as refusal:
                 problem, asked_wait_s = refusal.error, refusal.wait_s
             # At random, so that many waiting answers do not come back as one.
-            wait_s = asked_wait_s or random.uniform(0.05, 0.25 * tries)  # noqa: S311 -- spreads load, guards nothing
-            if tries >= TRIES or asyncio.get_running_loop().time() + wait_s > ends_at:
-                raise problem
+            wait_s = asked_wait_s or random.uniform(0.05, 0.25 * tried)  # noqa: S311 -- spreads load, guards nothing
+            if tried >= tries or asyncio.get_running_loop().time() + wait_s > ends_at:
+                raise NotTaken(problem)
             await sleep(wait_s)
 
     async def read_json(self, path: str, *, max_bytes: int, timeout_s: float) -> bytes | None:
@@ -190,6 +203,8 @@ class Upstream:
             raise failure.as_error_in_stream()
         if response.status in _RETRIED_STATUSES and _soon(failure):
             raise _NotAccepted(failure.as_error(), failure.retry_after_s)
+        if failure.meaning in _NOT_ABOUT_THE_REQUEST:
+            raise NotTaken(failure.as_error())
         raise failure.as_error()
 
     async def _explain(self, response: aiohttp.ClientResponse) -> Failure:

@@ -261,6 +261,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     responder = answering(extensions, settings, model=model, tools=tools)
     preferences_kept = _preferences(gate, db)
     offered_models = OfferedModels(model, policy)
+    stack.push_async_callback(offered_models.aclose)
     replies = Replies(
         db,
         responder,
@@ -268,7 +269,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         budgets=_budgets(db, settings, offered_models),
     )
     support = await open_chatkit(
-        settings, db, replies, preferences=preferences_kept, policy=policy, tools=tools
+        settings, db, replies, preferences=preferences_kept, offered_models=offered_models, tools=tools
     )
     parts = Services(
         settings=settings,

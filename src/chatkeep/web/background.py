@@ -43,7 +43,7 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
             retention_days=settings.audit_retention_days,
         ),
     ]
-    if settings.limits_money:
+    if settings.limits_money or len(settings.upstream_names) > 1:
         work.append(parts.offered_models.keep_known())
     if settings.database_listen_url or not settings.database_pooler:
         work.append(_listener(parts).run())

@@ -349,9 +349,10 @@ class ConfigAnswer(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """Alive, or ready."""
+    """Alive, or ready. *upstreams* says how each provider of models fares."""
 
     status: Literal["ok"]
+    upstreams: dict[str, Literal["up", "down", "trying"]] | None = None
 
 
 class OutboxMail(BaseModel):

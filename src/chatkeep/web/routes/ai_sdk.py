@@ -18,7 +18,7 @@ from starlette.responses import Response
 from chatkeep import conversations, decisions
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
-from chatkeep.policies import Choices, choose
+from chatkeep.policies import Choices
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.prompts import prompt_of
 from chatkeep.titles import title_from
@@ -84,7 +84,7 @@ async def chat(
         return await _unkept(request, body, parts)
     await parts.limits.spend("chat", who.user_id)
     profile = await parts.preferences.get_profile(who.user_id)
-    choices = choose(profile, body.wishes(), parts.policy)
+    choices = await parts.offered_models.choose(who, profile, body.wishes())
     answer = await _begin(parts, who, body, choices, idempotency_key)
     if request.headers.get("accept", "").startswith("application/json"):
         return await rest_answers.whole(answer)
@@ -249,7 +249,7 @@ async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Respo
     if not parts.settings.anonymous_chat:
         raise Unauthenticated
     await parts.limits.spend("anonymous_chat", request.state.client.bucket)
-    choices = choose(NO_PROFILE, body.wishes(), parts.policy)
+    choices = await parts.offered_models.choose(None, NO_PROFILE, body.wishes())
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
     prompt = prompt_of(said, choices)

@@ -88,7 +88,7 @@ async def send(
     """
     await parts.limits.spend("chat", who.user_id)
     profile = await parts.preferences.get_profile(who.user_id)
-    choices = choose(profile, body.wishes(), parts.policy)
+    choices = await parts.offered_models.choose(who, profile, body.wishes())
     turn = _turn(body, choices.settings.model, idempotency_key)
     try:
         answer = await parts.replies.begin(who, turn, choices)

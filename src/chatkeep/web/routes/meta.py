@@ -40,25 +40,29 @@ async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
 
 
 @router.get("/api/models")
-async def models(_who: SignedIn, parts: Parts) -> ModelsAnswer:
+async def models(who: SignedIn, parts: Parts) -> ModelsAnswer:
     """List the models that the caller can choose."""
-    names = parts.policy.models or (parts.policy.default_model,)
     return ModelsAnswer(
-        default=parts.policy.default_model,
-        models=[ModelAnswer(id=name, name=name) for name in names],
+        default=parts.offered_models.policy_for(who).default_model,
+        models=[
+            ModelAnswer(id=one.id, name=one.name) for one in await parts.offered_models.listed(who)
+        ],
     )
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model_exclude_none=True)
 async def healthz(_: Anybody) -> HealthAnswer:
     """Say that the process answers. Public."""
     return HealthAnswer(status="ok")
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_model_exclude_none=True)
 async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
-    """Say that requests can be served: the database answers, no shutdown has begun. Public."""
+    """Say that requests can be served: the database answers, no shutdown has begun. Public.
+
+    A provider of models that is down is told, and is no reason to send people elsewhere.
+    """
     if request.app.state.shutting_down:
         raise Unavailable("The server is shutting down.")
     await parts.db.execute(WORKER, "select 1", [])
-    return HealthAnswer(status="ok")
+    return HealthAnswer(status="ok", upstreams=parts.offered_models.states())

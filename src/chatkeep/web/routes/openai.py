@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from chatkeep.errors import ClientGone, Invalid, ModelNotOffered
+from chatkeep.errors import ClientGone, Invalid
 from chatkeep.live import Ended
 from chatkeep.llm.model import Prompt, PromptMessage
-from chatkeep.policies import Choices, choose
+from chatkeep.policies import Choices
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.openai.answers import Completion, failure_of, farewell
@@ -56,17 +56,16 @@ class OpenAiModels(BaseModel):
 
 
 @router.get("/models", responses=described(401, 429, 503))
-async def models(_who: SignedIn, parts: Parts) -> OpenAiModels:
+async def models(who: SignedIn, parts: Parts) -> OpenAiModels:
     """List the models that the caller may ask."""
-    offered = await parts.offered_models.listed()
+    offered = await parts.offered_models.listed(who)
     return OpenAiModels(data=[_model_json(one.id) for one in offered])
 
 
 @router.get("/models/{model:path}", responses=described(401, 404, 429, 503))
-async def model(model: AnyModel, _who: SignedIn, parts: Parts) -> OpenAiModel:
+async def model(model: AnyModel, who: SignedIn, parts: Parts) -> OpenAiModel:
     """Describe one model."""
-    if not await parts.offered_models.knows(model):
-        raise ModelNotOffered
+    await parts.offered_models.require(who, model)
     return _model_json(model)
 
 
@@ -89,10 +88,9 @@ async def chat_completions(
 ) -> Response:
     """Answer the conversation that the client sends, whole or as a stream."""
     await parts.limits.spend("chat", who.user_id)
-    if not await parts.offered_models.knows(body.model):
-        raise ModelNotOffered
+    await parts.offered_models.require(who, body.model)
     profile = await parts.preferences.get_profile(who.user_id)
-    choices = choose(profile, body.wishes(), parts.policy)
+    choices = await parts.offered_models.choose(who, profile, body.wishes())
     prompt = _prompt(body, choices, parts, who.user_id)
     completion = Completion(body.model)
     charge = await parts.replies.budgets.charge_unkept(who, prompt)

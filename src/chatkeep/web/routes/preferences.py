@@ -17,6 +17,7 @@ from chatkeep.web.services import Parts, Services
 
 if TYPE_CHECKING:
     from chatkeep.preferences import Profile
+    from chatkeep.principal import Principal
 
 router = APIRouter(
     prefix="/api/settings",
@@ -28,7 +29,7 @@ router = APIRouter(
 @router.get("", response_model=SettingsAnswer)
 async def read(who: SignedIn, parts: Parts) -> Response:
     """Read the caller's settings, and what they come to under the operator's policy."""
-    return _shown(await parts.preferences.get_profile(who.user_id), parts)
+    return await _shown(who, await parts.preferences.get_profile(who.user_id), parts)
 
 
 @router.patch("", response_model=SettingsAnswer, responses=described(412))
@@ -47,10 +48,10 @@ async def change(
     changed since that version was read.
     """
     wishes = body.model_dump(exclude_unset=True, exclude={"version"})
-    check_wishes(wishes, parts.policy)
+    await parts.offered_models.check(who, wishes)
     expected = _expected(body.version, if_match)
     profile = await parts.preferences.change_profile(who.user_id, wishes, expected_version=expected)
-    return _shown(profile, parts)
+    return await _shown(who, profile, parts)
 
 
 def _expected(version: int | None, if_match: str | None) -> int | None:
@@ -62,9 +63,9 @@ def _expected(version: int | None, if_match: str | None) -> int | None:
     return read
 
 
-def _shown(profile: Profile, parts: Services) -> Response:
-    policy = parts.policy
-    effective = choose(profile, {}, policy).settings
+async def _shown(who: Principal, profile: Profile, parts: Services) -> Response:
+    policy = parts.offered_models.policy_for(who)
+    effective = (await parts.offered_models.choose(who, profile, {})).settings
     answer = SettingsAnswer(
         **asdict(profile),
         effective=EffectiveAnswer(**asdict(effective)),
