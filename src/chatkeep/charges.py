@@ -18,6 +18,7 @@ from chatkeep.budgets.amounts import (
     refusal,
     tokens_in,
     tokens_of,
+    tools_size,
 )
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.db import WORKER, ConstraintViolated, as_user
@@ -111,14 +112,16 @@ class Budgets:
         `admitted`, and a violated constraint to `refusal`.
         """
         size = len((choices.system_prompt or "").encode("utf-8", "replace"))
-        size += sum(len(str(part).encode("utf-8", "replace")) for part in turn.resumed or ())
+        size += sum(len(str(part).encode("utf-8", "replace")) for part in turn.has)
+        size += tools_size(choices.tools)
         asking = Asking(
             id=turn.run_id,
             model=turn.model,
             size=size,
             max_tokens=choices.settings.max_tokens,
             conversation_id=turn.conversation_id,
-            question_id=turn.user_message_id,
+            # What is kept of an answer is given to the model too, when it is to go on.
+            question_id=turn.user_message_id if turn.continues is None else turn.message_id,
         )
         return self._charging(who.user_id, who.roles | {who.role}, asking, self._limits)
 

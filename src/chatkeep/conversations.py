@@ -74,6 +74,8 @@ class AnswerShown:
     id: str
     parent_id: str
     parts: list[dict[str, Any]] | None
+    run_id: str | None
+    status: Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +186,12 @@ async def get_page(
         as_user(user_id),
         Query(
             """
-            select c.id, c.title, c.created_at, c.updated_at, r.id as active_run
+            select c.id, c.title, c.created_at, c.updated_at, coalesce(
+              (select id from chat.runs where user_id = c.user_id and conversation_id = c.id
+                and state = 'running'),
+              (select id from chat.runs where user_id = c.user_id and conversation_id = c.id
+                and state = 'queued' order by queued_at, id limit 1)) as active_run
             from chat.conversations c
-            left join chat.runs r on r.user_id = c.user_id and r.conversation_id = c.id
-              and r.state in ('queued', 'running')
             where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
             """,
             scope,
@@ -195,12 +199,14 @@ async def get_page(
         ),
         Query(
             """
-            with recursive branch as (
+            with recursive ending as materialized (
+              select coalesce(%(from)s, head_id) as id from chat.conversations
+              where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+            ), branch as (
               select m.*, 1 as depth, octet_length(m.content)
-                + coalesce(octet_length(m.parts::text), 0) as bytes from chat.messages m
-              join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
-              where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-                and m.id = coalesce(%(from)s, c.head_id) and c.deleted_at is null
+                + coalesce(octet_length(m.parts::text), 0) as bytes from ending
+              join chat.messages m on m.user_id = %(user)s
+                and m.conversation_id = %(conversation)s and m.id = ending.id
               union all
               select p.*, b.depth + 1, b.bytes + octet_length(p.content)
                 + coalesce(octet_length(p.parts::text), 0) from branch b
@@ -309,8 +315,10 @@ async def find_answer(
     rows = await db.fetch(
         as_user(user_id),
         """
-        select m.id, m.parent_id, m.parts from chat.messages m
+        select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status
+        from chat.messages m
         join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
+        left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
         where m.user_id = %(user)s and m.conversation_id = %(conversation)s
           and c.deleted_at is null and m.id = coalesce(%(message)s, c.head_id)
           and m.role = 'assistant' and m.parent_id is not null

@@ -20,6 +20,7 @@ from chatkeep.tools import OUTPUT_AT_MOST
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chatkeep.conversations import AnswerShown
     from chatkeep.parts import Part
 
 
@@ -37,6 +38,12 @@ def resolved(
     said = {one["toolCallId"]: one for one in sent if isinstance(one.get("toolCallId"), str)}
     decided = [_decided(part, said) if part.waits else part for part in parts]
     return stored(decided) or []
+
+
+def was_cut_off(found: AnswerShown) -> bool:
+    """Whether *found* is to be gone on with although nothing of it waits for the person."""
+    waits = any(part.approval_id and part.waits for part in unstored("", found.parts))
+    return found.status in {"stopped", "interrupted"} and not waits
 
 
 def waits_for_nothing() -> Invalid:

@@ -134,10 +134,13 @@ AnswerEvent = (
 class Reader:
     """How far one reader has come, and what is new to it."""
 
-    def __init__(self, has: int = 0, waiting: Collection[int] = ()) -> None:
-        """Begin after so many parts, which the reader *has*, *waiting* for these tools of them."""
+    def __init__(self, has: int = 0, waiting: Collection[int] = (), *, pieces: int = 0) -> None:
+        """Begin after so many parts, which the reader *has*, *waiting* for these tools of them.
+
+        Of the part after those it has so many *pieces*.
+        """
         self._index = has
-        self._pieces = 0
+        self._pieces = pieces
         self._began = False
         self._waiting = list(waiting)
         self._asked = set(waiting)
@@ -154,7 +157,8 @@ class Reader:
                         continue  # it grew while the reader was busy with what we gave it
                     if self._index == len(parts) - 1 and not ended:
                         return
-                    yield PartEnded(index=self._index, kind=kind)
+                    if self._began:
+                        yield PartEnded(index=self._index, kind=kind)
                 case "tool" | "source" | "step":
                     yield from self._whole(part)
                 case _:
@@ -183,10 +187,10 @@ class Reader:
                 yield ToolAnswered(index=index, result=part.result)
 
     def _read(self, part: Part, kind: Literal["text", "reasoning"]) -> Iterator[AnswerEvent]:
-        if not self._began:
-            self._began = True
-            yield PartBegan(index=self._index, kind=kind)
         if self._pieces < len(part.pieces):
+            if not self._began:
+                self._began = True
+                yield PartBegan(index=self._index, kind=kind)
             new = "".join(part.pieces[self._pieces :])
             self._pieces = len(part.pieces)
             yield PartGrew(index=self._index, kind=kind, text=new)
@@ -196,15 +200,25 @@ class LiveAnswer:
     """One answer being made in this process."""
 
     def __init__(
-        self, *, user_id: str, address: Address, model: str, parts: Sequence[Part] = ()
+        self,
+        *,
+        user_id: str,
+        address: Address,
+        model: str,
+        parts: Sequence[Part] = (),
+        was_cut_off: bool = False,
     ) -> None:
-        """Begin with *parts*, what an earlier run of it has said; the run is *address.id*."""
+        """Begin with *parts*, what an earlier run of it has said; the run is *address.id*.
+
+        That *was_cut_off*: its last words and the next ones are one text.
+        """
         self.user_id = user_id
         self.address = address
         self.model = model
         self.charged: Charged | None = None
         self.parts: list[Part] = list(parts)
         self._begun = len(self.parts)
+        self._joins = was_cut_off and bool(parts) and self.parts[-1].kind == "text"
         self._waited = [index for index, part in enumerate(self.parts) if part.waits]
         self.usage = Usage()
         self.withheld = 0
@@ -258,7 +272,7 @@ class LiveAnswer:
 
         *only_new*: not what an earlier run of the same answer had said.
         """
-        reader = Reader(self._begun, self._waited) if only_new else Reader()
+        reader = self._reader_of_news() if only_new else Reader()
         news = asyncio.Event()
         self._waiting.add(news)
         try:
@@ -274,6 +288,11 @@ class LiveAnswer:
                     yield StillWorking()
         finally:
             self._waiting.discard(news)
+
+    def _reader_of_news(self) -> Reader:
+        if self._joins:  # what was kept of the text is its first piece
+            return Reader(self._begun - 1, self._waited, pieces=1)
+        return Reader(self._begun, self._waited)
 
     def _note(self, event: Usage | Withheld | Done | Answering) -> None:
         """Take what readers are not told of."""
@@ -303,7 +322,8 @@ class LiveAnswer:
         text = _storable(text)
         if not text:
             return
-        if len(self.parts) == self._begun or self.parts[-1].kind != kind:
+        is_first = len(self.parts) == self._begun and not self._joins
+        if is_first or self.parts[-1].kind != kind:
             self.parts.append(Part(kind))
         self.parts[-1].pieces.append(text)
 

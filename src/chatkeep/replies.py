@@ -12,23 +12,25 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from chatkeep import runs, turns
+from chatkeep import runs, turns, waiting
 from chatkeep.answers import INTERRUPTED, RemoteAnswer
+from chatkeep.budgets.amounts import refusal
 from chatkeep.charges import Budgets
+from chatkeep.db import ConstraintViolated
 from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
-from chatkeep.events import NextStep
+from chatkeep.events import NextStep, ToolResult
 from chatkeep.live import LiveAnswer
 from chatkeep.parts import unstored
 from chatkeep.prompts import prompt_of
 from chatkeep.responders import Asked
 from chatkeep.runs import Address, Ending
 from chatkeep.titles import title_from
-from chatkeep.turns import AlreadyStarted
+from chatkeep.turns import AlreadyStarted, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from chatkeep.answers import Answer
     from chatkeep.budgets.ledger import Charged
@@ -36,10 +38,11 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.live import AnswerEvent
     from chatkeep.llm.model import Prompt
+    from chatkeep.parts import Part
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responders import Responder
-    from chatkeep.turns import Said, Turn
+    from chatkeep.turns import Said
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ _CHECKPOINT_S = 0.25
 _LEASE_RENEWAL_S = 4.0
 _STOP_WITHIN_S = 5.0
 _STOPS_AT_MOST = 3
+_CUT_OFF: Final = "The answer was cut off before this tool had said whether it did its work."
 _STORE_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
 
 
@@ -60,6 +64,7 @@ class _Work:
     task: asyncio.Task[None] | None = None
     asking: bool = False
     stopped: bool = False
+    is_waited_for: bool = False
 
     def let_go(self) -> None:
         """Stop asking the model. Only then: cancelled earlier or later, nothing were kept."""
@@ -112,26 +117,52 @@ class Replies:
             history, charged = await self._start(who, turn, choices)
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
-        address = Address(
-            id=turn.run_id,
-            conversation_id=turn.conversation_id,
-            message_id=turn.message_id,
-            user_message_id=turn.user_message_id,
-        )
-        begun = unstored("", turn.resumed or [])
-        live = LiveAnswer(user_id=user_id, address=address, model=turn.model, parts=begun)
-        charge = self.budgets.admitted(who, charged, choices, begun)
-        live.charged = charged
-        prompt = prompt_of(
-            history,
-            _within(choices, charge),
-            user_key=self.pseudonym(user_id),
-            conversation_id=address.conversation_id,
-        )
-        self._work[turn.run_id] = work = _Work(live, _now(), charge)
-        asked = Asked(prompt=prompt, who=who, run=address, begun=begun)
-        work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
-        return live
+        return self._launch(who, turn, choices, history, charged)
+
+    async def begin_or_wait(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
+        """Begin as `begin`, or let *turn*, a question, wait until the conversation is answered.
+
+        Raises as `begin`, but for `RunInProgress` `QueueFull`: too many wait already.
+        """
+        try:
+            return await self.begin(who, turn, choices)
+        except RunInProgress:
+            if turn.content is None:
+                raise
+        try:
+            await waiting.enqueue(self._db, who, turn, choices)
+        except AlreadyStarted as same:
+            return await self.join(who.user_id, same.run_id)
+        # What was in the way may have ended before anybody could see that this one waits.
+        await self.begin_next(who.user_id, turn.conversation_id)
+        return await self.join(who.user_id, turn.run_id)
+
+    async def begin_next(self, user_id: str, conversation_id: str) -> None:
+        """Begin the answer whose turn it is in a conversation, unless somebody else does."""
+        while not self._closing.is_set():
+            waited = await waiting.find_next(self._db, user_id, conversation_id)
+            if waited is None:
+                return
+            who, choices = waiting.asked_by(user_id, waited)
+            turn = Turn(
+                conversation_id=conversation_id,
+                run_id=waited.id,
+                message_id=waited.message_id,
+                user_message_id=waited.user_message_id,
+                model=waited.model,
+                content=waited.content,
+            )
+            also = self.budgets.charging(who, turn, choices)
+            try:
+                claimed = await turns.claim(self._db, user_id, turn, also)
+            except ConstraintViolated as violated:
+                code = _refused(violated).code
+                await waiting.give_up(self._db, user_id, waited.id, code)
+                continue
+            if claimed is not None:
+                history, rows = claimed
+                self._launch(who, turn, choices, history, rows[0][0])
+            return
 
     async def begin_instead(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
         """Begin as `begin`, first stopping what the conversation is being answered with."""
@@ -158,21 +189,32 @@ class Replies:
     async def stop(self, user_id: str, conversation_id: str) -> str | None:
         """Stop the answer being made, keep what was said, and return its run's id.
 
-        Waits until it has ended, wherever it is made.
+        What waits behind it does not wait any more. Returns when the answer has ended, wherever
+        it is made.
         """
         run_id = await runs.find_active(self._db, user_id, conversation_id)
         if run_id is None:
             return None
+        if run_id in await waiting.cancel(self._db, user_id, conversation_id, None):
+            return run_id
+        await self.stop_run(user_id, run_id)
+        return run_id
+
+    async def stop_run(self, user_id: str, run_id: str) -> None:
+        """Stop one answer of *user_id*, keep what was said, and wait until it has ended.
+
+        Raises:
+            NotFound: they have no such run.
+        """
+        answer = await self.join(user_id, run_id)
         if not self.stop_here(run_id):
             await runs.request_stop(self._db, user_id, run_id)
-        answer = await self.join(user_id, run_id)
         try:
             async with asyncio.timeout(_STOP_WITHIN_S):
                 async for _ in answer.follow():
                     pass
         except TimeoutError:
             raise Unavailable("The running answer could not be stopped yet.") from None
-        return run_id
 
     def stop_here(self, run_id: str) -> bool:
         """Stop a run if this process works on it; return whether it does."""
@@ -215,9 +257,14 @@ class Replies:
                     await self._checkpoint(work)
 
     async def sweep(self) -> int:
-        """Mark what died with another process; return how many runs that were."""
+        """Mark what died with another process; return how many runs that were.
+
+        Where somebody waited behind one of them, the next is begun here.
+        """
         swept = await runs.sweep(self._db)
         await self.budgets.sweep()
+        for held in await waiting.find_held(self._db):
+            await self.begin_next(held.user_id, held.conversation_id)
         return swept
 
     async def close(self, *, drain_s: float) -> None:
@@ -239,6 +286,45 @@ class Replies:
     def _refuse_when_closing(self) -> None:
         if self._closing.is_set():
             raise Unavailable("The server is restarting. Try again shortly.")
+
+    def _launch(
+        self, who: Principal, turn: Turn, choices: Choices, history: list[Said], charged: Charged
+    ) -> LiveAnswer:
+        """Begin to answer what is stored and charged."""
+        address = Address(
+            id=turn.run_id,
+            conversation_id=turn.conversation_id,
+            message_id=turn.message_id,
+            user_message_id=turn.user_message_id,
+        )
+        begun = _begun(turn, history)
+        live = LiveAnswer(
+            user_id=who.user_id,
+            address=address,
+            model=turn.model,
+            parts=begun,
+            was_cut_off=turn.continues is not None,
+        )
+        charge = self.budgets.admitted(who, charged, choices, begun)
+        live.charged = charged
+        if begun and turn.continues is not None:
+            history = [*history[:-1], _cut_off(live, history[-1])]
+        prompt = prompt_of(
+            history,
+            _within(choices, charge),
+            user_key=self.pseudonym(who.user_id),
+            conversation_id=address.conversation_id,
+        )
+        self._work[turn.run_id] = work = _Work(live, _now(), charge)
+        asked = Asked(
+            prompt=prompt,
+            who=who,
+            run=address,
+            begun=() if turn.resumed is None else begun,
+            continues=bool(begun) and turn.continues is not None,
+        )
+        work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
+        return live
 
     async def _start(
         self, who: Principal, turn: Turn, choices: Choices
@@ -305,6 +391,15 @@ class Replies:
         finally:
             del self._work[live.address.id]
             live.end(ending)
+        if work.is_waited_for:
+            await self._let_next(live)
+
+    async def _let_next(self, live: LiveAnswer) -> None:
+        try:
+            await self.begin_next(live.user_id, live.address.conversation_id)
+        except ChatkeepError as error:
+            # It goes on waiting, and the sweeper finds it.
+            _log.warning("what waits behind run %s does not begin: %s", live.address.id, error.code)
 
     async def _ask(self, work: _Work, asked: Asked) -> Ending:
         """Let the model answer until it has ended, or is let go."""
@@ -363,7 +458,7 @@ class Replies:
         settling = self.budgets.settling(work.charge, live, ending.state)
         for pause in (*_STORE_PAUSES_S, None):
             try:
-                await runs.finish(
+                work.is_waited_for = await runs.finish(
                     self._db,
                     live.user_id,
                     live.address,
@@ -385,6 +480,28 @@ class Replies:
                 return ending
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
         return _ended(live, "failed", error_code="database_unavailable")
+
+
+def _begun(turn: Turn, history: Sequence[Said]) -> list[Part]:
+    """Return the parts that the answer of *turn* has already."""
+    if turn.continues is None or history[-1].role != "assistant":
+        return unstored("", turn.has)
+    return unstored(history[-1].content, history[-1].parts)
+
+
+def _cut_off(live: LiveAnswer, said: Said) -> Said:
+    """Let no tool of an answer that was cut off be waited for; return what the model is told."""
+    for part in list(live.parts):
+        if part.call is not None and part.waits:
+            live.add(ToolResult(call_id=part.call.call_id, error=_CUT_OFF))
+    return replace(said, parts=live.stored_parts())
+
+
+def _refused(violated: ConstraintViolated) -> ChatkeepError:
+    refused = refusal(violated)
+    if refused is None:
+        raise violated
+    return refused
 
 
 def _ended(

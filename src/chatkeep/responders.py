@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 #: A model that asks for tools again and again is stopped after so many questions.
 STEPS_AT_MOST: Final = 10
+# Many providers refuse a conversation that ends with what their model has said, or begin anew.
+_GO_ON: Final = (
+    "Your last message was cut off. Go on exactly where it stops, in the middle of a word if it"
+    " stops there. Repeat nothing of it, and say nothing about this."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +43,15 @@ class Asked:
 
     *prompt* has the conversation, *who* asks it (None: somebody who is not signed in), *run*
     where the answer is kept. *begun* are the parts that an answer which goes on has already.
+    *continues*: the answer was cut off, *prompt* ends with what is kept of it, and what comes
+    now is joined to that.
     """
 
     prompt: Prompt
     who: Principal | None
     run: Address
     begun: Sequence[Part] = ()
+    continues: bool = False
 
     @property
     def question(self) -> str:
@@ -86,6 +94,8 @@ class ModelResponder:
                 yield result
             yield NextStep()
             prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
+        if asked.continues and prompt.messages[-1].role == "assistant":
+            prompt = _after(prompt, [PromptMessage(role="user", text=_GO_ON)])
         async with aclosing(self._steps(prompt, asked, runs_tools=not has_own)) as events:
             async for event in events:
                 yield event

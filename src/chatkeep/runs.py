@@ -29,7 +29,10 @@ LEASE_S = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run and what has been said in it so far (as of the last checkpoint)."""
+    """A run and what its answer says so far (as of the last checkpoint).
+
+    *begun*: the first so many parts are of runs before it.
+    """
 
     id: str
     conversation_id: str
@@ -44,6 +47,7 @@ class Run:
     cost: Decimal | None
     content: str
     parts: list[dict[str, Any]] | None
+    begun: int = 0
 
     @property
     def ended(self) -> bool:
@@ -88,6 +92,11 @@ class _Id:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _MaybeId:
+    id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Stop:
     stop_requested: bool
 
@@ -103,14 +112,16 @@ async def checkpoint(
     """Keep what was said so far and renew the lease; return whether a stop was asked for.
 
     The message is written only by who holds the run's row: a checkpoint that the database
-    delayed can never write its older text over the end.
+    delayed can never write its older text over the end. Nor over what another run has
+    said since, where the answer was given up and continued.
     """
     rows = await db.fetch(
         as_user(user_id),
         """
         with run as (
           update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
-            said = octet_length(coalesce(%(parts)s::jsonb::text, %(content)s))
+            said = greatest(0,
+              octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
           where user_id = %(user)s and id = %(run)s
             and state in ('queued', 'running', 'interrupted')
           returning message_id, stop_requested
@@ -118,7 +129,7 @@ async def checkpoint(
           update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
           from run
           where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-            and m.id = run.message_id
+            and m.id = run.message_id and m.run_id = %(run)s
         )
         select stop_requested from run
         """,
@@ -139,13 +150,15 @@ async def finish(
     parts: Sequence[dict[str, Any]] | None,
     title: str | None,
     also: Sequence[Query[Any]] = (),
-) -> None:
+) -> bool:
     """Keep the whole answer and how it ended, in one round trip; *also* in its transaction.
+
+    Returns whether another question of the conversation waits to be answered.
 
     A run that the sweeper gave up while the database was away is set right here: it did
     end as *ending* says.
     """
-    await db.fetch_all(
+    _, *_, next_one = await db.fetch_all(
         as_user(user_id),
         Query(
             """
@@ -161,7 +174,7 @@ async def finish(
               update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
               from run
               where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-                and m.id = run.message_id
+                and m.id = run.message_id and m.run_id = %(run)s
             )
             update chat.conversations
             set updated_at = now(), title = coalesce(title, %(title)s)
@@ -184,7 +197,18 @@ async def finish(
             _Id,
         ),
         *also,
+        # Whoever let one wait held the conversation meanwhile, which this transaction has now.
+        Query(
+            """
+            select id from chat.runs
+            where user_id = %(user)s and conversation_id = %(conversation)s and state = 'queued'
+            limit 1
+            """,
+            _address(user_id, run),
+            _Id,
+        ),
     )
+    return bool(next_one)
 
 
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:
@@ -194,7 +218,7 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
         """
         select r.id, r.conversation_id, r.message_id, m.parent_id as user_message_id, r.state,
           r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
-          m.content, m.parts
+          m.content, m.parts, r.begun
         from chat.runs r
         join chat.messages m on m.user_id = r.user_id
           and m.conversation_id = r.conversation_id and m.id = r.message_id
@@ -209,17 +233,21 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
 
 
 async def find_active(db: Database, user_id: str, conversation_id: str) -> str | None:
-    """Find the run that is answering in a conversation now."""
+    """Find the run that is answering in a conversation now, or is about to."""
     rows = await db.fetch(
         as_user(user_id),
         """
-        select r.id from chat.runs r
-        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        where r.user_id = %s and r.conversation_id = %s and r.state in ('queued', 'running')
-          and c.deleted_at is null
+        select coalesce(
+          (select r.id from chat.runs r where r.user_id = c.user_id
+            and r.conversation_id = c.id and r.state = 'running'),
+          (select r.id from chat.runs r where r.user_id = c.user_id
+            and r.conversation_id = c.id and r.state = 'queued'
+            order by r.queued_at, r.id limit 1)) as id
+        from chat.conversations c
+        where c.user_id = %s and c.id = %s and c.deleted_at is null
         """,
         [user_id, conversation_id],
-        row=_Id,
+        row=_MaybeId,
     )
     return rows[0].id if rows else None
 
@@ -322,20 +350,20 @@ async def sweep(db: Database) -> int:
         """
         update chat.runs set state = 'interrupted', ended_at = now(),
           error_code = 'answer_interrupted'
-        where state in ('queued', 'running') and lease_until < now()
+        where (state = 'running' or state = 'queued') and lease_until < now()
         """,
         [],
     )
 
 
 async def interrupt_all(db: Database) -> int:
-    """Mark every unfinished run as interrupted: for a start that is surely alone."""
+    """Mark every run that was begun as interrupted: for a start that is surely alone."""
     return await db.execute(
         WORKER,
         """
         update chat.runs set state = 'interrupted', ended_at = now(),
           error_code = 'answer_interrupted'
-        where state in ('queued', 'running')
+        where state = 'running'
         """,
         [],
     )

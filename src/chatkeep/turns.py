@@ -7,21 +7,26 @@ answer becomes afterwards is in `runs`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from psycopg.types.json import Jsonb
 
 from chatkeep import runs
 from chatkeep.budgets.amounts import refusal
 from chatkeep.db import ConstraintViolated, Query, as_user
-from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
+from chatkeep.errors import AnswerNotInterrupted, IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from chatkeep.db import Database
 
-_HISTORY_AT_MOST = 200
+    _Begin = Callable[
+        [Database, str, Mapping[str, object], Sequence[Query[Any]], Sequence[Query[Any]]],
+        Awaitable[list[list[Any]]],
+    ]
+
+_HISTORY_AT_MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,10 @@ class Turn:
     question hangs below the head of the conversation, or below *parent_id* when
     *branches* (an edit). *request_key* makes the same request the same run, unless it
     *may_recur* and `forget_request` finds that it has. With *resumed*, the parts that
-    *message_id* has already, that answer goes on instead of a new one being made.
+    *message_id* has already, that answer goes on instead of a new one being made. With
+    *continues*, the run that was cut off, so does that answer, with what is kept of it. With
+    *begun*, a new answer is made that has these parts from its start. What is done *before*
+    and *after* is done in the transaction that begins it.
     """
 
     conversation_id: str
@@ -50,6 +58,15 @@ class Turn:
     request_key: str | None = None
     may_recur: bool = False
     resumed: list[dict[str, Any]] | None = None
+    continues: str | None = None
+    begun: list[dict[str, Any]] | None = None
+    before: Sequence[Query[Any]] = ()
+    after: Sequence[Query[Any]] = ()
+
+    @property
+    def has(self) -> list[dict[str, Any]]:
+        """The parts that the answer has before anybody is asked."""
+        return self.resumed or self.begun or []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +83,16 @@ class _Id:
     id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    id: str
+    told: str
+
+
 async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
     """Store the question and the run in one round trip; return the history to answer.
+
+    Of an answer that is continued the history ends with what is kept of it.
 
     Raises as `start_with`.
     """
@@ -87,34 +112,92 @@ async def start_with(
         BudgetExhausted: one of *also* found that a budget has too little left.
         AlreadyStarted: the same request has a run already.
         IdempotencyKeyReused: another question was asked with its key.
-        RunInProgress: another answer of the conversation is being made.
+        RunInProgress: another answer of the conversation is being made, or waits.
+        AnswerNotInterrupted: what *turn* continues is whole, or was continued already.
         NotFound: no such conversation of this user.
     """
     values = _values(user_id, turn)
-    begin = _start if turn.resumed is None else _resume
     try:
-        started, *rows, history = await begin(db, user_id, values, also)
+        found = await _begin(turn)(db, user_id, values, turn.before, (*also, *turn.after))
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
+    started, *rows, history = found[len(turn.before) :]
     if not started:
-        raise NotFound
+        raise await _not_started(db, user_id, turn)
     return list(reversed(history)), rows
 
 
+def _begin(turn: Turn) -> _Begin:
+    if turn.continues is not None:
+        return _continue
+    return _start if turn.resumed is None else _resume
+
+
 async def _start(
-    db: Database, user_id: str, values: Mapping[str, object], also: Sequence[Query[Any]]
+    db: Database,
+    user_id: str,
+    values: Mapping[str, object],
+    before: Sequence[Query[Any]],
+    also: Sequence[Query[Any]],
 ) -> list[list[Any]]:
     return await db.fetch_all(
-        as_user(user_id), Query(_START, values, _Id), *also, Query(_HISTORY, values, Said)
+        as_user(user_id), *before, Query(_START, values, _Id), *also, Query(_HISTORY, values, Said)
     )
 
 
 async def _resume(
-    db: Database, user_id: str, values: Mapping[str, object], also: Sequence[Query[Any]]
+    db: Database,
+    user_id: str,
+    values: Mapping[str, object],
+    before: Sequence[Query[Any]],
+    also: Sequence[Query[Any]],
 ) -> list[list[Any]]:
     return await db.fetch_all(
-        as_user(user_id), Query(_RESUME, values, _Id), *also, Query(_HISTORY, values, Said)
+        as_user(user_id), *before, Query(_RESUME, values, _Id), *also, Query(_HISTORY, values, Said)
     )
+
+
+async def _continue(
+    db: Database,
+    user_id: str,
+    values: Mapping[str, object],
+    before: Sequence[Query[Any]],
+    also: Sequence[Query[Any]],
+) -> list[list[Any]]:
+    return await db.fetch_all(
+        as_user(user_id),
+        *before,
+        Query(_CONTINUE, values, _Id),
+        *also,
+        Query(_HISTORY, values, Said),
+    )
+
+
+async def claim(
+    db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]
+) -> tuple[list[Said], list[list[Any]]] | None:
+    """Begin the run of *turn*, which waits, and do *also* after it in the same transaction.
+
+    Returns as `start_with`; None when another node was quicker, or it does not wait any
+    more. Raises `ConstraintViolated` as *also* does, and then it goes on waiting.
+    """
+    values = {
+        "user": user_id,
+        "conversation": turn.conversation_id,
+        "run": turn.run_id,
+        "newest": turn.user_message_id,
+        "lease": runs.LEASE_S,
+        "history": _HISTORY_AT_MOST,
+    }
+    try:
+        begun, *rows, history = await db.fetch_all(
+            as_user(user_id), Query(_CLAIM, values, _Told), *also, Query(_HISTORY, values, Said)
+        )
+    except ConstraintViolated as violated:
+        if violated.name in {"runs_one_at_a_time", "charges_pkey"}:
+            return None
+        raise
+    return (list(reversed(history)), rows) if begun else None
 
 
 class AlreadyStarted(Exception):
@@ -145,6 +228,18 @@ async def _explain(
     return NotFound() if newest is None else RunInProgress(run_id=newest)
 
 
+async def _not_started(db: Database, user_id: str, turn: Turn) -> Exception:
+    """Say why nothing was begun although nothing forbade it."""
+    if turn.continues is not None and turn.request_key is not None:
+        same = await runs.find_by_request(db, user_id, turn.request_key)
+        if same is not None:
+            return AlreadyStarted(same.id)
+    active = await runs.find_active(db, user_id, turn.conversation_id)
+    if active is not None:
+        return RunInProgress(run_id=active)
+    return NotFound() if turn.continues is None else AnswerNotInterrupted()
+
+
 def _values(user_id: str, turn: Turn) -> dict[str, object]:
     return {
         "user": user_id,
@@ -155,7 +250,10 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
         "model": turn.model,
         "content": turn.content,
         "parts": None if turn.parts is None else Jsonb(turn.parts),
-        "resumed": None if turn.resumed is None else Jsonb(turn.resumed),
+        "has": Jsonb(turn.has) if turn.has else None,
+        "begun": len(turn.has),
+        "continues": turn.continues,
+        "newest": turn.user_message_id if turn.continues is None else turn.message_id,
         "client_id": turn.client_id,
         "branches": turn.branches,
         "parent": turn.parent_id,
@@ -179,6 +277,9 @@ with old as materialized (
   returning id
 ), place as (
   select case when %(branches)s then %(parent)s else head_id end as parent_id from old
+  -- Nobody overtakes those who wait.
+  where not exists (select from chat.runs where user_id = %(user)s
+    and conversation_id = %(conversation)s and state = 'queued')
   union all select null from made
 ), asked as (
   insert into chat.messages
@@ -188,19 +289,20 @@ with old as materialized (
   from place where %(content)s::text is not null
 ), answer as (
   insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, run_id, created_at)
-  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
-    clock_timestamp()
+    (user_id, conversation_id, id, parent_id, role, parts, run_id, created_at)
+  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(has)s::jsonb,
+    %(run)s, clock_timestamp()
   from place
 ), shown as (
   update chat.conversations
   set head_id = %(answer)s, updated_at = now(), title = coalesce(title, %(title)s)
   where user_id = %(user)s and id = %(conversation)s and exists (select from old)
+    and exists (select from place)
 )
 insert into chat.runs
-  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
+  (user_id, id, conversation_id, message_id, request_key, state, model, begun, lease_until)
 select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
-  now() + make_interval(secs => %(lease)s)
+  %(begun)s, now() + make_interval(secs => %(lease)s)
 from place
 returning id
 """
@@ -212,7 +314,7 @@ with old as materialized (
   where user_id = %(user)s and id = %(conversation)s and deleted_at is null
   for update
 ), answer as (
-  update chat.messages m set parts = %(resumed)s::jsonb, run_id = %(run)s
+  update chat.messages m set parts = %(has)s::jsonb, run_id = %(run)s
   from old
   where m.user_id = %(user)s and m.conversation_id = %(conversation)s and m.id = %(answer)s
     and m.id = old.head_id and m.parent_id = %(question)s and m.role = 'assistant'
@@ -222,17 +324,55 @@ with old as materialized (
   where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
 )
 insert into chat.runs
-  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
+  (user_id, id, conversation_id, message_id, request_key, state, model, begun, lease_until,
+    said_before)
 select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
-  now() + make_interval(secs => %(lease)s)
+  %(begun)s, now() + make_interval(secs => %(lease)s), octet_length(%(has)s::jsonb::text)
 from answer
 returning id
 """
 
-_HISTORY = """
+# Whoever stopped answering may come back: what it says then is not this run's any more.
+_CONTINUE = """
+with old as materialized (
+  select head_id from chat.conversations
+  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+  for update
+), answer as (
+  update chat.messages m set run_id = %(run)s
+  from old, chat.runs r
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s and m.id = %(answer)s
+    and m.id = old.head_id and m.parent_id = %(question)s and m.run_id = %(continues)s
+    and r.user_id = %(user)s and r.id = %(continues)s and r.state in ('stopped', 'interrupted')
+  returning octet_length(coalesce(m.parts::text, m.content)) as said,
+    coalesce(jsonb_array_length(m.parts), (m.content <> '')::integer) as begun
+), shown as (
+  update chat.conversations set updated_at = now()
+  where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
+)
+insert into chat.runs
+  (user_id, id, conversation_id, message_id, request_key, state, model, begun, lease_until,
+    said_before)
+select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
+  answer.begun, now() + make_interval(secs => %(lease)s), answer.said
+from answer
+returning id
+"""
+
+# Of two nodes that begin the same one, the second waits for the row and finds it begun; of two
+# that begin different ones, the second violates the index.
+_CLAIM = """
+update chat.runs r set state = 'running', asked = null, started_at = now(),
+  lease_until = now() + make_interval(secs => %(lease)s)
+where r.user_id = %(user)s and r.id = %(run)s and r.state = 'queued'
+returning id, pg_notify('chatkeep_tails', id)::text as told
+"""
+
+# The newest messages of the branch that ends with `newest`, newest first.
+_HISTORY: Final = """
 with recursive branch as (
   select id, parent_id, role, content, parts, 1 as depth from chat.messages
-  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
+  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(newest)s
   union all
   select p.id, p.parent_id, p.role, p.content, p.parts, b.depth + 1 from branch b
   join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s

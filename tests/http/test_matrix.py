@@ -82,6 +82,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("PATCH", "/api/v1/chat/{conversation_id}"): {"title": "Another"},
     ("POST", "/api/v1/chat/{conversation_id}/shares"): {},
     ("POST", "/api/v1/chat/{conversation_id}/fork"): {},
+    ("POST", "/api/v1/chat/{conversation_id}/continue"): {},
     ("POST", "/api/v1/chat/import"): [],
     ("POST", "/api/chat"): {"id": "{id}", "message": TEXT},
     ("PATCH", "/api/settings"): {"theme": "dark"},
@@ -290,6 +291,7 @@ async def test_stranger_learns_nothing(
         for one in PERSONAL
         if not one.path.startswith(("/auth/v1/", "/api/sessions/{", "/api/admin/", ENDLESS))
         and not one.path.startswith("/support/attachments/")  # nor a file
+        and not one.path.endswith(("/continue", "/queue/{run_id}"))  # nothing is cut off, or waits
         and not one.path.endswith("/session/revoke")  # a conversation's id names no session
         and not one.path.endswith("/session")  # for pages of this server's own alone
     ],

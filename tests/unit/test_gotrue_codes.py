@@ -154,11 +154,14 @@ SOURCES: Final = Path(chatkeep.__file__).parent
 ELSEWHERE: Final = {
     *(
         "answer_interrupted",
+        "answer_not_interrupted",
         "budget_exhausted",
         "client_gone",
         "link_ended",
         "conversation_forbidden",
         "forbidden",
+        "not_waiting",
+        "queue_full",
     ),
     *("headers_too_large", "idempotency_key_reused", "insecure_transport", "last_administrator"),
     *("misdirected", "model_broken", "model_misconfigured", "model_not_found"),

@@ -217,7 +217,7 @@ with recursive branch as (
     ceil((%(size)s + history.size) / 3.0) * %(prompt_price)s::numeric as cost
   from history
   where not %(kept)s or exists
-    (select from chat.runs where user_id = %(user)s and id = %(id)s)
+    (select from chat.runs where user_id = %(user)s and id = %(id)s and state = 'running')
 ), output as (
   select greatest(1, least(%(output)s::numeric, tokens_per_run - prompt.tokens,
     case when %(output_price)s::numeric > 0

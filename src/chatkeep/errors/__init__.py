@@ -42,6 +42,7 @@ from chatkeep.errors.callers import (
 )
 from chatkeep.errors.chats import (
     AnswerInterrupted,
+    AnswerNotInterrupted,
     AnswerNotKept,
     BudgetExhausted,
     IdempotencyKeyReused,
@@ -53,7 +54,9 @@ from chatkeep.errors.chats import (
     ModelRefused,
     ModelTimeout,
     ModelUnavailable,
+    NotWaiting,
     NotYourConversation,
+    QueueFull,
     RequestInProgress,
     RunInProgress,
     error_named,
@@ -94,6 +97,7 @@ from chatkeep.errors.flows import (
     ReauthenticationNotValid,
 )
 from chatkeep.errors.hooks import AccessTokenHookFailed, AccessTokenHookRefused
+from chatkeep.errors.keys import ApiKeyNotAccepted, InsufficientScope, TooManyKeys
 from chatkeep.errors.providers import (
     BadIdToken,
     BadOAuthCallback,
@@ -129,8 +133,10 @@ __all__ = [
     "AccessTokenHookRefused",
     "AccountNotFound",
     "AnswerInterrupted",
+    "AnswerNotInterrupted",
     "AnswerNotKept",
     "AnswerRefused",
+    "ApiKeyNotAccepted",
     "BadCodeVerifier",
     "BadIdToken",
     "BadOAuthCallback",
@@ -166,6 +172,7 @@ __all__ = [
     "IdentityNotFound",
     "InsecureTransport",
     "InsufficientAal",
+    "InsufficientScope",
     "Invalid",
     "InvalidCredentials",
     "IssuerUnavailable",
@@ -184,6 +191,7 @@ __all__ = [
     "ModelUnavailable",
     "NoActiveSession",
     "NotFound",
+    "NotWaiting",
     "NotYourConversation",
     "OtpExpired",
     "PasskeyChallengeExpired",
@@ -194,6 +202,7 @@ __all__ = [
     "PayloadTooLarge",
     "PreconditionFailed",
     "ProviderEmailNeedsVerification",
+    "QueueFull",
     "RateLimited",
     "ReauthenticationNeeded",
     "ReauthenticationNotValid",
@@ -220,6 +229,7 @@ __all__ = [
     "TokenWithoutExpiry",
     "TokenWrongAudience",
     "TooManyFactors",
+    "TooManyKeys",
     "TooManyMails",
     "TooManyPasskeys",
     "Unauthenticated",

@@ -62,6 +62,30 @@ class RunInProgress(Conflict):
         self.run_id = run_id
 
 
+class AnswerNotInterrupted(Conflict):
+    """There is nothing to continue: the answer is whole, failed, or not what is shown last."""
+
+    code = "answer_not_interrupted"
+    default_detail = (
+        "Only the last answer can be continued, and only if it was stopped or interrupted."
+    )
+
+
+class QueueFull(ChatkeepError):
+    """As many questions wait for their turn as may."""
+
+    code = "queue_full"
+    status = 429
+    default_detail = "Too many of your messages wait to be answered. Wait for one, or cancel it."
+
+
+class NotWaiting(Conflict):
+    """What was to be taken out of the queue has begun or ended."""
+
+    code = "not_waiting"
+    default_detail = "This answer does not wait: it has begun or ended."
+
+
 class BudgetExhausted(ChatkeepError):
     """A budget has too little left; `budget` names it, `resets_at` says when it begins anew."""
 

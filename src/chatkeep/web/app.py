@@ -59,12 +59,16 @@ from chatkeep.web.routes import (
     forks,
     gotrue,
     imports,
+    keys,
     meta,
     openai,
+    openai_conversations,
+    openai_responses,
     outbox,
     pages,
     preferences,
     refreshing,
+    running,
     search,
     session_service,
     sessions,
@@ -96,13 +100,18 @@ _ROUTES = (
     shares.router,
     imports.router,
     forks.router,
+    running.router,
     exports.router,
     ai_sdk.router,
     openai.router,
+    openai_responses.router,
+    openai_conversations.router,
     chatkit.router,
     preferences.router,
     usage.router,
     sessions.router,
+    keys.router,
+    keys.of_anybody,
     admin.router,
     admin_operations.router,
     browser_sessions.router,
@@ -247,7 +256,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     """Open every part in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
     await require_isolation(db.url)
-    gate = await open_own_gate(stack, settings, db, claims=extensions.claims)
+    gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
     model = extensions.model
     if model is None:
         model = choose_model(settings)
@@ -255,7 +264,6 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     templates = load_templates(settings.mail_templates)
     jobs = _jobs(settings, db, gate, templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
-    own_prefix = gate.embedded.issuer.user_id("")
     policy = Policy.of(settings, default_model=default_model_id(settings))
     tools = await _tools(stack, settings, extensions, gate)
     responder = answering(extensions, settings, model=model, tools=tools)
@@ -269,7 +277,12 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         budgets=_budgets(db, settings, offered_models),
     )
     support = await open_chatkit(
-        settings, db, replies, preferences=preferences_kept, offered_models=offered_models, tools=tools
+        settings,
+        db,
+        replies,
+        preferences=preferences_kept,
+        offered_models=offered_models,
+        tools=tools,
     )
     parts = Services(
         settings=settings,
@@ -278,6 +291,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         authenticator=gate.authenticator,
         embedded=gate.embedded,
         session_tokens=gate.session_tokens,
+        personal_keys=gate.personal_keys,
         browser_sessions=_browser_sessions(gate, db, settings),
         foreign_sessions=_foreign_sessions(stack, gate, settings),
         refresh_cookies=RefreshCookies(str(settings.secret).encode()),
@@ -292,20 +306,13 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         chatkit=support,
         idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
-        attempts=Attempts(limits, is_known=partial(signed_in_from, db, own_prefix)),
+        attempts=_attempts(gate, db, limits),
         jobs=jobs,
         providers=_providers(stack, settings),
         mail_templates=templates,
     )
     start_background(stack, parts)
     return parts
-
-
-def _jobs(settings: Settings, db: Database, gate: OwnGate, templates: Templates) -> JobQueue:
-    jobs = JobQueue(db, drain_s=float(settings.drain_s))
-    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
-        delivery.add_to(jobs)
-    return jobs
 
 
 async def _tools(
@@ -319,6 +326,18 @@ async def _tools(
     from chatkeep.mcp_servers import open_mcp_servers  # noqa: PLC0415
 
     return await open_mcp_servers(stack, settings, tools, gate.embedded)
+
+
+def _attempts(gate: OwnGate, db: Database, limits: Limits) -> Attempts:
+    own_prefix = gate.embedded.issuer.user_id("")
+    return Attempts(limits, is_known=partial(signed_in_from, db, own_prefix))
+
+
+def _jobs(settings: Settings, db: Database, gate: OwnGate, templates: Templates) -> JobQueue:
+    jobs = JobQueue(db, drain_s=float(settings.drain_s))
+    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
+        delivery.add_to(jobs)
+    return jobs
 
 
 def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:

@@ -23,11 +23,13 @@ from chatkeep.live import (
     usage_json,
 )
 from chatkeep.web.budget_headers import budget_headers
-from chatkeep.web.problems import body_of
-from chatkeep.web.sse import HEARTBEAT
+from chatkeep.web.problems import body_of, request_id_of
+from chatkeep.web.sse import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from starlette.requests import Request
 
     from chatkeep.answers import Answer
     from chatkeep.conversations import Conversation, Message
@@ -100,6 +102,18 @@ async def whole(answer: Answer) -> Response:
     body = msgspec.json.encode(answer_json(answer, text, ending))
     headers = budget_headers(answer.charged)
     return Response(body, media_type="application/json", headers=headers)
+
+
+async def whole_or_streamed(request: Request, answer: Answer) -> Response:
+    """Return *answer* as *request* wants it: as events, or whole as `whole` does."""
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return await whole(answer)
+    request_id = request_id_of(request)
+    return EventStream(
+        frames(answer, request_id),
+        budget_headers(answer.charged),
+        farewell=farewell(answer, request_id),
+    )
 
 
 async def frames(answer: Answer, request_id: str) -> AsyncGenerator[bytes, None]:

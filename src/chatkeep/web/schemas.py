@@ -67,7 +67,7 @@ TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 IdempotencyKey = Annotated[
     str | None,
-    Header(max_length=200, description="The same key in the same conversation: the same request."),
+    Header(max_length=200, description="The same key again: the same request, done once."),
 ]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
 
@@ -111,6 +111,10 @@ class SendRequest(Overrides):
     conversation_id: AnyId
     message: MessageText
     client_message_id: MessageId | None = None
+    when_busy: Annotated[
+        Literal["refuse", "queue"],
+        Field(description="While the conversation is being answered: refuse, or wait."),
+    ] = "refuse"
 
 
 class UiMessage(BaseModel):
@@ -157,6 +161,14 @@ class ChatRequest(Overrides):
     messages: Annotated[list[UiMessage], Field(min_length=1, max_length=2000)] | None = None
     message: UiMessage | None = None
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    when_busy: Annotated[
+        Literal["stop", "queue"],
+        Field(description="While the conversation is being answered: stop that, or wait."),
+    ] = "stop"
+    go_on: Annotated[
+        bool,
+        Field(alias="continue", description="Go on with the answer that was cut off."),
+    ] = False
     messageId: MessageId | None = None  # noqa: N815 -- the AI SDK's spelling
 
     @property

@@ -8,6 +8,7 @@ kept, brings their own.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -27,13 +28,16 @@ from chatkeep.web import ai_sdk_answers, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
+from chatkeep.web.continuing import continued
+from chatkeep.web.once import Once, begun_once
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import ChatRequest, IdempotencyKey, StopAnswer, UiMessage
+from chatkeep.web.schemas import ChatRequest, StopAnswer, UiMessage
 from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
     from chatkeep.answers import Answer
+    from chatkeep.idempotency import Marked
     from chatkeep.principal import Principal
 
 router = APIRouter(
@@ -72,7 +76,7 @@ async def chat(
     body: ChatRequest,
     who: Caller,
     parts: Parts,
-    idempotency_key: IdempotencyKey = None,
+    once: Once,
 ) -> Response:
     """Submit, edit or regenerate, and stream the answer as a UI message stream.
 
@@ -82,13 +86,14 @@ async def chat(
         raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
         return await _unkept(request, body, parts)
-    await parts.limits.spend("chat", who.user_id)
+    marked = await once.mark(who)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = await parts.offered_models.choose(who, profile, body.wishes())
-    answer = await _begin(parts, who, body, choices, idempotency_key)
+    answer = await _begin(parts, who, body, choices, marked)
     if request.headers.get("accept", "").startswith("application/json"):
         return await rest_answers.whole(answer)
-    return _streamed(answer, only_new=True)  # whoever goes on with one has its beginning
+    # Whoever goes on with an answer has its beginning, unless the client took it away first.
+    return _streamed(answer, only_new=body.trigger == "submit-message")
 
 
 @router.get(
@@ -112,15 +117,22 @@ async def stop(conversation_id: AnyId, who: SignedIn, parts: Parts) -> StopAnswe
 
 
 async def _begin(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
+    if body.go_on:
+        return await continued(
+            parts, who, body.id, choices, message_id=body.messageId, marked=marked
+        )
     if body.trigger == "regenerate-message":
-        return await _regenerate(parts, who, body, choices, key)
+        return await _regenerate(parts, who, body, choices, marked)
     last = body.history[-1]
     if last.role == "assistant":
-        return await _go_on(parts, who, body, choices, key)
-    turn = await _question(parts, who.user_id, body, last, choices.settings.model, key)
-    return await parts.replies.begin_instead(who, turn, choices)
+        return await _go_on(parts, who, body, choices, marked)
+    turn = await _question(parts, who.user_id, body, last, choices.settings.model)
+    turn = replace(turn, may_recur=turn.may_recur and marked is None)
+    replies = parts.replies
+    begin = replies.begin_or_wait if body.when_busy == "queue" else replies.begin_instead
+    return await begun_once(parts, who, turn, lambda turn: begin(who, turn, choices), marked=marked)
 
 
 async def _question(
@@ -129,7 +141,6 @@ async def _question(
     body: ChatRequest,
     last: UiMessage,
     model: str,
-    key: str | None,
 ) -> Turn:
     """A new question, or another wording of one (`messageId` names the one replaced)."""
     text = last.question()
@@ -148,35 +159,37 @@ async def _question(
         parent_id=replaced.parent_id if replaced else None,
         may_create=True,
         title=title_from(text),
-        request_key=_request_key(body, last.id, text, key),
-        may_recur=bool(replaced) and key is None,
+        request_key=_request_key(body, last.id, text),
+        may_recur=bool(replaced),
     )
 
 
 async def _regenerate(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
     """Answer the same question again, beside the earlier answer.
 
     Without a key nothing tells a second click from a repeated request, so both join the
     answer that is being made.
     """
-    replies = parts.replies
-    if key is not None:
-        turn = await _same_question(parts, who.user_id, body, choices.settings.model, key)
-        return await replies.begin_instead(who, turn, choices)
-    running = await replies.find_running(who.user_id, body.id)
-    if running is not None:
+    replies, model = parts.replies, choices.settings.model
+    if marked is None and (running := await replies.find_running(who.user_id, body.id)):
         return running
-    turn = await _same_question(parts, who.user_id, body, choices.settings.model, None)
-    try:
-        return await replies.begin(who, turn, choices)
-    except RunInProgress as busy:
-        return await replies.join(who.user_id, busy.run_id)
+    turn = await _same_question(parts, who.user_id, body, model)
+
+    async def begin(turn: Turn) -> Answer:
+        if marked is not None:
+            return await replies.begin_instead(who, turn, choices)
+        try:
+            return await replies.begin(who, turn, choices)
+        except RunInProgress as busy:
+            return await replies.join(who.user_id, busy.run_id)
+
+    return await begun_once(parts, who, turn, begin, marked=marked)
 
 
 async def _go_on(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, key: str | None
+    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
     """Go on with an answer whose tools waited for the person, or for their client.
 
@@ -185,6 +198,8 @@ async def _go_on(
     found = await conversations.find_answer(parts.db, who.user_id, body.id, body.messageId)
     if found is None:
         raise decisions.waits_for_nothing()
+    if decisions.was_cut_off(found):
+        return await continued(parts, who, body.id, choices, message_id=found.id, marked=marked)
     decided = decisions.resolved(found.parts, body.history[-1].parts)
     turn = Turn(
         conversation_id=body.id,
@@ -193,19 +208,19 @@ async def _go_on(
         user_message_id=found.parent_id,
         model=choices.settings.model,
         content=None,
-        request_key=f"key:{body.id}:{key}" if key else f"on:{found.id}:{_digest(decided)}",
+        request_key=f"on:{found.id}:{_digest(decided)}",
         resumed=decided,
     )
-    return await parts.replies.begin(who, turn, choices)
+    return await begun_once(
+        parts, who, turn, lambda turn: parts.replies.begin(who, turn, choices), marked=marked
+    )
 
 
 def _digest(parts: list[dict[str, Any]]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-async def _same_question(
-    parts: Services, user_id: str, body: ChatRequest, model: str, key: str | None
-) -> Turn:
+async def _same_question(parts: Services, user_id: str, body: ChatRequest, model: str) -> Turn:
     place = await conversations.find_place(parts.db, user_id, body.id, body.messageId)
     if place is None:
         raise NotFound
@@ -219,16 +234,11 @@ async def _same_question(
         user_message_id=question,
         model=model,
         content=None,
-        request_key=key and f"key:{body.id}:{key}",
     )
 
 
-def _request_key(
-    body: ChatRequest, message_id: str | None, text: str, key: str | None
-) -> str | None:
+def _request_key(body: ChatRequest, message_id: str | None, text: str) -> str | None:
     """The same question, sent twice, is one question."""
-    if key is not None:
-        return f"key:{body.id}:{key}"
     if message_id is None:
         return None
     digest = hashlib.sha256(f"{body.messageId}\n{text}".encode()).hexdigest()

@@ -13,19 +13,17 @@ from chatkeep import conversations
 from chatkeep.conversations import FIRST_PAGE
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.ids import new_id
-from chatkeep.policies import choose
-from chatkeep.turns import Turn
 from chatkeep.titles import title_from
+from chatkeep.turns import Turn
 from chatkeep.web import rest_answers, rest_exports
 from chatkeep.web.auth import SignedInOnRest
-from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.cursors import cursor_after, read_cursor
-from chatkeep.web.problems import described, request_id_of
+from chatkeep.web.once import Once, begun_once
+from chatkeep.web.problems import described
 from chatkeep.web.schemas import (
     ChangeConversationRequest,
     ConversationAnswer,
     ConversationsAnswer,
-    IdempotencyKey,
     PageAnswer,
     SendAnswer,
     SendRequest,
@@ -33,7 +31,6 @@ from chatkeep.web.schemas import (
     StartRequest,
 )
 from chatkeep.web.services import Parts
-from chatkeep.web.sse import EventStream
 
 router = APIRouter(
     prefix="/api/v1/chat",
@@ -51,16 +48,20 @@ _EXPORT: dict[int | str, dict[str, Any]] = {200: {"content": _JSON_EXPORT}}
 _EXPORT_IN_TWO_FORMS: dict[int | str, dict[str, Any]] = {200: {"content": _JSON_EXPORT | _MARKDOWN}}
 
 
-@router.post("/start")
+@router.post("/start", response_model=StartAnswer, responses=described(409))
 async def start(
-    who: SignedInOnRest, parts: Parts, _body: StartRequest | None = None
-) -> StartAnswer:
+    who: SignedInOnRest, parts: Parts, once: Once, _body: StartRequest | None = None
+) -> StartAnswer | Response:
     """Start a conversation; its first message is the assistant's greeting."""
     greeting = parts.settings.greeting
-    conversation_id = await conversations.start_conversation(
-        parts.db, who.user_id, greeting=greeting
-    )
-    return StartAnswer(conversation_id=conversation_id, message=greeting)
+
+    async def make(new_id: str) -> StartAnswer:
+        conversation_id = await conversations.start_conversation(
+            parts.db, who.user_id, greeting=greeting, conversation_id=new_id
+        )
+        return StartAnswer(conversation_id=conversation_id, message=greeting)
+
+    return await once.answer(who, make)
 
 
 @router.post(
@@ -79,35 +80,29 @@ async def send(
     body: SendRequest,
     who: SignedInOnRest,
     parts: Parts,
-    idempotency_key: IdempotencyKey = None,
+    once: Once,
 ) -> Response:
     """Send a message and get the answer: whole, or as events with `Accept: text/event-stream`.
 
     Sending the same `Idempotency-Key` (or `client_message_id`) again returns the answer
     that the first one began.
     """
-    await parts.limits.spend("chat", who.user_id)
+    marked = await once.mark(who)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = await parts.offered_models.choose(who, profile, body.wishes())
-    turn = _turn(body, choices.settings.model, idempotency_key)
+    turn = _turn(body, choices.settings.model)
+    begin = parts.replies.begin_or_wait if body.when_busy == "queue" else parts.replies.begin
     try:
-        answer = await parts.replies.begin(who, turn, choices)
+        answer = await begun_once(
+            parts, who, turn, lambda turn: begin(who, turn, choices), marked=marked
+        )
     except NotFound as error:
         raise NotYourConversation from error
-    if "text/event-stream" in request.headers.get("accept", ""):
-        request_id = request_id_of(request)
-        return EventStream(
-            rest_answers.frames(answer, request_id),
-            budget_headers(answer.charged),
-            farewell=rest_answers.farewell(answer, request_id),
-        )
-    return await rest_answers.whole(answer)
+    return await rest_answers.whole_or_streamed(request, answer)
 
 
-def _turn(body: SendRequest, model: str, idempotency_key: str | None) -> Turn:
-    key = idempotency_key and f"key:{body.conversation_id}:{idempotency_key}"
-    if key is None and body.client_message_id is not None:
-        key = f"rest:{body.conversation_id}:{body.client_message_id}"
+def _turn(body: SendRequest, model: str) -> Turn:
+    key = body.client_message_id and f"rest:{body.conversation_id}:{body.client_message_id}"
     return Turn(
         conversation_id=body.conversation_id,
         run_id=new_id(),

@@ -1,0 +1,339 @@
+"""Answers that wait for their turn, because their conversation is being answered.
+
+One that waits is a run like any other, below what is said before it: the order is that of
+the messages. Nobody holds it. Whichever node ends the answer before it begins it, or any that
+finds nobody doing so; what it was asked with is kept until then. It is charged when it begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg.types.json import Jsonb
+
+from chatkeep import runs
+from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
+from chatkeep.errors import IdempotencyKeyReused, NotFound, NotWaiting, QueueFull
+from chatkeep.llm.model import ModelSettings
+from chatkeep.policies import Choices
+from chatkeep.principal import Principal
+from chatkeep.turns import AlreadyStarted
+
+if TYPE_CHECKING:
+    from chatkeep.db import Database
+    from chatkeep.turns import Turn
+
+PER_CONVERSATION_AT_MOST: Final = 10
+PER_USER_AT_MOST: Final = 50
+#: An answer that nobody could begin for so long is not wanted any more.
+WAITS_AT_MOST: Final = timedelta(hours=1)
+_LOOKED_FOR_AT_MOST: Final = 100
+_WHO: Final = (
+    *("issuer", "subject", "credential", "session_id", "token_id", "email", "email_verified"),
+    *("name", "role", "aal"),
+)
+_HOW: Final = ("model", "temperature", "top_p", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A run that waits. *place* counts from 1."""
+
+    id: str
+    message_id: str
+    user_message_id: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """The run whose turn it is, and what it was asked with."""
+
+    id: str
+    message_id: str
+    user_message_id: str
+    model: str
+    content: str
+    asked: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A conversation in which somebody waits and nobody is answered."""
+
+    user_id: str
+    conversation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Locked:
+    id: str
+    of_user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    id: str
+    told: str
+
+
+async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) -> None:
+    """Store the question and let its run wait, behind all that is there already.
+
+    Raises:
+        QueueFull: too many wait in this conversation, or of this person.
+        AlreadyStarted: the same request has a run already.
+        IdempotencyKeyReused: another question was asked with its key.
+        NotFound: no such conversation of this user.
+    """
+    values = {
+        "user": who.user_id,
+        "conversation": turn.conversation_id,
+        "run": turn.run_id,
+        "answer": turn.message_id,
+        "question": turn.user_message_id,
+        "model": turn.model,
+        "content": turn.content,
+        "client_id": turn.client_id,
+        "request_key": turn.request_key,
+        "asked": Jsonb(_asked(who, choices)),
+        "lasts": WAITS_AT_MOST,
+        "per_conversation": PER_CONVERSATION_AT_MOST,
+        "per_user": PER_USER_AT_MOST,
+    }
+    try:
+        # The second statement sees whatever those did who held the locks of the first.
+        found, waits = await db.fetch_all(
+            as_user(who.user_id), Query(_LOCK, values, _Locked), Query(_ENQUEUE, values, _Id)
+        )
+    except ConstraintViolated as violated:
+        raise await _explain(db, who.user_id, turn, violated) from violated
+    if not found:
+        raise NotFound
+    if not waits:
+        raise QueueFull
+
+
+async def find_next(db: Database, user_id: str, conversation_id: str) -> Next | None:
+    """Find the run whose turn it is; None while one is being made, or when none waits."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.id, r.message_id, a.parent_id as user_message_id, r.model, q.content, r.asked
+        from chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        join chat.messages a on a.user_id = r.user_id
+          and a.conversation_id = r.conversation_id and a.id = r.message_id
+        join chat.messages q on q.user_id = r.user_id
+          and q.conversation_id = r.conversation_id and q.id = a.parent_id
+        where r.user_id = %(user)s and r.conversation_id = %(conversation)s
+          and r.state = 'queued' and c.deleted_at is null
+          and not exists (
+            select from chat.runs o where o.user_id = %(user)s
+              and o.conversation_id = %(conversation)s and o.state = 'running'
+          )
+        order by r.queued_at, r.id limit 1
+        """,
+        {"user": user_id, "conversation": conversation_id},
+        row=Next,
+    )
+    return rows[0] if rows else None
+
+
+async def give_up(db: Database, user_id: str, run_id: str, error_code: str) -> None:
+    """Let a run that waits fail, because it cannot begin."""
+    await db.fetch(
+        as_user(user_id),
+        """
+        update chat.runs set state = 'failed', error_code = %(code)s, ended_at = now(),
+          asked = null
+        where user_id = %(user)s and id = %(run)s and state = 'queued'
+        returning id, pg_notify('chatkeep_tails', id)::text as told
+        """,
+        {"user": user_id, "run": run_id, "code": error_code},
+        row=_Begun,
+    )
+
+
+async def cancel(db: Database, user_id: str, conversation_id: str, run_id: str | None) -> list[str]:
+    """Take a run, or all, out of those that wait; return which.
+
+    What waited behind it is not below it any more, so that no model is asked its question;
+    the question is kept, as a branch of its own that ends there.
+
+    Raises:
+        NotWaiting: there is this run, and it has begun or ended.
+        NotFound: there is no such run, or conversation, of this user.
+    """
+    cancelled: list[str] = []
+    values = {"user": user_id, "conversation": conversation_id, "run": run_id}
+    while True:
+        _, rows = await db.fetch_all(
+            as_user(user_id), Query(_LOCK_ALONE, values, _Id), Query(_CANCEL, values, _Begun)
+        )
+        cancelled += [row.id for row in rows]
+        if run_id is None and rows:
+            continue
+        if run_id is not None and not rows:
+            found = await runs.get_run(db, user_id, run_id)
+            raise NotWaiting if found.conversation_id == conversation_id else NotFound
+        return cancelled
+
+
+async def list_waiting(db: Database, user_id: str, conversation_id: str) -> list[Waiting]:
+    """List the runs that wait in a conversation, the next one first."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select r.id, r.message_id, m.parent_id as user_message_id,
+          (row_number() over (order by r.queued_at, r.id))::int as place
+        from chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        join chat.messages m on m.user_id = r.user_id
+          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        where r.user_id = %s and r.conversation_id = %s and r.state = 'queued'
+          and c.deleted_at is null
+        order by r.queued_at, r.id
+        """,
+        [user_id, conversation_id],
+        row=Waiting,
+    )
+
+
+async def find_held(db: Database) -> list[Held]:
+    """Find where somebody waits and nobody is answered: its node has died, or begins it."""
+    return await db.fetch(
+        WORKER,
+        """
+        select distinct q.user_id, q.conversation_id from chat.runs q
+        where q.state = 'queued' and not exists (
+          select from chat.runs r where r.user_id = q.user_id
+            and r.conversation_id = q.conversation_id and r.state = 'running'
+        )
+        limit %s
+        """,
+        [_LOOKED_FOR_AT_MOST],
+        row=Held,
+    )
+
+
+def asked_by(user_id: str, waited: Next) -> tuple[Principal, Choices]:
+    """Return who asked for *waited*, and how it is to be answered."""
+    who, how = waited.asked["who"], waited.asked["how"]
+    principal = Principal(
+        user_id=user_id,
+        roles=frozenset(who["roles"]),
+        scopes=frozenset(who["scopes"]),
+        claims=who["claims"],
+        **{name: who[name] for name in _WHO},
+    )
+    settings = ModelSettings(**{name: how[name] for name in _HOW})
+    return principal, Choices(settings=settings, system_prompt=how["system_prompt"])
+
+
+def _asked(who: Principal, choices: Choices) -> dict[str, Any]:
+    return {
+        "who": {
+            **{name: getattr(who, name) for name in _WHO},
+            "roles": sorted(who.roles),
+            "scopes": sorted(who.scopes),
+            "claims": dict(who.claims),
+        },
+        "how": {
+            **{name: getattr(choices.settings, name) for name in _HOW},
+            "system_prompt": choices.system_prompt,
+        },
+    }
+
+
+async def _explain(
+    db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
+) -> Exception:
+    same = None
+    if turn.request_key is not None:
+        same = await runs.find_by_request(db, user_id, turn.request_key)
+    if same is None:
+        return violated
+    return AlreadyStarted(same.id) if turn.content == same.question else IdempotencyKeyReused()
+
+
+# Everybody takes the conversation before the person, so that nobody waits for each other.
+_LOCK = """
+with talk as materialized (
+  select id from chat.conversations
+  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+  for update
+)
+select id, pg_advisory_xact_lock(hashtextextended('chatkeep queue ' || %(user)s, 0))::text
+  as of_user
+from talk
+"""
+
+_LOCK_ALONE = """
+select id from chat.conversations
+where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+for update
+"""
+
+_ENQUEUE = """
+with talk as (
+  select head_id from chat.conversations
+  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+    and (select count(*) from chat.runs where user_id = %(user)s
+      and conversation_id = %(conversation)s and state = 'queued') < %(per_conversation)s
+    and (select count(*) from chat.runs where user_id = %(user)s and state = 'queued')
+      < %(per_user)s
+), asked as (
+  insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, client_id)
+  select %(user)s, %(conversation)s, %(question)s, head_id, 'user', %(content)s, %(client_id)s
+  from talk
+), answer as (
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, run_id, created_at)
+  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
+    clock_timestamp()
+  from talk
+), shown as (
+  update chat.conversations set head_id = %(answer)s, updated_at = now()
+  where user_id = %(user)s and id = %(conversation)s and exists (select from talk)
+)
+insert into chat.runs (user_id, id, conversation_id, message_id, request_key, state, model,
+  lease_until, asked, queued_at)
+select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'queued', %(model)s,
+  now() + %(lasts)s, %(asked)s, clock_timestamp()
+from talk
+returning id
+"""
+
+_CANCEL = """
+with gone as (
+  update chat.runs set state = 'stopped', ended_at = now(), asked = null
+  where user_id = %(user)s and id = (
+    select id from chat.runs where user_id = %(user)s and conversation_id = %(conversation)s
+      and state = 'queued' and (%(run)s::text is null or id = %(run)s)
+    order by queued_at desc, id desc limit 1
+  ) and state = 'queued'
+  returning id, message_id
+), place as (
+  select gone.id, gone.message_id, q.parent_id from gone
+  join chat.messages a on a.user_id = %(user)s and a.conversation_id = %(conversation)s
+    and a.id = gone.message_id
+  join chat.messages q on q.user_id = %(user)s and q.conversation_id = %(conversation)s
+    and q.id = a.parent_id
+), below as (
+  update chat.messages m set parent_id = place.parent_id from place
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+    and m.parent_id = place.message_id
+), shown as (
+  update chat.conversations c set head_id = place.parent_id from place
+  where c.user_id = %(user)s and c.id = %(conversation)s and c.head_id = place.message_id
+)
+select id, pg_notify('chatkeep_tails', id)::text as told from gone
+"""
