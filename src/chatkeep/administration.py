@@ -20,10 +20,11 @@ from psycopg.rows import class_row
 from chatkeep import accounts, audit, passwords
 from chatkeep.accounts import storable
 from chatkeep.administrators import keep_one
-from chatkeep.db import AUTH, ConstraintViolated
+from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import EmailExists, Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.password_hashes import require_importable
+from chatkeep.personal_keys import records as keys
 from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ async def delete_account(
         await connection.execute(
             "delete from public.user_sessions where user_id = %s", (_user_id(issuer, person),)
         )
+        await run_within(connection, keys.erasing(_user_id(issuer, person)))
         if keep_row:
             await _empty(connection, person)
         else:
@@ -290,8 +292,7 @@ async def _sign_out_everywhere(
         " where user_id = %s and is_active",
         (reason, user_id),
     )
-    everything = everything_of(user_id)
-    await connection.execute(everything.text, everything.params)
+    await run_within(connection, everything_of(user_id))
     return cursor.rowcount
 
 

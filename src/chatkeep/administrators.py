@@ -50,12 +50,12 @@ async def require_administrator(
     """Refuse who has none of *roles*, or did not show the second factor that they have.
 
     Raises:
-        Forbidden: no role, or a name without proof (the development header).
+        Forbidden: no role, or a name without proof (the development header), or an API key.
         StepUpRequired: the session has not shown the person's second factor.
     """
     standing = await _standing(issuer, who)
     own = who.roles if standing is None else roles_in(standing.app_metadata)
-    if who.credential == "development_header" or own.isdisjoint(roles):
+    if who.credential in {"development_header", "api_key"} or own.isdisjoint(roles):
         raise Forbidden
     if standing is not None and standing.has_second_factor and who.aal < "aal2":
         raise StepUpRequired(acr_values="aal2")

@@ -20,6 +20,7 @@ from chatkeep.errors import (
     TokenInvalid,
     TokenRevoked,
 )
+from chatkeep.personal_keys.texts import claims_to_be_one
 from chatkeep.principal import Principal
 from chatkeep.token_binding import NOTHING, Proven, Request
 
@@ -61,18 +62,21 @@ class Presented:
 class Authenticator:
     """Decides who calls. Share one per process.
 
-    *opaque* reads bearer tokens that are no JWT. *admissions* has, by issuer name, a last
-    look at a verified token of that issuer, because a signature cannot say that the person
-    has signed out since. *cookies* reads the cookies that sign somebody in, by name.
+    *opaque* reads bearer tokens that are no JWT; *keys* reads people's API keys, which are
+    refused without it: an application must decide what one may do there. *admissions* has,
+    by issuer name, a last look at a verified token of that issuer, because a signature cannot
+    say that the person has signed out since. *cookies* reads the cookies that sign somebody
+    in, by name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each part by its name
         self,
         issuers: Issuers,
         *,
         revocations: Revocations | None = None,
         notices: Notices | None = None,
         opaque: Reader | None = None,
+        keys: Reader | None = None,
         admissions: Mapping[str, Admission] | None = None,
         cookies: Mapping[str, Reader] | None = None,
         development_header: bool = False,
@@ -83,6 +87,7 @@ class Authenticator:
         self._revocations = revocations
         self._notices = notices
         self._opaque = opaque
+        self._keys = keys
         self._admissions = admissions or {}
         self._cookies = cookies or {}
         self._development_header = development_header
@@ -157,7 +162,12 @@ class Authenticator:
             admit = self._admissions.get(principal.issuer)
             if admit is not None:
                 principal = await admit(principal)
-        elif self._opaque is None or not 0 < len(token) <= _LONGEST_TOKEN or proven.key:
+        elif (
+            self._opaque is None
+            or claims_to_be_one(token)
+            or not 0 < len(token) <= _LONGEST_TOKEN
+            or proven.key
+        ):
             raise TokenInvalid
         else:
             principal = await self._opaque(token)
@@ -188,8 +198,16 @@ class Authenticator:
         scheme, _, token = values[0].partition(" ")
         if scheme.lower() not in {"bearer", "dpop"} or not token:
             raise TokenInvalid
+        if claims_to_be_one(token):
+            return await self._by_key(token, scheme.lower())
         proven = self.proven_by(presented, token, scheme=scheme.lower())
         return await self.principal_of(token, proven)
+
+    async def _by_key(self, key: str, scheme: str) -> Principal:
+        """A key is a credential of this one header: nothing else that takes tokens takes it."""
+        if self._keys is None or scheme != "bearer":
+            raise TokenInvalid
+        return await self._admitted(await self._keys(key))
 
     async def _by_cookie(self, name: str, presented: Presented) -> Principal | None:
         values = presented.cookies.get(name, ())

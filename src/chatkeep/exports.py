@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import audit
-from chatkeep.db import Query, as_user
+from chatkeep.db import AUTH, Query, as_user
+from chatkeep.personal_keys import records as personal_keys
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
@@ -25,6 +26,7 @@ class Belongings:
     profile: dict[str, Any] | None
     sessions: list[dict[str, Any]]
     shares: list[dict[str, Any]]
+    keys: list[dict[str, Any]]
     usage: list[dict[str, Any]]
     conversations: int
 
@@ -42,7 +44,7 @@ class _Count:
 async def belongings(db: Database, user_id: str) -> Belongings:
     """Return what *user_id* has beside conversations; nothing that would open anything."""
     me = {"user": user_id}
-    profiles, sessions, shares, usage, counted = await db.fetch_all(
+    profiles, sessions, shares, keys, usage, counted = await db.fetch_all(
         as_user(user_id),
         Query(
             "select to_jsonb(p) - 'id' as row from chat.profiles p where id = %(user)s", me, _Row
@@ -68,6 +70,16 @@ async def belongings(db: Database, user_id: str) -> Belongings:
         ),
         Query(
             """
+            select jsonb_build_object('id', id, 'name', name, 'prefix', shown, 'issuer', issuer,
+              'scopes', scopes, 'created_at', created_at, 'expires_at', expires_at,
+              'last_used_at', last_used_at, 'revoked_at', revoked_at, 'reason', reason) as row
+            from chatkeep.personal_keys where user_id = %(user)s order by created_at, id
+            """,
+            me,
+            _Row,
+        ),
+        Query(
+            """
             select to_jsonb(u) - 'user_id' as row from chat.usage u
             where user_id = %(user)s order by 1
             """,
@@ -87,6 +99,7 @@ async def belongings(db: Database, user_id: str) -> Belongings:
         profile=profiles[0].row if profiles else None,
         sessions=[one.row for one in sessions],
         shares=[one.row for one in shares],
+        keys=[one.row for one in keys],
         usage=[one.row for one in usage],
         conversations=counted[0].number,
     )
@@ -95,8 +108,8 @@ async def belongings(db: Database, user_id: str) -> Belongings:
 async def erase(db: Database, user_id: str, *, by: Principal | None, actor: str) -> int:
     """Erase what *user_id* said, was told and chose, at once; return how many conversations.
 
-    Answers being made end, and links stop working. What it cost stays, as numbers without
-    words. *by* is the person themselves, None when *actor* does it for them.
+    Answers being made end, links stop working, and API keys too. What it cost stays, as
+    numbers without words. *by* is the person themselves, None when *actor* does it for them.
     """
     erased, *_ = await db.fetch_all(
         as_user(user_id),
@@ -134,8 +147,9 @@ async def erase(db: Database, user_id: str, *, by: Principal | None, actor: str)
         ),
     )
     number = erased[0].number
-    await audit.record(
-        db,
+    await db.fetch_all(
+        AUTH,
+        personal_keys.erasing(user_id),
         audit.entry(
             "data.erased",
             user_id=user_id,

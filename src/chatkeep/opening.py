@@ -19,6 +19,7 @@ from chatkeep.db import Database
 from chatkeep.errors import SetupError
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
+from chatkeep.personal_keys.reading import PersonalKeys
 from chatkeep.redis_link import RedisLink
 from chatkeep.session_tokens import SessionTokens
 from chatkeep.supabase_sessions import SupabaseSessions
@@ -55,6 +56,7 @@ class OwnGate(Gate):
 
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    personal_keys: PersonalKeys
     proofs: Proofs
     redis: RedisLink | None
 
@@ -74,11 +76,17 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
 
 
 async def open_own_gate(
-    stack: AsyncExitStack, settings: Settings, db: Database, *, claims: ClaimVersions | None = None
+    stack: AsyncExitStack,
+    settings: Settings,
+    db: Database,
+    *,
+    claims: ClaimVersions | None = None,
+    with_keys: bool = False,
 ) -> OwnGate:
     """Open the gate of a server: every configured issuer and our own.
 
-    *claims* are the versions of the session token's claims, instead of those of *settings*.
+    *with_keys* takes people's API keys: for whoever goes by their scopes. *claims* are the
+    versions of the session token's claims, instead of those of *settings*.
 
     Raises:
         SetupError: no secret, or the database was used with another one; or the claims
@@ -109,8 +117,10 @@ async def open_own_gate(
     )
     stack.push_async_callback(session_tokens.close)
     proofs = Proofs(public_url=settings.public_url)
+    personal_keys = PersonalKeys(db, settings.issuer_names)
     authenticator = Authenticator(
         issuers,
+        keys=personal_keys.read if with_keys else None,
         revocations=embedded.revocations,
         notices=embedded.notices,
         opaque=None if better_auth is None else better_auth.by_token,
@@ -128,6 +138,7 @@ async def open_own_gate(
         authenticator=authenticator,
         embedded=embedded,
         session_tokens=session_tokens,
+        personal_keys=personal_keys,
         redis=redis,
     )
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-CredentialKind = Literal["bearer", "cookie", "development_header"]
+CredentialKind = Literal["bearer", "cookie", "api_key", "development_header"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep import audit
 from chatkeep.db import AUTH, Query
+from chatkeep.personal_keys import records as keys
 from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ async def force_everybody_out(
     Returns how many sessions there were. The tokens end first and at once.
     """
     await audit.record(db, audit.entry("everybody.forced_out", actor=actor, reason=reason))
-    for name in issuers:
+    names = list(issuers)
+    for name in names:
         await revocations.revoke_issuer(name)
     total = 0
     while ended := await _end(
@@ -144,6 +146,7 @@ async def force_everybody_out(
         reason,
     ):
         total += ended
+    await keys.end_everybodys(db, names, reason=reason)
     await revocations.catch_up()
     return total
 

@@ -38,6 +38,7 @@ from chatkeep.chatkit import files, records
 from chatkeep.chatkit.records import NewItem
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
+from chatkeep.personal_keys import records as keys
 from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 
 # Wherever a statement looks for an id, Ana has one of her own, and one that Bo has too.
 SEED: LiteralString = """
-truncate chat.charges, chat.budgets, chat.usage, chat.budget_totals, chat.chatkit_attachments;
+truncate chat.charges, chat.budgets, chat.usage, chat.budget_totals, chat.chatkit_attachments,
+  chat.file_uses, chat.idempotency_keys;
 insert into chat.budget_totals values ('2026-01-01', 50, 100);
 insert into chat.charges (user_id, id, day, model, prompt_tokens, output_tokens, prompt_cost, cost,
   total_cost, tokens_ceiling, cost_ceiling, expires_at) values
@@ -134,6 +136,13 @@ insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expi
   ('bo', 'share of bo', 'same', 'same', 'link of bo', now() + interval '1 day');
 insert into chat.profiles (id, system_prompt) values
   ('ana', 'secret of ana'), ('bo', 'secret of bo');
+truncate chatkeep.personal_keys;
+insert into chatkeep.personal_keys
+  (user_id, id, issuer, subject, name, shown, key_hash, scopes, role, roles, expires_at)
+  select person, id::uuid, 'embedded', person, 'key of ' || person, 'ck_', person::bytea,
+    '{chat}', 'authenticated', '{}', now() + interval '1 day'
+  from (values ('ana', 'a0000000-0000-4000-8000-000000000003'),
+    ('bo', 'b0000000-0000-4000-8000-000000000003')) k (person, id);
 insert into public.user_sessions (user_id, id, issuer, reference, device, expires_at) values
   ('ana', 'a0000000-0000-4000-8000-000000000001', 'embedded', null, 'device of ana',
     now() + interval '1 day'),
@@ -145,6 +154,7 @@ insert into public.user_sessions (user_id, id, issuer, reference, device, expire
 
 ALONE, SAME = "the-talk-of-ana-alone", "same"
 SESSION_OF_ANA = UUID("a0000000-0000-4000-8000-000000000001")
+KEY_OF_ANA = UUID("a0000000-0000-4000-8000-000000000003")
 SUMS = Sums(prompt_tokens=5, output_tokens=5, prompt_cost=Decimal(5), cost=Decimal(9))
 BO = Principal(user_id="bo", issuer="embedded", subject="bo", session_id="none of these")
 
@@ -200,7 +210,8 @@ async def belongings(db: Database) -> object:
     """Return what Bo has, without the times, which differ from run to run."""
     found = await exports.belongings(db, "bo")
     devices = [one["device"] for one in found.sessions]
-    return devices, len(found.shares), len(found.usage), found.conversations
+    keys_of_his = [one["name"] for one in found.keys]
+    return devices, len(found.shares), keys_of_his, len(found.usage), found.conversations
 
 
 def item(name: str) -> NewItem:
@@ -285,6 +296,8 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
         db, "bo", ALONE, head_id=None, lasts=timedelta(days=1)
     ),
     "shares": lambda db: sharing.list_shares(db, "bo"),
+    "keys": lambda db: keys.list_own(db, "bo"),
+    "end a key": lambda db: keys.revoke(db, "bo", KEY_OF_ANA),
     "end of a share": lambda db: sharing.revoke(db, "bo", "share of ana"),
     "belongings": belongings,
     "erase everything": lambda db: exports.erase(db, "bo", by=None, actor="bo"),

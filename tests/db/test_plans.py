@@ -7,6 +7,7 @@ it: no table is read through, and nothing but a handful of rows is sorted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -16,6 +17,7 @@ from chatkeep import accounts, conversations, own_sessions, runs, sessions, turn
 from chatkeep.db import AUTH, WORKER, Database, Query
 from chatkeep.devices import Device
 from chatkeep.ids import new_id
+from chatkeep.personal_keys import records as keys
 from chatkeep.preferences import Preferences
 from chatkeep.refresh_tokens import RefreshToken
 from chatkeep.runs import Address, Ending
@@ -56,6 +58,11 @@ insert into chatkeep.factors (user_id, id, factor_type, status)
   select id, gen_random_uuid(), 'totp', 'unverified' from chatkeep.users;
 insert into public.user_sessions (user_id, id, expires_at, reference)
   select u.id::text, gen_random_uuid(), now() + interval '1 day', 'reference-' || u.email
+  from chatkeep.users u;
+insert into chatkeep.personal_keys
+  (user_id, id, issuer, subject, name, shown, key_hash, scopes, role, roles, expires_at)
+  select u.id::text, gen_random_uuid(), 'embedded', u.id::text, 'Laptop', 'ck_',
+    sha256(u.id::text::bytea), '{chat}', 'authenticated', '{}', now() + interval '1 day'
   from chatkeep.users u;
 analyze;
 """
@@ -183,6 +190,15 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "session": lambda db, known: db.fetch_all(AUTH, sessions.by_id(known.session)),
     "sessions": lambda db, known: own_sessions.list_sessions(db, str(known.user)),
     "refresh": refreshed,
+    "API key": lambda db, known: keys.find(db, str(known.user)),
+    "API keys": lambda db, known: keys.list_own(db, str(known.user)),
+    "use of an API key": lambda db, known: keys.note_uses(
+        db, [(str(known.user), known.session)], every=timedelta(minutes=1)
+    ),
+    "old API keys": lambda db, _: keys.forget_old(db),
+    "keys end with everything": lambda db, known: db.fetch_all(
+        AUTH, keys.erasing(str(known.leaving))
+    ),
     "activity": lambda db, known: sessions.note_activity(db, known.session),
     "end of a session": lambda db, known: own_sessions.end_own(
         db, str(known.leaving), known.session, reason="test"

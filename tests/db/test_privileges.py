@@ -33,6 +33,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chat.idempotency_keys": {"select", "insert", "update", "delete"},
         "chat.file_uses": {"select", "insert", "update", "delete"},
         "public.user_sessions": {"select"},
+        "chatkeep.personal_keys": {"select"},
         "chatkeep.alembic_version": {"select"},
     },
     "authenticated": {
@@ -57,6 +58,7 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
                 "chatkeep.passkey_challenges",
                 "chatkeep.one_time_tokens",
                 "chatkeep.authorization_codes",
+                "chatkeep.personal_keys",
             )
         },
         "chatkeep.sign_in_flows": {"select", "insert", "update", "delete"},

@@ -141,6 +141,32 @@ OWNED = (
         through_data_api=False,
     ),
     OwnedTable(
+        name="chat.idempotency_keys",
+        owner="user_id",
+        insert=(
+            "insert into chat.idempotency_keys (user_id, key, fingerprint)"
+            " values (%s, 'made by the test', '')"
+        ),
+        change="holder = 'changed'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.file_uses",
+        owner="user_id",
+        insert=(
+            "insert into chat.file_uses (user_id, file_id, conversation_id)"
+            " select user_id, 'forgotten', id from (values"
+            " ('ana-of-the-twins', 'the-conversation-of-ana'),"
+            " ('bo-of-the-twins', 'the-conversation-of-bo')) c (user_id, id) where user_id = %s"
+        ),
+        change="file_id = 'forgotten'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
         name="chat.shares",
         owner="user_id",
         insert=(
@@ -198,6 +224,15 @@ OWNED = (
         through_data_api=False,
     ),
     OwnedTable(
+        name="chatkeep.personal_keys",
+        owner="user_id",
+        insert=None,
+        change="name = 'changed'",
+        may_change=False,
+        may_delete=False,
+        through_data_api=False,
+    ),
+    OwnedTable(
         name="public.user_sessions",
         owner="user_id",
         insert=None,
@@ -221,6 +256,7 @@ PROOFS: tuple[LiteralString, ...] = (
 
 _SEED: LiteralString = """
 truncate chatkeep.sign_in_flows, chatkeep.shown_id_tokens;
+truncate chatkeep.personal_keys;
 truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles,
   public.user_sessions, chatkeep.users, chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log,
   chatkeep.audit_links,
@@ -252,12 +288,20 @@ insert into chat.budgets select user_id, now(), 1, 0, 1, 0, 1, 0, 1, 0 from chat
 insert into chat.usage select user_id, day, model, 1, 1, 1, 0 from chat.charges;
 insert into chat.budget_totals values ('2026-01-01', 0, 0);
 insert into chat.budget_limits (kind, name) select 'user', user_id from chat.charges;
-truncate chat.chatkit_attachments;
+truncate chat.chatkit_attachments cascade;
 insert into chat.chatkit_attachments
   (user_id, id, attachment, media_type, size, content, created_at)
   select user_id, name, '{}', 'text/plain', 6, 'secret', now() - age
   from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id)
-  cross join (values ('new', interval '0'), ('forgotten', interval '2 days')) f (name, age);
+  cross join (values ('new', interval '0'), ('forgotten', interval '2 days'),
+    ('in a fork', interval '2 days')) f (name, age);
+insert into chat.file_uses (user_id, file_id, conversation_id)
+  select user_id, 'in a fork', id from chat.conversations where id like 'the-conversation-of-%';
+truncate chat.idempotency_keys;
+insert into chat.idempotency_keys (user_id, key, fingerprint, created_at)
+  select user_id, name, 'secret', now() - age
+  from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id)
+  cross join (values ('new', interval '0'), ('old', interval '2 days')) f (name, age);
 insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
   select user_id, 'share', conversation_id, id, user_id::bytea, now() from chat.messages
   where conversation_id like 'the-conversation-of-%';
@@ -266,6 +310,11 @@ insert into chat.profiles (id, system_prompt) values
 insert into public.user_sessions (user_id, id, device, expires_at) values
   ('ana-of-the-twins', gen_random_uuid(), 'secret of ana', now() + interval '1 day'),
   ('bo-of-the-twins', gen_random_uuid(), 'secret of bo', now() + interval '1 day');
+insert into chatkeep.personal_keys
+  (user_id, id, issuer, subject, name, shown, key_hash, scopes, role, roles, expires_at)
+  select user_id, gen_random_uuid(), 'embedded', user_id, 'secret of ' || user_id, 'ck_',
+    user_id::bytea, '{chat}', 'authenticated', '{}', now() + interval '1 day'
+  from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id);
 insert into chatkeep.users (id, email) values
   ('a0000000-0000-4000-8000-000000000001', 'ana@example.com');
 insert into chatkeep.identities (user_id, id, provider, provider_id) values
@@ -429,6 +478,14 @@ async def nothing_hangs_under_the_conversation_of_another(twins: Twins) -> None:
               (user_id, id, conversation_id, attachment, media_type, size)
             values (%s, 'smuggled', 'the-conversation-of-ana', '{}', 'text/plain', 1)
             """,
+        "file_uses_file": """
+            insert into chat.file_uses (user_id, file_id, conversation_id)
+            values (%s, 'none', 'the-conversation-of-bo')
+            """,
+        "file_uses_conversation": """
+            insert into chat.file_uses (user_id, file_id, conversation_id)
+            values (%s, 'new', 'the-conversation-of-ana')
+            """,
         "shares_message": """
             insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
             values (%s, 'smuggled', 'the-conversation-of-ana', 'answer', 'smuggled', now())
@@ -492,6 +549,13 @@ async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
     await _refused(db, WORKER, "delete from chat.conversations where deleted_at is null")
     await _refused(db, WORKER, "update chat.conversations set deleted_at = null")
     assert await _rolled_back(db, WORKER, "delete from chat.chatkit_attachments") == 2
+    objects: LiteralString = (
+        "select coalesce(object_key, '-') as text from chat.chatkit_attachments"
+    )
+    assert len(await _texts(db, WORKER, objects)) == 6  # noqa: PLR2004 -- three of each
+    uses: LiteralString = "select file_id as text from chat.file_uses"
+    assert await _texts(db, WORKER, uses) == ["in a fork", "in a fork"]
+    assert await _rolled_back(db, WORKER, "delete from chat.idempotency_keys") == 2
     await _refused(
         db,
         WORKER,
@@ -499,6 +563,7 @@ async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
     )
     forbidden: Sequence[LiteralString] = (
         "select attachment::text as text from chat.chatkit_attachments",
+        "select answer::text as text from chat.idempotency_keys",
         "select item::text as text from chat.chatkit_items",
         "select content as text from chat.messages",
         "select title as text from chat.conversations",
@@ -525,11 +590,14 @@ async def signing_in_sees_no_chats(twins: Twins) -> None:
     assert len(await _texts(db, AUTH, "select device as text from public.user_sessions")) >= 2
     ended: LiteralString = "update public.user_sessions set is_active = false"
     assert await _rolled_back(db, AUTH, ended) >= 2
+    assert len(await _texts(db, AUTH, "select name as text from chatkeep.personal_keys")) >= 2
+    taken: LiteralString = "update chatkeep.personal_keys set name = 'changed'"
+    assert await _rolled_back(db, AUTH, taken) >= 2
     opened: LiteralString = "select head_id as text from chat.shares"
     assert await _texts(db, AUTH, opened) == ["answer", "answer"]
     await _refused(db, AUTH, "select id from chat.shares")
     for table in OWNED:
-        if table.name != "public.user_sessions":
+        if table.name not in {"public.user_sessions", "chatkeep.personal_keys"}:
             if table.name != "chat.shares":
                 await _refused(db, AUTH, f"select 1 from {table.name}")
             await _refused(db, AUTH, f"update {table.name} set {table.change}")

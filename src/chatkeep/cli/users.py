@@ -12,6 +12,7 @@ import click
 
 from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
 from chatkeep.cli.personal_data import erase_user, export_user
+from chatkeep.cli.personal_keys import list_keys, revoke_key
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.user_import import import_users
 from chatkeep.cli.words import examples
@@ -48,6 +49,8 @@ def command() -> None:
 command.add_command(import_users)
 command.add_command(export_user)
 command.add_command(erase_user)
+command.add_command(list_keys)
+command.add_command(revoke_key)
 _json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 _who = click.argument("who", metavar="WHO")
 _reason = click.option("--reason", metavar="TEXT", help="Why, for the audit log.")

@@ -18,6 +18,7 @@ from chatkeep.config.contradictions import contradictions
 from chatkeep.config.extensions import ExtensionSettings
 from chatkeep.config.factors import FactorSettings
 from chatkeep.config.issuers import IssuerSettings
+from chatkeep.config.keys import KeySettings
 from chatkeep.config.mail import MailSettings
 from chatkeep.config.mcp import McpSettings, read_mcp_servers
 from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
@@ -48,6 +49,7 @@ class Settings(
     AdministrationSettings,
     IssuerSettings,
     SessionSettings,
+    KeySettings,
     MailSettings,
     ServerSettings,
 ):

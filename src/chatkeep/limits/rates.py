@@ -42,6 +42,10 @@ RATES: Final[dict[str, Rate]] = {
     "import": Rate(30, 3600),
     "export": Rate(10, 3600),
     "shared": Rate(120, 60),
+    # By client address: keys that nobody has. A request with one that is good is given back.
+    "api_key": Rate(60, 300),
+    # By user: each is a row.
+    "api_key_made": Rate(30, 3600),
     "anonymous_chat": Rate(20, 300),
     # ASVS 6.3.1; NIST SP 800-63B section 5.2.2 allows a hundred wrong ones in a row.
     "account_password": Rate(10, 900),

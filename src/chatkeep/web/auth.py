@@ -22,6 +22,7 @@ from chatkeep.errors import (
 )
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer
+from chatkeep.web.key_access import guessing, require_reach
 from chatkeep.web.presented import presented_by
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
@@ -51,7 +52,8 @@ async def _identify(request: Request) -> Principal | None:
     services = services_of(request)
     presented = presented_by(request)
     try:
-        principal = await services.authenticator.identify(presented)
+        async with guessing(request, presented):
+            principal = await services.authenticator.identify(presented)
     except TokenInvalid as error:
         clear_if_over(request, services, presented, error)
         raise
@@ -71,7 +73,10 @@ async def _noted(request: Request, principal: Principal) -> Principal:
     request.state.principal = principal
     request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
     await services.limits.spend("api", principal.user_id)
-    if principal.credential != "development_header":
+    if principal.credential == "api_key":
+        services.personal_keys.note(principal)
+        require_reach(request, principal)
+    elif principal.credential != "development_header":
         services.sightings.note(
             principal,
             user_agent=request.headers.get("user-agent"),
@@ -115,7 +120,8 @@ async def signed_in_by_bearer(request: Request, _: TakesBearer = None) -> Princi
     """
     services = services_of(request)
     presented = Presented(authorization=presented_by(request).authorization)
-    principal = await services.authenticator.identify(presented)
+    async with guessing(request, presented):
+        principal = await services.authenticator.identify(presented)
     if principal is None:
         raise Unauthenticated
     settings = services.settings

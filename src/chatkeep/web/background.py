@@ -19,6 +19,7 @@ from chatkeep.chatkit import files
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
+from chatkeep.personal_keys import records as key_records
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,6 +38,7 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
         parts.replies.keep_checkpoints(),
         _keep_swept(parts),
         parts.sightings.run(),
+        parts.personal_keys.run(),
         keep_chain(
             parts.db,
             str(settings.secret).encode(),
@@ -98,6 +100,7 @@ async def _keep_swept(parts: Services) -> None:
                 await authorization_codes.sweep(parts.db)
                 await anonymous_accounts.sweep(parts.embedded)
                 await old_sessions.forget(parts.db)
+                await key_records.forget_old(parts.db)
                 await parts.replies.budgets.forget_old()
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)

@@ -56,7 +56,7 @@ def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
         headers["retry-after"] = str(wait_s)
     if isinstance(error, errors.Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    elif isinstance(error, errors.StepUpRequired):
+    elif isinstance(error, errors.StepUpRequired | errors.InsufficientScope):
         headers["www-authenticate"] = error.challenge
     elif isinstance(error, errors.TokenInvalid):
         headers["www-authenticate"] = 'Bearer error="invalid_token"'

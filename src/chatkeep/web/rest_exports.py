@@ -71,6 +71,7 @@ async def account(
         "settings": found.profile,
         "sessions": found.sessions,
         "shares": found.shares,
+        "api_keys": found.keys,
         "usage": found.usage,
         "conversations": [],
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chatkeep.llm.model import Model
     from chatkeep.mail.templates import Templates
     from chatkeep.offered_models import OfferedModels
+    from chatkeep.personal_keys.reading import PersonalKeys
     from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.providers import Providers
@@ -44,6 +45,7 @@ class Services:
     authenticator: Authenticator
     embedded: EmbeddedIssuer
     session_tokens: SessionTokens
+    personal_keys: PersonalKeys
     browser_sessions: BrowserSessions
     foreign_sessions: ForeignSessions
     refresh_cookies: RefreshCookies

@@ -57,10 +57,12 @@ create constraint trigger personal_key_deleted after delete on chatkeep.personal
   deferrable initially deferred for each row
   when (old.revoked_at is null) execute function chatkeep.personal_key_ended();
 
+-- Whoever makes a key takes the same lock: so it is there by now, or made after this is known.
 create function chatkeep.keys_of_person_ended() returns trigger language plpgsql as $$
 begin
+  perform pg_advisory_xact_lock(hashtextextended('personal keys of ' || new.subject, 0));
   update chatkeep.personal_keys set revoked_at = now(), reason = 'everything_ended'
-  where user_id = new.subject and created_at < new.not_before and revoked_at is null;
+  where user_id = new.subject and revoked_at is null;
   return null;
 end
 $$;
@@ -74,8 +76,7 @@ create policy personal_keys_keep on chatkeep.personal_keys
 grant select, insert, update, delete on chatkeep.personal_keys to chatkeep_auth;
 create policy personal_keys_of_caller on chatkeep.personal_keys
   for select to chatkeep_app using (user_id = (select chat.caller_id()));
-grant select (user_id, id, issuer, name, shown, scopes, created_at, expires_at, last_used_at,
-  revoked_at, reason) on chatkeep.personal_keys to chatkeep_app;
+grant select on chatkeep.personal_keys to chatkeep_app;
 """
 
 

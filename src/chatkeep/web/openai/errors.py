@@ -60,6 +60,8 @@ def answer_of(error: errors.ChatkeepError) -> Response:
         headers["www-authenticate"] = 'Bearer error="invalid_token"'
     elif isinstance(error, errors.Unauthenticated):
         headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, errors.InsufficientScope):
+        headers["www-authenticate"] = error.challenge
     if isinstance(error, errors.MethodNotAllowed) and "allow" in error.members:
         headers["allow"] = str(error.members["allow"])  # RFC 9110 section 15.5.6
     body = msgspec.json.encode(body_of(error))

@@ -56,4 +56,5 @@ async def erase_everything(
     require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
     number = await exports.erase(parts.db, who.user_id, by=who, actor=who.user_id)
     parts.preferences.forget(who.user_id)
+    await parts.embedded.revocations.catch_up()
     return ErasedAnswer(conversations=number)

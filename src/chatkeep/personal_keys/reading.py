@@ -1,0 +1,152 @@
+"""Whom a personal key speaks for, at the cost of a hash for most requests.
+
+A key is looked up once in a while and remembered; that it was revoked since is known from
+what has ended, which every node hears of at once (`revocations`). So a request asks the
+database nothing, and no key is believed a moment longer than a session would be. What is not
+known is not remembered: whoever guesses must not fill the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from chatkeep.errors import ChatkeepError, TokenExpired, TokenInvalid, TokenRevoked
+from chatkeep.personal_keys import records, texts
+from chatkeep.principal import Principal
+from chatkeep.roles import roles_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from chatkeep.db import Database
+    from chatkeep.personal_keys.records import Held
+
+_log = logging.getLogger(__name__)
+
+REMEMBERED_AT_MOST: Final = 10_000
+#: After so long a key is looked up again: its owner's roles may have changed.
+BELIEVED_FOR_S: Final = 60.0
+USED_EVERY: Final = timedelta(minutes=1)
+_WRITE_EVERY_S: Final = 2.0
+_WAITING_AT_MOST: Final = 10_000
+
+
+class PersonalKeys:
+    """Reads keys, and notes when each was used. One per process; `run` writes that down."""
+
+    def __init__(
+        self,
+        db: Database,
+        issuers: Collection[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Remember none yet. Keys of people of other *issuers* than these are refused."""
+        self._db = db
+        self._issuers = frozenset(issuers)
+        self._clock = clock
+        self._remembered: OrderedDict[bytes, tuple[float, Held]] = OrderedDict()
+        self._noted: OrderedDict[UUID, float] = OrderedDict()
+        self._waiting: dict[UUID, str] = {}
+
+    async def read(self, key: str) -> Principal:
+        """Return whom *key* speaks for, as far as this node knows without what has ended since.
+
+        Raises:
+            TokenInvalid: it is none of ours (any more), or its owner's account is.
+            TokenExpired, TokenRevoked: it was one.
+            Unavailable: it must be looked up, and the database is away.
+        """
+        if not texts.is_sound(key):
+            raise TokenInvalid
+        held = await self._held(key)
+        if held.is_revoked or held.is_barred:
+            raise TokenRevoked
+        if held.expires_at <= datetime.now(UTC):
+            raise TokenExpired(expires_at=int(held.expires_at.timestamp()))
+        return _principal(held)
+
+    def remembers(self, key: str) -> bool:
+        """Whether *key* was looked up a moment ago: to show it again is no guess."""
+        return self._fresh(texts.hash_of(key)) is not None
+
+    def note(self, principal: Principal) -> None:
+        """Remember that the key of *principal* was used now."""
+        key_id, now = UUID(str(principal.token_id)), self._clock()
+        if now - self._noted.get(key_id, float("-inf")) < USED_EVERY.total_seconds():
+            return
+        if len(self._waiting) >= _WAITING_AT_MOST:
+            return
+        self._noted[key_id] = now
+        self._noted.move_to_end(key_id)
+        if len(self._noted) > REMEMBERED_AT_MOST:
+            self._noted.popitem(last=False)
+        self._waiting[key_id] = principal.user_id
+
+    async def write(self) -> None:
+        """Write down which keys were used since the last time, in one round trip.
+
+        Raises:
+            Unavailable: the database is away; it is written the next time.
+        """
+        waiting, self._waiting = self._waiting, {}
+        if not waiting:
+            return
+        used = [(user_id, key_id) for key_id, user_id in waiting.items()]
+        try:
+            await records.note_uses(self._db, used, every=USED_EVERY)
+        except ChatkeepError:
+            self._waiting = waiting | self._waiting
+            raise
+
+    async def run(self) -> None:
+        """Keep writing until cancelled."""
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            try:
+                await self.write()
+            except ChatkeepError as error:
+                _log.warning("cannot write which keys are used: %s", error.code)
+
+    async def _held(self, key: str) -> Held:
+        hashed = texts.hash_of(key)
+        fresh = self._fresh(hashed)
+        if fresh is not None:
+            return fresh
+        found = await records.find(self._db, key)
+        if found is None or found.issuer not in self._issuers:
+            raise TokenInvalid
+        if not (found.is_used or found.is_revoked or found.is_barred):
+            await records.note_first_use(self._db, found)
+        self._remembered[hashed] = self._clock() + BELIEVED_FOR_S, found
+        self._remembered.move_to_end(hashed)
+        if len(self._remembered) > REMEMBERED_AT_MOST:
+            self._remembered.popitem(last=False)
+        return found
+
+    def _fresh(self, hashed: bytes) -> Held | None:
+        until, held = self._remembered.get(hashed, (0.0, None))
+        return held if held is not None and self._clock() < until else None
+
+
+def _principal(held: Held) -> Principal:
+    """The owner, as far as a key says: nobody showed a password or a second factor for it."""
+    ours = held.metadata is not None
+    return Principal(
+        user_id=held.user_id,
+        issuer=held.issuer,
+        subject=held.subject,
+        credential="api_key",
+        token_id=str(held.id),
+        role=held.role,
+        roles=frozenset(roles_in(held.metadata or {}) if ours else held.roles),
+        scopes=frozenset(held.scopes),
+        issued_at=held.created_at,
+        expires_at=held.expires_at,
+    )
