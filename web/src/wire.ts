@@ -38,7 +38,7 @@ export interface ConversationPage {
   next_cursor: string | null;
 }
 
-export type MessageStatus = "done" | "running" | "stopped" | "failed" | "interrupted";
+export type MessageStatus = "done" | "queued" | "running" | "stopped" | "failed" | "interrupted";
 
 export interface StoredMessage {
   id: string;
@@ -97,6 +97,56 @@ export interface Settings extends SettingsValues {
     top_p: Range | null;
     max_tokens: Range | null;
   };
+}
+
+/** One budget of the caller; amounts are exact, so they are text. */
+export interface Budget {
+  name: string;
+  unit: string;
+  limit: string;
+  /** With what answers being made have reserved; null for one of each answer. */
+  used: string | null;
+  left: string;
+  resets_at: string | null;
+}
+
+export interface Used {
+  answers: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+  cost: string;
+}
+
+export interface UsageReport {
+  days: number;
+  budgets: Budget[];
+  this_month: Used;
+  by_day: (Used & { day: string })[];
+  by_model: (Used & { model: string })[];
+}
+
+/** A personal API key, without what it is shown by. */
+export interface ApiKey {
+  id: string;
+  name: string;
+  prefix: string;
+  scopes: string[];
+  created_at: string;
+  expires_at: string;
+  last_used_at: string | null;
+  ended_at: string | null;
+  reason: string | null;
+}
+
+export interface NewApiKey extends ApiKey {
+  key: string;
+}
+
+export interface ApiKeyList {
+  keys: ApiKey[];
+  scopes: { name: string; description: string }[];
+  at_most: number;
+  max_days: number;
 }
 
 /** One place where somebody is signed in. */

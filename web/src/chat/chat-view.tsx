@@ -3,10 +3,13 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import { Button, IconButton, Notice, Spinner } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
-import { navigate } from "../router";
+import { ApiError } from "../api";
+import { Link, navigate } from "../router";
 import { useStore } from "../stores";
+import { describeRefusal } from "../usage";
 import { useLocale, useModels, useWorkspace } from "../workspace";
 import type { MessagePage } from "../wire";
+import { BudgetHint } from "./budget-hint";
 import { Composer, type ComposerHandle } from "./composer";
 import { keyOf } from "./messages";
 import { MessageView, Waiting, type MessageActions } from "./message-view";
@@ -35,7 +38,7 @@ function useDraft(key: string, stored: MessagePage | null) {
 }
 
 export function ChatView({ id, page }: { id: string; page: MessagePage | null }) {
-  const { api, conversations, chosenModel } = useWorkspace();
+  const { api, budgets, conversations, chosenModel } = useWorkspace();
   const { items } = useStore(conversations);
   const { list } = useModels();
   const chosen = useStore(chosenModel);
@@ -55,6 +58,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const settled = useLatest(() => {
     const refresh = () => conversations.refresh().catch((error: unknown) => console.info("The list was not read again:", error));
     void refresh();
+    if (budgets.value.length > 0) budgets.load().catch((error: unknown) => console.info("The budgets were not read:", error));
     if (!conversations.find(id)?.title) setTimeout(refresh, TITLE_DELAY_MS);
   });
 
@@ -84,10 +88,11 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
         toBottom();
         void session.regenerate(messageId);
       },
+      goOn: (messageId) => void session.goOn(messageId),
       switchTo: (messageId) => void session.switchTo(messageId),
       decide: (approvalId, approved) => void session.decide(approvalId, approved),
     }),
-    [session.edit, session.regenerate, session.switchTo, session.decide],
+    [session.edit, session.regenerate, session.goOn, session.switchTo, session.decide],
   );
 
   useEffect(() => {
@@ -153,6 +158,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
             blocked={blocked}
             placeholder={messages.length === 0 ? "Ask anything" : "Reply"}
           />
+          <BudgetHint />
           <p className="fine-print">Models make mistakes. Check what matters.</p>
         </div>
       </div>
@@ -200,14 +206,17 @@ function Unanswered({ again }: { again: () => void }) {
 
 function Troubles({ session, waitS, takeBack }: { session: Session; waitS: number; takeBack: () => void }) {
   const online = useOnline();
+  const locale = useLocale();
   const { trouble } = session;
   if (trouble?.kind === "unsent") {
+    const ofBudget = trouble.error instanceof ApiError && trouble.error.budget !== null;
     const wait = waitS > 0 ? ` You can send it again in ${waitS} s.` : "";
     return (
       <Notice
         tone="error"
         actions={
           <>
+            {ofBudget ? <Link href="/settings/usage">See usage</Link> : null}
             <Button onClick={takeBack}>Edit</Button>
             <Button tone="primary" icon="refresh" disabled={waitS > 0} onClick={() => void session.retry()}>
               {waitS > 0 ? `Send again (${waitS})` : "Send again"}
@@ -215,7 +224,7 @@ function Troubles({ session, waitS, takeBack }: { session: Session; waitS: numbe
           </>
         }
       >
-        Your message was not sent. {trouble.text}
+        Your message was not sent. {describeRefusal(trouble.error, locale)}
         <span aria-hidden="true">{wait}</span>
       </Notice>
     );

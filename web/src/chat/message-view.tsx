@@ -3,7 +3,7 @@ import { memo, useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Button, IconButton, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { useModels } from "../workspace";
-import { blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
+import { awaitingApproval, blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
 import { Markdown } from "./markdown";
 import { Sources, ToolUse } from "./tool-use";
@@ -11,6 +11,8 @@ import { Sources, ToolUse } from "./tool-use";
 export interface MessageActions {
   edit: (id: string, text: string) => Promise<boolean>;
   regenerate: (id: string) => void;
+  /** Go on with an answer that was cut off. */
+  goOn: (id: string) => void;
   switchTo: (id: string) => void;
   /** Say yes or no to a tool that waits. */
   decide: (approvalId: string, approved: boolean) => void;
@@ -169,14 +171,38 @@ const ENDINGS = {
   failed: "This answer failed.",
 };
 
-function Ending({ message, again, locked, last }: { message: ChatMessage; again: () => void; locked: boolean; last: boolean }) {
+interface EndingProps {
+  message: ChatMessage;
+  again: () => void;
+  goOn: () => void;
+  locked: boolean;
+  last: boolean;
+}
+
+function Ending({ message, again, goOn, locked, last }: EndingProps) {
   const { status, error } = message.metadata ?? {};
   if (status !== "stopped" && status !== "interrupted" && status !== "failed") return null;
-  if (status === "stopped") return <p className="ending">{ENDINGS.stopped}</p>;
-  const retry = last ? (
-    <Button icon="refresh" disabled={locked} onClick={again}>
-      Try again
+  // What waits for a yes or no goes on when that is said; what said nothing has nothing to go on from.
+  const continues = last && status !== "failed" && hasContent(message) && awaitingApproval(message).length === 0;
+  const proceed = continues ? (
+    <Button icon="right" disabled={locked} onClick={goOn}>
+      Continue
     </Button>
+  ) : null;
+  if (status === "stopped") {
+    return (
+      <div className="ending">
+        <span>{ENDINGS.stopped}</span> {proceed}
+      </div>
+    );
+  }
+  const retry = last ? (
+    <>
+      {proceed}
+      <Button icon="refresh" disabled={locked} onClick={again}>
+        Try again
+      </Button>
+    </>
   ) : null;
   return (
     <Notice tone={status === "failed" ? "error" : "warning"} actions={retry}>
@@ -188,6 +214,7 @@ function Ending({ message, again, locked, last }: { message: ChatMessage; again:
 function AssistantMessage({ message, actions, locked, streaming, last, locale }: MessageProps) {
   const blocks = blocksOf(message);
   const again = () => actions.regenerate(message.id);
+  const goOn = () => actions.goOn(message.id);
   return (
     <article className={last ? "message message-assistant is-last" : "message message-assistant"} aria-label="Answer" aria-busy={streaming}>
       <h2 className="visually-hidden">Answer</h2>
@@ -198,7 +225,7 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
         return <Reasoning key={index} text={block.text} active={streaming && index === blocks.length - 1} />;
       })}
       {streaming && !hasContent(message) ? <Waiting /> : null}
-      {streaming ? null : <Ending message={message} again={again} locked={locked} last={last} />}
+      {streaming ? null : <Ending message={message} again={again} goOn={goOn} locked={locked} last={last} />}
       {streaming ? null : (
         <div className="message-actions">
           <Versions message={message} locked={locked} switchTo={actions.switchTo} />

@@ -24,7 +24,7 @@ const SPOKEN_CHARACTERS = 600;
 
 /** What stands between the person and an answer, if anything. */
 export type Trouble =
-  | { kind: "unsent"; text: string; until: number | null }
+  | { kind: "unsent"; error: unknown; until: number | null }
   | { kind: "reconnecting" }
   | { kind: "out-of-step"; text: string };
 
@@ -58,10 +58,10 @@ interface SessionOptions {
   onSettled: () => void;
 }
 
-/** The stored messages of *page*, without an answer that is still being written. */
+/** The stored messages of *page* up to an answer that is still being written, or waits to be. */
 function settledMessages(page: MessagePage): ChatMessage[] {
-  const running = page.active_run !== null && page.messages.at(-1)?.status === "running";
-  return (running ? page.messages.slice(0, -1) : page.messages).map(fromStored);
+  const open = page.active_run === null ? -1 : page.messages.findIndex(({ status }) => status === "running" || status === "queued");
+  return (open < 0 ? page.messages : page.messages.slice(0, open)).map(fromStored);
 }
 
 export function useSession(options: SessionOptions) {
@@ -183,8 +183,9 @@ export function useSession(options: SessionOptions) {
   };
 
   const unsent = (error: Error | undefined): Trouble => {
-    const seconds = error instanceof ApiError && error.status === 429 ? (error.retryAfterS ?? 10) : null;
-    return { kind: "unsent", text: describe(error), until: seconds === null ? null : Date.now() + seconds * 1000 };
+    // A budget may be enough for something shorter at once: nobody counts the seconds of a day.
+    const waits = error instanceof ApiError && error.status === 429 && error.budget === null;
+    return { kind: "unsent", error, until: waits ? Date.now() + (error.retryAfterS ?? 10) * 1000 : null };
   };
 
   /**
@@ -230,11 +231,16 @@ export function useSession(options: SessionOptions) {
     return taken;
   });
 
-  const regenerate = useLatest(async (messageId: string): Promise<void> => {
+  const answerAgain = async (request: Parameters<typeof chat.regenerate>[0]): Promise<void> => {
     if (isBusy()) await stop();
-    const taken = await attempt(() => chat.regenerate({ messageId }));
+    const taken = await attempt(() => chat.regenerate(request));
     if (!taken) await undoRefused();
-  });
+  };
+
+  const regenerate = useLatest((messageId: string) => answerAgain({ messageId }));
+
+  /** Go on with an answer that was cut off. It is shown anew from its start, as one text. */
+  const goOn = useLatest((messageId: string) => answerAgain({ messageId, body: { continue: true } }));
 
   // The AI SDK has already cut the messages off: what the server has is shown again.
   const undoRefused = async () => {
@@ -299,7 +305,7 @@ export function useSession(options: SessionOptions) {
   }, [chat]);
 
   const busy = status === "submitted" || status === "streaming";
-  return { messages, status, busy, settling, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, stop, settle, switchTo, decide, loadOlder };
+  return { messages, status, busy, settling, trouble, hasOlder: cursor !== null, loadingOlder, ask, retry, withdraw, edit, regenerate, goOn, stop, settle, switchTo, decide, loadOlder };
 }
 
 export type Session = ReturnType<typeof useSession>;

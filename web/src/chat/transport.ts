@@ -19,7 +19,7 @@ export function createTransport({ api, model, onAccepted }: TransportOptions): D
       if (init?.method === "POST") onAccepted();
       return response;
     },
-    prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => {
+    prepareSendMessagesRequest: ({ id, messages, trigger, messageId, body }) => {
       const last = messages.at(-1);
       if (!last) throw new Error("There is no message to send.");
       // Of an answer only what the person decided about its tools is news to the server.
@@ -27,6 +27,7 @@ export function createTransport({ api, model, onAccepted }: TransportOptions): D
       const chosen = model();
       return {
         body: {
+          ...body,
           id,
           message: { id: last.id, role: last.role, parts },
           trigger,
