@@ -23,8 +23,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from chatkeep import pipelines
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
-from chatkeep.pipelines import Params, PipelinedConnection
+from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 #: "none" is whoever the address logs in as: for a database that is not ours.
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
 Row = TypeVar("Row")
+Params = pipelines.Params
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
