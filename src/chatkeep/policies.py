@@ -16,9 +16,10 @@ from chatkeep.errors import Invalid
 from chatkeep.llm.model import ModelSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from chatkeep.config import Settings
+    from chatkeep.llm.model import Tool
     from chatkeep.preferences import Profile
 
 _Value = TypeVar("_Value")
@@ -98,10 +99,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """How one answer will be made."""
+    """How one answer will be made.
+
+    *tools* are those that the client runs; with any, ours are not offered. *alone*: no
+    instructions but *system_prompt* count, whoever wrote them into the conversation.
+    """
 
     settings: ModelSettings
     system_prompt: str | None
+    tools: Sequence[Tool] = ()
+    alone: bool = False
 
 
 def check_wishes(wishes: Mapping[str, Any], policy: Policy) -> None:
@@ -139,6 +146,7 @@ def choose(profile: Profile, wishes: Mapping[str, Any], policy: Policy) -> Choic
             max_tokens=max_tokens,
         ),
         system_prompt=_system_prompt(profile, wishes, policy),
+        alone="system_prompt" in policy.locked,
     )
 
 

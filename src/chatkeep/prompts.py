@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Every call needs an answer, or providers refuse the conversation.
 _UNANSWERED: Final = "The tool was not run."
+_IMAGES: Final = ("data:image/", "https://")
 _DENIED: Final = "The person did not allow this."
 
 
@@ -29,13 +30,19 @@ def prompt_of(
     user_key: str | None = None,
     conversation_id: str | None = None,
 ) -> Prompt:
-    """Return what a model is asked: *said*, behind the system prompt that was chosen."""
+    """Return what a model is asked: *said*, behind the system prompt that was chosen.
+
+    Where the operator has set that prompt for good, others in the conversation (imported, or
+    written by a client) are left out.
+    """
     system = (
         [PromptMessage(role="system", text=choices.system_prompt)] if choices.system_prompt else []
     )
+    told = [one for one in said if one.role != "system" or not choices.alone]
     return Prompt(
-        messages=[*system, *(message for one in said for message in _messages(one))],
+        messages=[*system, *(message for one in told for message in _messages(one))],
         settings=choices.settings,
+        tools=choices.tools,
         user_key=user_key,
         conversation_id=conversation_id,
     )
@@ -65,10 +72,10 @@ def _messages(one: Said) -> list[PromptMessage]:
 
 
 def _images(one: Said) -> tuple[str, ...]:
-    """The images of a user's message that are held in it."""
+    """The images of a user's message: held in it, or where their provider looks at them."""
     found = (part for part in one.parts or () if part.get("type") == "file")
     urls = (part.get("url") for part in found if str(part.get("mediaType")).startswith("image/"))
-    return tuple(url for url in urls if isinstance(url, str) and url.startswith("data:image/"))
+    return tuple(url for url in urls if isinstance(url, str) and url.startswith(_IMAGES))
 
 
 def _of_answer(parts: Sequence[Part]) -> Iterator[PromptMessage]:

@@ -320,7 +320,7 @@ class Replies:
             prompt=prompt,
             who=who,
             run=address,
-            begun=() if turn.resumed is None else begun,
+            begun=begun if turn.has else (),
             continues=bool(begun) and turn.continues is not None,
         )
         work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))

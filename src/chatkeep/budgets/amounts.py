@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.db import ConstraintViolated
-    from chatkeep.llm.model import Prompt
+    from chatkeep.llm.model import Prompt, Tool
 
 NO_LIMIT: Final = Decimal("Infinity")
 #: What an answer is taken for beforehand when nobody limits its length.
@@ -97,7 +97,13 @@ def tokens_of(prompt: Prompt) -> int:
     calls = (call.arguments for one in prompt.messages for call in one.calls)
     files = sum(len(one.images) for one in prompt.messages)
     frames = _TOKENS_A_MESSAGE * len(prompt.messages) + _TOKENS_A_FILE * files
-    return tokens_in(_bytes_in(texts) + _bytes_in(calls)) + frames
+    size = _bytes_in(texts) + _bytes_in(calls) + tools_size(prompt.tools)
+    return tokens_in(size) + frames
+
+
+def tools_size(tools: Iterable[Tool]) -> int:
+    """Return how many bytes of the prompt are spent on offering *tools*."""
+    return _bytes_in(str(one) for one in tools)
 
 
 def _bytes_in(texts: Iterable[str]) -> int:

@@ -27,7 +27,7 @@ from chatkeep.web.openai.errors import body_of
 from chatkeep.web.sse import HEARTBEAT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, Collection, Sequence
 
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall
@@ -76,45 +76,82 @@ class _Chunk(msgspec.Struct, gc=False):
     model: str
     choices: list[_Choice]
     usage: dict[str, Any] | None = None
+    conversation: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Completion:
     """One answer on its way to an OpenAI client. *model* is what was asked."""
 
-    def __init__(self, model: str) -> None:
-        """Give it an id; nothing has been said."""
-        self.id = f"chatcmpl-{new_id()}"
+    def __init__(
+        self,
+        model: str,
+        *,
+        kept_as: str | None = None,
+        conversation: str | None = None,
+        own_tools: Collection[str] | None = None,
+    ) -> None:
+        """Give it an id, that of its run where it is kept (in *conversation*).
+
+        Tools other than *own_tools* may be run here, and are shown only if they are not; None:
+        no tool is run here.
+        """
+        self.id = f"chatcmpl-{kept_as or new_id()}"
         self.created = int(time.time())
         self.model = model
+        self._conversation = None if conversation is None else {"id": conversation}
+        self._own_tools = own_tools
+        self._pending: dict[int, ToolCall] = {}
+        self._called = 0
 
     async def frames(
-        self, events: AsyncIterator[AnswerEvent], *, with_usage: bool
+        self, events: AsyncGenerator[AnswerEvent, None], *, with_usage: bool
     ) -> AsyncGenerator[bytes, None]:
         """Encode *events* as chunks; the last is the usage if it is wanted, then `[DONE]`."""
-        calls = 0
-        yield self._chunk(_Delta(role="assistant", content=""))
-        async for event in events:
-            match event:
-                case PartGrew(kind="text", text=text):
-                    yield self._chunk(_Delta(content=text))
-                case PartGrew(kind="reasoning", text=text):
-                    yield self._chunk(_Delta(reasoning=text))
-                case ToolCalled(call=call):
-                    yield self._chunk(_Delta(tool_calls=[_call(calls, call)]))
-                    calls += 1
-                case StillWorking():
-                    yield HEARTBEAT
-                case Ended(ending=ending):
-                    for frame in self._ending(ending, with_usage=with_usage):
+        first = self._bare()
+        first.choices = [_Choice(0, _Delta(role="assistant", content=""))]
+        first.conversation = self._conversation or msgspec.UNSET
+        yield _data(first)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Ended):
+                    for frame in self._ending(event.ending, with_usage=with_usage):
                         yield frame
-                case PartBegan() | PartEnded() | PartGrew():
-                    pass
-                case SourceShown(source=source):
-                    yield self._chunk(_Delta(annotations=[_annotation(source)]))
-                case ApprovalNeeded() | ToolAnswered() | StepBegan():
-                    pass  # this API has no words for what happens on the server
-                case _:
-                    assert_never(event)
+                elif frame := self._shown(event):
+                    yield frame
+
+    def _shown(self, event: AnswerEvent) -> bytes:
+        match event:
+            case PartGrew(kind="text", text=text):
+                return self._chunk(_Delta(content=text))
+            case PartGrew(kind="reasoning", text=text):
+                return self._chunk(_Delta(reasoning=text))
+            case ToolCalled() | ApprovalNeeded() | ToolAnswered():
+                return self._calls(self._to_run(event))
+            case SourceShown(source=source):
+                return self._chunk(_Delta(annotations=[_annotation(source)]))
+            case StillWorking():
+                return HEARTBEAT
+            case PartBegan() | PartEnded() | PartGrew() | StepBegan() | Ended():
+                return b""
+            case _:
+                assert_never(event)
+
+    def _to_run(self, event: ToolCalled | ApprovalNeeded | ToolAnswered) -> list[ToolCall]:
+        """The calls that are the client's to run, as far as *event* says."""
+        if not isinstance(event, ToolCalled):
+            self._pending.pop(event.index, None)
+            return []
+        if self._own_tools is None or event.call.name in self._own_tools:
+            return [event.call]
+        self._pending[event.index] = event.call
+        return []
+
+    def _calls(self, calls: Sequence[ToolCall]) -> bytes:
+        if not calls:
+            return b""
+        shown = [_call(self._called + number, call) for number, call in enumerate(calls)]
+        self._called += len(calls)
+        return self._chunk(_Delta(tool_calls=shown))
 
     async def whole(self, events: AsyncGenerator[AnswerEvent, None]) -> dict[str, Any]:
         """Wait for the end; return the answer, or raise what it failed with."""
@@ -123,14 +160,18 @@ class Completion:
         sources: list[Source] = []
         async with aclosing(events):
             async for event in events:
-                if isinstance(event, PartGrew):
-                    said[event.kind].append(event.text)
-                if isinstance(event, ToolCalled):
-                    calls.append(event.call)
-                if isinstance(event, SourceShown):
-                    sources.append(event.source)
-                if isinstance(event, Ended):
-                    return self._completed(said, calls, sources, event.ending)
+                match event:
+                    case PartGrew(kind=kind, text=text):
+                        said[kind].append(text)
+                    case ToolCalled() | ApprovalNeeded() | ToolAnswered():
+                        calls += self._to_run(event)
+                    case SourceShown(source=source):
+                        sources.append(source)
+                    case Ended(ending=ending):
+                        calls += self._pending.values()
+                        return self._completed(said, calls, sources, ending)
+                    case _:
+                        pass
         raise AssertionError("an answer ends with Ended")
 
     def _completed(
@@ -158,9 +199,10 @@ class Completion:
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": _finished(ending),
+            "finish_reason": _finished(ending, has_calls=bool(calls)),
             "logprobs": None,
         }
+        kept = {} if self._conversation is None else {"conversation": self._conversation}
         return {
             "id": self.id,
             "object": "chat.completion",
@@ -168,13 +210,16 @@ class Completion:
             "model": ending.model or self.model,
             "choices": [choice],
             "usage": _usage(ending),
+            **kept,
         }
 
     def _ending(self, ending: Ending, *, with_usage: bool) -> list[bytes]:
         failure = failure_of(ending)
         if failure is not None:
             return [_data(body_of(failure)), _END]
-        frames = [self._chunk(_Delta(), _finished(ending))]
+        calls = self._calls(list(self._pending.values()))
+        finished = _finished(ending, has_calls=bool(self._called))
+        frames = [*([calls] if calls else ()), self._chunk(_Delta(), finished)]
         if with_usage:
             chunk = self._bare()
             chunk.usage = _usage(ending)
@@ -202,8 +247,10 @@ def failure_of(ending: Ending) -> ChatkeepError | None:
     return error_named(ending.error_code or "internal")
 
 
-def _finished(ending: Ending) -> str:
-    return _FINISHED.get(ending.finish_reason or "", "stop")
+def _finished(ending: Ending, *, has_calls: bool) -> str:
+    reason = _FINISHED.get(ending.finish_reason or "", "stop")
+    # A tool that waits for the person's yes is not the client's to run.
+    return reason if has_calls or reason != "tool_calls" else "stop"
 
 
 def _usage(ending: Ending) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolCall
 from chatkeep.llm.model import PromptMessage, Tool
 from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP
 
+#: The member of `metadata` that names a conversation.
+CONVERSATION_ID = "conversation_id"
 _TEXT_AT_MOST = 1_000_000
 _IMAGE_SCHEMES = ("https://", "data:image/")
 
@@ -24,11 +26,40 @@ Text = Annotated[str, Field(max_length=_TEXT_AT_MOST)]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+def storable(text: str) -> str:
+    """Refuse the one character that PostgreSQL cannot store, and halves of others."""
+    try:
+        if b"\x00" not in text.encode():
+            return text
+    except UnicodeEncodeError:
+        pass
+    raise ValueError("must not have a character that cannot be stored")
+
+
+def _nothing(sent: object) -> None:
+    if sent is not None:
+        raise ValueError("is not supported by this server")
+
+
+def _not_asked(sent: bool) -> bool:  # noqa: FBT001 -- pydantic hands it over so
+    if sent:
+        raise ValueError("is not supported by this server")
+    return sent
+
+
+#: A member of the API that does nothing here, and must not be taken for done.
+Unsupported = Annotated[None, BeforeValidator(_nothing, json_schema_input_type=None)]
+_Key = Annotated[str, Field(max_length=64), AfterValidator(storable)]
+_Value = Annotated[str, Field(max_length=512), AfterValidator(storable)]
+Metadata = Annotated[dict[_Key, _Value], Field(max_length=16)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-def _address_of_an_image(url: str) -> str:
+def address_of_an_image(url: str) -> str:
+    """Refuse an address that no provider should be sent to."""
     if not url.startswith(_IMAGE_SCHEMES):
         raise ValueError("must be an https address or a data: URL of an image")
     return url
@@ -37,7 +68,7 @@ def _address_of_an_image(url: str) -> str:
 class ImageUrl(_Body):
     """Where an image is; it is the provider that looks at it."""
 
-    url: Annotated[str, Field(max_length=_TEXT_AT_MOST), AfterValidator(_address_of_an_image)]
+    url: Annotated[str, Field(max_length=_TEXT_AT_MOST), AfterValidator(address_of_an_image)]
 
 
 class ContentPart(_Body):
@@ -164,6 +195,23 @@ class ChatCompletionRequest(_Body):
     tools: Annotated[list[OfferedTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    logprobs: Annotated[bool, AfterValidator(_not_asked)] | None = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
+    functions: Unsupported = None
+    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    moderation: Unsupported = None
+    prediction: Unsupported = None
+    top_logprobs: Unsupported = None
+    web_search_options: Unsupported = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that a kept answer goes on in, as `metadata` names it."""
+        return (self.metadata or {}).get(CONVERSATION_ID)
 
     @property
     def wants_usage(self) -> bool:

@@ -1,40 +1,42 @@
 """`/v1`: the OpenAI API, with the caller's own token as its key.
 
-Nothing is kept: the client keeps its conversation and sends all of it, and hanging up
-stops the answer.
+The client keeps its conversation and sends all of it; here it is kept only when it says so
+(`store`). Hanging up stops the answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from chatkeep.errors import ClientGone, Invalid
-from chatkeep.live import Ended
+from chatkeep import responses
+from chatkeep.errors import Invalid
 from chatkeep.llm.model import Prompt, PromptMessage
 from chatkeep.policies import Choices
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
-from chatkeep.web.openai.answers import Completion, failure_of, farewell
+from chatkeep.web.once import Once
+from chatkeep.web.openai import chat_turns, keeping
+from chatkeep.web.openai.answers import Completion, farewell
 from chatkeep.web.openai.bodies import ChatCompletionRequest
 from chatkeep.web.openai.errors import described
+from chatkeep.web.openai.items import CONVERSATION
+from chatkeep.web.openai.leaving import begun, stopping, while_connected
 from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
-
-    from chatkeep.live import AnswerEvent
+    from chatkeep.idempotency import Marked
+    from chatkeep.llm.model import ModelSettings
+    from chatkeep.principal import Principal
+    from chatkeep.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["OpenAI API"])
-
-_Result = TypeVar("_Result")
 
 AnyModel = Annotated[str, Path(max_length=200, description="The id of a model.")]
 
@@ -80,39 +82,111 @@ async def model(model: AnyModel, who: SignedIn, parts: Parts) -> OpenAiModel:
                 "text/event-stream": {"schema": {"type": "string"}},
             },
         },
-        **described(400, 401, 404, 429, 502, 503, 504),
+        **described(400, 401, 404, 409, 422, 429, 502, 503, 504),
     },
 )
 async def chat_completions(
-    request: Request, body: ChatCompletionRequest, who: SignedIn, parts: Parts
+    request: Request, body: ChatCompletionRequest, who: SignedIn, parts: Parts, once: Once
 ) -> Response:
     """Answer the conversation that the client sends, whole or as a stream."""
+    if body.conversation_id is not None and not body.store:
+        raise Invalid.of("store", "must be true where `metadata` names a conversation")
+    if body.store:
+        return await _kept(request, body, who, parts, await once.mark(who))
+    return await once.answer(who, lambda _: _completed(request, body, who, parts))
+
+
+async def _completed(
+    request: Request, body: ChatCompletionRequest, who: Principal, parts: Services
+) -> Response:
     await parts.limits.spend("chat", who.user_id)
     await parts.offered_models.require(who, body.model)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = await parts.offered_models.choose(who, profile, body.wishes())
     prompt = _prompt(body, choices, parts, who.user_id)
     completion = Completion(body.model)
-    charge = await parts.replies.budgets.charge_unkept(who, prompt)
+    charge = await parts.replies.charge_unkept(who, prompt)
     left = budget_headers(charge.charged)
     events = parts.replies.answer_unkept(prompt, charge=charge)
     if not body.stream:
-        whole = await _while_connected(request, completion.whole(events))
+        whole = await while_connected(request, completion.whole(events))
         return JSONResponse(whole, headers=left)
-    begun = await _while_connected(request, _begun(events))
-    frames = completion.frames(begun, with_usage=body.wants_usage)
+    first = await while_connected(request, begun(events))
+    frames = completion.frames(first, with_usage=body.wants_usage)
     return EventStream(frames, left, farewell=farewell())
+
+
+async def _kept(
+    request: Request,
+    body: ChatCompletionRequest,
+    who: Principal,
+    parts: Services,
+    marked: Marked | None,
+) -> Response:
+    """Answer in a conversation that is kept; what was said before is what is kept of it."""
+    answer = await keeping.begin(parts, who, marked, lambda: _turn(body, who, parts))
+    kept = await responses.get(parts.db, who.user_id, answer.address.id, "completion")
+    conversation = f"{CONVERSATION}{kept.conversation_id}"
+    own_tools = [one.function.name for one in body.tools or ()]
+    completion = Completion(
+        body.model, kept_as=kept.id, conversation=conversation, own_tools=own_tools
+    )
+    headers = {"x-conversation-id": conversation, **budget_headers(answer.charged)}
+    # Who brought a key asks again where the connection broke, and finds this answer.
+    stop = (lambda: parts.replies.stop_here(kept.id)) if marked is None else None
+    events = stopping(keeping.replay(kept) if kept.ended else answer.follow(only_new=True), stop)
+    if not body.stream:
+        whole = await while_connected(request, completion.whole(events))
+        return JSONResponse(whole, headers=headers)
+    first = await while_connected(request, begun(events))
+    frames = completion.frames(first, with_usage=body.wants_usage)
+    return EventStream(frames, headers, farewell=farewell())
+
+
+async def _turn(
+    body: ChatCompletionRequest, who: Principal, parts: Services
+) -> tuple[Turn, Choices]:
+    await parts.offered_models.require(who, body.model)
+    profile = await parts.preferences.get_profile(who.user_id)
+    choices = await parts.offered_models.choose(who, profile, body.wishes())
+    if body.instructs:
+        if choices.alone:
+            raise _instructions_are_fixed()
+        choices = replace(choices, system_prompt=chat_turns.instructions(body))
+    choices = replace(
+        choices,
+        settings=_settings(body, choices),
+        tools=[one.as_tool() for one in body.tools or ()],
+    )
+    above = await chat_turns.above_of(parts.db, who.user_id, body)
+    asked = chat_turns.asked(who.user_id, body, above, model=choices.settings.model)
+    noted = {"metadata": body.metadata or {}}
+    turn = keeping.noted(who, asked, "completion", noted, alone=above is None)
+    return turn, choices
+
+
+def _instructions_are_fixed() -> Invalid:
+    return Invalid.of("messages", "must have no system message: the operator has set one")
 
 
 def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user_id: str) -> Prompt:
     """The client's own messages, behind the operator's system prompt where that is fixed."""
     fixed = "system_prompt" in parts.policy.locked
     if body.instructs and fixed:
-        raise Invalid.of("messages", "must have no system message: the operator has set one")
+        raise _instructions_are_fixed()
     messages = [one.as_prompt() for one in body.messages]
     if choices.system_prompt and not body.instructs:
         messages.insert(0, PromptMessage(role="system", text=choices.system_prompt))
-    settings = replace(
+    return Prompt(
+        messages=messages,
+        settings=_settings(body, choices),
+        tools=[one.as_tool() for one in body.tools or ()],
+        user_key=parts.replies.pseudonym(user_id),
+    )
+
+
+def _settings(body: ChatCompletionRequest, choices: Choices) -> ModelSettings:
+    return replace(
         choices.settings,
         stop=_stops(body),
         seed=body.seed,
@@ -123,66 +197,10 @@ def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user
         tool_choice=body.tool_choice,
         parallel_tool_calls=body.parallel_tool_calls,
     )
-    return Prompt(
-        messages=messages,
-        settings=settings,
-        tools=[one.as_tool() for one in body.tools or ()],
-        user_key=parts.replies.pseudonym(user_id),
-    )
 
 
 def _stops(body: ChatCompletionRequest) -> tuple[str, ...]:
     return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-
-
-async def _while_connected(request: Request, work: Coroutine[None, None, _Result]) -> _Result:
-    """Do *work*, but for no longer than its reader waits for it.
-
-    Raises:
-        ClientGone: nobody is there any more.
-    """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.wait((working, leaving))
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _begun(
-    events: AsyncGenerator[AnswerEvent, None],
-) -> AsyncGenerator[AnswerEvent, None]:
-    """Wait for the first event: what fails before it is an error with a status of its own."""
-    try:
-        first = await anext(events)
-    except asyncio.CancelledError:
-        await events.aclose()
-        raise
-    if isinstance(first, Ended) and (failure := failure_of(first.ending)) is not None:
-        await events.aclose()
-        raise failure
-    return _resumed(first, events)
-
-
-async def _resumed(
-    first: AnswerEvent, events: AsyncGenerator[AnswerEvent, None]
-) -> AsyncGenerator[AnswerEvent, None]:
-    try:
-        yield first
-        async for event in events:
-            yield event
-    finally:
-        await events.aclose()
 
 
 def _model_json(name: str) -> OpenAiModel:

@@ -1,0 +1,328 @@
+"""What clients of the OpenAI API do to a conversation without asking for an answer.
+
+They add messages to it, erase what one said, and keep notes of their own beside it
+(`metadata`). Every function acts as the one user it names; another person's conversation and
+one that never was are the same `NotFound`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from chatkeep import runs
+from chatkeep.db import Query, as_user
+from chatkeep.errors import NotFound, RunInProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from chatkeep.db import Database
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message to add; *parts* as `chatkeep.parts` keeps them."""
+
+    id: str
+    role: Role
+    content: str
+    parts: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A conversation, where its branch ends, and its client's notes."""
+
+    id: str
+    created_at: datetime
+    head_id: str | None
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+async def describe(db: Database, user_id: str, conversation_id: str) -> Described:
+    """Return a conversation of *user_id*. Raises `NotFound`."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select c.id, c.created_at, c.head_id, coalesce(m.metadata, '{}') as metadata
+        from chat.conversations c
+        left join chat.conversation_metadata m
+          on m.user_id = c.user_id and m.conversation_id = c.id
+        where c.user_id = %s and c.id = %s and c.deleted_at is null
+        """,
+        [user_id, conversation_id],
+        row=Described,
+    )
+    if not rows:
+        raise NotFound
+    return rows[0]
+
+
+def making(user_id: str, conversation_id: str, title: str | None) -> Query[Any]:
+    """Return the statement that makes an empty conversation under a new id."""
+    return Query(
+        """
+        insert into chat.conversations (user_id, id, title)
+        values (%(user)s, %(conversation)s, %(title)s) returning id
+        """,
+        {"user": user_id, "conversation": conversation_id, "title": title},
+        _Id,
+    )
+
+
+def describing(user_id: str, conversation_id: str, metadata: Mapping[str, str]) -> Query[Any]:
+    """Return the statement that keeps a client's notes in place of those before."""
+    return Query(
+        """
+        insert into chat.conversation_metadata (user_id, conversation_id, metadata)
+        select user_id, id, %(metadata)s::jsonb from chat.conversations
+        where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+        on conflict (user_id, conversation_id) do update set metadata = excluded.metadata
+        returning conversation_id as id
+        """,
+        {"user": user_id, "conversation": conversation_id, "metadata": Jsonb(dict(metadata))},
+        _Id,
+    )
+
+
+def adding(
+    user_id: str,
+    conversation_id: str,
+    messages: Sequence[NewMessage],
+    *,
+    below: str | None = None,
+    idle: bool = False,
+    title: str | None = None,
+) -> Query[Any]:
+    """Return the statement that adds *messages*, each below the one before.
+
+    The first hangs below the message *below*, or below the end of the branch that is shown;
+    the last is its end then. When *idle*, nothing happens while an answer is made or waits.
+    """
+    parents = [below, *(one.id for one in messages[:-1])]
+    return Query(
+        """
+        with c as materialized (
+          select id, head_id from chat.conversations
+          where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+            and not (%(idle)s and exists (
+              select from chat.runs r where r.user_id = %(user)s
+                and r.conversation_id = %(conversation)s and r.state in ('queued', 'running')))
+          for update
+        ), added as (
+          insert into chat.messages
+            (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
+          select %(user)s, c.id, m.id, coalesce(m.parent_id, c.head_id), m.role, m.content,
+            m.parts::jsonb, clock_timestamp()
+          from c cross join unnest(%(ids)s::text[], %(parents)s::text[], %(roles)s::text[],
+            %(contents)s::text[], %(parts)s::text[]) as m (id, parent_id, role, content, parts)
+        )
+        update chat.conversations set head_id = %(last)s, updated_at = now(),
+          title = coalesce(title, %(title)s)
+        where user_id = %(user)s and id = %(conversation)s and exists (select from c)
+        returning id
+        """,
+        {
+            "user": user_id,
+            "conversation": conversation_id,
+            "idle": idle,
+            "ids": [one.id for one in messages],
+            "parents": parents,
+            "roles": [one.role for one in messages],
+            "contents": [one.content for one in messages],
+            "parts": [_json(one.parts) for one in messages],
+            "last": messages[-1].id,
+            "title": title,
+        },
+        _Id,
+    )
+
+
+def answering(
+    user_id: str,
+    conversation_id: str,
+    message_id: str,
+    parts: Sequence[dict[str, Any]],
+    *,
+    idle: bool = False,
+) -> Query[Any]:
+    """Return the statement that writes into an answer what its tools have said since.
+
+    When *idle*, nothing happens while an answer is made or waits.
+    """
+    return Query(
+        """
+        update chat.messages set parts = %(parts)s::jsonb
+        where user_id = %(user)s and conversation_id = %(conversation)s and id = %(message)s
+          and role = 'assistant' and not (%(idle)s and exists (
+            select from chat.runs r where r.user_id = %(user)s
+              and r.conversation_id = %(conversation)s and r.state in ('queued', 'running')))
+        returning id
+        """,
+        {
+            "user": user_id,
+            "conversation": conversation_id,
+            "idle": idle,
+            "message": message_id,
+            "parts": Jsonb(list(parts)),
+        },
+        _Id,
+    )
+
+
+async def make(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    *,
+    title: str | None,
+    metadata: Mapping[str, str],
+    messages: Sequence[NewMessage],
+) -> None:
+    """Make a conversation with these *messages*, whole or not at all."""
+    more = [adding(user_id, conversation_id, messages)] if messages else []
+    await db.fetch_all(
+        as_user(user_id),
+        making(user_id, conversation_id, title),
+        describing(user_id, conversation_id, metadata),
+        *more,
+    )
+
+
+async def keep_metadata(
+    db: Database, user_id: str, conversation_id: str, metadata: Mapping[str, str]
+) -> Described:
+    """Keep a client's notes in place of those before. Raises `NotFound`."""
+    (kept,) = await db.fetch_all(as_user(user_id), describing(user_id, conversation_id, metadata))
+    if not kept:
+        raise NotFound
+    return await describe(db, user_id, conversation_id)
+
+
+async def add(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    messages: Sequence[NewMessage],
+    *,
+    answered: tuple[str, Sequence[dict[str, Any]]] | None = None,
+    title: str | None = None,
+) -> None:
+    """Add *messages* at the end of the branch that is shown.
+
+    *answered*: an answer there, and its parts with what its tools have said since.
+
+    Raises:
+        NotFound: no such conversation of this user.
+        RunInProgress: an answer is being made in it.
+    """
+    queries = []
+    if answered is not None:
+        queries.append(answering(user_id, conversation_id, *answered, idle=True))
+    if messages:
+        queries.append(adding(user_id, conversation_id, messages, idle=True, title=title))
+    done = await db.fetch_all(as_user(user_id), *queries)
+    if not all(done):
+        running = await runs.find_active(db, user_id, conversation_id)
+        raise NotFound if running is None else RunInProgress(run_id=running)
+
+
+async def branch_ids(
+    db: Database, user_id: str, conversation_id: str, *, from_id: str | None, limit: int
+) -> list[str]:
+    """Return the ids of at most *limit* messages, newest first, from *from_id* or the end.
+
+    Of the branch that is shown, or of the one through *from_id*. Empty: there is none.
+    """
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        with recursive branch as (
+          select m.id, m.parent_id, 1 as depth from chat.conversations c
+          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
+            and m.id = coalesce(%(from)s, c.head_id)
+          where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+          union all
+          select p.id, p.parent_id, b.depth + 1 from branch b
+          join chat.messages p on p.user_id = %(user)s
+            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+          where b.depth < %(limit)s
+        )
+        select id from branch order by depth
+        """,
+        {"user": user_id, "conversation": conversation_id, "from": from_id, "limit": limit},
+        row=_Id,
+    )
+    return [row.id for row in rows]
+
+
+async def erase(
+    db: Database,
+    user_id: str,
+    conversation_id: str,
+    message_id: str,
+    *,
+    content: str,
+    parts: Sequence[dict[str, Any]] | None,
+    shown_as: Sequence[str],
+) -> None:
+    """Leave of a message only *content* and *parts*; it stays as a joint of its branch.
+
+    *shown_as* are the ids under which ChatKit has a copy of what goes.
+
+    Raises:
+        RunInProgress: the conversation is being answered.
+        NotFound: no such message.
+    """
+    scope = {
+        "user": user_id,
+        "conversation": conversation_id,
+        "message": message_id,
+        "content": content,
+        "parts": None if parts is None else Jsonb(list(parts)),
+        "shown": list(shown_as),
+    }
+    erased, _ = await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+            where user_id = %(user)s and conversation_id = %(conversation)s
+              and id = %(message)s and not exists (
+                select from chat.runs r where r.user_id = %(user)s
+                  and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
+            returning id
+            """,
+            scope,
+            _Id,
+        ),
+        Query(
+            """
+            update chat.chatkit_items set item = '{}', hidden = true
+            where user_id = %(user)s and conversation_id = %(conversation)s
+              and id = any(%(shown)s)
+            returning id
+            """,
+            scope,
+            _Id,
+        ),
+    )
+    if not erased:
+        running = await runs.find_active(db, user_id, conversation_id)
+        raise NotFound if running is None else RunInProgress(run_id=running)
+
+
+def _json(parts: Sequence[dict[str, Any]] | None) -> str | None:
+    return None if parts is None else msgspec.json.encode(list(parts)).decode()

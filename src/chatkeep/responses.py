@@ -1,0 +1,170 @@
+"""Responses: what a client of the OpenAI API asked with, and which part of an answer it got.
+
+A response is a run: its words are the message's, its state and cost the run's. A row here
+has what only such a client asks for again. Every function acts as the one user it names; what
+is another person's, or of a deleted conversation, is `NotFound`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from psycopg.types.json import Jsonb
+
+from chatkeep.db import Query, as_user
+from chatkeep.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from decimal import Decimal
+
+    from chatkeep.db import Database
+    from chatkeep.runs import State
+
+Kind = Literal["response", "completion"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """One response. *id* is its run's.
+
+    *request* is what was asked beside the input, *input* the ids of the items that it brought.
+    Of *parts*, those from *begun* up to *until* (None: all) were said in this run. *alone*:
+    the request named no conversation, so this one was made for it.
+    """
+
+    id: str
+    request: dict[str, Any]
+    input: list[str]
+    alone: bool
+    conversation_id: str
+    message_id: str
+    user_message_id: str | None
+    state: State
+    model: str
+    finish_reason: str | None
+    error_code: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    started_at: datetime
+    ended_at: datetime | None
+    begun: int
+    until: int | None
+    content: str
+    parts: list[dict[str, Any]] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will be added any more."""
+        return self.state not in {"queued", "running"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+def noting(
+    user_id: str,
+    run_id: str,
+    kind: Kind,
+    *,
+    request: Mapping[str, Any],
+    brought: Sequence[str],
+    alone: bool,
+) -> Query[Any]:
+    """Return the statement that makes a run a response, in the transaction that begins it."""
+    return Query(
+        """
+        insert into chat.responses (user_id, id, kind, request, input, alone)
+        select user_id, id, %(kind)s, %(request)s::jsonb, %(input)s::text[], %(alone)s
+        from chat.runs where user_id = %(user)s and id = %(run)s
+        returning id
+        """,
+        {
+            "user": user_id,
+            "run": run_id,
+            "kind": kind,
+            "request": Jsonb(dict(request)),
+            "input": list(brought),
+            "alone": alone,
+        },
+        _Id,
+    )
+
+
+async def get(db: Database, user_id: str, response_id: str, kind: Kind) -> Response:
+    """Return a response of *user_id* as it is now. Raises `NotFound`."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select p.id, p.request, p.input, p.alone, r.conversation_id, r.message_id,
+          m.parent_id as user_message_id, r.state, r.model, r.finish_reason, r.error_code,
+          r.prompt_tokens, r.completion_tokens, r.cost, r.started_at, r.ended_at, r.begun,
+          (
+            select n.begun from chat.runs n
+            where n.user_id = %(user)s and n.conversation_id = r.conversation_id
+              and n.message_id = r.message_id and (n.started_at, n.id) > (r.started_at, r.id)
+            order by n.started_at, n.id limit 1
+          ) as until, m.content, m.parts
+        from chat.responses p
+        join chat.runs r on r.user_id = p.user_id and r.id = p.id
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        join chat.messages m on m.user_id = r.user_id
+          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
+          and c.deleted_at is null
+        """,
+        {"user": user_id, "id": response_id, "kind": kind},
+        row=Response,
+    )
+    if not rows:
+        raise NotFound
+    return rows[0]
+
+
+async def forget(db: Database, user_id: str, response_id: str, kind: Kind) -> None:
+    """Erase a response, and delete the conversation that was made for it and has no more.
+
+    In a conversation that it was part of, what was said stays. Raises `NotFound`.
+    """
+    scope = {"user": user_id, "id": response_id, "kind": kind}
+    deleted, forgotten = await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            update chat.conversations c set deleted_at = now()
+            from chat.responses p
+            join chat.runs r on r.user_id = p.user_id and r.id = p.id
+            where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s and p.alone
+              and c.user_id = %(user)s and c.id = r.conversation_id and c.deleted_at is null
+              and not exists (
+                select from chat.runs n where n.user_id = %(user)s
+                  and n.conversation_id = r.conversation_id and n.id <> r.id)
+              and not exists (
+                select from chat.messages m where m.user_id = %(user)s
+                  and m.conversation_id = r.conversation_id and m.parent_id = r.message_id)
+            returning c.id
+            """,
+            scope,
+            _Id,
+        ),
+        Query(
+            """
+            delete from chat.responses p using chat.runs r
+            join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+            where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
+              and r.user_id = %(user)s and r.id = p.id
+              and (c.deleted_at is null or c.deleted_at = now())
+            returning p.id
+            """,
+            scope,
+            _Id,
+        ),
+    )
+    del deleted
+    if not forgotten:
+        raise NotFound

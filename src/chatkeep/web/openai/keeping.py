@@ -1,0 +1,93 @@
+"""Requests of OpenAI clients whose answers are kept: begun once, and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chatkeep import runs
+from chatkeep.errors import Conflict, Invalid, NotFound
+from chatkeep.live import Ended, Reader
+from chatkeep.responses import noting
+from chatkeep.web.once import begun_once
+from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from chatkeep.answers import Answer
+    from chatkeep.idempotency import Marked
+    from chatkeep.live import AnswerEvent
+    from chatkeep.policies import Choices
+    from chatkeep.principal import Principal
+    from chatkeep.responses import Kind, Response
+    from chatkeep.turns import Turn
+    from chatkeep.web.openai.asking import Asked
+    from chatkeep.web.services import Services
+
+
+async def begin(
+    parts: Services,
+    who: Principal,
+    marked: Marked | None,
+    build: Callable[[], Awaitable[tuple[Turn, Choices]]],
+) -> Answer:
+    """Begin the turn that *build* returns, or join the run that the same request began.
+
+    Raises what *build* and `Replies.begin` raise.
+    """
+    if (same := await _begun_before(parts, who, marked)) is not None:
+        return same
+    try:
+        turn, choices = await build()
+    except (Invalid, NotFound, Conflict):
+        # What it goes on from is not as it was, because the first copy has begun meanwhile.
+        if (same := await _begun_before(parts, who, marked)) is not None:
+            return same
+        raise
+
+    async def start(turn: Turn) -> Answer:
+        return await parts.replies.begin(who, turn, choices)
+
+    return await begun_once(parts, who, turn, start, marked=marked)
+
+
+def noted(
+    who: Principal, asked: Asked, kind: Kind, request: Mapping[str, Any], *, alone: bool
+) -> Turn:
+    """Return the turn, with the note of what it was asked with."""
+    note = noting(
+        who.user_id,
+        asked.turn.run_id,
+        kind,
+        request=request,
+        brought=asked.brought,
+        alone=alone,
+    )
+    return replace(asked.turn, after=[*asked.turn.after, note])
+
+
+async def replay(kept: Response) -> AsyncGenerator[AnswerEvent, None]:
+    """Yield what happened in a response that has ended."""
+    ending = ending_of(kept)
+    assert ending is not None  # noqa: S101 -- asked by the caller
+    for event in Reader(kept.begun, decided_in(kept)).advance(said_in(kept), ended=True):
+        yield event
+    yield Ended(ending=ending)
+
+
+def renamed(error: Invalid, names: Mapping[str, str]) -> Invalid:
+    """Return *error* with its fields as this API calls them."""
+    listed = error.members.get("errors")
+    if not isinstance(listed, list) or not listed:
+        return error
+    problems = [{**one, "field": names.get(one["field"], one["field"])} for one in listed]
+    first = problems[0]
+    return Invalid(f"{first['field']}: {first['message']}", errors=problems)
+
+
+async def _begun_before(parts: Services, who: Principal, marked: Marked | None) -> Answer | None:
+    if marked is None or not marked.seen:
+        return None
+    same = await runs.find_by_request(parts.db, who.user_id, f"key:{marked.id}")
+    return None if same is None else await parts.replies.join(who.user_id, same.id)

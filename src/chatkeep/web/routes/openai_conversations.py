@@ -1,0 +1,227 @@
+"""`/v1/conversations`: the caller's conversations, for any client of the OpenAI API.
+
+They are those of every other surface, under ids of this one's form. Items are what is said
+in the branch that is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import JSONResponse, Response
+
+from chatkeep import conversation_items, conversations
+from chatkeep.errors import Invalid, NotFound, NotYourConversation
+from chatkeep.parts import Part, stored, unstored
+from chatkeep.web.auth import SignedIn
+from chatkeep.web.once import Once
+from chatkeep.web.openai import asking
+from chatkeep.web.openai.errors import described
+from chatkeep.web.openai.inputs import read
+from chatkeep.web.openai.items import CONVERSATION, find_place
+from chatkeep.web.openai.listing import (
+    AnyItem,
+    Limit,
+    Order,
+    brought,
+    find_item,
+    item_page,
+    listed,
+)
+from chatkeep.web.openai.response_bodies import ConversationChange, ConversationRequest, NewItems
+from chatkeep.web.services import Parts, Services
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from chatkeep.conversation_items import Described
+    from chatkeep.principal import Principal
+    from chatkeep.web.openai.inputs import Given, InputItem
+    from chatkeep.web.openai.items import ItemPlace
+
+router = APIRouter(prefix="/v1/conversations", tags=["OpenAI API"])
+
+AnyId = Annotated[str, Path(max_length=300, description="A conversation of the caller.")]
+OneItem = Annotated[str, Path(max_length=300, description="An item of the conversation.")]
+_WHOLE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object"}}}}
+}
+
+
+@router.post("", response_model=None, responses={**_WHOLE, **described(400, 409, 422)})
+async def create(
+    who: SignedIn, parts: Parts, once: Once, body: ConversationRequest | None = None
+) -> Response:
+    """Make a conversation, with what was said in it so far."""
+    wanted = body or ConversationRequest()
+    given = _given(parts, wanted.items or ())
+
+    async def make(conversation_id: str) -> Response:
+        await conversation_items.make(
+            parts.db,
+            who.user_id,
+            conversation_id,
+            title=asking.title_of(given.messages),
+            metadata=wanted.metadata or {},
+            messages=given.messages,
+        )
+        made = await conversation_items.describe(parts.db, who.user_id, conversation_id)
+        return JSONResponse(_conversation(made))
+
+    return await once.answer(who, make)
+
+
+@router.get("/{conversation_id}", responses={**_WHOLE, **described(404)})
+async def retrieve(conversation_id: AnyId, who: SignedIn, parts: Parts) -> dict[str, Any]:
+    """Return a conversation and its `metadata`."""
+    return _conversation(
+        await conversation_items.describe(parts.db, who.user_id, _own(conversation_id))
+    )
+
+
+@router.post("/{conversation_id}", responses={**_WHOLE, **described(400, 404)})
+async def update(
+    conversation_id: AnyId, body: ConversationChange, who: SignedIn, parts: Parts
+) -> dict[str, Any]:
+    """Put other `metadata` in place of what was there."""
+    kept = await conversation_items.keep_metadata(
+        parts.db, who.user_id, _own(conversation_id), body.metadata or {}
+    )
+    return _conversation(kept)
+
+
+@router.delete("/{conversation_id}", responses={**_WHOLE, **described(404, 503)})
+async def delete(conversation_id: AnyId, who: SignedIn, parts: Parts) -> dict[str, Any]:
+    """Delete a conversation with everything in it. It can be restored for 24 hours."""
+    own_id = _own(conversation_id)
+    await parts.replies.stop(who.user_id, own_id)
+    try:
+        await conversations.delete(parts.db, who.user_id, own_id)
+    except NotYourConversation as error:
+        raise NotFound from error
+    return {"id": f"{CONVERSATION}{own_id}", "object": "conversation.deleted", "deleted": True}
+
+
+@router.get("/{conversation_id}/items", responses={**_WHOLE, **described(400, 404)})
+async def list_items(
+    conversation_id: AnyId,
+    who: SignedIn,
+    parts: Parts,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: AnyItem = None,
+) -> dict[str, Any]:
+    """List what was said in the branch that is shown."""
+    own_id = _own(conversation_id)
+    await conversation_items.describe(parts.db, who.user_id, own_id)
+    found = await listed(
+        parts.db,
+        who.user_id,
+        own_id,
+        after=after,
+        limit=limit + 1,
+        newest_first=order == "desc",
+    )
+    return item_page(found, limit)
+
+
+@router.post(
+    "/{conversation_id}/items",
+    response_model=None,
+    responses={**_WHOLE, **described(400, 404, 409, 422)},
+)
+async def add_items(
+    conversation_id: AnyId, body: NewItems, who: SignedIn, parts: Parts, once: Once
+) -> Response:
+    """Add items at the end of the branch that is shown, without asking for an answer."""
+    return await once.answer(who, lambda _: _added(conversation_id, body, who, parts))
+
+
+@router.get("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404)})
+async def retrieve_item(
+    conversation_id: AnyId, item_id: OneItem, who: SignedIn, parts: Parts
+) -> dict[str, Any]:
+    """Return one item, on whichever branch it is."""
+    return await find_item(parts.db, who.user_id, _own(conversation_id), item_id)
+
+
+@router.delete("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404, 409)})
+async def delete_item(
+    conversation_id: AnyId, item_id: OneItem, who: SignedIn, parts: Parts
+) -> dict[str, Any]:
+    """Erase what an item said; what comes after it stays. Returns the conversation."""
+    own_id = _own(conversation_id)
+    await find_item(parts.db, who.user_id, own_id, item_id)
+    place = find_place(item_id)
+    assert place is not None  # noqa: S101 -- it was found by it
+    await _erase(parts, who.user_id, own_id, place)
+    return _conversation(await conversation_items.describe(parts.db, who.user_id, own_id))
+
+
+def _own(conversation_id: str) -> str:
+    return asking.named(CONVERSATION, conversation_id)
+
+
+def _conversation(one: Described) -> dict[str, Any]:
+    return {
+        "id": f"{CONVERSATION}{one.id}",
+        "object": "conversation",
+        "created_at": int(one.created_at.timestamp()),
+        "metadata": one.metadata,
+    }
+
+
+def _given(parts: Services, items: Sequence[InputItem], known: Collection[str] = ()) -> Given:
+    given = read(items, known=known, is_whole=True)
+    if "system_prompt" in parts.policy.locked and any(
+        one.role == "system" for one in given.messages
+    ):
+        only = "must have no system or developer message: the operator has set one"
+        raise Invalid.of("items", only)
+    if given.approvals or (given.outputs and not known):
+        raise Invalid.of("items", "has an answer to what was not asked")
+    return given
+
+
+async def _added(conversation_id: str, body: NewItems, who: Principal, parts: Services) -> Response:
+    above = await asking.below_conversation(parts.db, who.user_id, conversation_id)
+    given = _given(parts, body.items, above.calls)
+    decided = asking.settled(given, above)
+    answered = (above.message_id or "", stored(decided) or []) if decided is not None else None
+    await conversation_items.add(
+        parts.db,
+        who.user_id,
+        above.conversation_id,
+        given.messages,
+        answered=answered,
+        title=asking.title_of(given.messages),
+    )
+    ids = asking.settled_items(given, above, above.message_id or "") if decided else []
+    ids += [one for message in given.messages for one in asking.new_ids(message)]
+    found = await brought(parts.db, who.user_id, above.conversation_id, ids)
+    return JSONResponse(item_page(found, len(found)))
+
+
+async def _erase(parts: Services, user_id: str, conversation_id: str, place: ItemPlace) -> None:
+    """Take one part out of its message; the others keep their numbers."""
+    found = await conversations.list_messages(
+        parts.db, user_id, conversation_id, [place.message_id]
+    )
+    message = found[0]
+    content, kept = "", None
+    shown_as = [message.id, f"{message.id}.{place.index}"]
+    if message.role == "assistant":
+        left = unstored(message.content, message.parts)
+        left[place.index] = Part("text")
+        content = "".join(part.text for part in left if part.kind == "text")
+        kept = stored(left) if any(part.kind != "text" or part.text for part in left) else None
+    await conversation_items.erase(
+        parts.db,
+        user_id,
+        conversation_id,
+        message.id,
+        content=content,
+        parts=kept,
+        shown_as=shown_as,
+    )
