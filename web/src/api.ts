@@ -3,7 +3,8 @@
  *
  * The access token is asked of the auth client for every request, so it is never older than the
  * client's own refresh. A 401 is answered with one refresh and one retry; when that fails too,
- * the session is over and `onExpired` is told. Being offline is never taken for being signed out.
+ * the session is over and `onExpired` is told; but not when it is good and only not fresh or
+ * strong enough for what was asked. Being offline is never taken for being signed out.
  */
 import { isAuthRetryableFetchError, type SupabaseClient } from "@supabase/supabase-js";
 
@@ -19,13 +20,18 @@ export class ApiError extends Error {
   readonly code: string;
   readonly retryAfterS: number | null;
   readonly fields: FieldProblem[];
+  /** The budget that refused, and when it begins anew; null where none did, or it never does. */
+  readonly budget: string | null;
+  readonly resetsAt: string | null;
 
-  constructor(status: number, code: string, message: string, retryAfterS: number | null, fields: FieldProblem[]) {
+  constructor(status: number, code: string, message: string, retryAfterS: number | null, fields: FieldProblem[], budget: string | null = null, resetsAt: string | null = null) {
     super(message);
     this.status = status;
     this.code = code;
     this.retryAfterS = retryAfterS;
     this.fields = fields;
+    this.budget = budget;
+    this.resetsAt = resetsAt;
   }
 }
 
@@ -67,7 +73,13 @@ export async function problemOf(response: Response): Promise<ApiError> {
   const body = (await response.json().catch(() => ({}))) as Record<string, unknown>;
   const message = text(body.detail) ?? text(body.error) ?? text(body.title) ?? `The server answered ${response.status}.`;
   const code = text(body.code) ?? `http_${response.status}`;
-  return new ApiError(response.status, code, message, retryAfterOf(response.headers), fieldProblems(body.errors));
+  return new ApiError(response.status, code, message, retryAfterOf(response.headers), fieldProblems(body.errors), text(body.budget), text(body.resets_at));
+}
+
+/** Whether *response* refuses the session, rather than asking it for more (RFC 9470). */
+function isOver(response: Response): boolean {
+  const wanted = response.headers.get("www-authenticate") ?? "";
+  return response.status === 401 && !wanted.includes("insufficient_user_authentication");
 }
 
 /** Whether *error* means that the request never reached the server or its answer broke off. */
@@ -112,8 +124,8 @@ export function createApi(auth: Auth, onExpired: () => void): Api {
 
   const authorized: Api["fetch"] = async (input, init = {}) => {
     let response = await send(input, init, await currentToken());
-    if (response.status === 401) response = await send(input, init, await refreshedToken());
-    if (response.status === 401) over();
+    if (isOver(response)) response = await send(input, init, await refreshedToken());
+    if (isOver(response)) over();
     if (!response.ok) throw await problemOf(response);
     return response;
   };

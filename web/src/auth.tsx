@@ -14,7 +14,7 @@ import { read } from "./storage";
 import type { ServerConfig } from "./wire";
 
 /** How somebody who was signed in came to be signed out. */
-export type SignedOutNotice = "left" | "expired" | "ended-elsewhere" | "not-revoked";
+export type SignedOutNotice = "left" | "again" | "expired" | "ended-elsewhere" | "not-revoked";
 
 export type AuthState =
   | { status: "loading" }
@@ -31,6 +31,8 @@ interface AuthContext {
   /** The wait the sign-in service asked for with its last 429. */
   lastRetryAfterS: () => number | null;
   signOut: () => Promise<void>;
+  /** Ask for a fresh sign-in, and come back to this page. What was typed is kept. */
+  signInAgain: () => Promise<void>;
 }
 
 const SESSION_KEY = "chatkeep:session";
@@ -83,7 +85,7 @@ function levelOf(token: string): string | null {
 export function AuthProvider({ config, children }: { config: ServerConfig; children: ReactNode }) {
   const [state, setState] = useState<AuthState>({ status: "loading" });
   const limited = useRef<number | null>(null);
-  const onPurpose = useRef(false);
+  const onPurpose = useRef<"left" | "again" | null>(null);
   const endedElsewhere = useRef(false);
   const userId = useRef<string | null>(null);
   const hadSession = useRef(read(SESSION_KEY) !== null);
@@ -95,7 +97,7 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
       if (session) {
         userId.current = session.user.id;
         hadSession.current = true;
-        onPurpose.current = false;
+        onPurpose.current = null;
         endedElsewhere.current = false;
         const needs = needsOf(session);
         setState((before) =>
@@ -111,7 +113,7 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
         return;
       }
       const over = endedElsewhere.current ? "ended-elsewhere" : "expired";
-      const notice = onPurpose.current ? "left" : hadSession.current ? over : null;
+      const notice = onPurpose.current ?? (hadSession.current ? over : null);
       hadSession.current = false;
       userId.current = null;
       setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
@@ -137,10 +139,15 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
       api,
       lastRetryAfterS: () => limited.current,
       signOut: async () => {
-        onPurpose.current = true;
+        onPurpose.current = "left";
         if (userId.current) forgetDrafts(userId.current);
         const { error } = await client.auth.signOut({ scope: "local" });
         if (error) setState({ status: "signed-out", notice: "not-revoked" });
+      },
+      signInAgain: async () => {
+        onPurpose.current = "again";
+        const { error } = await client.auth.signOut({ scope: "local" });
+        if (error) setState({ status: "signed-out", notice: "again" });
       },
     };
   }, [state, config, client, api]);

@@ -1,7 +1,7 @@
 /** A router for a handful of pages, on the history API. */
 import { useSyncExternalStore, type AnchorHTMLAttributes, type MouseEvent } from "react";
 
-export type SettingsTab = "general" | "account" | "devices";
+export type SettingsTab = "general" | "account" | "devices" | "keys" | "usage";
 
 export type SignInMode = "password" | "sign-up" | "mail" | "forgot";
 
@@ -23,6 +23,8 @@ export function parseRoute(url: URL): Route {
   if (url.pathname === "/settings") return { page: "settings", tab: "general" };
   if (url.pathname === "/settings/account") return { page: "settings", tab: "account" };
   if (url.pathname === "/settings/devices") return { page: "settings", tab: "devices" };
+  if (url.pathname === "/settings/keys") return { page: "settings", tab: "keys" };
+  if (url.pathname === "/settings/usage") return { page: "settings", tab: "usage" };
   if (url.pathname === "/sign-in") {
     return { page: "sign-in", mode: MODES[url.searchParams.get("mode") ?? ""] ?? "password" };
   }

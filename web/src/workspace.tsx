@@ -7,6 +7,7 @@ import { draftsOf, type Drafts } from "./drafts";
 import { Preferences, usableLocale } from "./preferences";
 import { Store, useStore } from "./stores";
 import { toast } from "./ui/toasts";
+import { Budgets } from "./usage";
 import type { ModelList } from "./wire";
 
 interface Workspace {
@@ -16,6 +17,7 @@ interface Workspace {
   conversations: Conversations;
   preferences: Preferences;
   models: Store<ModelList | null>;
+  budgets: Budgets;
   /** The model chosen in this window for what comes next; null follows the settings. */
   chosenModel: Store<string | null>;
 }
@@ -55,16 +57,19 @@ export function WorkspaceProvider({ user, api, children }: { user: User; api: Ap
       conversations: new Conversations(api),
       preferences: new Preferences(api),
       models: new Store<ModelList | null>(null),
+      budgets: new Budgets(api),
       chosenModel: new Store<string | null>(null),
     }),
     [user, api],
   );
 
   useEffect(() => {
-    const { conversations, preferences, models } = workspace;
+    const { conversations, preferences, models, budgets } = workspace;
     const load = () => {
       conversations.refresh().catch(report);
       if (preferences.value === null) preferences.load().catch(report);
+      // Nobody asked for it: what is left is shown when it is known.
+      budgets.load().catch((error: unknown) => console.info("The budgets were not read:", error));
       if (models.value === null) api.json<ModelList>("GET", "/api/models").then((list) => models.set(list), report);
     };
     const back = () => {

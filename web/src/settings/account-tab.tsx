@@ -81,7 +81,8 @@ function EraseRow() {
   const { api, conversations, preferences } = useWorkspace();
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
+  const [problem, setProblem] = useState<{ text: string; late: boolean } | null>(null);
+  const { signInAgain } = useAuth();
 
   const erase = async () => {
     setBusy(true);
@@ -95,7 +96,7 @@ function EraseRow() {
     } catch (error) {
       if (error instanceof SessionOver) return;
       const late = error instanceof ApiError && error.code === "step_up_required";
-      setProblem(late ? "Your sign-in is too long ago for this. Sign out and in again, then erase." : describe(error));
+      setProblem({ text: late ? "Your sign-in is too long ago for this." : describe(error), late });
     } finally {
       setBusy(false);
     }
@@ -113,7 +114,11 @@ function EraseRow() {
           </Button>
         )}
       </div>
-      {problem ? <Notice tone="error">{problem}</Notice> : null}
+      {problem ? (
+        <Notice tone="error" actions={problem.late ? <Button onClick={() => void signInAgain()}>Sign in again</Button> : null}>
+          {problem.text}
+        </Notice>
+      ) : null}
       {asking ? (
         <div className="row" role="group" aria-label="Erase everything?" onKeyDown={(event) => event.key === "Escape" && setAsking(false)}>
           <Button tone="danger" icon="trash" busy={busy} onClick={() => void erase()}>

@@ -1,5 +1,5 @@
 /** Settings of the person who is signed in. Nothing is lost when they changed elsewhere meanwhile. */
-import { useEffect, useRef, useState, type FormEvent } from "react";
+import { useEffect, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { ApiError, describe, SessionOver } from "../api";
 import { SETTING_NAMES } from "../preferences";
 import { Link, type SettingsTab } from "../router";
@@ -14,6 +14,8 @@ import type { SettingName, Settings, SettingsValues } from "../wire";
 import { AccountTab } from "./account-tab";
 import { DevicesTab } from "./devices-tab";
 import { ChoiceField, NumberField, SaveBar, Segments, SliderField, TextField } from "./fields";
+import { KeysTab } from "./keys-tab";
+import { UsageTab } from "./usage-tab";
 
 const LOCALES = ["en-GB", "en-US", "de-DE", "es-ES", "fr-FR", "it-IT", "nl-NL", "pl-PL", "pt-BR", "ja-JP", "ko-KR", "zh-CN"];
 const THEMES: { id: Theme; name: string }[] = [
@@ -37,15 +39,18 @@ function withChange<K extends SettingName>(changes: Changes, settings: Settings,
   return next;
 }
 
-const TABS: { tab: SettingsTab; href: string; name: string }[] = [
-  { tab: "general", href: "/settings", name: "General" },
-  { tab: "account", href: "/settings/account", name: "Account" },
-  { tab: "devices", href: "/settings/devices", name: "Devices" },
+const TABS: { tab: SettingsTab; href: string; name: string; show: () => ReactNode }[] = [
+  { tab: "general", href: "/settings", name: "General", show: GeneralTab },
+  { tab: "account", href: "/settings/account", name: "Account", show: AccountTab },
+  { tab: "devices", href: "/settings/devices", name: "Devices", show: DevicesTab },
+  { tab: "keys", href: "/settings/keys", name: "API keys", show: KeysTab },
+  { tab: "usage", href: "/settings/usage", name: "Usage", show: UsageTab },
 ];
 
 export default function SettingsPage({ tab }: { tab: SettingsTab }) {
   const heading = useRef<HTMLHeadingElement>(null);
-  useTitle(tab === "general" ? "Settings" : `${tab === "account" ? "Account" : "Devices"} · Settings`);
+  const { name, show: Shown } = TABS.find((one) => one.tab === tab) ?? TABS[0]!;
+  useTitle(tab === "general" ? "Settings" : `${name} · Settings`);
 
   useEffect(() => {
     heading.current?.focus();
@@ -64,7 +69,7 @@ export default function SettingsPage({ tab }: { tab: SettingsTab }) {
             </Link>
           ))}
         </nav>
-        {tab === "general" ? <GeneralTab /> : tab === "account" ? <AccountTab /> : <DevicesTab />}
+        <Shown />
       </div>
     </div>
   );
