@@ -98,6 +98,33 @@ def delta(**members: object) -> dict[str, Any]:
     }
 
 
+def provider_of(*models: str, **by_model: Answer) -> Answer:
+    """Return a provider that lists *models*; each says its own name, but for *by_model*."""
+
+    async def answer(wire: Wire) -> None:
+        if wire.request.line.startswith("GET"):
+            await wire.answer(200, {"data": [{"id": one} for one in models]})
+            return
+        model = wire.request.body["model"]
+        if model in by_model:
+            await by_model[model](wire)
+            return
+        await wire.begin()
+        await wire.say(model)
+        await wire.finish()
+
+    return answer
+
+
+def failing(status: int, message: str = "no", **headers: str) -> Answer:
+    """Return an answer of one error."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.answer(status, {"error": {"message": message}}, **headers)
+
+    return answer
+
+
 @dataclass(slots=True)
 class RawUpstream:
     """A server whose answers the test writes."""
@@ -106,6 +133,11 @@ class RawUpstream:
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     problems: list[BaseException] = field(default_factory=list)
+
+    @property
+    def asked(self) -> list[str]:
+        """The models that answers were asked of, in that order."""
+        return [one.body["model"] for one in self.requests if one.line.startswith("POST")]
 
 
 @asynccontextmanager

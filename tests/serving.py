@@ -24,6 +24,7 @@ from aiohttp import web
 from yarl import URL
 
 from chatkeep.config import Settings
+from chatkeep.config.upstreams import upstreams_of
 from chatkeep.testing import FakeModel
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
@@ -378,7 +379,8 @@ async def start_node(
 ) -> Node:
     """Start a node on *database_url*; *environment* are further settings by their names.
 
-    It listens at a free port, or at `PORT` of *environment*.
+    It listens at a free port, or at `PORT` of *environment*. With a provider of models in
+    *environment* that one answers, not the stage.
     """
     environ = {
         "DATABASE_URL": database_url,
@@ -391,7 +393,9 @@ async def start_node(
         **environment,
     }
     stage = Stage()
-    app = create_app(Settings.from_env(environ), model=stage, tools=tools)
+    settings = Settings.from_env(environ)
+    model = None if upstreams_of(settings) else stage
+    app = create_app(settings, model=model, tools=tools)
     listening = listening_socket(int(environment.get("PORT", "0")))
     config = uvicorn.Config(
         app,

@@ -47,8 +47,9 @@ _BYTES_A_TOKEN: Final = 3
 class Charge:
     """What one answer is charged, and how far its counting is.
 
-    *asked*: the model was given something. The rest is of the step being made: what its
-    prompt is taken for, and where the answer stood when it began.
+    *asked*: the model was given something. *before* is what the steps used that have ended,
+    the rest is of the one being made: what its prompt is taken for, and where the answer
+    stood when it began. *price* is the dearest, where several may answer.
     """
 
     user_id: str
@@ -57,7 +58,7 @@ class Charge:
     max_tokens: int | None
     asked: bool = False
     prompt_tokens: int = 0
-    estimated: Usage = field(default_factory=Usage)
+    before: Usage = field(default_factory=Usage)
     counted: Usage = field(default_factory=Usage)
     said: int = 0
     results: int = 0
@@ -171,7 +172,7 @@ class Budgets:
         said, results = _spoken(live), _results(live.parts)
         if live.usage == charge.counted and said == charge.said:
             return  # an answer goes on whose tools were waited for: no model was asked yet
-        used = _usage(charge, live)
+        used = _usage(charge, live, self._price(charge, live))
         is_counted = live.usage != charge.counted
         last = live.usage.prompt_tokens - charge.counted.prompt_tokens
         before = last + live.usage.completion_tokens - charge.counted.completion_tokens
@@ -179,13 +180,12 @@ class Budgets:
         prompt += tokens_in(results - charge.results)
         if charge.is_limited or self._total is not None:
             await self._raise(charge, used, prompt)
-        charge.estimated = _minus(used, live.usage)
-        charge.counted, charge.prompt_tokens = live.usage, prompt
+        charge.before, charge.counted, charge.prompt_tokens = used, live.usage, prompt
         charge.said, charge.results = said, results
 
     def settling(self, charge: Charge, live: LiveAnswer, state: str) -> list[Query[Any]]:
         """Return the statements that set *charge* right, *live* having ended in *state*."""
-        sums = _sums(charge, live, state)
+        sums = _sums(charge, live, state, self._price(charge, live))
         settle, move = ledger.settling(charge.user_id, charge.charged.id, live.model, sums)
         return [settle] if self._total is None else [settle, move]
 
@@ -242,6 +242,11 @@ class Budgets:
             return [charge]
         return [charge, ledger.charging_total(user_id, asking.id, self._total)]
 
+    def _price(self, charge: Charge, live: LiveAnswer) -> Price:
+        """Return the price of whoever answers."""
+        one = live.answering
+        return charge.price if one is None else self._price_of(f"{one.model}@{one.upstream}")
+
     async def _raise(self, charge: Charge, used: Usage, prompt: int) -> None:
         price, charged = charge.price, charge.charged
         output = charge.max_tokens or ASSUMED_OUTPUT_TOKENS
@@ -270,50 +275,43 @@ def _begun(user_id: str, charged: Charged, price: Price, max_tokens: int | None)
     )
 
 
-def _sums(charge: Charge, live: LiveAnswer, state: str) -> Sums:
+def _sums(charge: Charge, live: LiveAnswer, state: str, price: Price) -> Sums:
     """What an ended answer used. One that failed before a word of it costs nothing."""
     is_silent = live.usage == charge.counted and _spoken(live) == charge.said
-    if not charge.asked or (state == "failed" and is_silent):
-        used = _priced(charge, live.usage, charge.estimated)
-    else:
-        used = _usage(charge, live)
+    failed = not charge.asked or (state == "failed" and is_silent)
+    used = charge.before if failed else _usage(charge, live, price)
     return Sums(
         prompt_tokens=used.prompt_tokens,
         output_tokens=used.completion_tokens,
-        prompt_cost=charge.price.of(used.prompt_tokens, 0),
+        prompt_cost=price.of(used.prompt_tokens, 0),
         cost=used.cost or Decimal(0),
     )
 
 
-def _usage(charge: Charge, live: LiveAnswer) -> Usage:
-    """What the answer used so far: counted by the provider, else estimated."""
-    estimated = charge.estimated
-    if live.usage == charge.counted:
+def _usage(charge: Charge, live: LiveAnswer, price: Price) -> Usage:
+    """What the answer used so far, at *price* in the step being made: counted, else estimated."""
+    before, counted = charge.before, charge.counted
+    if live.usage == counted:
+        prompt = charge.prompt_tokens
         said = tokens_in(_spoken(live) - charge.said)
-        estimated = Usage(
-            prompt_tokens=estimated.prompt_tokens + charge.prompt_tokens,
-            completion_tokens=estimated.completion_tokens + said,
-        )
-    return _priced(charge, live.usage, estimated)
-
-
-def _priced(charge: Charge, counted: Usage, estimated: Usage) -> Usage:
-    price = charge.price
-    cost = counted.cost
-    if cost is None:
-        cost = price.of(counted.prompt_tokens, counted.completion_tokens)
+        cost = price.of(prompt, said)
+    else:
+        prompt = live.usage.prompt_tokens - counted.prompt_tokens
+        said = live.usage.completion_tokens - counted.completion_tokens
+        told = _told(live.usage, counted)
+        cost = price.of(prompt, said) if told is None else told
     return Usage(
-        prompt_tokens=counted.prompt_tokens + estimated.prompt_tokens,
-        completion_tokens=counted.completion_tokens + estimated.completion_tokens,
-        cost=cost + price.of(estimated.prompt_tokens, estimated.completion_tokens),
+        prompt_tokens=before.prompt_tokens + prompt,
+        completion_tokens=before.completion_tokens + said,
+        cost=(before.cost or Decimal(0)) + cost,
     )
 
 
-def _minus(used: Usage, counted: Usage) -> Usage:
-    return Usage(
-        prompt_tokens=used.prompt_tokens - counted.prompt_tokens,
-        completion_tokens=used.completion_tokens - counted.completion_tokens,
-    )
+def _told(now: Usage, before: Usage) -> Decimal | None:
+    """What the provider says that the tokens between *before* and *now* cost."""
+    if now.cost is None or now.cost == before.cost:
+        return None
+    return now.cost - (before.cost or Decimal(0))
 
 
 def _spoken(live: LiveAnswer) -> int:

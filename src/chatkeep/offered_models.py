@@ -37,17 +37,17 @@ class OfferedModels:
     def __init__(
         self, model: Model, policy: Policy, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Ask nothing yet."""
-        self._policy = policy
+        """Ask nothing yet. *policy* is everybody's; ask `policy_for` for somebody's."""
+        self.policy = policy
         self._routed = model if isinstance(model, RoutedModel) else None
         self._listing = ModelList(model.list_models, clock=clock)
 
     def policy_for(self, who: Principal | None) -> Policy:
         """Return what *who* is allowed; None: whoever is not signed in."""
-        if not self._policy.for_roles:
-            return self._policy
+        if not self.policy.for_roles:
+            return self.policy
         roles = frozenset({ANONYMOUS_ROLE}) if who is None else who.roles | {who.role}
-        return self._policy.seen_by(roles)
+        return self.policy.seen_by(roles)
 
     async def listed(self, who: Principal | None) -> Sequence[ModelInfo]:
         """Return what *who* may ask, the default at least."""

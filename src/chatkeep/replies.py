@@ -15,11 +15,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from chatkeep import runs, turns, waiting
+from chatkeep.admission import Admission
 from chatkeep.answers import INTERRUPTED, RemoteAnswer
 from chatkeep.budgets.amounts import refusal
-from chatkeep.charges import Budgets
+from chatkeep.charges import ANONYMOUS, Budgets
 from chatkeep.db import ConstraintViolated
-from chatkeep.errors import ChatkeepError, ModelBroken, RunInProgress, Unavailable
+from chatkeep.errors import (
+    ChatkeepError,
+    ModelBroken,
+    ModelUnavailable,
+    RateLimited,
+    RunInProgress,
+    Unavailable,
+)
 from chatkeep.events import NextStep, ToolResult
 from chatkeep.live import LiveAnswer
 from chatkeep.parts import unstored
@@ -88,12 +96,14 @@ class Replies:
         *,
         pseudonym: Callable[[str], str],
         budgets: Budgets | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is.
 
         *budgets* charge each answer; without them nothing is limited, and use is counted.
         """
         self.budgets = budgets or Budgets(db)
+        self._admission = admission or Admission()
         self._db = db
         self._responder = responder
         self.pseudonym = pseudonym
@@ -109,14 +119,20 @@ class Replies:
             RunInProgress: the conversation is being answered already.
             NotFound: no such conversation of this user.
             BudgetExhausted: too little is left for this question.
-            Unavailable: the server is shutting down.
+            RateLimited: its model was asked too often.
+            Unavailable: the server is shutting down, or nobody who could answer is up.
         """
         self._refuse_when_closing()
         user_id = who.user_id
         try:
-            history, charged = await self._start(who, turn, choices)
+            async with self._admission.of(user_id, choices.settings.model):
+                history, charged = await self._start(who, turn, choices)
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
+        except (RateLimited, ModelUnavailable):
+            if (repeated := await self._find_repeated(user_id, turn)) is None:
+                raise
+            return repeated
         return self._launch(who, turn, choices, history, charged)
 
     async def begin_or_wait(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
@@ -130,7 +146,8 @@ class Replies:
             if turn.content is None:
                 raise
         try:
-            await waiting.enqueue(self._db, who, turn, choices)
+            async with self._admission.of(who.user_id, choices.settings.model):
+                await waiting.enqueue(self._db, who, turn, choices)
         except AlreadyStarted as same:
             return await self.join(who.user_id, same.run_id)
         # What was in the way may have ended before anybody could see that this one waits.
@@ -229,6 +246,18 @@ class Replies:
         """Take note that somebody, on any node, asked to stop *run_id*."""
         self.stop_here(run_id)
 
+    async def charge_unkept(self, who: Principal | None, prompt: Prompt) -> Charge:
+        """Let *who* begin an answer that is not kept, and charge it; see `answer_unkept`.
+
+        Raises:
+            BudgetExhausted: too little is left.
+            RateLimited: the model was asked too often.
+            ModelUnavailable: nobody who could answer is up.
+        """
+        user_id = ANONYMOUS if who is None else who.user_id
+        async with self._admission.of(user_id, prompt.settings.model):
+            return await self.budgets.charge_unkept(who, prompt)
+
     def answer_unkept(
         self,
         prompt: Prompt,
@@ -238,7 +267,7 @@ class Replies:
     ) -> AsyncGenerator[AnswerEvent, None]:
         """Answer *who* without keeping it: hanging up stops it.
 
-        *charge* is what `budgets.charge_unkept` has made for *prompt*.
+        *charge* is what `charge_unkept` has made for *prompt*.
 
         Raises:
             Unavailable: the server is shutting down.
@@ -282,6 +311,15 @@ class Replies:
         await asyncio.wait([*tasks, *self._settling], timeout=_STOP_WITHIN_S)
         if self._settling:  # those that were just cancelled
             await asyncio.wait(self._settling, timeout=_STOP_WITHIN_S)
+
+    async def _find_repeated(self, user_id: str, turn: Turn) -> Answer | None:
+        """Find the answer that the same request has begun, which no limit keeps it from."""
+        if turn.request_key is None or turn.may_recur:
+            return None
+        same = await runs.find_by_request(self._db, user_id, turn.request_key)
+        if same is None or turn.content not in {None, same.question}:
+            return None
+        return await self.join(user_id, same.id)
 
     def _refuse_when_closing(self) -> None:
         if self._closing.is_set():

@@ -25,7 +25,7 @@ from chatkeep.llm.eliza import Eliza
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.routing import RoutedModel
 from tests.peers import free_port
-from tests.raw_upstream import RawUpstream, Wire, raw_upstream
+from tests.raw_upstream import RawUpstream, Wire, failing, provider_of, raw_upstream
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -51,33 +51,6 @@ async def collect(model: RoutedModel, name: str) -> list[ModelEvent]:
 def text_of(events: list[ModelEvent]) -> str:
     """Join what was said."""
     return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def has(*models: str, **by_model: Answer) -> Answer:
-    """Return a provider that lists *models* and says each one's name; *by_model* says otherwise."""
-
-    async def answer(wire: Wire) -> None:
-        if wire.request.line.startswith("GET"):
-            await wire.answer(200, {"data": [{"id": one} for one in models]})
-            return
-        model = wire.request.body["model"]
-        if model in by_model:
-            await by_model[model](wire)
-            return
-        await wire.begin()
-        await wire.say(model)
-        await wire.finish()
-
-    return answer
-
-
-def says(status: int, **headers: str) -> Answer:
-    """Return an answer of one error."""
-
-    async def answer(wire: Wire) -> None:
-        await wire.answer(status, {"error": {"message": f"no {KEY}"}}, **headers)
-
-    return answer
 
 
 async def nothing(wire: Wire) -> None:
@@ -121,12 +94,6 @@ async def serving(
             await model.aclose()
 
 
-def asked(upstream: RawUpstream) -> list[str]:
-    """Return the models that *upstream* was asked for."""
-    posts = [one for one in upstream.requests if one.line.startswith("POST")]
-    return [one.body["model"] for one in posts]
-
-
 # --- who serves what ----------------------------------------------------------------------------
 
 
@@ -137,51 +104,55 @@ async def test_without_any_provider_the_built_in_model_answers() -> None:
 
 async def test_each_model_is_asked_where_it_is_listed_and_with_that_ones_key() -> None:
     """Where both list it, the first of UPSTREAMS; no key goes to the other."""
-    async with serving(has("a", "both"), has("b", "both")) as (model, one, two):
+    async with serving(provider_of("a", "both"), provider_of("b", "both")) as (model, one, two):
         for name in ("a", "b", "both"):
             events = await collect(model, name)
             assert (text_of(events), events[-1]) == (
                 name,
                 Done(finish_reason="stop", model="vendor/model"),
             )
-        assert (asked(one), asked(two)) == (["a", "both"], ["b"])
+        assert (one.asked, two.asked) == (["a", "both"], ["b"])
         assert {one.headers["authorization"] for one in one.requests} == {f"Bearer {KEY}-1"}
         assert {one.headers["authorization"] for one in two.requests} == {f"Bearer {KEY}-2"}
 
 
 async def test_model_that_nobody_lists_is_asked_at_the_first_that_may_have_it() -> None:
     """Providers serve more than they list."""
-    async with serving(has("a"), has("b")) as (model, one, two):
+    async with serving(provider_of("a"), provider_of("b")) as (model, one, two):
         assert text_of(await collect(model, "a:online")) == "a:online"
-        assert (asked(one), asked(two)) == (["a:online"], [])
+        assert (one.asked, two.asked) == (["a:online"], [])
 
 
 async def test_provider_that_names_its_models_serves_these_and_is_asked_for_no_list() -> None:
     """What it does not name is never asked of it, also when nobody else has it."""
     both = {"UPSTREAM_ONE_MODELS": "a,both", "UPSTREAM_TWO_MODELS": "b"}
-    async with serving(has("never"), has("never"), **both) as (model, one, two):
+    async with serving(provider_of("never"), provider_of("never"), **both) as (model, one, two):
         assert text_of(await collect(model, "b")) == "b"
         assert text_of(await collect(model, "both")) == "both"
         with pytest.raises(ModelNotOffered):
             await collect(model, "never")
         assert [found.id for found in await model.list_models()] == ["a", "both", "b"]
-        assert (asked(one), asked(two)) == (["both"], ["b"])
+        assert (one.asked, two.asked) == (["both"], ["b"])
         assert all(one.line.startswith("POST") for one in (*one.requests, *two.requests))
 
 
 async def test_caller_cannot_choose_the_provider() -> None:
     """`@two` means something in the operator's settings only."""
-    async with serving(has("a"), has("a")) as (model, one, two):
+    async with serving(provider_of("a"), provider_of("a")) as (model, one, two):
         assert text_of(await collect(model, "a@two")) == "a@two"
-        assert (asked(one), asked(two)) == (["a@two"], [])
+        assert (one.asked, two.asked) == (["a@two"], [])
 
 
 async def test_lists_are_joined_with_the_names_first_and_one_may_be_away() -> None:
     """A provider that is away hides nobody else's models."""
     routes = {"MODEL_ROUTES": "fast=b@two"}
-    async with serving(has("a", "both"), has("b", "both"), **routes) as (model, _, _two):
+    async with serving(provider_of("a", "both"), provider_of("b", "both"), **routes) as (
+        model,
+        _,
+        _two,
+    ):
         assert [one.id for one in await model.list_models()] == ["fast", "a", "both", "b"]
-    async with serving(says(500), has("b"), **routes) as (model, _, _two):
+    async with serving(failing(500), provider_of("b"), **routes) as (model, _, _two):
         assert [one.id for one in await model.list_models()] == ["fast", "b"]
 
 
@@ -192,37 +163,41 @@ CHAIN = {"MODEL_ROUTES": "fast=a@one|b@two"}
 
 async def test_name_stands_for_a_model_and_the_answer_says_which() -> None:
     """The provider is asked for the model, never for the name."""
-    async with serving(has("a"), has("b"), **CHAIN) as (model, one, two):
+    async with serving(provider_of("a"), provider_of("b"), **CHAIN) as (model, one, two):
         events = await collect(model, "fast")
         assert events[0] == Answering(model="a", upstream="one")
-        assert (text_of(events), asked(one), asked(two)) == ("a", ["a"], [])
+        assert (text_of(events), one.asked, two.asked) == ("a", ["a"], [])
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 429, 500, 502, 503, 529])
 async def test_next_one_answers_when_the_first_says_it_cannot(status: int) -> None:
     """Once each, and what the first said about our key is not shown."""
-    async with serving(has("a", a=says(status)), has("b"), **CHAIN) as (model, one, two):
+    async with serving(provider_of("a", a=failing(status, KEY)), provider_of("b"), **CHAIN) as (
+        model,
+        one,
+        two,
+    ):
         events = await collect(model, "fast")
         assert events[0] == Answering(model="b", upstream="two")
-        assert (text_of(events), asked(one), asked(two)) == ("b", ["a"], ["b"])
+        assert (text_of(events), one.asked, two.asked) == ("b", ["a"], ["b"])
 
 
 async def test_next_one_answers_when_the_first_cannot_be_reached() -> None:
     """Nobody is at work there."""
     away = {**CHAIN, "UPSTREAM_ONE_URL": f"http://127.0.0.1:{free_port()}/v1"}
-    async with serving(has(), has("b"), **away) as (model, _, two):
+    async with serving(provider_of(), provider_of("b"), **away) as (model, _, two):
         assert text_of(await collect(model, "fast")) == "b"
-        assert asked(two) == ["b"]
+        assert two.asked == ["b"]
 
 
 @pytest.mark.parametrize(
     ("first", "error"),
     [
-        (says(400), ModelRefused),
-        (says(413), ModelRefused),
-        (says(422), ModelRefused),
-        (says(408), ModelTimeout),
-        (says(504), ModelTimeout),
+        (failing(400), ModelRefused),
+        (failing(413), ModelRefused),
+        (failing(422), ModelRefused),
+        (failing(408), ModelTimeout),
+        (failing(504), ModelTimeout),
         (nothing, ModelTimeout),
         (head_only, ModelTimeout),
         (half, ModelBroken),
@@ -234,15 +209,18 @@ async def test_nobody_else_is_asked_when_there_could_be_two_bills(
 ) -> None:
     """Nor when the fault is in the question, which would be the same one elsewhere."""
     quick = {**CHAIN, "UPSTREAM_ONE_FIRST_BYTE_TIMEOUT": "0.3"}
-    async with serving(has("a", a=first), has("b"), **quick) as (model, one, two):
+    async with serving(provider_of("a", a=first), provider_of("b"), **quick) as (model, one, two):
         with pytest.raises(error):
             await collect(model, "fast")
-        assert (asked(one), asked(two)) == (["a"], [])
+        assert (one.asked, two.asked) == (["a"], [])
 
 
 async def test_when_nobody_can_the_shortest_wait_is_told() -> None:
     """Who comes back then is answered."""
-    one, two = has("a", a=says(429, Retry_After="50")), has("b", b=says(503, Retry_After="20"))
+    one, two = (
+        provider_of("a", a=failing(429, Retry_After="50")),
+        provider_of("b", b=failing(503, Retry_After="20")),
+    )
     async with serving(one, two, **CHAIN) as (model, _, _two):
         with pytest.raises(ModelUnavailable) as refused:
             await collect(model, "fast")
@@ -251,7 +229,7 @@ async def test_when_nobody_can_the_shortest_wait_is_told() -> None:
 
 async def test_when_nobody_can_and_none_says_when_the_first_reason_is_told() -> None:
     """It is about the model that was wanted."""
-    one, two = has("a", a=says(401)), has("b", b=says(404))
+    one, two = provider_of("a", a=failing(401, KEY)), provider_of("b", b=failing(404))
     async with serving(one, two, **CHAIN) as (model, _, _two):
         with pytest.raises(ModelMisconfigured):
             await collect(model, "fast")
@@ -262,7 +240,9 @@ async def test_no_key_and_no_words_of_a_provider_are_logged(
 ) -> None:
     """Only names that the operator gave, and our own codes."""
     caplog.set_level(logging.DEBUG)
-    async with serving(has("a", a=says(401)), has("b", b=says(500)), **CHAIN) as (model, _, _two):
+    async with serving(
+        provider_of("a", a=failing(401, KEY)), provider_of("b", b=failing(500)), **CHAIN
+    ) as (model, _, _two):
         with pytest.raises(ChatkeepError):
             await collect(model, "fast")
     assert "a at one: model_misconfigured" in caplog.text
@@ -277,17 +257,17 @@ async def test_provider_that_fails_is_left_alone_and_comes_back() -> None:
     is_down = True
 
     async def flaky(wire: Wire) -> None:
-        await (says(500) if is_down else has())(wire)
+        await (failing(500) if is_down else provider_of())(wire)
 
     quick = {"MODEL_FAILURES": "2", "MODEL_PAUSE": "0.2", "UPSTREAM_TWO_MODELS": "b"}
-    async with serving(has("a", a=flaky), has(), **quick) as (model, one, _):
+    async with serving(provider_of("a", a=flaky), provider_of(), **quick) as (model, one, _):
         for _try in range(2):
             with pytest.raises(ModelUnavailable):
                 await collect(model, "a")
         assert model.states() == {"one": "down", "two": "up"}
         with pytest.raises(ModelUnavailable) as refused:
             await collect(model, "a")
-        assert (refused.value.retry_after_s, len(asked(one))) == (1, 2)
+        assert (refused.value.retry_after_s, len(one.asked)) == (1, 2)
         problem = model.refusal("a")
         assert isinstance(problem, ModelUnavailable)
         assert (problem.status, problem.retry_after_s) == (503, 1)
@@ -303,7 +283,7 @@ async def test_provider_that_fails_is_left_alone_and_comes_back() -> None:
 async def test_provider_that_says_nothing_in_time_counts_as_failing(fails: Answer) -> None:
     """Also when it has promised an answer."""
     quick = {"MODEL_FAILURES": "1", "UPSTREAM_ONE_FIRST_BYTE_TIMEOUT": "0.2"}
-    async with serving(has("a", a=fails), has(), **quick) as (model, _, _two):
+    async with serving(provider_of("a", a=fails), provider_of(), **quick) as (model, _, _two):
         with pytest.raises(ModelTimeout):
             await collect(model, "a")
         assert model.states()["one"] == "down"
@@ -312,20 +292,24 @@ async def test_provider_that_says_nothing_in_time_counts_as_failing(fails: Answe
 async def test_open_breaker_sends_a_name_to_the_next_at_once() -> None:
     """The first is not asked at all."""
     quick = {**CHAIN, "MODEL_FAILURES": "1"}
-    async with serving(has("a", a=says(500)), has("b"), **quick) as (model, one, two):
+    async with serving(provider_of("a", a=failing(500)), provider_of("b"), **quick) as (
+        model,
+        one,
+        two,
+    ):
         for _ in range(3):
             assert text_of(await collect(model, "fast")) == "b"
-        assert (asked(one), asked(two)) == (["a"], ["b", "b", "b"])
+        assert (one.asked, two.asked) == (["a"], ["b", "b", "b"])
         assert model.refusal("fast") is None
 
 
 async def test_answers_that_are_left_early_do_not_count() -> None:
     """Somebody who goes away says nothing about the provider."""
     quick = {"MODEL_FAILURES": "1"}
-    async with serving(has("a", a=nothing), has(), **quick) as (model, one, _):
+    async with serving(provider_of("a", a=nothing), provider_of(), **quick) as (model, one, _):
         await model.list_models()
         task = asyncio.create_task(collect(model, "a"))
-        await until(lambda: asked(one) == ["a"])
+        await until(lambda: one.asked == ["a"])
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -334,7 +318,11 @@ async def test_answers_that_are_left_early_do_not_count() -> None:
 
 async def test_a_broken_answer_that_had_begun_is_no_outage() -> None:
     """The breaker is about who can be asked."""
-    async with serving(has("a", a=half), has(), MODEL_FAILURES="1") as (model, _, _two):
+    async with serving(provider_of("a", a=half), provider_of(), MODEL_FAILURES="1") as (
+        model,
+        _,
+        _two,
+    ):
         with pytest.raises(ModelBroken):
             await collect(model, "a")
         assert model.states()["one"] == "up"
@@ -350,7 +338,11 @@ async def test_leaving_an_answer_hangs_up_on_whoever_gives_it() -> None:
         await wire.hung_up()
         gone.set()
 
-    async with serving(has("a", a=says(500)), has("b", b=endless), **CHAIN) as (model, _, _two):
+    async with serving(provider_of("a", a=failing(500)), provider_of("b", b=endless), **CHAIN) as (
+        model,
+        _,
+        _two,
+    ):
         async with aclosing(model.stream(prompt("fast"))) as events:
             assert await anext(events) == Answering(model="b", upstream="two")
             assert await anext(events) == TextDelta(text="word")
@@ -360,13 +352,13 @@ async def test_leaving_an_answer_hangs_up_on_whoever_gives_it() -> None:
 
 async def test_one_provider_alone_is_asked_three_times_and_has_a_breaker_too() -> None:
     """As with a single key, which is all that many have."""
-    async with raw_upstream(has("a", a=says(503))) as upstream:
+    async with raw_upstream(provider_of("a", a=failing(503))) as upstream:
         environ = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": upstream.base_url}
         model = choose_model(Settings.from_env({**environ, "MODEL_FAILURES": "1"}))
         with pytest.raises(ModelUnavailable):
             await collect(model, "a")  # type: ignore[arg-type]  # it is one
-        assert asked(upstream) == ["a", "a", "a"]
+        assert upstream.asked == ["a", "a", "a"]
         with pytest.raises(ModelUnavailable):
             await collect(model, "a")  # type: ignore[arg-type]  # as above
-        assert len(asked(upstream)) == 3
+        assert len(upstream.asked) == 3
         await model.aclose()

@@ -75,10 +75,17 @@ class Engine:
         return known is not None and known.function is None
 
     async def choices(self, context: ChatKitContext, options: InferenceOptions | None) -> Choices:
-        """Return how to answer. Raises `Invalid` for what the operator does not allow."""
+        """Return how to answer.
+
+        Raises:
+            Invalid: the operator does not allow it.
+            ModelUnavailable: nobody who could answer is up.
+        """
         profile = await self.preferences.get_profile(context.who.user_id)
         wishes = {"model": options.model if options else None}
         chosen = await self.offered_models.choose(context.who, profile, wishes)
+        if (refused := self.offered_models.refusal(chosen.settings.model)) is not None:
+            raise refused
         if options and options.tool_choice:
             wanted = {"type": "function", "function": {"name": options.tool_choice.id}}
             chosen = replace(chosen, settings=replace(chosen.settings, tool_choice=wanted))

@@ -15,6 +15,7 @@ from chatkeep.limits.rates import AT_ONCE, RATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chatkeep.limits.rates import Rate
     from chatkeep.limits.shared import SharedCounts
 
 _RETRY_S: Final = 5
@@ -46,9 +47,16 @@ class Limits:
         Raises:
             RateLimited: with the seconds until the next one may come; it was not counted.
         """
+        await self.spend_at(kind, key, RATES[kind])
+
+    async def spend_at(self, kind: str, key: str, rate: Rate) -> None:
+        """Count as `spend`, at a *rate* that has no row: one of a setting.
+
+        Raises:
+            RateLimited: with the seconds until the next one may come; it was not counted.
+        """
         if not self._enabled:
             return
-        rate = RATES[kind]
         wait = self._local.spend((kind, key), rate)
         if wait == 0 and self._shared is not None and rate.shared:
             wait = await self._shared.spend((kind, key), rate)
@@ -59,9 +67,12 @@ class Limits:
 
     async def give_back(self, kind: str, key: str) -> None:
         """Uncount one that `spend` counted, because it turned out to be harmless."""
+        await self.give_back_at(kind, key, RATES[kind])
+
+    async def give_back_at(self, kind: str, key: str, rate: Rate) -> None:
+        """Uncount one that `spend_at` counted."""
         if not self._enabled:
             return
-        rate = RATES[kind]
         self._local.give_back((kind, key), rate)
         if self._shared is not None and rate.shared:
             await self._shared.give_back((kind, key), rate)

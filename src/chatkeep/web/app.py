@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import chatkeep
+from chatkeep.admission import Admission
 from chatkeep.browser_sessions import BrowserSessions
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
@@ -257,10 +258,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     db = await open_database(stack, settings)
     await require_isolation(db.url)
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
-    model = extensions.model
-    if model is None:
-        model = choose_model(settings)
-        stack.push_async_callback(model.aclose)
+    model, offered_models = _models(stack, settings, extensions)
     templates = load_templates(settings.mail_templates)
     jobs = _jobs(settings, db, gate, templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
@@ -275,6 +273,9 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         responder,
         pseudonym=_pseudonyms(str(settings.secret).encode()),
         budgets=_budgets(db, settings, offered_models),
+        admission=Admission(
+            limits, dict(settings.model_limits), refusal=offered_models.refusal
+        ),
     )
     support = await open_chatkit(
         settings,
@@ -298,7 +299,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         proofs=gate.proofs,
         sightings=Sightings(db),
         model=model,
-        policy=policy,
+        policy=offered_models.policy,
         offered_models=offered_models,
         preferences=preferences_kept,
         replies=replies,
@@ -338,6 +339,19 @@ def _jobs(settings: Settings, db: Database, gate: OwnGate, templates: Templates)
     if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
         delivery.add_to(jobs)
     return jobs
+
+
+def _models(
+    stack: AsyncExitStack, settings: Settings, extensions: Extensions
+) -> tuple[Model, OfferedModels]:
+    model = extensions.model
+    if model is None:
+        model = choose_model(settings)
+        stack.push_async_callback(model.aclose)
+    policy = Policy.of(settings, default_model=default_model_id(settings))
+    offered_models = OfferedModels(model, policy)
+    stack.push_async_callback(offered_models.aclose)
+    return model, offered_models
 
 
 def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:
