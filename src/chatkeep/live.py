@@ -9,7 +9,6 @@ last checkpoint has more than the one before.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, assert_never
@@ -29,6 +28,7 @@ from chatkeep.events import (
     Withheld,
 )
 from chatkeep.parts import Part, stored
+from chatkeep.patience import News
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
@@ -226,7 +226,7 @@ class LiveAnswer:
         self.done: Done | None = None
         self.ending: Ending | None = None
         self.changed = False
-        self._waiting: set[asyncio.Event] = set()
+        self._waiting: set[News] = set()
 
     def add(self, event: ReplyEvent) -> None:
         """Take what has happened and wake the readers."""
@@ -273,21 +273,22 @@ class LiveAnswer:
         *only_new*: not what an earlier run of the same answer had said.
         """
         reader = self._reader_of_news() if only_new else Reader()
-        news = asyncio.Event()
+        news = News(HEARTBEAT_S)
         self._waiting.add(news)
         try:
             while True:
-                news.clear()
+                news.heard = False
                 ending = self.ending
                 for event in reader.advance(self.parts, ended=ending is not None):
                     yield event
                 if ending is not None:
                     yield Ended(ending=ending)
                     return
-                if not news.is_set() and not await _happens(news):
+                if not news.heard and not await news.come():
                     yield StillWorking()
         finally:
             self._waiting.discard(news)
+            news.end()
 
     def _reader_of_news(self) -> Reader:
         if self._joins:  # what was kept of the text is its first piece
@@ -329,7 +330,7 @@ class LiveAnswer:
 
     def _wake(self) -> None:
         for news in self._waiting:
-            news.set()
+            news.tell()
 
 
 def _storable(text: str) -> str:
@@ -337,15 +338,6 @@ def _storable(text: str) -> str:
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
-async def _happens(news: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(HEARTBEAT_S):
-            await news.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

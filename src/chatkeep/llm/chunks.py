@@ -98,7 +98,6 @@ class _Chunk(msgspec.Struct, gc=False):
 
 _decoder = msgspec.json.Decoder(_Chunk)
 _Kind = type[TextDelta] | type[ReasoningDelta]
-_Piece = tuple[_Kind, str]
 
 
 class AnswerReader:
@@ -133,7 +132,17 @@ class AnswerReader:
             ModelBroken: a payload that cannot be understood; what came before is yielded.
             ChatkeepError: the provider reported an error inside the stream.
         """
-        return _joined(self._deltas(payloads))
+        said, failure = _Said(), None
+        try:
+            for payload in payloads:
+                self._read_payload(payload, said)
+                if self.ended:
+                    break
+        except ChatkeepError as error:
+            failure = error
+        yield from said.events()
+        if failure is not None:
+            raise failure
 
     def end(self) -> Iterator[ModelEvent]:
         """Yield what can only be said at the end: tool calls, usage, `Done`.
@@ -161,16 +170,14 @@ class AnswerReader:
     def _said(self) -> bool:
         return bool(self._characters or self._tools.calls)
 
-    def _deltas(self, payloads: Iterable[bytes]) -> Iterator[_Piece]:
-        for payload in payloads:
-            stripped = payload.strip()
-            self.ended = self.ended or stripped == _DONE
-            if self.ended:
-                return
-            if stripped:
-                yield from self._read_chunk(_decode(stripped))
+    def _read_payload(self, payload: bytes, said: _Said) -> None:
+        stripped = payload.strip()
+        if self.ended or stripped == _DONE:
+            self.ended = True
+        elif stripped:
+            self._read_chunk(_decode(stripped), said)
 
-    def _read_chunk(self, chunk: _Chunk) -> Iterator[_Piece]:
+    def _read_chunk(self, chunk: _Chunk, said: _Said) -> None:
         if chunk.model:
             self._model = _storable(chunk.model)[:_MAX_MODEL_CHARACTERS]
         if chunk.usage is not None:
@@ -179,18 +186,18 @@ class AnswerReader:
         for choice in chunk.choices or ():
             if not choice.index:  # we never ask for more than one choice
                 if choice.delta is not None:
-                    yield from self._read_delta(choice.delta)
+                    self._read_delta(choice.delta, said)
                 self._finish_reason = choice.finish_reason or self._finish_reason
                 error = error or choice.error
         if error or self._finish_reason == "error":
             self.failure = understand(error)
             raise self.failure.as_error_in_stream()
 
-    def _read_delta(self, delta: _Delta) -> Iterator[_Piece]:
+    def _read_delta(self, delta: _Delta, said: _Said) -> None:
         if reasoning := _reasoning(delta):
-            yield ReasoningDelta, self._counted(reasoning)
+            said.add(ReasoningDelta, self._counted(reasoning))
         if text := delta.content or delta.refusal:
-            yield TextDelta, self._counted(text)
+            said.add(TextDelta, self._counted(text))
         for piece in delta.tool_calls or ():
             self._counted(self._tools.add(piece))
 
@@ -260,31 +267,26 @@ class _ToolCalls:
         return self.calls[-1]
 
 
-def _joined(pieces: Iterator[_Piece]) -> Iterator[TextDelta | ReasoningDelta]:
-    """Join neighbours of a kind; on an error, what came before it is still yielded."""
-    kind: _Kind = TextDelta
-    texts: list[str] = []
-    failure: ChatkeepError | None = None
-    while True:
-        try:
-            next_kind, text = next(pieces)
-        except StopIteration:
-            break
-        except ChatkeepError as error:
-            failure = error
-            break
-        if next_kind is not kind:
-            yield from _event(kind, texts)
-            kind, texts = next_kind, []
-        texts.append(text)
-    yield from _event(kind, texts)
-    if failure is not None:
-        raise failure
+class _Said:
+    """Text and reasoning that came together, neighbours of a kind joined."""
 
+    __slots__ = ("_pieces",)
 
-def _event(kind: _Kind, texts: list[str]) -> Iterator[TextDelta | ReasoningDelta]:
-    if text := _storable("".join(texts)):
-        yield kind(text=text)
+    def __init__(self) -> None:
+        self._pieces: list[tuple[_Kind, list[str]]] = []
+
+    def add(self, kind: _Kind, text: str) -> None:
+        """Take what was said next."""
+        if self._pieces and self._pieces[-1][0] is kind:
+            self._pieces[-1][1].append(text)
+        else:
+            self._pieces.append((kind, [text]))
+
+    def events(self) -> Iterator[TextDelta | ReasoningDelta]:
+        """Yield what there is, in order."""
+        for kind, texts in self._pieces:
+            if text := _storable("".join(texts)):
+                yield kind(text=text)
 
 
 def _reasoning(delta: _Delta) -> str:

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from chatkeep.errors import ChatkeepError, ModelBroken, ModelTimeout
+from chatkeep.patience import Patience
 
 if TYPE_CHECKING:
     from chatkeep.llm.breaker import Trial
@@ -73,6 +74,7 @@ class Stream:
         self._first_byte_by: float | None = first_byte_by
         self._ends_at = ends_at
         self._now = asyncio.get_running_loop().time
+        self._patience = Patience()
         self._trial: Trial | None = None
 
     def tell(self, trial: Trial) -> None:
@@ -94,7 +96,7 @@ class Stream:
         while problem is None:
             look_at = min(deadline, self._now() + _LOOK_EVERY_S)
             try:
-                async with asyncio.timeout_at(look_at):
+                with self._patience.until(look_at):
                     data = await self._response.content.readany()
                 if self._first_byte_by is not None:
                     self._begun(data)
@@ -128,6 +130,7 @@ class Stream:
 
     def close(self) -> None:
         """Close the connection at once, unless the response was read to its end."""
+        self._patience.end()
         self._response.close()
         if self._trial is not None:
             self._trial.called_off()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from chatkeep.patience import Patience
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping
 
@@ -87,10 +89,14 @@ class EventStream(Response):
             raise error
 
     async def _pump(self, send: Send) -> None:
-        async with asyncio.timeout(_LIFE_S), aclosing(self.frames) as frames:
-            async for frame in frames:
-                async with asyncio.timeout(_STALL_S):
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+        patience, now = Patience(), asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(_LIFE_S), aclosing(self.frames) as frames:
+                async for frame in frames:
+                    with patience.until(now() + _STALL_S):
+                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+        finally:
+            patience.end()
         await send({"type": "http.response.body", "body": b""})
 
 
