@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from tests.listeners import accept_no_more
+
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
     from collections.abc import Iterator
@@ -68,11 +70,12 @@ class RoundTripCounter:
         self.url = f"postgresql://{self._login}@{host}:{port}{self._database}?{plain}"
         self._listening.set()
         await self._end.wait()
+        await accept_no_more(listener)
         listener.close()
-        open_ones = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in open_ones:
-            task.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
+        while open_ones := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in open_ones:
+                task.cancel()
+            await asyncio.gather(*open_ones, return_exceptions=True)
 
     async def _connected(self, client: StreamReader, to_client: StreamWriter) -> None:
         from_server, to_server = await asyncio.open_unix_connection(self._server)

@@ -29,6 +29,7 @@ from chatkeep.testing import FakeModel
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 from tests import forge
+from tests.listeners import accept_no_more
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -303,6 +304,11 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            await accept_no_more(listener)
+        await super().shutdown(sockets)
 
 
 def quiet_server(config: uvicorn.Config) -> uvicorn.Server:
