@@ -16,6 +16,7 @@ import psycopg
 from psycopg import errors as pg
 
 from chatkeep import isolation
+from chatkeep.buckets import bucket_of
 from chatkeep.claims.loading import declared_versions
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
@@ -168,6 +169,18 @@ async def _keys(settings: Settings) -> Finding:
     finally:
         await db.close()
     return Finding(name="Signing keys", note="open with this secret")
+
+
+async def examine_files(settings: Settings) -> Finding:
+    """Write, read and erase an object of the bucket, as a server does."""
+    bucket = bucket_of(settings)
+    if bucket is None:
+        return Finding(name="Files", note="in the database: FILES_S3_BUCKET is not set")
+    problem = await bucket.problem()
+    if problem is None:
+        note = f"bucket {settings.files_s3_bucket} takes, gives and erases objects"
+        return Finding(name="Files", note=note)
+    return Finding(name="Files", problems=(f"{problem} Check the FILES_S3_... settings.",))
 
 
 async def examine_redis(settings: Settings) -> Finding:

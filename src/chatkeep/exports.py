@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import audit
+from chatkeep import audit, files
 from chatkeep.db import AUTH, Query, as_user
 from chatkeep.personal_keys import records as personal_keys
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.principal import Principal
+    from chatkeep.stored_files import StoredFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +106,20 @@ async def belongings(db: Database, user_id: str) -> Belongings:
     )
 
 
-async def erase(db: Database, user_id: str, *, by: Principal | None, actor: str) -> int:
+async def erase(
+    db: Database,
+    user_id: str,
+    *,
+    by: Principal | None,
+    actor: str,
+    stored: StoredFiles | None = None,
+) -> int:
     """Erase what *user_id* said, was told and chose, at once; return how many conversations.
 
     Answers being made end, links stop working, and API keys too. What it cost stays, as
     numbers without words. *by* is the person themselves, None when *actor* does it for them.
     """
+    objects = [] if stored is None else await files.objects_of(db, user_id)
     erased, *_ = await db.fetch_all(
         as_user(user_id),
         Query(
@@ -159,6 +168,8 @@ async def erase(db: Database, user_id: str, *, by: Principal | None, actor: str)
             details={"conversations": number},
         ),
     )
+    if stored is not None:
+        await stored.forget(objects)
     return int(number)
 
 

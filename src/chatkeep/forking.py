@@ -1,8 +1,8 @@
 """Forks: a branch of a conversation, up to some message, copied into a new conversation.
 
 Both go on by themselves afterwards. Messages keep their words, parts and times and get new
-ids; what an answer cost stays with the answer that was asked for, and files stay where they
-were uploaded.
+ids; what an answer cost stays with the answer that was asked for, and files are kept for as
+long as either conversation is there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _copy(
         with recursive source as (
           select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
           join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-            and m.id = coalesce(%(message)s, c.head_id)
+            and m.id = case when %(message)s::text is null then c.head_id else %(message)s end
           where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
             and not exists (
               select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
@@ -83,6 +83,14 @@ async def _copy(
             (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
           select %(user)s, made.id, n.new_id, p.new_id, n.role, n.content, n.parts, n.created_at
           from made cross join named n left join named p on p.id = n.parent_id
+        ), files as (
+          insert into chat.file_uses (user_id, file_id, conversation_id)
+          select %(user)s, f.id, made.id from made
+          join chat.chatkit_attachments f on f.user_id = %(user)s
+            and f.conversation_id = %(conversation)s
+          union
+          select %(user)s, u.file_id, made.id from made
+          join chat.file_uses u on u.user_id = %(user)s and u.conversation_id = %(conversation)s
         )
         select id, title, created_at, updated_at from made
         """,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chatkeep.llm.model import Prompt, PromptMessage
+from chatkeep.files import file_of
+from chatkeep.llm.model import Prompt, PromptFile, PromptMessage
 from chatkeep.parts import unstored
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def result_text(result: ToolResult | None) -> str:
 
 def _messages(one: Said) -> list[PromptMessage]:
     if one.role != "assistant" or one.parts is None:
-        return [PromptMessage(role=one.role, text=one.content, images=_images(one))]
+        return [
+            PromptMessage(role=one.role, text=one.content, images=_images(one), files=_files(one))
+        ]
     return answer_messages(unstored(one.content, one.parts))
 
 
@@ -76,6 +79,14 @@ def _images(one: Said) -> tuple[str, ...]:
     found = (part for part in one.parts or () if part.get("type") == "file")
     urls = (part.get("url") for part in found if str(part.get("mediaType")).startswith("image/"))
     return tuple(url for url in urls if isinstance(url, str) and url.startswith(_IMAGES))
+
+
+def _files(one: Said) -> tuple[PromptFile, ...]:
+    """The files that a user's message names; `stored_files.ShowsFiles` reads them."""
+    named = (part for part in one.parts or () if file_of(part) is not None)
+    return tuple(
+        PromptFile(name=str(part.get("filename", "file")), url=part["url"]) for part in named
+    )
 
 
 def _of_answer(parts: Sequence[Part]) -> Iterator[PromptMessage]:

@@ -101,6 +101,7 @@ async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) ->
         "question": turn.user_message_id,
         "model": turn.model,
         "content": turn.content,
+        "parts": None if turn.parts is None else Jsonb(turn.parts),
         "client_id": turn.client_id,
         "request_key": turn.request_key,
         "asked": Jsonb(_asked(who, choices)),
@@ -110,8 +111,11 @@ async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) ->
     }
     try:
         # The second statement sees whatever those did who held the locks of the first.
-        found, waits = await db.fetch_all(
-            as_user(who.user_id), Query(_LOCK, values, _Locked), Query(_ENQUEUE, values, _Id)
+        found, waits, *_ = await db.fetch_all(
+            as_user(who.user_id),
+            Query(_LOCK, values, _Locked),
+            Query(_ENQUEUE, values, _Id),
+            *turn.after,
         )
     except ConstraintViolated as violated:
         raise await _explain(db, who.user_id, turn, violated) from violated
@@ -291,8 +295,10 @@ with talk as (
     and (select count(*) from chat.runs where user_id = %(user)s and state = 'queued')
       < %(per_user)s
 ), asked as (
-  insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, client_id)
-  select %(user)s, %(conversation)s, %(question)s, head_id, 'user', %(content)s, %(client_id)s
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
+  select %(user)s, %(conversation)s, %(question)s, head_id, 'user', %(content)s,
+    %(parts)s::jsonb, %(client_id)s
   from talk
 ), answer as (
   insert into chat.messages

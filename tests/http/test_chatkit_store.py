@@ -46,7 +46,9 @@ from chatkit.types import (
 from chatkit.widgets import Card, Text
 from pydantic import AnyUrl
 
-from chatkeep.chatkit.attachments import FileLimits, KeptAttachments
+from chatkeep.chatkit.attachments import KeptAttachments
+from chatkeep.files import FileLimits
+from chatkeep.stored_files import StoredFiles
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.store import ConversationStore
 from chatkeep.principal import Principal
@@ -82,7 +84,7 @@ def ana() -> ChatKitContext:
 def store(node: Node) -> ConversationStore:
     """The store, on the node's database."""
     limits = FileLimits(size=10, types=("text/plain",))
-    attachments = KeptAttachments(node.parts.db, limits=limits, base_url="http://localhost")
+    attachments = KeptAttachments(StoredFiles(node.parts.db, limits), base_url="http://localhost")
     return ConversationStore(node.parts.db, attachments)
 
 

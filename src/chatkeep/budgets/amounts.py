@@ -95,7 +95,7 @@ def tokens_of(prompt: Prompt) -> int:
     """Return how many tokens *prompt* is taken for."""
     texts = (one.text for one in prompt.messages)
     calls = (call.arguments for one in prompt.messages for call in one.calls)
-    files = sum(len(one.images) for one in prompt.messages)
+    files = sum(len(one.images) + len(one.files) for one in prompt.messages)
     frames = _TOKENS_A_MESSAGE * len(prompt.messages) + _TOKENS_A_FILE * files
     size = _bytes_in(texts) + _bytes_in(calls) + tools_size(prompt.tools)
     return tokens_in(size) + frames

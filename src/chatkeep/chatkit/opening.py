@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chatkeep.offered_models import OfferedModels
     from chatkeep.preferences import Preferences
     from chatkeep.replies import Replies
+    from chatkeep.stored_files import StoredFiles
     from chatkeep.tools import Tools
 
 
@@ -55,6 +56,7 @@ async def open_chatkit(
     db: Database,
     replies: Replies,
     *,
+    stored: StoredFiles,
     preferences: Preferences,
     offered_models: OfferedModels,
     tools: Tools,
@@ -65,7 +67,14 @@ async def open_chatkit(
         SetupError: CHATKIT_SERVER names no server of ChatKit.
     """
     load = partial(
-        _load, settings, db, replies, preferences=preferences, offered_models=offered_models, tools=tools
+        _load,
+        settings,
+        db,
+        replies,
+        stored=stored,
+        preferences=preferences,
+        offered_models=offered_models,
+        tools=tools,
     )
     chatkit = ChatKit(load)
     if settings.chatkit_server is not None:
@@ -73,18 +82,20 @@ async def open_chatkit(
     return chatkit
 
 
-def _load(settings: Settings, db: Database, replies: Replies, **parts: Any) -> Surface:  # noqa: ANN401 -- handed through
+def _load(
+    settings: Settings,
+    db: Database,
+    replies: Replies,
+    *,
+    stored: StoredFiles,
+    **parts: Any,  # noqa: ANN401 -- handed through
+) -> Surface:
     modules = {
         name: importlib.import_module(f"chatkeep.chatkit.{name}")
         for name in ("answering", "attachments", "store", "surface")
     }
     engine = modules["answering"].Engine(db, replies, **parts)
-    limits = modules["attachments"].FileLimits(
-        size=settings.chatkit_attachment_bytes, types=settings.chatkit_attachment_types
-    )
-    attachments = modules["attachments"].KeptAttachments(
-        db, limits=limits, base_url=settings.base_url
-    )
+    attachments = modules["attachments"].KeptAttachments(stored, base_url=settings.base_url)
     store = modules["store"].ConversationStore(
         db, attachments, runs_in_client=engine.runs_in_client
     )

@@ -160,9 +160,7 @@ class ConversationStore(Store[ChatKitContext]):
         if items.message_of(item.id) in context.progress.kept:
             return
         try:
-            await records.add_item(
-                self._db, context.who.user_id, thread_id, await self._new(item, context)
-            )
+            await records.add_item(self._db, context.who.user_id, thread_id, self._new(item))
         except NotFound as error:
             raise NotFoundError(thread_id) from error
         context.progress.added = True
@@ -177,7 +175,7 @@ class ConversationStore(Store[ChatKitContext]):
             self._db,
             context.who.user_id,
             thread_id,
-            await self._new(item, context),
+            self._new(item),
             message_id=message_id or None,
         )
 
@@ -243,7 +241,7 @@ class ConversationStore(Store[ChatKitContext]):
             found += reversed(here) if reverse else here
         return found
 
-    async def _new(self, item: ThreadItem, context: ChatKitContext) -> NewItem:
+    def _new(self, item: ThreadItem) -> NewItem:
         kept = items.kept_form(item)
         match item:
             case UserMessageItem():
@@ -251,7 +249,7 @@ class ConversationStore(Store[ChatKitContext]):
                 if item.quoted_text:
                     quoted = "\n".join(f"> {line}" for line in item.quoted_text.splitlines())
                     text = f"{quoted}\n\n{text}"
-                files = [await self._attachments.part(one, context) for one in item.attachments]
+                files = [self._attachments.part(one) for one in item.attachments]
                 parts: list[dict[str, Any]] | None = None
                 if files:
                     parts = [{"type": "text", "text": text}, *files]

@@ -85,6 +85,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
                 async for finding in doctor.examine_database(complete):
                     yield finding
         yield await doctor.examine_redis(settings)
+        yield await doctor.examine_files(settings)
         async for finding in examine_issuers(complete):
             yield finding
     async for finding in _neighbours(settings):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chatkeep.config import Settings
+    from chatkeep.db import Database
+    from chatkeep.stored_files import StoredFiles
 
 _who = click.argument("who", metavar="WHO")
 
@@ -69,7 +71,8 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
             require_yes(
                 f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes
             )
-            number = await exports.erase(issuer.db, user_id, by=None, actor=ACTOR)
+            stored = _stored_files(settings, issuer.db)
+            number = await exports.erase(issuer.db, user_id, by=None, actor=ACTOR, stored=stored)
         click.echo(f"Everything of {who} is erased. Conversations: {number}")
 
     with with_database(read_settings(data_folder=data)) as complete:
@@ -89,11 +92,21 @@ async def _export(settings: Settings, who: str, file: Path) -> int:
             _new(file) as into,
             click.progressbar(length=total, label="Conversations", file=sys.stderr) as bar,
         ):
-            pieces = rest_exports.account(issuer.db, user_id, found, wrote=lambda: bar.update(1))
+            stored = _stored_files(settings, issuer.db)
+            pieces = rest_exports.account(stored, user_id, found, wrote=lambda: bar.update(1))
             async for piece in pieces:
                 into.write(piece)
         await exports.note_export(issuer.db, user_id, by=None, actor=ACTOR)
     return total
+
+
+def _stored_files(settings: Settings, db: Database) -> StoredFiles:
+    from chatkeep.buckets import bucket_of  # noqa: PLC0415 -- slow to import
+    from chatkeep.files import FileLimits  # noqa: PLC0415 -- as above
+    from chatkeep.stored_files import StoredFiles  # noqa: PLC0415 -- as above
+
+    nothing_more = FileLimits(size=0, types=())
+    return StoredFiles(db, nothing_more, bucket_of(settings))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from chatkeep.config.factors import factor_problems
+from chatkeep.config.files import file_problems
 from chatkeep.config.mail import mail_problems
 from chatkeep.config.mcp import mcp_problems
 from chatkeep.config.providers import openid_settings
@@ -46,6 +47,7 @@ def contradictions(settings: Settings) -> list[str]:
         *_issuer_problems(settings),
         *_header_problems(settings),
         *factor_problems(settings),
+        *file_problems(settings, production=settings.production),
         *mail_problems(settings, production=settings.production),
         *mcp_problems(settings, production=settings.production),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),

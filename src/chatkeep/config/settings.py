@@ -17,6 +17,7 @@ from chatkeep.config.chats import ChatSettings
 from chatkeep.config.contradictions import contradictions
 from chatkeep.config.extensions import ExtensionSettings
 from chatkeep.config.factors import FactorSettings
+from chatkeep.config.files import FileSettings
 from chatkeep.config.issuers import IssuerSettings
 from chatkeep.config.keys import KeySettings
 from chatkeep.config.mail import MailSettings
@@ -41,6 +42,7 @@ class Settings(
     ExtensionSettings,
     McpSettings,
     ChatKitSettings,
+    FileSettings,
     BudgetSettings,
     AccountSettings,
     SignInSettings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatkeep.errors.base import ChatkeepError
+from chatkeep.errors.base import ChatkeepError, Unavailable
 
 
 class InsecureTransport(ChatkeepError):
@@ -64,6 +64,13 @@ class Conflict(ChatkeepError):
     code = "conflict"
     status = 409
     default_detail = "The request conflicts with the present state."
+
+
+class FileStorageUnavailable(Unavailable):
+    """Where the bytes of files are kept is away, or refuses us."""
+
+    code = "file_storage_unavailable"
+    default_detail = "Files cannot be read or stored right now. Try again shortly."
 
 
 class PreconditionFailed(ChatkeepError):

@@ -130,10 +130,15 @@ def _message(one: PromptMessage) -> _Message:
 
 
 def _content(one: PromptMessage) -> str | list[dict[str, Any]]:
-    if not one.images:
+    if not one.images and not one.files:
         return one.text
-    images = [{"type": "image_url", "image_url": {"url": url}} for url in one.images]
-    return [{"type": "text", "text": one.text}, *images]
+    shown: list[dict[str, Any]] = [{"type": "text", "text": one.text}] if one.text else []
+    shown += [{"type": "image_url", "image_url": {"url": url}} for url in one.images]
+    shown += [
+        {"type": "file", "file": {"filename": file.name, "file_data": file.url}}
+        for file in one.files
+    ]
+    return shown
 
 
 def _tool(one: Tool) -> _Tool:

@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFile:
+    """A file that goes with a user's text; *url* is a `data:` address."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptMessage:
     """One message of the history that the model is given.
 
-    *images* are addresses, `data:` ones among them, that go with a user's text. *calls* are
+    *images* are addresses, `data:` ones among them, that go with a user's text; *files* are
+    what is neither an image nor text, for models that read such. *calls* are
     the tools that an assistant asked for; *call_id* says which of them a message of the role
     "tool" answers with its text.
     """
@@ -24,6 +33,7 @@ class PromptMessage:
     role: Literal["system", "user", "assistant", "tool"]
     text: str
     images: tuple[str, ...] = ()
+    files: tuple[PromptFile, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     call_id: str | None = None
 

@@ -18,12 +18,14 @@ from starlette.middleware import Middleware
 import chatkeep
 from chatkeep.admission import Admission
 from chatkeep.browser_sessions import BrowserSessions
+from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
 from chatkeep.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions, answering, tools_of
+from chatkeep.files import FileLimits
 from chatkeep.foreign_sessions import ForeignSessions
 from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.isolation import require_isolation
@@ -42,6 +44,7 @@ from chatkeep.refresh_cookies import RefreshCookies
 from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
+from chatkeep.stored_files import ShowsFiles, StoredFiles
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
@@ -57,6 +60,7 @@ from chatkeep.web.routes import (
     browser_sessions,
     chatkit,
     exports,
+    files,
     forks,
     gotrue,
     imports,
@@ -108,6 +112,7 @@ _ROUTES = (
     openai_responses.router,
     openai_conversations.router,
     chatkit.router,
+    files.router,
     preferences.router,
     usage.router,
     sessions.router,
@@ -268,9 +273,10 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     preferences_kept = _preferences(gate, db)
     offered_models = OfferedModels(model, policy)
     stack.push_async_callback(offered_models.aclose)
+    stored = StoredFiles(db, _file_limits(settings), bucket_of(settings))
     replies = Replies(
         db,
-        responder,
+        ShowsFiles(responder, stored),
         pseudonym=_pseudonyms(str(settings.secret).encode()),
         budgets=_budgets(db, settings, offered_models),
         admission=Admission(
@@ -281,6 +287,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         settings,
         db,
         replies,
+        stored=stored,
         preferences=preferences_kept,
         offered_models=offered_models,
         tools=tools,
@@ -305,6 +312,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         replies=replies,
         tools=tools,
         chatkit=support,
+        files=stored,
         idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
         attempts=_attempts(gate, db, limits),
@@ -314,6 +322,12 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     )
     start_background(stack, parts)
     return parts
+
+
+def _file_limits(settings: Settings) -> FileLimits:
+    return FileLimits(
+        size=settings.chatkit_attachment_bytes, types=settings.chatkit_attachment_types
+    )
 
 
 async def _tools(

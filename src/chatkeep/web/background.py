@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _SWEEP_EVERY_S = 5.0
 _PURGE_EVERY_SWEEPS = 120
+#: Once a day: it lists a whole bucket.
+_FILES_EVERY_SWEEPS = 24 * 720
 
 
 def start_background(stack: AsyncExitStack, parts: Services) -> None:
@@ -91,9 +93,11 @@ async def _keep_swept(parts: Services) -> None:
     while True:
         with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
             await parts.replies.sweep()
+            if sweeps % _FILES_EVERY_SWEEPS == _FILES_EVERY_SWEEPS - 1:
+                await parts.files.sweep()
             if sweeps % _PURGE_EVERY_SWEEPS == 0:
                 await conversations.purge_deleted(parts.db)
-                await files.purge_unsent(parts.db)
+                await parts.files.purge()
                 await idempotency.forget_old(parts.db)
                 await trim_outbox(parts.db)
                 await one_time_tokens.sweep(parts.db)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chatkeep.access")
 
-_UPLOAD = re.compile(r"/support/attachments/[^/]+/upload")
+_UPLOAD = re.compile(r"/support/attachments/[^/]+/upload|/api/files")
 MAX_HEADER_BYTES = 32 * 1024
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

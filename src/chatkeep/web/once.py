@@ -65,11 +65,17 @@ class OnceDoor:
         self.key = key or None
 
     async def answer(
-        self, who: Principal, make: Callable[[str], Awaitable[_Made]], *, status: int = 200
+        self,
+        who: Principal,
+        make: Callable[[str], Awaitable[_Made]],
+        *,
+        status: int = 200,
+        body: bytes | None = None,
     ) -> _Made | Response:
         """Return what *make* makes, or what it made when the request came first.
 
-        *status* is the route's own, with which a model that *make* returns is answered.
+        *status* is the route's own, with which a model that *make* returns is answered; *body*
+        is what was sent, where the route has read it itself.
 
         Raises what *make* raises, and
         IdempotencyKeyReused: the key came with another request.
@@ -77,7 +83,7 @@ class OnceDoor:
         """
         if self.key is None:
             return await make(new_id())
-        held = await self.take(who)
+        held = await self.take(who, body)
         if isinstance(held, Kept):
             return replayed(held)
         async with kept_or_given_up(held):
@@ -88,11 +94,11 @@ class OnceDoor:
             await kept(made, held, status)
         return made
 
-    async def take(self, who: Principal) -> Held | Kept:
+    async def take(self, who: Principal, body: bytes | None = None) -> Held | Kept:
         """Return the right to answer, or the answer; for whoever keeps the answer itself."""
         assert self.key is not None  # noqa: S101 -- asked by the caller
         return await self._parts.idempotency.take(
-            who.user_id, self.key, await fingerprint_of(self._request)
+            who.user_id, self.key, await fingerprint_of(self._request, body)
         )
 
     async def mark(self, who: Principal) -> Marked | None:
@@ -173,9 +179,10 @@ async def _found(parts: Services, who: Principal, turn: Turn) -> Answer | None:
     return await parts.replies.join(who.user_id, same.id)
 
 
-async def fingerprint_of(request: Request) -> bytes:
-    """Return what says that two requests are the same: method, address and body."""
-    body = await request.body()
+async def fingerprint_of(request: Request, body: bytes | None = None) -> bytes:
+    """Return what says that two requests are the same: method, address and *body*."""
+    if body is None:
+        body = await request.body()
     with suppress(msgspec.DecodeError):  # members have no order; what is no JSON is taken as it is
         body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     said = f"{request.method} {request.url.path}?{request.url.query}\n"

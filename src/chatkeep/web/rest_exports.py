@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from chatkeep import conversations
-from chatkeep.errors import NotYourConversation
+from chatkeep import conversations, files
+from chatkeep.errors import NotFound, NotYourConversation
 from chatkeep.web import rest_answers
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chatkeep.conversations import Conversation, Message
     from chatkeep.db import Database
     from chatkeep.exports import Belongings
+    from chatkeep.stored_files import StoredFiles
 
 _AT_A_TIME = 50
 _MESSAGES_AT_A_TIME = 10
@@ -28,14 +29,15 @@ _SPEAKERS = {"user": "You", "assistant": "Assistant", "system": "System"}
 
 
 async def as_json(
-    db: Database, user_id: str, conversation: Conversation, message_ids: list[str]
+    stored: StoredFiles, user_id: str, conversation: Conversation, message_ids: list[str]
 ) -> AsyncIterator[bytes]:
-    """Yield the JSON of a conversation with the messages of *message_ids*."""
+    """Yield the JSON of a conversation with the messages of *message_ids*, files in them."""
     members = {**rest_answers.conversation_json(conversation), "messages": []}
     yield msgspec.json.encode(members).removesuffix(b"]}")
     separator = b""
-    async for one in _messages(db, user_id, conversation, message_ids):
+    async for one in _messages(stored.db, user_id, conversation, message_ids):
         shown = rest_answers.message_json(one)
+        shown["parts"] = await stored.inlined(user_id, shown["parts"])
         del shown["siblings"]  # `parent_id` says the same
         yield separator + msgspec.json.encode(shown)
         separator = b","
@@ -52,16 +54,20 @@ async def as_markdown(
         yield f"\n## {said}\n\n{one.content}\n"
 
 
-async def everything(db: Database, user_id: str) -> AsyncIterator[bytes]:
+async def everything(stored: StoredFiles, user_id: str) -> AsyncIterator[bytes]:
     """Yield the JSON of all conversations of *user_id*."""
     yield b'{"user_id":%s,"conversations":[' % msgspec.json.encode(user_id)
-    async for piece in _conversations(db, user_id, wrote=lambda: None):
+    async for piece in _conversations(stored, user_id, wrote=lambda: None):
         yield piece
     yield b"]}"
 
 
 async def account(
-    db: Database, user_id: str, found: Belongings, *, wrote: Callable[[], object] = lambda: None
+    stored: StoredFiles,
+    user_id: str,
+    found: Belongings,
+    *,
+    wrote: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[bytes]:
     """Yield the JSON of *found* and of all conversations; *wrote* is called after each."""
     members = {
@@ -76,23 +82,44 @@ async def account(
         "conversations": [],
     }
     yield msgspec.json.encode(members).removesuffix(b"]}")
-    async for piece in _conversations(db, user_id, wrote=wrote):
+    async for piece in _conversations(stored, user_id, wrote=wrote):
+        yield piece
+    yield b'],"files":['
+    async for piece in _unsent_files(stored, user_id):
         yield piece
     yield b"]}"
 
 
-async def _conversations(
-    db: Database, user_id: str, *, wrote: Callable[[], object]
-) -> AsyncIterator[bytes]:
+async def _unsent_files(stored: StoredFiles, user_id: str) -> AsyncIterator[bytes]:
+    """The files that stand in no message, with what is in them."""
     after, separator = "", b""
-    while page := await conversations.list_by_id(db, user_id, limit=_AT_A_TIME, after=after):
+    while page := await files.list_files(
+        stored.db, user_id, limit=_AT_A_TIME, after=after, unsent=True
+    ):
         for one in page:
             try:
-                whole = await conversations.get_whole(db, user_id, one.id)
+                file = await stored.read(user_id, one.id)
+            except NotFound:
+                continue  # erased while the export runs
+            members = {"id": one.id, "filename": one.name, "mediaType": one.media_type}
+            shown = {**members, "created_at": one.created_at, "url": file.data_url}
+            yield separator + msgspec.json.encode(shown)
+            separator = b","
+        after = page[-1].id
+
+
+async def _conversations(
+    stored: StoredFiles, user_id: str, *, wrote: Callable[[], object]
+) -> AsyncIterator[bytes]:
+    after, separator = "", b""
+    while page := await conversations.list_by_id(stored.db, user_id, limit=_AT_A_TIME, after=after):
+        for one in page:
+            try:
+                whole = await conversations.get_whole(stored.db, user_id, one.id)
             except NotYourConversation:
                 continue  # deleted while the export runs
             yield separator
-            async for piece in as_json(db, user_id, *whole):
+            async for piece in as_json(stored, user_id, *whole):
                 yield piece
             separator = b","
             wrote()

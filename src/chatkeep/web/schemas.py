@@ -132,20 +132,23 @@ class UiMessage(BaseModel):
         texts = (part.get("text") for part in self.parts if part.get("type") == "text")
         return "\n\n".join(text for text in texts if isinstance(text, str))
 
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The parts that are files."""
+        return [part for part in self.parts if part.get("type") == "file"]
+
     def question(self) -> str:
         """The text, where it is something to answer.
 
         Raises:
-            Invalid: it is not: no user's, with files, empty, too long, or not storable.
+            Invalid: it is not: no user's, empty and without files, too long, or not storable.
         """
         if self.role != "user":
             raise Invalid.of(
                 "messages", "must end with one of the user: this server offers no tools"
             )
-        if any(part.get("type") == "file" for part in self.parts):
-            raise Invalid.of("messages", "must not end with a file: this server takes text only")
         text = self.text
-        if not text.strip():
+        if not text.strip() and not self.files:
             raise Invalid.of("messages", "must end with some text")
         if len(text) > _MESSAGE_AT_MOST:
             raise Invalid.of("messages", "must not end with a text of more than 200,000 characters")

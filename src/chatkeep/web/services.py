@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chatkeep.replies import Replies
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
+    from chatkeep.stored_files import StoredFiles
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
 
@@ -58,6 +59,7 @@ class Services:
     replies: Replies
     tools: Tools
     chatkit: ChatKit
+    files: StoredFiles
     idempotency: IdempotencyKeys
     limits: Limits
     attempts: Attempts

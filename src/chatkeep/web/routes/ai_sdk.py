@@ -16,7 +16,7 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import conversations, decisions
+from chatkeep import conversations, decisions, files
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices
@@ -24,7 +24,7 @@ from chatkeep.preferences import NO_PROFILE
 from chatkeep.prompts import prompt_of
 from chatkeep.titles import title_from
 from chatkeep.turns import Said, Turn
-from chatkeep.web import ai_sdk_answers, rest_answers
+from chatkeep.web import ai_sdk_answers, ai_sdk_files, rest_answers
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
@@ -68,7 +68,7 @@ AnyId = Annotated[str, Path(max_length=200, description="A conversation of the c
 @router.post(
     "",
     response_model=None,
-    responses={**_STREAM_OR_WHOLE, **described(404, 409, 429, 502, 504)},
+    responses={**_STREAM_OR_WHOLE, **described(404, 409, 413, 429, 502, 504)},
     openapi_extra=BEARER_OPTIONAL,
 )
 async def chat(
@@ -144,6 +144,7 @@ async def _question(
 ) -> Turn:
     """A new question, or another wording of one (`messageId` names the one replaced)."""
     text = last.question()
+    sent = await ai_sdk_files.kept_parts(parts, user_id, body, last)
     replaced = body.messageId and await conversations.find_place(
         parts.db, user_id, body.id, body.messageId
     )
@@ -154,12 +155,14 @@ async def _question(
         user_message_id=new_id(),
         model=model,
         content=text,
+        parts=_with_files(text, sent),
+        after=[files.using(user_id, body.id, files.in_parts(sent))] if sent else (),
         client_id=last.id,
         branches=bool(replaced),
         parent_id=replaced.parent_id if replaced else None,
         may_create=True,
-        title=title_from(text),
-        request_key=_request_key(body, last.id, text),
+        title=title_from(text or (sent[0]["filename"] if sent else "")),
+        request_key=_request_key(body, last.id, text, *files.in_parts(sent)),
         may_recur=bool(replaced),
     )
 
@@ -237,11 +240,19 @@ async def _same_question(parts: Services, user_id: str, body: ChatRequest, model
     )
 
 
-def _request_key(body: ChatRequest, message_id: str | None, text: str) -> str | None:
+def _with_files(text: str, sent: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    said = [{"type": "text", "text": text}] if text else []
+    return [*said, *sent] if sent else None
+
+
+def _request_key(
+    body: ChatRequest, message_id: str | None, text: str, *file_ids: str
+) -> str | None:
     """The same question, sent twice, is one question."""
     if message_id is None:
         return None
-    digest = hashlib.sha256(f"{body.messageId}\n{text}".encode()).hexdigest()
+    said = "\n".join([str(body.messageId), *file_ids, text])
+    digest = hashlib.sha256(said.encode()).hexdigest()
     return f"ui:{body.id}:{message_id}:{digest}"
 
 
@@ -260,6 +271,8 @@ async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Respo
         raise Unauthenticated
     await parts.limits.spend("anonymous_chat", request.state.client.bucket)
     choices = await parts.offered_models.choose(None, NO_PROFILE, body.wishes())
+    if body.history[-1].files:
+        raise Invalid.of("messages", "must not end with a file: sign in to send files")
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
     prompt = prompt_of(said, choices)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.chatkit import files
 from chatkeep.chatkit.context import ChatKitContext
-from chatkeep.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
 from chatkeep.idempotency import Kept
 from chatkeep.web.auth import Anybody, SignedInOnSupport
+from chatkeep.web.file_bodies import file_answer, file_sent
 from chatkeep.web.once import Once, StreamRecording, kept, kept_or_given_up, replayed
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import HealthAnswer
@@ -35,9 +33,6 @@ router = APIRouter(prefix="/support", tags=["ChatKit"])
 AnyFile = Annotated[str, Path(max_length=200, description="A file that was announced.")]
 
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
-_ONE_FILE_ONLY: Final = "Send the file as the body, or as the one file of a form."
-#: What a form has beside its file: boundaries and headers.
-_FORM_OVERHEAD: Final = 16 * 1024
 _UPLOAD: Final = "/attachments/{attachment_id}/upload"
 _OF_AN_UPLOAD: Final[dict[str, Any]] = {
     "status_code": 204,
@@ -50,8 +45,6 @@ _OF_AN_UPLOAD: Final[dict[str, Any]] = {
         }
     },
 }
-#: What a browser shows without running anything in it.
-_SHOWN: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 @router.get("/health")
@@ -126,8 +119,8 @@ async def upload(
     request: Request, attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts
 ) -> Response:
     """Take the bytes of a file that was announced with `attachments.create`, once."""
-    content = await _content(request, parts)
-    await files.upload(parts.db, who.user_id, attachment_id, content)
+    sent = await file_sent(request, at_most=parts.files.limits.size)
+    await parts.files.upload(who.user_id, attachment_id, sent.content)
     return Response(status_code=204)
 
 
@@ -144,57 +137,7 @@ async def upload(
 )
 async def content(attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts) -> Response:
     """Return a file of the caller. What a browser could run in it, it is told to keep instead."""
-    file = await files.read(parts.db, who.user_id, attachment_id)
-    shown = file.media_type in _SHOWN
-    disposition = "inline" if shown else "attachment"
-    headers = {
-        "content-disposition": f"{disposition}; filename*=UTF-8''{quote(file.name, safe='')}",
-        "content-security-policy": "default-src 'none'; sandbox",
-        "cache-control": "private, no-store",
-        "x-content-type-options": "nosniff",
-    }
-    media_type = file.media_type if shown else "application/octet-stream"
-    return Response(file.content, headers=headers, media_type=media_type)
-
-
-async def _content(request: Request, parts: Services) -> bytes:
-    """The bytes sent, bare or as the one file of a form."""
-    allowed = parts.settings.chatkit_attachment_bytes
-    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_form = said == "multipart/form-data"
-    content = await _bounded(request, allowed + (_FORM_OVERHEAD if is_form else 0))
-    if not is_form:
-        return content
-    return _file_of_form(request.headers["content-type"], content)
-
-
-async def _bounded(request: Request, most: int) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > most:
-        raise PayloadTooLarge
-    pieces, length = [], 0
-    async for piece in request.stream():
-        length += len(piece)
-        if length > most:
-            raise PayloadTooLarge
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _file_of_form(content_type: str, body: bytes) -> bytes:
-    """The one file of a form (RFC 7578). It has one part, so nothing else is looked for."""
-    found = re.search(r'boundary="?([^";,]{1,70})"?', content_type)
-    if found is None:
-        raise UnsupportedMediaType
-    delimiter = b"--" + found.group(1).encode("latin-1")
-    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter)
-    one_part = 3  # before the first boundary, the part, and the closing dashes
-    if len(pieces) != one_part or not pieces[2].startswith(b"--"):
-        raise BadRequest(_ONE_FILE_ONLY)
-    _, separator, content = pieces[1].partition(b"\r\n\r\n")
-    if not separator:
-        raise BadRequest(_ONE_FILE_ONLY)
-    return content
+    return file_answer(await parts.files.read(who.user_id, attachment_id))
 
 
 def _locale(request: Request) -> str | None:

@@ -147,7 +147,7 @@ async def list_conversations(
 async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
     """Export every conversation of the caller as JSON, with all branches."""
     return StreamingResponse(
-        rest_exports.everything(parts.db, who.user_id),
+        rest_exports.everything(parts.files, who.user_id),
         media_type="application/json",
         headers={"content-disposition": 'attachment; filename="chatkeep-export.json"'},
     )
@@ -231,7 +231,7 @@ async def export(
     if format == "markdown":
         text = rest_exports.as_markdown(parts.db, who.user_id, *whole)
         return StreamingResponse(text, media_type="text/markdown")
-    body = rest_exports.as_json(parts.db, who.user_id, *whole)
+    body = rest_exports.as_json(parts.files, who.user_id, *whole)
     return StreamingResponse(body, media_type="application/json")
 
 

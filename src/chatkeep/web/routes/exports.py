@@ -36,7 +36,7 @@ async def export_everything(who: StrictlySignedIn, parts: Parts) -> StreamingRes
     found = await exports.belongings(parts.db, who.user_id)
     await exports.note_export(parts.db, who.user_id, by=who, actor=who.user_id)
     return StreamingResponse(
-        rest_exports.account(parts.db, who.user_id, found),
+        rest_exports.account(parts.files, who.user_id, found),
         media_type="application/json",
         headers={
             "content-disposition": 'attachment; filename="chatkeep-account.json"',
@@ -54,7 +54,8 @@ async def erase_everything(
     """Erase everything the caller said, was told and chose, at once and for good."""
     del confirm  # whoever does not say it is refused
     require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
-    number = await exports.erase(parts.db, who.user_id, by=who, actor=who.user_id)
+    me = who.user_id
+    number = await exports.erase(parts.db, me, by=who, actor=me, stored=parts.files)
     parts.preferences.forget(who.user_id)
     await parts.embedded.revocations.catch_up()
     return ErasedAnswer(conversations=number)
