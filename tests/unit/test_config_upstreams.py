@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from chatkeep.config import Settings
 from chatkeep.config.upstreams import ModelLimit, upstreams_of
 from chatkeep.errors import SetupError
-from chatkeep.llm.choice import default_model_id
+from chatkeep.llm.choice import choose_model, default_model_id
+from chatkeep.llm.routing import RoutedModel
+from chatkeep.policies import Policy
 
 KEY = "sk-nobody-may-see-this"
 GROQ = {
@@ -97,6 +102,7 @@ def test_default_is_what_is_said_else_the_first_that_there_is(
         ({"UPSTREAMS": "openai,openai"}, "UPSTREAMS must list different names"),
         ({"UPSTREAM_GROQ_URL": "https://x.example"}, "UPSTREAM_GROQ_URL belongs to no name in"),
         ({**GROQ, "UPSTREAM_GORQ_API_KEY": KEY}, "UPSTREAM_GORQ_API_KEY belongs to no name in"),
+        ({**GROQ, "UPSTREAM_GROQ_APIKEY": KEY}, "UPSTREAM_GROQ_APIKEY is no setting of an"),
         ({**GROQ, "UPSTREAM_OPENAI_URL": "https://x.example"}, "UPSTREAM_OPENAI_URL is no setting"),
         ({**GROQ, "OPENROUTER_API_KEY": KEY}, "UPSTREAMS must name openrouter, because OPENROUTER"),
         ({**GROQ, "UPSTREAM_GROQ_URL": "groq.example"}, "UPSTREAM_GROQ_URL must be an address"),
@@ -147,6 +153,35 @@ def test_what_is_wrong_is_named(environ: dict[str, str], problem: str) -> None:
     found = refused.value.problems
     assert any(one.startswith(problem) for one in found), found
     assert KEY not in "".join(found)
+
+
+def test_example_of_the_guide_is_a_good_setting() -> None:
+    """Its blocks, taken together, are read without a complaint, and mean what it says."""
+    guide = Path(__file__).parents[2] / "docs" / "how-to" / "use-several-models.md"
+    blocks = re.findall(r"^```ini\n(.*?)^```", guide.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines()]
+    environ = dict(line.split("=", 1) for line in lines)
+    assert len(environ) == len(lines) > 8
+    for others in ({}, PRODUCTION):
+        settings = Settings.from_env({**others, **environ})
+        assert [one.name for one in upstreams_of(settings)] == ["openai", "groq", "basement"]
+        model = choose_model(settings)
+        assert isinstance(model, RoutedModel)
+        asked = {
+            name: [(one.model, one.provider.name) for one in model.targets(name)]
+            for name in ("fast", "gpt-4o", "qwen3-32b", "gpt-4o-mini")
+        }
+        assert asked == {
+            "fast": [("llama-3.1-8b-instant", "groq"), ("gpt-4o-mini", "openai")],
+            "gpt-4o": [("gpt-4o", "openai")],
+            "qwen3-32b": [("qwen3-32b", "basement")],
+            "gpt-4o-mini": [("gpt-4o-mini", "openai")],
+        }
+        policy = Policy.of(settings, default_model=default_model_id(settings))
+        assert policy.default_model == "gpt-4o-mini"
+        assert policy.seen_by({"pro"}).models == ("gpt-4o", "gpt-4o-mini", "fast")
+        assert policy.seen_by({"staff"}).models == ()
+        assert policy.longest == {"gpt-4o": 4096}
 
 
 def test_provider_in_a_private_network_needs_no_https() -> None:

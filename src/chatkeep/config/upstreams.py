@@ -162,7 +162,12 @@ def read_upstreams(
     names: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
 ) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
     """Read UPSTREAM_<NAME>_URL and so on for each of *names*."""
-    strays = {name for name, value in environ.items() if value and _is_of_an_upstream(name)}
+    prefixes = tuple(f"{prefix_of(name)}_" for name in names)
+    strays = {
+        name
+        for name, value in environ.items()
+        if value and (_is_of_an_upstream(name) or name.startswith(prefixes))
+    }
     found = []
     for name in names:
         said: dict[str, Any] = {}
@@ -177,7 +182,12 @@ def read_upstreams(
             read_setting(member, {"names": [own], "parse": parse}, environ, said, problems)
             strays.discard(own)
         found.append((name, tuple(said.items())))
-    problems += [f"{name} belongs to no name in UPSTREAMS." for name in sorted(strays)]
+    problems += [
+        f"{name} is no setting of an upstream: there are {', '.join(_OWN_SETTINGS)}."
+        if name.startswith(prefixes) and not _is_of_an_upstream(name)
+        else f"{name} belongs to no name in UPSTREAMS."
+        for name in sorted(strays)
+    ]
     return tuple(found)
 
 
