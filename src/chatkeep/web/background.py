@@ -15,7 +15,6 @@ from chatkeep import (
     one_time_tokens,
 )
 from chatkeep.audit import keep_chain
-from chatkeep.chatkit import files
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
