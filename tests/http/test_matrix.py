@@ -86,9 +86,20 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     ("POST", "/api/v1/chat/import"): [],
     ("POST", "/api/chat"): {"id": "{id}", "message": TEXT},
     ("PATCH", "/api/settings"): {"theme": "dark"},
+    ("POST", "/api/keys"): {"name": "x", "scopes": ["chat"]},
     ("POST", "/v1/chat/completions"): {
         "model": "fake/model",
         "messages": [{"role": "user", "content": "x"}],
+    },
+    ("POST", "/v1/responses"): {
+        "model": "fake/model",
+        "input": "x",
+        "conversation": "conv_{id}",
+    },
+    ("POST", "/v1/conversations"): {},
+    ("POST", "/v1/conversations/{conversation_id}"): {"metadata": {"x": "y"}},
+    ("POST", "/v1/conversations/{conversation_id}/items"): {
+        "items": [{"role": "user", "content": "x"}]
     },
     ("PUT", "/auth/v1/user"): {"data": {"x": 1}},
     ("POST", "/auth/v1/callback"): {},
@@ -158,7 +169,8 @@ class Route:
 
     async def call(self, client: Client, conversation: str) -> Answer:
         """Call it for *conversation*, with a sound body where it takes one."""
-        path = self.path.replace("{conversation_id}", conversation)
+        prefix = "conv_" if self.path.startswith("/v1/conversations/") else ""
+        path = self.path.replace("{conversation_id}", prefix + conversation)
         path = path.replace("{model:path}", "fake/model")
         for name in ("{conversation_id:path}", "{rest:path}", "{_rest:path}", "{name:path}"):
             path = path.replace(name, conversation)
@@ -170,7 +182,7 @@ class Route:
 def _filled(body: Any, conversation: str) -> Any:  # noqa: ANN401 -- JSON can be anything
     if isinstance(body, dict):
         return {name: _filled(value, conversation) for name, value in body.items()}
-    return conversation if body == "{id}" else body
+    return body.replace("{id}", conversation) if isinstance(body, str) else body
 
 
 def _depends_on(dependant: Dependant) -> Iterator[object]:
@@ -293,6 +305,8 @@ async def test_stranger_learns_nothing(
         and not one.path.startswith("/support/attachments/")  # nor a file
         and not one.path.endswith(("/continue", "/queue/{run_id}"))  # nothing is cut off, or waits
         and not one.path.endswith("/session/revoke")  # a conversation's id names no session
+        and "{response_id}" not in one.path  # nor a response, nor an item
+        and "{item_id}" not in one.path
         and not one.path.endswith("/session")  # for pages of this server's own alone
     ],
     ids=str,

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from chatkeep.personal_keys import records, texts
-from chatkeep.web.key_access import SCOPE_OF
+from chatkeep.web.key_access import SCOPES_OF
 from tests.gotrue_people import nobody, sign_in, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, say
 from tests.http.test_matrix import PERSONAL, Route
@@ -203,20 +203,22 @@ async def test_a_key_reaches_what_its_scopes_name_and_nothing_else(
     """With all scopes but the right one it is refused; and everywhere that takes no keys."""
     del stage
     owner = node.person().client
-    scope = SCOPE_OF.get((route.method, route.path))
-    without = await key_of(node, owner, *[one for one in ALL if one != scope])
-    refused: Answer = await _call(route, without)
-    if scope is None:
+    wanted = SCOPES_OF.get((route.method, route.path))
+    if wanted is None:
+        refused: Answer = await _call(route, await key_of(node, owner))
         assert refused.status in {401, 403}, refused.text
         if not route.path.startswith("/auth/v1"):
-            assert refused.json["code"] == "api_key_not_accepted"
+            assert "api_key_not_accepted" in refused.text
         return
-    assert refused.status == 403, refused.text
-    assert "insufficient_scope" in refused.text
-    assert refused.headers["www-authenticate"] == (
-        f'Bearer error="insufficient_scope", scope="{scope}"'
-    )
-    allowed: Answer = await _call(route, await key_of(node, owner, scope))
+    for scope in wanted:
+        without = await key_of(node, owner, *[one for one in ALL if one != scope])
+        refused = await _call(route, without)
+        assert refused.status == 403, refused.text
+        assert "insufficient_scope" in refused.text
+        assert refused.headers["www-authenticate"] == (
+            f'Bearer error="insufficient_scope", scope="{scope}"'
+        )
+    allowed: Answer = await _call(route, await key_of(node, owner, *wanted))
     assert "insufficient_scope" not in allowed.text
     assert allowed.status != 401
 
@@ -552,8 +554,10 @@ async def test_mistyped_keys_ask_the_database_nothing(node: Node, ana: Person) -
         finding._db = kept
 
 
-async def test_what_happens_to_a_key_is_in_the_log(node: Node, ana: Person) -> None:
+async def test_what_happens_to_a_key_is_in_the_log(start: StartNode) -> None:
     """Made, used for the first time (once), refused, revoked: by whom and with which name."""
+    node = await start()  # which has noticed nothing yet: of refusals only some are kept
+    ana = node.person()
     made = await make(ana.client, "models:read", name="Logged")
     key = with_key(node, made)
     await asyncio.gather(*[works(key) for _ in range(5)])
@@ -635,5 +639,5 @@ async def test_two_credentials_that_disagree_are_refused(
 
 def test_every_scope_opens_something() -> None:
     """No scope is a promise without a route."""
-    assert set(SCOPE_OF.values()) == set(ALL)
-    assert {("GET", "/v1/models"), ("POST", "/v1/chat/completions")} <= set(SCOPE_OF)
+    assert {one for scopes in SCOPES_OF.values() for one in scopes} == set(ALL)
+    assert {("GET", "/v1/models"), ("POST", "/v1/chat/completions")} <= set(SCOPES_OF)

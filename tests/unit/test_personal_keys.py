@@ -13,7 +13,7 @@ from chatkeep.api_keys import ApiKeys
 from chatkeep.better_auth import _SIGNED, _TOKEN
 from chatkeep.personal_keys import texts
 from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
-from chatkeep.web.key_access import SCOPE_OF
+from chatkeep.web.key_access import SCOPES_OF
 from tests.http.test_matrix import ROUTES
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def test_what_is_shown_of_a_key_tells_nobody_the_rest() -> None:
 def test_only_routes_that_are_there_take_keys() -> None:
     """A route that was renamed must be named anew, and none of accounts is ever named."""
     there = {(one.method, one.path) for one in ROUTES}
-    assert set(SCOPE_OF) <= there
+    assert set(SCOPES_OF) <= there
     forbidden = re.compile(r"^/(auth/|api/(auth|admin|keys|sessions|account|settings))")
-    assert [path for _, path in SCOPE_OF if forbidden.match(path)] == []
+    assert [path for _, path in SCOPES_OF if forbidden.match(path)] == []
 
 
 @pytest.mark.parametrize("route", [one for one in ROUTES if "anybody" in one.access], ids=str)
 def test_public_routes_are_not_named(route: Route) -> None:
     """Where nobody is asked who they are, a scope would mean nothing."""
-    assert (route.method, route.path) not in SCOPE_OF
+    assert (route.method, route.path) not in SCOPES_OF

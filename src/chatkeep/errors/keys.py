@@ -13,9 +13,11 @@ class InsufficientScope(Forbidden):
     default_detail = "This API key was not made for that."
 
     @classmethod
-    def of(cls, scope: str) -> InsufficientScope:
-        """Return the error for a key that lacks *scope*."""
-        return cls(f"This API key lacks the scope {scope}: make another one.", scope=scope)
+    def of(cls, *scopes: str) -> InsufficientScope:
+        """Return the error for a key that lacks *scopes*."""
+        said = " and ".join(scopes)
+        detail = f"This API key was not made for {said}: make one that has it."
+        return cls(detail, scope=" ".join(scopes))
 
     @property
     def challenge(self) -> str:

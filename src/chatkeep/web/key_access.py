@@ -1,4 +1,4 @@
-"""What a personal API key reaches: the routes named here, each with one scope, and no other.
+"""What a personal API key reaches: the routes named here, within its scopes, and no other.
 
 A new route takes no keys until somebody names it. Keys make no keys, change no account, end
 no session and administer nothing, because none of that is here.
@@ -22,35 +22,55 @@ if TYPE_CHECKING:
     from chatkeep.errors import ChatkeepError
     from chatkeep.principal import Principal
 
-_CONVERSATIONS: Final = "/api/v1/chat"
-_CONVERSATION: Final = f"{_CONVERSATIONS}/{{conversation_id}}"
+_CHATS: Final = "/api/v1/chat"
+_CHAT: Final = f"{_CHATS}/{{conversation_id}}"
+_ITEMS: Final = "/v1/conversations/{conversation_id}/items"
+_UPLOAD: Final = "/support/attachments/{attachment_id}/upload"
 
-#: By method and path, as the route has it.
-SCOPE_OF: Final[dict[tuple[str, str], str]] = {
-    ("POST", "/v1/chat/completions"): "chat",
-    ("POST", "/api/chat"): "chat",
-    ("GET", "/api/chat/{conversation_id:path}/stream"): "chat",
-    ("POST", "/api/chat/{conversation_id:path}/stop"): "chat",
-    ("POST", f"{_CONVERSATIONS}/start"): "chat",
-    ("POST", f"{_CONVERSATIONS}/message"): "chat",
-    ("POST", "/support/chatkit"): "chat",
-    ("POST", "/support/attachments/{attachment_id}/upload"): "chat",
-    ("PUT", "/support/attachments/{attachment_id}/upload"): "chat",
-    ("GET", "/support/attachments/{attachment_id}/content"): "chat",
-    ("GET", "/v1/models"): "models:read",
-    ("GET", "/v1/models/{model:path}"): "models:read",
-    ("GET", "/api/models"): "models:read",
-    ("GET", _CONVERSATIONS): "conversations:read",
-    ("GET", _CONVERSATION): "conversations:read",
-    ("GET", f"{_CONVERSATIONS}/export"): "conversations:read",
-    ("GET", f"{_CONVERSATION}/export"): "conversations:read",
-    ("GET", "/api/v1/search"): "conversations:read",
-    ("PATCH", _CONVERSATION): "conversations:write",
-    ("DELETE", _CONVERSATION): "conversations:write",
-    ("POST", f"{_CONVERSATION}/restore"): "conversations:write",
-    ("POST", f"{_CONVERSATION}/fork"): "conversations:write",
-    ("POST", f"{_CONVERSATIONS}/import"): "conversations:write",
-    ("GET", "/api/usage"): "usage:read",
+#: By method and path, as the route has it; several scopes where a route does several things.
+SCOPES_OF: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    ("POST", "/v1/chat/completions"): ("chat",),
+    ("POST", "/v1/responses"): ("chat",),
+    ("POST", "/v1/responses/{response_id}/cancel"): ("chat",),
+    ("POST", "/v1/conversations"): ("chat",),
+    ("POST", "/api/chat"): ("chat",),
+    ("GET", "/api/chat/{conversation_id:path}/stream"): ("chat",),
+    ("POST", "/api/chat/{conversation_id:path}/stop"): ("chat",),
+    ("POST", f"{_CHATS}/start"): ("chat",),
+    ("POST", f"{_CHATS}/message"): ("chat",),
+    ("POST", f"{_CHAT}/continue"): ("chat",),
+    ("GET", f"{_CHAT}/queue"): ("chat",),
+    ("DELETE", f"{_CHAT}/queue/{{run_id}}"): ("chat",),
+    ("POST", _UPLOAD): ("chat",),
+    ("PUT", _UPLOAD): ("chat",),
+    # One route for everything that ChatKit does, so it wants all of it.
+    ("POST", "/support/chatkit"): ("chat", "conversations:read", "conversations:write"),
+    ("GET", "/v1/models"): ("models:read",),
+    ("GET", "/v1/models/{model:path}"): ("models:read",),
+    ("GET", "/api/models"): ("models:read",),
+    ("GET", _CHATS): ("conversations:read",),
+    ("GET", _CHAT): ("conversations:read",),
+    ("GET", f"{_CHATS}/export"): ("conversations:read",),
+    ("GET", f"{_CHAT}/export"): ("conversations:read",),
+    ("GET", "/api/v1/search"): ("conversations:read",),
+    ("GET", "/v1/responses/{response_id}"): ("conversations:read",),
+    ("GET", "/v1/responses/{response_id}/input_items"): ("conversations:read",),
+    ("GET", "/v1/conversations/{conversation_id}"): ("conversations:read",),
+    ("GET", _ITEMS): ("conversations:read",),
+    ("GET", f"{_ITEMS}/{{item_id}}"): ("conversations:read",),
+    ("GET", "/support/attachments/{attachment_id}/content"): ("conversations:read",),
+    ("PATCH", _CHAT): ("conversations:write",),
+    ("DELETE", _CHAT): ("conversations:write",),
+    ("POST", f"{_CHAT}/restore"): ("conversations:write",),
+    # What is copied can be read in the copy's own answer.
+    ("POST", f"{_CHAT}/fork"): ("conversations:read", "conversations:write"),
+    ("POST", f"{_CHATS}/import"): ("conversations:write",),
+    ("DELETE", "/v1/responses/{response_id}"): ("conversations:write",),
+    ("POST", "/v1/conversations/{conversation_id}"): ("conversations:write",),
+    ("DELETE", "/v1/conversations/{conversation_id}"): ("conversations:write",),
+    ("POST", _ITEMS): ("conversations:write",),
+    ("DELETE", f"{_ITEMS}/{{item_id}}"): ("conversations:write",),
+    ("GET", "/api/usage"): ("usage:read",),
 }
 
 
@@ -64,11 +84,11 @@ def require_reach(request: Request, principal: Principal) -> None:
     if principal.credential != "api_key":
         return
     path = getattr(request.scope.get("route"), "path", "")
-    scope = SCOPE_OF.get((request.method, path))
-    if scope is None:
+    wanted = SCOPES_OF.get((request.method, path))
+    if wanted is None:
         _refuse(request, principal, ApiKeyNotAccepted())
-    elif scope not in principal.scopes:
-        _refuse(request, principal, InsufficientScope.of(scope))
+    elif missing := [one for one in wanted if one not in principal.scopes]:
+        _refuse(request, principal, InsufficientScope.of(*missing))
 
 
 @asynccontextmanager
