@@ -6,25 +6,29 @@ is seen through the database.
 
 from __future__ import annotations
 
-import asyncio
+import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from chatkeep import runs
 from chatkeep.errors import ChatkeepError
-from chatkeep.live import Ended, Reader, StillWorking
+from chatkeep.live import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.parts import Growth, unstored
 from chatkeep.runs import Address, Ending
+from chatkeep.tails import Tails
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    import asyncio
+    from collections.abc import AsyncGenerator, Callable
 
     from chatkeep.budgets.ledger import Charged
     from chatkeep.db import Database
-    from chatkeep.live import AnswerEvent
+    from chatkeep.live import AnswerEvent, LiveAnswer
+    from chatkeep.parts import Graft
     from chatkeep.runs import Run
+    from chatkeep.tails import Tail
 
-_REMOTE_POLL_S = 0.25
-_REMOTE_HEARTBEAT_POLLS = 40
+_PENDING_AT_MOST: Final = 1000
 
 INTERRUPTED: Final = Ending(state="interrupted", error_code="answer_interrupted")
 
@@ -49,12 +53,29 @@ class Answer(Protocol):
 class RemoteAnswer:
     """An answer made by another process, or ended: seen through the database."""
 
-    def __init__(self, db: Database, user_id: str, run: Run, closing: asyncio.Event) -> None:
-        """Follow *run*; let readers go when this process is *closing*."""
+    def __init__(
+        self,
+        db: Database,
+        user_id: str,
+        run: Run,
+        *,
+        closing: asyncio.Event,
+        tails: Tails | None = None,
+        here: Callable[[], LiveAnswer | None] = lambda: None,
+    ) -> None:
+        """Follow *run*; let readers go when this process is *closing*.
+
+        *tails* spare looks into the database; *here* finds the answer once this process makes
+        it, which may be when *run* has waited for its turn.
+        """
         self._db = db
         self._user_id = user_id
         self._run = run
+        self._said = -1
+        self._pending: list[Graft] = []
         self._closing = closing
+        self._tails = tails or Tails()
+        self._here = here
         self.charged: Charged | None = None
         self.model = run.model
         self.address = Address(
@@ -64,31 +85,71 @@ class RemoteAnswer:
             user_message_id=run.user_message_id or "",
         )
 
-    async def follow(
-        self,
-        *,
-        only_new: bool = False,  # noqa: ARG002 -- where one run ended is not kept
-    ) -> AsyncGenerator[AnswerEvent, None]:
-        """Replay what is stored, then each checkpoint's growth, until the end."""
-        run, reader, growth = self._run, Reader(), Growth()
-        polls = 0
-        while True:
-            growth.take(unstored(run.content, run.parts))
-            for event in reader.advance(growth.parts, ended=run.ended):
-                polls = 0
-                yield event
-            if run.ended or self._closing.is_set():
-                yield Ended(ending=ending_of(run) if run.ended else INTERRUPTED)
-                return
-            await asyncio.sleep(_REMOTE_POLL_S)
-            polls += 1
-            if polls % _REMOTE_HEARTBEAT_POLLS == 0:
-                yield StillWorking()
-            try:
-                run = await runs.get_run(self._db, self._user_id, run.id)
-            except ChatkeepError as error:
-                yield Ended(ending=Ending(state="failed", error_code=error.code))
-                return
+    async def follow(self, *, only_new: bool = False) -> AsyncGenerator[AnswerEvent, None]:
+        """Replay what is stored, then what becomes known of it, until the end.
+
+        *only_new*: not what an earlier run of the same answer had said.
+        """
+        growth = Growth()
+        growth.take(unstored(self._run.content, self._run.parts))
+        reader = _reader_of_news(self._run) if only_new else Reader()
+        with self._tails.following(self._run.id) as tail:
+            quiet_since = time.monotonic()
+            while True:
+                ended = self._run.ended
+                for event in reader.advance(growth.parts, ended=ended):
+                    quiet_since = time.monotonic()
+                    yield event
+                if ended or self._closing.is_set():
+                    yield Ended(ending=ending_of(self._run) if ended else INTERRUPTED)
+                    return
+                if time.monotonic() - quiet_since > HEARTBEAT_S:
+                    quiet_since = time.monotonic()
+                    yield StillWorking()
+                try:
+                    await self._hear(tail, growth)
+                except ChatkeepError as error:
+                    yield Ended(ending=Ending(state="failed", error_code=error.code))
+                    return
+                if (live := self._here()) is not None and not growth.parts:
+                    async with aclosing(live.follow(only_new=only_new)) as events:
+                        async for event in events:  # it waited for its turn, and that is here
+                            yield event
+                    return
+
+    async def _hear(self, tail: Tail, growth: Growth) -> None:
+        """Wait for news and take them: from their stream, or from the database."""
+        asks = self._tails.asks(self._run.id, tail)
+        if asks:
+            await runs.ask_for_news(self._db, self._user_id, self._run.id)
+        pieces = await tail.wait()
+        self._pending = growth.graft([*self._pending, *pieces])
+        if pieces and not self._pending:
+            return
+        if self._pending:
+            tail.missed()
+        if len(self._pending) > _PENDING_AT_MOST:
+            self._pending.clear()
+        await self._look(tail, growth)
+
+    async def _look(self, tail: Tail, growth: Growth) -> None:
+        first = growth.parts[0] if growth.parts else None
+        has = len(first.text) if first is not None and first.kind == "text" else 0
+        news = await runs.find_news(self._db, self._user_id, self._run.id, has=has, said=self._said)
+        before = self._said, self._run.state
+        self._run, self._said = news.of(self._run), news.said
+        if news.parts is not None:
+            growth.take(unstored("", news.parts))
+        elif news.more:
+            growth.graft([(0, has, {"type": "text", "text": news.more})])
+        if before != (self._said, self._run.state):
+            tail.missed()
+        self._pending = growth.graft(self._pending)
+
+
+def _reader_of_news(run: Run) -> Reader:
+    begun = unstored(run.content, run.parts)[: run.begun]
+    return Reader(len(begun), [index for index, part in enumerate(begun) if part.waits])
 
 
 def ending_of(run: Run) -> Ending:

@@ -175,13 +175,8 @@ async def get_page(
     parent of its first message. A page costs as many index look-ups as it has messages,
     however long the conversation is, and ends early when its messages are long.
     """
-    scope = {
-        "user": user_id,
-        "conversation": conversation_id,
-        "from": from_id,
-        "limit": limit,
-        "bytes": _PAGE_BYTES,
-    }
+    scope = {"user": user_id, "conversation": conversation_id, "from": from_id}
+    bounded = {**scope, "limit": limit, "bytes": _PAGE_BYTES}
     found, messages = await db.fetch_all(
         as_user(user_id),
         Query(
@@ -229,7 +224,7 @@ async def get_page(
             left join chat.runs r on r.user_id = %(user)s and r.id = b.run_id
             order by b.depth desc
             """,
-            scope,
+            bounded,
             Message,
         ),
     )
@@ -295,12 +290,17 @@ async def find_place(
     rows = await db.fetch(
         as_user(user_id),
         """
-        select m.id, m.parent_id, m.role from chat.messages m
-        join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
-        where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-          and c.deleted_at is null
-          and (m.id = coalesce(%(message)s, c.head_id) or m.client_id = %(message)s)
-        order by m.created_at desc limit 1
+        with shown as materialized (
+          select coalesce(%(message)s, head_id) as id from chat.conversations
+          where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+        ), named as (
+          select m.* from shown join chat.messages m on m.user_id = %(user)s
+            and m.conversation_id = %(conversation)s and m.id = shown.id
+          union all
+          select m.* from shown join chat.messages m on m.user_id = %(user)s
+            and m.conversation_id = %(conversation)s and m.client_id = %(message)s
+        )
+        select id, parent_id, role from named order by created_at desc limit 1
         """,
         {"user": user_id, "conversation": conversation_id, "message": message_id},
         row=Place,
@@ -315,13 +315,16 @@ async def find_answer(
     rows = await db.fetch(
         as_user(user_id),
         """
+        with shown as materialized (
+          select coalesce(%(message)s, head_id) as id from chat.conversations
+          where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+        )
         select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status
-        from chat.messages m
-        join chat.conversations c on c.user_id = m.user_id and c.id = m.conversation_id
+        from shown
+        join chat.messages m on m.user_id = %(user)s
+          and m.conversation_id = %(conversation)s and m.id = shown.id
         left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
-        where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-          and c.deleted_at is null and m.id = coalesce(%(message)s, c.head_id)
-          and m.role = 'assistant' and m.parent_id is not null
+        where m.role = 'assistant' and m.parent_id is not null
         """,
         {"user": user_id, "conversation": conversation_id, "message": message_id},
         row=AnswerShown,

@@ -25,6 +25,7 @@ Channel = Literal[
     "chatkeep_revocations",
     "chatkeep_runs",
     "chatkeep_signing_keys",
+    "chatkeep_tails",
     "procrastinate_any_queue_v1",
 ]
 _LONGEST_PAUSE_S = 5.0
@@ -66,7 +67,8 @@ class Listener:
         ) as connection:
             await connection.execute(
                 "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs;"
-                " listen chatkeep_signing_keys; listen procrastinate_any_queue_v1"
+                " listen chatkeep_signing_keys; listen chatkeep_tails;"
+                " listen procrastinate_any_queue_v1"
             )
             self._tell_gap()
             self.connected.set()

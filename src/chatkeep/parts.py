@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Kind = Literal["text", "reasoning", "tool", "source", "step"]
+#: A part or more of its text: its number, where its text begins, and it as it is kept.
+Graft = tuple[int, int, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -79,10 +81,77 @@ class Growth:
             if index == len(self.parts):
                 self.parts.append(Part(part.kind, call=part.call, source=part.source))
             known = self.parts[index]
-            known.approval_id, known.approved = part.approval_id, part.approved
-            known.result = part.result
+            _note_tool(known, part)
             if len(new := part.text[len(known.text) :]):
                 known.pieces.append(new)
+
+    def graft(self, grafts: Sequence[Graft]) -> list[Graft]:
+        """Add what *grafts* have more; return those that begin behind a gap, and all after."""
+        for done, (index, at, shown) in enumerate(grafts):
+            if index > len(self.parts) or (index == len(self.parts) and at > 0):
+                return list(grafts[done:])
+            part = _unstored(shown)
+            if index == len(self.parts):
+                self.parts.append(part)
+                continue
+            known = self.parts[index]
+            has = len(known.text)
+            if at > has:
+                return list(grafts[done:])
+            _note_tool(known, part)
+            if new := part.text[has - at :]:
+                known.pieces.append(new)
+        return []
+
+
+class Cut:
+    """How much of a growing answer was told already, so that only the rest is told next."""
+
+    def __init__(self) -> None:
+        """Begin with nothing told."""
+        self._index = 0
+        self._pieces = 0
+        self._length = 0
+        self._open: dict[int, dict[str, Any]] = {}
+
+    def take(self, parts: Sequence[Part]) -> list[Graft]:
+        """Return what *parts* have that was not told yet."""
+        found: list[Graft] = []
+        for index, told in list(self._open.items()):
+            if (shown := _stored(parts[index])) != told:
+                found.append((index, 0, shown))
+                self._keep_open(index, parts[index], shown)
+        while self._index < len(parts):
+            part = parts[self._index]
+            if part.kind in {"text", "reasoning"}:
+                found += self._more_text(part)
+            else:
+                shown = _stored(part)
+                found.append((self._index, 0, shown))
+                self._keep_open(self._index, part, shown)
+            if self._index == len(parts) - 1 and part.kind in {"text", "reasoning"}:
+                break
+            self._index, self._pieces, self._length = self._index + 1, 0, 0
+        return found
+
+    def _more_text(self, part: Part) -> list[Graft]:
+        new = "".join(part.pieces[self._pieces :])
+        at, self._pieces = self._length, len(part.pieces)
+        self._length += len(new)
+        return [(self._index, at, {"type": part.kind, "text": new})] if new else []
+
+    def _keep_open(self, index: int, part: Part, shown: dict[str, Any]) -> None:
+        if part.waits:
+            self._open[index] = shown
+        else:
+            self._open.pop(index, None)
+
+
+def _note_tool(known: Part, seen: Part) -> None:
+    """Take over what a tool said since; what is known stays where *seen* is older."""
+    known.approval_id = seen.approval_id or known.approval_id
+    known.approved = known.approved if seen.approved is None else seen.approved
+    known.result = seen.result or known.result
 
 
 def _stored(part: Part) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
 _log = logging.getLogger(__name__)
 
 #: The same names as those of PostgreSQL's notifications, for the same news.
-Channel = Literal["chatkeep_profiles", "chatkeep_revocations"]
+Channel = Literal["chatkeep_profiles", "chatkeep_revocations", "chatkeep_tails"]
 
 _PATIENCE_S: Final = 0.05
 _LOOKS: Final = 3
@@ -37,7 +37,11 @@ _LISTEN_FOR_S: Final = 5.0
 _PROBE: Final = (
     "redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('PUBLISH', KEYS[1], '')"
 )
-_CHANNELS: Final[tuple[Channel, ...]] = ("chatkeep_profiles", "chatkeep_revocations")
+_CHANNELS: Final[tuple[Channel, ...]] = (
+    "chatkeep_profiles",
+    "chatkeep_revocations",
+    "chatkeep_tails",
+)
 _PROBED: Final = "chatkeep:probe"
 
 Word = str | bytes | int
@@ -95,6 +99,26 @@ class RedisLink:
             self._sending = True
             self._start(self._send())
         return await answer
+
+    async def read_streams(
+        self, seen: Mapping[str, bytes], *, wait_ms: int
+    ) -> dict[str, list[tuple[bytes, Mapping[bytes, bytes]]]] | None:
+        """Return the entries of streams after those that were *seen*, waiting for the first.
+
+        Nothing within *wait_ms* is none; None is that it is away, slow or refuses.
+        """
+        if not self._usable:
+            return None
+        try:
+            async with asyncio.timeout(wait_ms / 1000 + _CONNECT_WITHIN_S):
+                found = await self._client.xread(dict(seen), block=wait_ms)
+        except ResponseError as error:
+            _log.debug("redis: no stream (%s)", type(error).__name__)
+            return None
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
+            return None
+        return {name.decode(): entries for name, entries in found}
 
     def subscribe(self, channel: Channel, told: Callable[[str], None]) -> None:
         """Call *told* with each message of *channel*, and with "" when some may be lost.

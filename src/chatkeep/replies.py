@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from chatkeep import runs, turns, waiting
 from chatkeep.admission import Admission
@@ -21,6 +22,7 @@ from chatkeep.budgets.amounts import refusal
 from chatkeep.charges import ANONYMOUS, Budgets
 from chatkeep.db import ConstraintViolated
 from chatkeep.errors import (
+    BudgetExhausted,
     ChatkeepError,
     ModelBroken,
     ModelUnavailable,
@@ -28,14 +30,15 @@ from chatkeep.errors import (
     RunInProgress,
     Unavailable,
 )
-from chatkeep.events import NextStep, ToolResult
+from chatkeep.events import NextStep
 from chatkeep.live import LiveAnswer
-from chatkeep.parts import unstored
 from chatkeep.prompts import prompt_of
 from chatkeep.responders import Asked
 from chatkeep.runs import Address, Ending
+from chatkeep.tails import Tails
 from chatkeep.titles import title_from
 from chatkeep.turns import AlreadyStarted, Turn
+from chatkeep.working import Work, begun_parts, cut_off, ended, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from chatkeep.answers import Answer
     from chatkeep.budgets.ledger import Charged
     from chatkeep.charges import Charge
-    from chatkeep.db import Database
+    from chatkeep.db import Database, Query
     from chatkeep.live import AnswerEvent
     from chatkeep.llm.model import Prompt
     from chatkeep.parts import Part
@@ -58,32 +61,7 @@ _CHECKPOINT_S = 0.25
 _LEASE_RENEWAL_S = 4.0
 _STOP_WITHIN_S = 5.0
 _STOPS_AT_MOST = 3
-_CUT_OFF: Final = "The answer was cut off before this tool had said whether it did its work."
 _STORE_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
-
-
-@dataclass(slots=True)
-class _Work:
-    """A run this process works on."""
-
-    live: LiveAnswer
-    renewed: float
-    charge: Charge
-    task: asyncio.Task[None] | None = None
-    asking: bool = False
-    stopped: bool = False
-    is_waited_for: bool = False
-
-    def let_go(self) -> None:
-        """Stop asking the model. Only then: cancelled earlier or later, nothing were kept."""
-        if self.asking and self.task is not None:
-            self.task.cancel()
-
-    def cut_short(self) -> Ending:
-        """Return how it ended, having been let go: by the person, or by our shutdown."""
-        if self.stopped:
-            return _ended(self.live, "stopped")
-        return _ended(self.live, "interrupted", error_code="answer_interrupted")
 
 
 class Replies:
@@ -97,17 +75,20 @@ class Replies:
         pseudonym: Callable[[str], str],
         budgets: Budgets | None = None,
         admission: Admission | None = None,
+        tails: Tails | None = None,
     ) -> None:
         """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is.
 
         *budgets* charge each answer; without them nothing is limited, and use is counted.
+        *tails* tell other nodes what is new.
         """
+        self.tails = tails or Tails()
         self.budgets = budgets or Budgets(db)
         self._admission = admission or Admission()
         self._db = db
         self._responder = responder
         self.pseudonym = pseudonym
-        self._work: dict[str, _Work] = {}
+        self._work: dict[str, Work] = {}
         self._unkept: set[asyncio.Task[Ending]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -192,11 +173,18 @@ class Replies:
 
     async def join(self, user_id: str, run_id: str) -> Answer:
         """Return an answer of *user_id* that was begun before, running or ended."""
-        work = self._work.get(run_id)
-        if work is not None and work.live.user_id == user_id:
-            return work.live
+        live = self._find_here(user_id, run_id)
+        if live is not None:
+            return live
         run = await runs.get_run(self._db, user_id, run_id)
-        return RemoteAnswer(self._db, user_id, run, self._closing)
+        return RemoteAnswer(
+            self._db,
+            user_id,
+            run,
+            closing=self._closing,
+            tails=self.tails,
+            here=partial(self._find_here, user_id, run_id),
+        )
 
     async def find_running(self, user_id: str, conversation_id: str) -> Answer | None:
         """Return the answer being made in a conversation now, on whichever node."""
@@ -285,6 +273,18 @@ class Replies:
                 if work.asking and self._is_due(work):
                     await self._checkpoint(work)
 
+    async def keep_tails(self) -> None:
+        """Exchange news of answers with other nodes, until cancelled."""
+        await asyncio.gather(self.tails.keep_sending(self._parts_of), self.tails.keep_reading())
+
+    def _telling(self, live: LiveAnswer) -> list[Query[Any]]:
+        run_id = live.address.id
+        return [runs.telling(run_id)] if self.tails.tells(run_id) else []
+
+    def _parts_of(self, run_id: str) -> Sequence[Part] | None:
+        work = self._work.get(run_id)
+        return None if work is None else work.live.parts
+
     async def sweep(self) -> int:
         """Mark what died with another process; return how many runs that were.
 
@@ -299,6 +299,7 @@ class Replies:
     async def close(self, *, drain_s: float) -> None:
         """Take no new turns, let the running ones end, interrupt the rest and keep them."""
         self._closing.set()
+        self.tails.missed()  # whoever follows an answer made elsewhere is let go
         await asyncio.sleep(0)  # whoever was just begun takes its first step, and can be let go
         tasks = [*self._unkept, *(work.task for work in self._work.values() if work.task)]
         if not tasks:
@@ -321,6 +322,10 @@ class Replies:
             return None
         return await self.join(user_id, same.id)
 
+    def _find_here(self, user_id: str, run_id: str) -> LiveAnswer | None:
+        work = self._work.get(run_id)
+        return work.live if work is not None and work.live.user_id == user_id else None
+
     def _refuse_when_closing(self) -> None:
         if self._closing.is_set():
             raise Unavailable("The server is restarting. Try again shortly.")
@@ -335,7 +340,7 @@ class Replies:
             message_id=turn.message_id,
             user_message_id=turn.user_message_id,
         )
-        begun = _begun(turn, history)
+        begun = begun_parts(turn, history)
         live = LiveAnswer(
             user_id=who.user_id,
             address=address,
@@ -346,14 +351,14 @@ class Replies:
         charge = self.budgets.admitted(who, charged, choices, begun)
         live.charged = charged
         if begun and turn.continues is not None:
-            history = [*history[:-1], _cut_off(live, history[-1])]
+            history = [*history[:-1], cut_off(live, history[-1])]
         prompt = prompt_of(
             history,
-            _within(choices, charge),
+            within(choices, charge),
             user_key=self.pseudonym(who.user_id),
             conversation_id=address.conversation_id,
         )
-        self._work[turn.run_id] = work = _Work(live, _now(), charge)
+        self._work[turn.run_id] = work = Work(live, _now(), charge)
         asked = Asked(
             prompt=prompt,
             who=who,
@@ -362,6 +367,7 @@ class Replies:
             continues=bool(begun) and turn.continues is not None,
         )
         work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
+        self.tails.told(turn.run_id)  # whoever waited with it here reads it here
         return live
 
     async def _start(
@@ -370,6 +376,9 @@ class Replies:
         also = self.budgets.charging(who, turn, choices)
         try:
             history, rows = await turns.start_with(self._db, who.user_id, turn, also)
+        except BudgetExhausted as exhausted:
+            await self.budgets.refuse(who.user_id, exhausted)
+            raise
         except AlreadyStarted as same:
             if not turn.may_recur:
                 raise
@@ -384,7 +393,7 @@ class Replies:
         charge: Charge,
     ) -> AsyncGenerator[AnswerEvent, None]:
         # Begun by the first read: a reader who left before it leaves nothing running.
-        asked = replace(asked, prompt=_within(asked.prompt, charge))
+        asked = replace(asked, prompt=within(asked.prompt, charge))
         task = asyncio.create_task(self._pump_unkept(live, asked, charge))
         self._unkept.add(task)
         task.add_done_callback(self._unkept.discard)
@@ -398,10 +407,10 @@ class Replies:
         finally:
             task.cancel()
 
-    def _is_due(self, work: _Work) -> bool:
+    def _is_due(self, work: Work) -> bool:
         return work.live.changed or _now() - work.renewed > _LEASE_RENEWAL_S
 
-    async def _checkpoint(self, work: _Work) -> None:
+    async def _checkpoint(self, work: Work) -> None:
         live = work.live
         live.changed, work.renewed = False, _now()
         try:
@@ -411,6 +420,7 @@ class Replies:
                 live.address,
                 content=live.content,
                 parts=live.stored_parts(),
+                tells=self.tails.tells(live.address.id),
             )
         except ChatkeepError as error:
             # The answer goes on; what is missing is in the next checkpoint or the end.
@@ -420,7 +430,7 @@ class Replies:
         if stop:
             self.stop_here(live.address.id)
 
-    async def _answer(self, work: _Work, asked: Asked, *, question: str) -> None:
+    async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""
         live = work.live
         ending = await self._ask(work, asked)
@@ -429,6 +439,7 @@ class Replies:
         finally:
             del self._work[live.address.id]
             live.end(ending)
+        await self.tails.ended(live.address.id)
         if work.is_waited_for:
             await self._let_next(live)
 
@@ -439,7 +450,7 @@ class Replies:
             # It goes on waiting, and the sweeper finds it.
             _log.warning("what waits behind run %s does not begin: %s", live.address.id, error.code)
 
-    async def _ask(self, work: _Work, asked: Asked) -> Ending:
+    async def _ask(self, work: Work, asked: Asked) -> Ending:
         """Let the model answer until it has ended, or is let go."""
         if work.stopped:
             return work.cut_short()
@@ -484,13 +495,13 @@ class Replies:
                 raise ModelBroken  # noqa: TRY301 -- one place words every failure
         except ChatkeepError as error:
             _log.warning("run %s failed: %s", live.address.id, error.code)
-            return _ended(live, "failed", error_code=error.code)
+            return ended(live, "failed", error_code=error.code)
         except Exception:  # noqa: BLE001 -- a bug must end the run too, said and logged
             _log.exception("run %s failed", live.address.id)
-            return _ended(live, "failed", error_code="internal")
-        return _ended(live, "done", finish_reason=live.done.finish_reason)
+            return ended(live, "failed", error_code="internal")
+        return ended(live, "done", finish_reason=live.done.finish_reason)
 
-    async def _store(self, work: _Work, ending: Ending, question: str) -> Ending:
+    async def _store(self, work: Work, ending: Ending, question: str) -> Ending:
         """Keep the end; while the database is away, try again for a while."""
         live = work.live
         settling = self.budgets.settling(work.charge, live, ending.state)
@@ -504,7 +515,7 @@ class Replies:
                     content=live.content,
                     parts=live.stored_parts(),
                     title=title_from(question, live.content),
-                    also=settling,
+                    also=[*settling, *self._telling(live)],
                 )
             except Unavailable as error:
                 if pause is None:
@@ -513,26 +524,11 @@ class Replies:
                 await asyncio.sleep(pause)
             except ChatkeepError as error:
                 _log.error("the end of run %s cannot be kept: %s", live.address.id, error.code)
-                return _ended(live, "failed", error_code=error.code)
+                return ended(live, "failed", error_code=error.code)
             else:
                 return ending
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
-        return _ended(live, "failed", error_code="database_unavailable")
-
-
-def _begun(turn: Turn, history: Sequence[Said]) -> list[Part]:
-    """Return the parts that the answer of *turn* has already."""
-    if turn.continues is None or history[-1].role != "assistant":
-        return unstored("", turn.has)
-    return unstored(history[-1].content, history[-1].parts)
-
-
-def _cut_off(live: LiveAnswer, said: Said) -> Said:
-    """Let no tool of an answer that was cut off be waited for; return what the model is told."""
-    for part in list(live.parts):
-        if part.call is not None and part.waits:
-            live.add(ToolResult(call_id=part.call.call_id, error=_CUT_OFF))
-    return replace(said, parts=live.stored_parts())
+        return ended(live, "failed", error_code="database_unavailable")
 
 
 def _refused(violated: ConstraintViolated) -> ChatkeepError:
@@ -540,36 +536,6 @@ def _refused(violated: ConstraintViolated) -> ChatkeepError:
     if refused is None:
         raise violated
     return refused
-
-
-def _ended(
-    live: LiveAnswer,
-    state: Literal["done", "stopped", "failed", "interrupted"],
-    *,
-    finish_reason: str | None = None,
-    error_code: str | None = None,
-) -> Ending:
-    counted = live.usage.prompt_tokens or live.usage.completion_tokens
-    return Ending(
-        state=state,
-        finish_reason=finish_reason,
-        error_code=error_code,
-        model=live.model,
-        prompt_tokens=live.usage.prompt_tokens if counted else None,
-        completion_tokens=live.usage.completion_tokens if counted else None,
-        cost=live.usage.cost,
-    )
-
-
-_Wish = TypeVar("_Wish", "Choices", "Prompt")
-
-
-def _within(wish: _Wish, charge: Charge) -> _Wish:
-    """Return *wish*, for no longer an answer than one answer may cost."""
-    allowed = charge.allowed_output()
-    if allowed == wish.settings.max_tokens:
-        return wish
-    return replace(wish, settings=replace(wish.settings, max_tokens=allowed))
 
 
 def _now() -> float:

@@ -8,7 +8,7 @@ only states and leases are seen by the worker role.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
@@ -56,6 +56,35 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """How a run stands, and what its answer has more. *parts* None: no more, or text alone."""
+
+    state: State
+    model: str
+    finish_reason: str | None
+    error_code: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    said: int
+    more: str
+    parts: list[dict[str, Any]] | None
+
+    def of(self, run: Run) -> Run:
+        """Return *run* as it stands now, with what it said as it was."""
+        return replace(
+            run,
+            state=self.state,
+            model=self.model,
+            finish_reason=self.finish_reason,
+            error_code=self.error_code,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=self.cost,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where the answer of a run is kept."""
 
@@ -99,6 +128,7 @@ class _MaybeId:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stop:
     stop_requested: bool
+    told: str | None
 
 
 async def checkpoint(
@@ -108,8 +138,11 @@ async def checkpoint(
     *,
     content: str,
     parts: Sequence[dict[str, Any]] | None,
+    tells: bool = False,
 ) -> bool:
     """Keep what was said so far and renew the lease; return whether a stop was asked for.
+
+    With *tells*, those who follow on other nodes hear of it.
 
     The message is written only by who holds the run's row: a checkpoint that the database
     delayed can never write its older text over the end. Nor over what another run has
@@ -131,9 +164,17 @@ async def checkpoint(
           where m.user_id = %(user)s and m.conversation_id = %(conversation)s
             and m.id = run.message_id and m.run_id = %(run)s
         )
-        select stop_requested from run
+        select stop_requested,
+          case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
+        from run
         """,
-        {**_address(user_id, run), "content": content, "parts": _json(parts), "lease": LEASE_S},
+        {
+            **_address(user_id, run),
+            "content": content,
+            "parts": _json(parts),
+            "lease": LEASE_S,
+            "tells": tells,
+        },
         row=_Stop,
     )
     # No row: the conversation was erased meanwhile, so there is nobody to answer.
@@ -186,13 +227,7 @@ async def finish(
                 "content": content,
                 "parts": _json(parts),
                 "title": title,
-                "state": ending.state,
-                "finish_reason": ending.finish_reason,
-                "error_code": ending.error_code,
-                "model": ending.model,
-                "prompt_tokens": ending.prompt_tokens,
-                "completion_tokens": ending.completion_tokens,
-                "cost": ending.cost,
+                **asdict(ending),
             },
             _Id,
         ),
@@ -209,6 +244,15 @@ async def finish(
         ),
     )
     return bool(next_one)
+
+
+def telling(run_id: str) -> Query[_Told]:
+    """Return the statement that tells those who follow on other nodes that there is news."""
+    return Query(
+        "select %(run)s as id, pg_notify('chatkeep_tails', %(run)s)::text as told",
+        {"run": run_id},
+        _Told,
+    )
 
 
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:
@@ -230,6 +274,47 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
     if not rows:
         raise NotFound
     return rows[0]
+
+
+async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: int) -> News:
+    """Return how a run stands, and what its answer says more than *has* characters of text.
+
+    An answer that is more than text comes whole, if it says another number of bytes than *said*
+    or has ended.
+
+    Raises:
+        NotFound: it was erased meanwhile.
+    """
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.state, r.model, r.finish_reason, r.error_code, r.prompt_tokens,
+          r.completion_tokens, r.cost, r.said,
+          case when m.parts is null then substr(m.content, %(has)s::integer + 1) else '' end
+            as more,
+          case when r.said <> %(said)s::integer or r.state not in ('queued', 'running')
+            then m.parts end as parts
+        from chat.runs r
+        join chat.messages m on m.user_id = r.user_id
+          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        where r.user_id = %(user)s and r.id = %(run)s
+        """,
+        {"user": user_id, "run": run_id, "has": has, "said": said},
+        row=News,
+    )
+    if not rows:
+        raise NotFound
+    return rows[0]
+
+
+async def ask_for_news(db: Database, user_id: str, run_id: str) -> None:
+    """Ask whichever process works on the run to tell of its checkpoints for a while."""
+    await db.fetch(
+        as_user(user_id),
+        "select %(run)s as id, pg_notify('chatkeep_tails', '?' || %(run)s)::text as told",
+        {"run": run_id},
+        row=_Told,
+    )
 
 
 async def find_active(db: Database, user_id: str, conversation_id: str) -> str | None:
@@ -340,7 +425,7 @@ async def request_stop(db: Database, user_id: str, run_id: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     id: str
-    told: str
+    told: str | None
 
 
 async def sweep(db: Database) -> int:

@@ -213,8 +213,7 @@ async def test_follower_hears_that_it_goes_on(
     node: Node, start: StartNode, ana: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Comments keep the connection of a reader on another node open as well."""
-    monkeypatch.setattr("chatkeep.answers._REMOTE_HEARTBEAT_POLLS", 1)
-    monkeypatch.setattr("chatkeep.answers._REMOTE_POLL_S", 0.01)
+    monkeypatch.setattr("chatkeep.answers.HEARTBEAT_S", 0.01)
     other = await start()
     gate = asyncio.Event()
     node.stage.play(["One", gate])

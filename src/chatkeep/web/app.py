@@ -45,6 +45,7 @@ from chatkeep.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.stored_files import ShowsFiles, StoredFiles
+from chatkeep.tails import Tails
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
@@ -83,6 +84,7 @@ from chatkeep.web.routes import (
 )
 from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
+from chatkeep.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -267,21 +269,17 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     templates = load_templates(settings.mail_templates)
     jobs = _jobs(settings, db, gate, templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
-    policy = Policy.of(settings, default_model=default_model_id(settings))
     tools = await _tools(stack, settings, extensions, gate)
     responder = answering(extensions, settings, model=model, tools=tools)
     preferences_kept = _preferences(gate, db)
-    offered_models = OfferedModels(model, policy)
-    stack.push_async_callback(offered_models.aclose)
     stored = StoredFiles(db, _file_limits(settings), bucket_of(settings))
     replies = Replies(
         db,
         ShowsFiles(responder, stored),
         pseudonym=_pseudonyms(str(settings.secret).encode()),
         budgets=_budgets(db, settings, offered_models),
-        admission=Admission(
-            limits, dict(settings.model_limits), refusal=offered_models.refusal
-        ),
+        admission=Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal),
+        tails=Tails(gate.redis, secret=str(settings.secret).encode()),
     )
     support = await open_chatkit(
         settings,
@@ -317,10 +315,12 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         limits=limits,
         attempts=_attempts(gate, db, limits),
         jobs=jobs,
+        webhooks=_webhooks(db, settings, gate, replies),
         providers=_providers(stack, settings),
         mail_templates=templates,
     )
     start_background(stack, parts)
+    await parts.webhooks.start()
     return parts
 
 
@@ -366,6 +366,12 @@ def _models(
     offered_models = OfferedModels(model, policy)
     stack.push_async_callback(offered_models.aclose)
     return model, offered_models
+
+
+def _webhooks(db: Database, settings: Settings, gate: OwnGate, replies: Replies) -> Webhooks:
+    webhooks = Webhooks(db, settings, gate.embedded.issuer.user_id)
+    replies.budgets.told = webhooks.budget_exhausted
+    return webhooks
 
 
 def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:

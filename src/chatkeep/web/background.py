@@ -37,6 +37,7 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
     settings = parts.settings
     work: list[Coroutine[Any, Any, None]] = [
         parts.replies.keep_checkpoints(),
+        parts.replies.keep_tails(),
         _keep_swept(parts),
         parts.sightings.run(),
         parts.personal_keys.run(),
@@ -64,6 +65,7 @@ async def drained(parts: Services) -> None:
         parts.replies.close(drain_s=drain_s),
         parts.chatkit.close(drain_s=drain_s),
         parts.jobs.close(),
+        parts.webhooks.close(),
     )
 
 
@@ -77,8 +79,12 @@ def _listener(parts: Services) -> Listener:
     ring = parts.embedded.signing_keys
     listener.subscribe("chatkeep_signing_keys", ring.told, missed=ring.told)
     listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
+    tails = parts.replies.tails
+    listener.subscribe("chatkeep_tails", tails.told, missed=tails.missed)
     if settings.smtp_url is not None:
         listener.subscribe("procrastinate_any_queue_v1", parts.jobs.told, missed=parts.jobs.missed)
+    if (webhooks := parts.webhooks).has_receivers:
+        listener.subscribe("procrastinate_any_queue_v1", webhooks.told, missed=webhooks.missed)
     return listener
 
 
