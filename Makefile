@@ -18,10 +18,10 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench fuzz races lock clean
+.PHONY: help install serve test check bench fuzz races strangers lock clean
 
 help: ## list these commands (the default)
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 install: .venv/.development $(PAGE) ## put everything needed to run, test and change it into .venv and web/
 	@:
@@ -49,6 +49,9 @@ races: .venv/.development ## race log-outs, a dying database and dying servers a
 	@RACES=$(or $(ARGS),1000) scripts/with-node $(BIN)/python -m pytest --timeout=3600 \
 		tests/db/test_sessions.py tests/e2e/test_killed_refresh.py \
 		-k "log_out_during_refresh or killed_connection or killed_between"
+
+strangers: .venv/.development ## let many people try each other's conversations, a million times (ARGS="steps")
+	@STEPS=$(or $(ARGS),1000000) $(BIN)/python -m pytest --timeout=36000 tests/http/test_attacks_strangers.py
 
 lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
 	@scripts/lock

@@ -393,12 +393,12 @@ async def delete(db: Database, user_id: str, conversation_id: str) -> None:
 
 
 async def restore(db: Database, user_id: str, conversation_id: str) -> Conversation:
-    """Undo `delete`."""
+    """Undo `delete`; one that is there stays, so that it can be asked again."""
     rows = await db.fetch(
         as_user(user_id),
         """
         update chat.conversations set deleted_at = null
-        where user_id = %s and id = %s and deleted_at is not null
+        where user_id = %s and id = %s
         returning id, title, created_at, updated_at
         """,
         [user_id, conversation_id],
