@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Ask = Callable[[Client, Any], Awaitable[Answer]]
 
+Claims = dict[str, Any]
+
 CHAT = "/api/v1/chat"
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -151,9 +153,9 @@ async def test_role_is_enforced_wherever_somebody_asks(
 ) -> None:
     """One's list, and not one more; no provider hears of what is refused."""
     node, one, two = divided
-    pro = {"app_metadata": {"roles": ["pro"]}}
-    liar = {"user_metadata": {"roles": ["pro"]}}
-    for claims in ({}, liar):
+    pro: Claims = {"app_metadata": {"roles": ["pro"]}}
+    liar: Claims = {"user_metadata": {"roles": ["pro"]}}
+    for claims in (Claims(), liar):
         refused = await ask(node.person(**claims).client, "b")
         assert refused.status in {400, 404, 422}, refused.text
     refused = await ask(node.person(**pro).client, "fast")
@@ -180,7 +182,7 @@ async def test_saved_model_gives_way_when_its_role_is_lost(
 ) -> None:
     """To the default, without an error; with the role it is there again."""
     node, one, two = divided
-    pro = {"app_metadata": {"roles": ["pro"]}}
+    pro: Claims = {"app_metadata": {"roles": ["pro"]}}
     ana = node.person(**pro)
     assert (await ana.client.patch("/api/settings", {"default_model": "b"})).status == 200
     again = node.person(sub=ana.id)
@@ -233,8 +235,8 @@ async def test_lists_of_models_in_a_request_do_not_reach_the_provider(start: Sta
             answer = await client.post(path, {**body, **smuggled})
             assert answer.status in {200, 400}
         message = {"role": "user", "parts": [{"type": "text", "text": "Hello"}]}
-        body = {"id": str(uuid4()), "message": message, **smuggled}
-        assert (await client.post("/api/chat", body)).status in {200, 422}
+        chat: Claims = {"id": str(uuid4()), "message": message, **smuggled}
+        assert (await client.post("/api/chat", chat)).status in {200, 422}
         posts = [found for found in one.requests if found.line.startswith("POST")]
         assert all(not smuggled.keys() & found.body.keys() for found in posts)
         assert two.asked == []
