@@ -27,10 +27,11 @@ from chatkeep.ids import new_id
 from chatkeep.prompts import result_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from chatkeep.budgets.amounts import Price
     from chatkeep.db import Database, Query
+    from chatkeep.errors import BudgetExhausted
     from chatkeep.live import LiveAnswer
     from chatkeep.llm.model import Prompt
     from chatkeep.parts import Part
@@ -105,6 +106,13 @@ class Budgets:
         self._limits = limits or Limits()
         self._total = total
         self._price_of = price_of
+        #: Who hears of a refusal, if anybody does.
+        self.told: Callable[[str, BudgetExhausted], Awaitable[None]] | None = None
+
+    async def refuse(self, user_id: str, error: BudgetExhausted) -> None:
+        """Tell whoever wants to hear of it that *user_id* was refused."""
+        if self.told is not None:
+            await self.told(user_id, error)
 
     def charging(self, who: Principal, turn: Turn, choices: Choices) -> list[Query[Any]]:
         """Return the statements that charge *who* for *turn*, in the transaction that begins it.
@@ -159,7 +167,7 @@ class Budgets:
                 as_user(user_id), *self._charging(user_id, roles, asking, limits)
             )
         except ConstraintViolated as violated:
-            raise refusal(violated) or violated from violated
+            raise await self._refused(user_id, violated) from violated
         price = self._price_of(settings.model)
         return _begun(user_id, charged[0], price, settings.max_tokens)
 
@@ -262,7 +270,14 @@ class Budgets:
         try:
             await self._db.fetch_all(as_user(charge.user_id), *queries)
         except ConstraintViolated as violated:
-            raise refusal(violated) or violated from violated
+            raise await self._refused(charge.user_id, violated) from violated
+
+    async def _refused(self, user_id: str, violated: ConstraintViolated) -> Exception:
+        error = refusal(violated)
+        if error is None:
+            return violated
+        await self.refuse(user_id, error)
+        return error
 
 
 def _begun(user_id: str, charged: Charged, price: Price, max_tokens: int | None) -> Charge:

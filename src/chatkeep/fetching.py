@@ -114,6 +114,25 @@ async def send_json(
         return Reply(status=response.status, body=await _body(response))
 
 
+async def post(
+    url: str,
+    body: bytes,
+    *,
+    public_only: bool,
+    headers: Mapping[str, str],
+    deadline_s: float = DEADLINE_S,
+) -> int:
+    """Send *body* to *url* as it is, by the rules of `fetch`; return the status, and read no more.
+
+    Raises as `send_form`, after *deadline_s* too.
+    """
+    asked = _asked(
+        "POST", url, public_only=public_only, headers=headers, form=body, deadline_s=deadline_s
+    )
+    async with asked as response:
+        return response.status
+
+
 def guarded_connector(*, public_only: bool, force_close: bool = False) -> aiohttp.TCPConnector:
     """Return what connects anywhere, or with *public_only* to the public internet alone."""
     factory = _public_socket if public_only else None
@@ -128,6 +147,7 @@ async def _asked(
     public_only: bool,
     headers: Mapping[str, str] | None,
     form: Mapping[str, str] | bytes | None = None,
+    deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     require_fetchable(url, public_only=public_only)
     # Fetches are minutes apart: a session of its own leaves no idle connection behind and
@@ -135,7 +155,7 @@ async def _asked(
     connector = guarded_connector(public_only=public_only, force_close=True)
     try:
         async with (
-            asyncio.timeout(DEADLINE_S),
+            asyncio.timeout(deadline_s),
             aiohttp.ClientSession(
                 connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
             ) as session,

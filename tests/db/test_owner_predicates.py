@@ -44,6 +44,7 @@ from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
 from chatkeep.sql.migrations import ROLES
 from chatkeep.turns import AlreadyStarted, Turn
+from chatkeep.webhooks import records as webhooks
 from tests.db.twins import OWNED
 from tests.postgres_servers import MigratedDatabase
 
@@ -326,6 +327,10 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "finish of hers": lambda db: finish(db, "ana"),
     "finish of his": lambda db: finish(db, "bo"),
     "run": lambda db: runs.get_run(db, "bo", "run of ana"),
+    "words for a webhook": lambda db: webhooks.find_words(db, "bo", ALONE, "word of ana"),
+    "words of the same id for a webhook": lambda db: webhooks.find_words(
+        db, "bo", SAME, "child of ana"
+    ),
     "active run": lambda db: runs.find_active(db, "bo", "hers"),
     "run by request": lambda db: runs.find_by_request(db, "bo", "key of ana"),
     "forget hers": lambda db: runs.forget_request(db, "bo", "run of ana"),

@@ -110,6 +110,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         },
         "chatkeep.claim_counts": {"select", "insert", "update", "delete"},
         "chatkeep.mail_hours": {"select", "insert", "update", "delete"},
+        "chatkeep.webhooks": {"select", "insert", "update", "delete"},
+        "chatkeep.dead_webhooks": {"select", "insert", "update", "delete"},
         "chat.charges": {"select", "update", "delete"},
         "chat.budgets": {"select", "update"},
         "chat.usage": {"select", "insert", "update"},
@@ -122,6 +124,13 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             f"chatkeep_queue.procrastinate_{name}_id_seq": {"usage"}
             for name in ("jobs", "events", "workers", "periodic_defers")
         },
+    },
+    "chatkeep_webhooks": {
+        "chatkeep.webhooks": {"select"},
+        "chatkeep_queue.procrastinate_jobs": {"insert"},
+        "chatkeep_queue.procrastinate_events": {"insert"},
+        "chatkeep_queue.procrastinate_jobs_id_seq": {"usage"},
+        "chatkeep_queue.procrastinate_events_id_seq": {"usage"},
     },
     "chatkeep_search": {
         "chat.message_words": {"select", "insert", "update"},
@@ -153,6 +162,8 @@ REVIEWED_DEFINERS = {
     "chat.keep_words()",
     # Looks among the caller's own words only, and is for the role of requests.
     "chat.search(tsquery,timestamp with time zone,text,integer)",
+    # Queues from triggers what others are told of the row that their statement has written.
+    "chatkeep.tell_webhooks()",
 }
 
 _OURS: LiteralString = (
@@ -213,13 +224,15 @@ def test_a_definer_sees_to_its_own_names_and_is_for_one_role(database: MigratedD
     found = rows(
         database,
         "select proname, proconfig::text, proacl::text from pg_proc where prosecdef"
-        " and pronamespace = 'chat'::regnamespace order by 1",
+        " and pronamespace in ('chat'::regnamespace, 'chatkeep'::regnamespace) order by 1",
     )
     owner = "chatkeep_search=X/chatkeep_search"
+    told = "{chatkeep_webhooks=X/chatkeep_webhooks}"
     path = '{"search_path=pg_catalog, pg_temp"}'
     assert found == [
         ("keep_words", path, f"{{{owner}}}"),
         ("search", path, f"{{{owner},chatkeep_app=X/chatkeep_search}}"),
+        ("tell_webhooks", path, told),
     ]
 
 
@@ -270,12 +283,12 @@ def test_our_roles_are_narrow(database: MigratedDatabase) -> None:
         "select distinct r.rolname from pg_shdepend d join pg_roles r on r.oid = d.refobjid"
         " where d.deptype = 'o' and r.rolname like 'chatkeep\\_%'",
     )
-    assert owners == {"chatkeep_search"}
+    assert owners == {"chatkeep_search", "chatkeep_webhooks"}
     owned = names(
         database,
         "select d.classid::regclass::text from pg_shdepend d"
         " join pg_roles r on r.oid = d.refobjid"
-        " where d.deptype = 'o' and r.rolname = 'chatkeep_search'",
+        " where d.deptype = 'o' and r.rolname like 'chatkeep\\_%'",
     )
     assert owned == {"pg_proc"}
 
@@ -306,9 +319,9 @@ def test_schemas_take_nothing_from_strangers(database: MigratedDatabase) -> None
     )
     assert {right for *_, right in found} == {"usage"}
     inside = {role for schema, role, _ in found if schema == "chatkeep"}
-    assert inside == {"chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin"}
+    assert inside == {*ROLES, "chatkeep_webhooks"}
     inside = {role for schema, role, _ in found if schema == "chatkeep_queue"}
-    assert inside == {"chatkeep_auth", "chatkeep_worker"}
+    assert inside == {"chatkeep_auth", "chatkeep_worker", "chatkeep_webhooks"}
 
 
 def test_policies_name_their_roles_and_have_no_way_around(database: MigratedDatabase) -> None:

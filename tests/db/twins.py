@@ -842,6 +842,57 @@ async def jobs_are_added_by_sign_in_and_done_by_background_work(twins: Twins) ->
     await db.execute(WORKER, "delete from chatkeep_queue.procrastinate_jobs", ())
 
 
+async def webhooks_are_queued_by_a_role_that_is_nobodys(twins: Twins) -> None:
+    """Background work says who listens, and keeps what died; the queue is filled for them."""
+    db, admin = twins.db, twins.admin
+    listen: LiteralString = (
+        "insert into chatkeep.webhooks values ('tests', array['conversation.created'])"
+    )
+    dead: LiteralString = (
+        "insert into chatkeep.dead_webhooks (id, name, event, content, attempts, reason)"
+        " values ('1', 'tests', 'test', '{}', 1, '500')"
+    )
+    jobs: LiteralString = (
+        "select args::text as text from chatkeep_queue.procrastinate_jobs"
+        " where queue_name = 'webhook:tests'"
+    )
+    for caller in (as_user(ANA), AUTH, ADMIN):
+        await _refused(db, caller, listen)
+        await _refused(db, caller, dead)
+        await _refused(db, caller, "select name from chatkeep.webhooks")
+        await _refused(db, caller, "select content from chatkeep.dead_webhooks")
+    assert await _rolled_back(db, WORKER, dead) == 1
+    assert await db.execute(WORKER, listen, ()) == 1
+    try:
+        made: LiteralString = "insert into chat.conversations (user_id, id) values (%s, 'told of')"
+        await db.execute(as_user(ANA), made, [ANA])
+        assert len(await _texts(db, WORKER, jobs)) == 1
+        notes = await _texts(
+            db, WORKER, "select type::text as text from chatkeep_queue.procrastinate_events"
+        )
+        assert "deferred" in notes
+        admin.execute("set role chatkeep_webhooks")
+        for other in ("send_mail", "anything"):
+            assert not _may_queue(admin, other), other
+    finally:
+        admin.execute("reset role")
+        admin.execute("delete from chat.conversations where id = 'told of'")
+        admin.execute("delete from chatkeep_queue.procrastinate_jobs")
+        admin.execute("delete from chatkeep.webhooks")
+
+
+def _may_queue(admin: psycopg.Connection[tuple[object, ...]], task: str) -> bool:
+    try:
+        admin.execute(
+            "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name)"
+            " values ('webhook:tests', %s)",
+            [task],
+        )
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
 async def the_login_alone_is_nobody(twins: Twins) -> None:
     """A connection that did not become one of our roles can read no table."""
     async with await psycopg.AsyncConnection.connect(twins.db.url, autocommit=True) as connection:
@@ -891,6 +942,7 @@ CHECKS: tuple[Check, ...] = (
     the_chain_of_the_audit_log_is_the_administrators,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
+    webhooks_are_queued_by_a_role_that_is_nobodys,
     budgets_are_settled_by_background_work_and_set_by_the_administrator,
     sign_ins_under_way_are_sign_ins_alone,
     the_login_alone_is_nobody,

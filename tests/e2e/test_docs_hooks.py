@@ -1,10 +1,12 @@
-"""The how-to pages on checks, retrieval and MCP servers: their code, as a server would run it."""
+"""The how-to pages on checks, retrieval, MCP and webhooks: their code, run."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import sys
+import time
+from base64 import b64decode
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from chatkeep.responders import Asked
 from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
+from chatkeep.webhooks import new_secret, signature
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 CHECKS, MANUAL = "check-messages-and-answers.md", "look-things-up.md"
-MCP = "use-mcp-servers.md"
+MCP, WEBHOOKS = "use-mcp-servers.md", "tell-other-programs.md"
 
 
 def example(page: str, language: str) -> str:
@@ -52,8 +55,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (package / "__init__.py").touch()
     (package / "checks.py").write_text(example(CHECKS, "python"), encoding="utf-8")
     (package / "server.py").write_text(example(MCP, "python"), encoding="utf-8")
+    (package / "hooks.py").write_text(example(WEBHOOKS, "python"), encoding="utf-8")
     (package / "manual.py").write_text(example(MANUAL, "python"), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return name
 
 
@@ -118,6 +123,28 @@ async def test_retriever_of_the_page(shop: str, manual: str) -> None:
     finally:
         await importlib.import_module(f"{shop}.manual").pool().close()
         sys.modules.pop(f"{shop}.manual")
+
+
+def test_receiver_of_the_page(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what is signed, once, and nothing that is forged, changed or old."""
+    secret = new_secret()
+    monkeypatch.setenv("WEBHOOK_CRM_SECRET", secret)
+    told = importlib.import_module(f"{shop}.hooks").told
+    key, body, now = b64decode(secret.removeprefix("whsec_")), b'{"type": "test"}', int(time.time())
+
+    def headers(at: int, key: bytes = key) -> dict[str, str]:
+        signed = signature([b"x" * 32, key], identity="msg_1", at=at, body=body)
+        return {"webhook-id": "msg_1", "webhook-timestamp": str(at), "webhook-signature": signed}
+
+    assert told(headers(now), body) == {"type": "test"}
+    assert told(headers(now), body) is None
+    for bad, sent in (
+        (headers(now, b"y" * 32), body),
+        (headers(now), b'{"type": "user.deleted"}'),
+        (headers(now - 600), body),
+    ):
+        with pytest.raises(ValueError, match=r"Chatkeep|too old"):
+            told(bad, sent)
 
 
 async def test_mcp_server_of_the_page(shop: str, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "issuers": "chatkeep.cli.issuers",
     "budgets": "chatkeep.cli.budgets",
     "mail": "chatkeep.cli.mail",
+    "webhooks": "chatkeep.cli.webhooks",
     "migrate": "chatkeep.cli.migrate",
     "assign": "chatkeep.cli.assign",
     "version": "chatkeep.cli.version",

@@ -16,6 +16,7 @@ from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
 from chatkeep.config.upstream_problems import upstream_problems
 from chatkeep.config.upstreams import PRESETS, upstreams_of
+from chatkeep.config.webhooks import webhook_problems
 
 if TYPE_CHECKING:
     from chatkeep.config.providers import OpenIdProvider
@@ -50,6 +51,7 @@ def contradictions(settings: Settings) -> list[str]:
         *file_problems(settings, production=settings.production),
         *mail_problems(settings, production=settings.production),
         *mcp_problems(settings, production=settings.production),
+        *webhook_problems(settings, production=settings.production),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),
         *sign_in_provider_problems(settings, production=settings.production),
         *upstream_problems(settings),

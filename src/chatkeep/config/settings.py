@@ -29,6 +29,7 @@ from chatkeep.config.sessions import SessionSettings
 from chatkeep.config.sign_in import SignInSettings
 from chatkeep.config.sign_in_providers import SignInProviderSettings, named_sign_in_providers
 from chatkeep.config.upstreams import UpstreamSettings, read_upstreams
+from chatkeep.config.webhooks import WebhookSettings, read_webhooks
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Settings(
     UpstreamSettings,
     ExtensionSettings,
     McpSettings,
+    WebhookSettings,
     ChatKitSettings,
     FileSettings,
     BudgetSettings,
@@ -82,6 +84,7 @@ class Settings(
         values["named_sign_in_providers"] = named_sign_in_providers(names, environ, problems)
         mcp_servers = values.get("mcp_server_names", ())
         values["mcp_servers"] = read_mcp_servers(mcp_servers, environ, problems)
+        values["webhooks"] = read_webhooks(values.get("webhook_names", ()), environ, problems)
         values.update({name: value for name, value in overrides.items() if value is not None})
         if not problems:
             settings = cls(**values, environment_is_explicit=explicit, named_providers=named)

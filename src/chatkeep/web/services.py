@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from chatkeep.stored_files import StoredFiles
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
+    from chatkeep.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Services:
     limits: Limits
     attempts: Attempts
     jobs: JobQueue
+    webhooks: Webhooks
     providers: Providers
     mail_templates: Templates
 

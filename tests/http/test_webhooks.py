@@ -1,0 +1,322 @@
+"""Webhooks: what others are told, when, how often, and by whom it is signed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from chatkeep.config import Settings
+from chatkeep.config.webhooks import EVENTS
+from chatkeep.errors import SetupError
+from chatkeep.events import Done, TextDelta, Usage
+from chatkeep.webhooks import new_secret, records
+from chatkeep.webhooks.delivery import PAUSES
+from tests.serving import until
+from tests.webhook_receivers import receiving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Client, Node
+    from tests.webhook_receivers import Receiver
+
+OLD, NEW = new_secret(), new_secret()
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits(database: MigratedDatabase) -> None:
+    """Nobody listens yet, and nothing waits from the test before."""
+    run(
+        database,
+        "truncate chatkeep_queue.procrastinate_jobs, chatkeep.webhooks, chatkeep.dead_webhooks"
+        " cascade",
+    )
+
+
+@pytest.fixture
+async def crm() -> AsyncIterator[Receiver]:
+    """Somebody who is told."""
+    async with receiving() as receiver:
+        yield receiver
+
+
+def run(database: MigratedDatabase, statement: str) -> list[tuple[Any, ...]]:
+    """Do *statement* as whoever may do everything."""
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        cursor = admin.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def listening(receiver: Receiver, name: str = "crm", **changes: str) -> dict[str, str]:
+    """Return the settings that tell *receiver*."""
+    prefix = f"WEBHOOK_{name.upper()}"
+    more = {f"{prefix}_{ending}": value for ending, value in changes.items()}
+    return {"WEBHOOKS": name, f"{prefix}_URL": receiver.url, f"{prefix}_SECRET": OLD, **more}
+
+
+async def ask(client: Client, text: str = "Who are you?") -> str:
+    """Have a conversation with one exchange; return its id."""
+    chat = str(uuid4())
+    message = {"role": "user", "parts": [{"type": "text", "text": text}]}
+    answer = await client.post("/api/chat", {"id": chat, "message": message})
+    assert answer.status == 200, answer.text
+    return chat
+
+
+def plays(node: Node, text: str) -> None:
+    """Let the model say *text*."""
+    usage = Usage(prompt_tokens=2, completion_tokens=3)
+    node.stage.play([TextDelta(text=text), usage, Done(finish_reason="stop")])
+
+
+async def test_an_exchange_is_told_of(start: StartNode, crm: Receiver) -> None:
+    """The conversation, and its answer with what it used; signed, by ids, without a word of it."""
+    node = await start(**listening(crm))
+    plays(node, "The answer that nobody else hears.")
+    ana = node.person()
+    chat = await ask(ana.client, "The question that nobody else hears?")
+    await until(lambda: len(crm.heard) == 2)
+    told = {one.type: one for one in crm.heard}
+    assert told["conversation.created"].data["conversation_id"] == chat
+    finished = told["answer.finished"]
+    messages = (await ana.client.get(f"/api/v1/chat/{chat}")).json["messages"]
+    assert finished.data["message_id"] == messages[-1]["id"]
+    assert (finished.data["state"], finished.data["completion_tokens"]) == ("done", 3)
+    assert finished.data["user_id"].endswith(ana.id)
+    assert all(one.is_signed_with(OLD) and not one.is_signed_with(NEW) for one in crm.heard)
+    assert b"nobody else hears" not in b"".join(one.signed for one in crm.heard)
+
+
+async def test_words_are_told_to_whoever_is_to_have_them(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
+    """And are nowhere in the queue: what was erased before it was told is not told."""
+    node = await start(**listening(crm, TEXT="on", EVENTS="answer.finished"))
+    plays(node, "I am.")
+    await ask(node.person().client, "Are you?")
+    await until(lambda: len(crm.heard) == 1)
+    assert (crm.heard[0].data["question"], crm.heard[0].data["answer"]) == ("Are you?", "I am.")
+    crm.statuses = [500]
+    ana = node.person().client
+    chat = await ask(ana, "Erase me?")
+    await until(lambda: len(crm.heard) == 2)
+    assert (await ana.delete(f"/api/v1/chat/{chat}")).status == 204
+    await until(lambda: waits(database))
+    run(database, DUE)
+    node.parts.webhooks.missed()
+    await until(lambda: len(crm.heard) == 3, within_s=20)
+    assert crm.heard[1].data["question"] == "Erase me?"
+    assert crm.heard[2].data["question"] is crm.heard[2].data["answer"] is None
+
+
+#: What waits for another attempt is due, as after some time.
+DUE = "update chatkeep_queue.procrastinate_jobs set scheduled_at = now()"
+
+
+async def test_accounts_and_sessions_are_told_of(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
+    """Whoever signs up, signs out and is erased; an operator's own statement is told of too."""
+    node = await start(**listening(crm))
+    nobody = node.nobody(apikey=node.parts.embedded.api_keys.publishable)
+    person = {"email": f"{uuid4().hex}@example.com", "password": "a password for tests"}
+    signed = (await nobody.post("/auth/v1/signup", person)).json
+    await until(lambda: crm.types() == ["user.created"])
+    account = crm.heard[0].data["user_id"]
+    assert account.endswith(signed["user"]["id"])
+    assert person["email"] not in crm.heard[0].signed.decode()
+    bearer = nobody.but(authorization=f"Bearer {signed['access_token']}")
+    assert (await bearer.post("/auth/v1/logout")).status == 204
+    await until(lambda: crm.types()[1:] == ["session.ended"])
+    assert crm.heard[1].data["reason"] == "logout"
+    assert crm.heard[1].data["user_id"] == account
+    await nobody.post("/auth/v1/token?grant_type=password", person)
+    run(database, "update public.user_sessions set is_active = false where is_active")
+    await until(lambda: crm.types()[2:] == ["session.ended"])
+    run(database, f"delete from chatkeep.users where id = '{signed['user']['id']}'")  # noqa: S608 -- an id of ours
+    await until(lambda: crm.types()[3:] == ["user.deleted"])
+
+
+async def test_what_was_rolled_back_was_never_told(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
+    """It is queued in the transaction of the change."""
+    await start(**listening(crm))
+    with psycopg.connect(database.admin_url) as admin:
+        admin.execute("insert into chat.conversations (user_id, id) values ('ana', 'rolled back')")
+        admin.rollback()
+        admin.execute("insert into chat.conversations (user_id, id) values ('ana', 'kept')")
+        admin.commit()
+    await until(lambda: bool(crm.heard))
+    assert [one.data["conversation_id"] for one in crm.heard] == ["kept"]
+
+
+async def test_nothing_is_queued_where_nobody_listens(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
+    """Nor for who does not any more: the next start without them ends it."""
+    first = await start(**listening(crm))
+    await ask(first.person().client)
+    await until(lambda: len(crm.heard) == 2)
+    await first.stop()
+    second = await start()
+    await ask(second.person().client)
+    assert run(database, "select 1 from chatkeep_queue.procrastinate_jobs") == []
+
+
+async def test_two_secrets_are_good_at_once(start: StartNode, crm: Receiver) -> None:
+    """While a receiver changes over, it finds a signature with either."""
+    node = await start(**listening(crm, SECRET=f"{NEW},{OLD}"))
+    await ask(node.person().client)
+    await until(lambda: len(crm.heard) == 2)
+    assert all(one.is_signed_with(OLD) and one.is_signed_with(NEW) for one in crm.heard)
+
+
+async def test_what_is_not_taken_is_told_again_under_the_same_id(
+    start: StartNode, crm: Receiver, database: MigratedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With growing pauses; at last it is kept for an operator, who has it told once more."""
+    caplog.set_level(logging.WARNING)
+    node = await start(**listening(crm, EVENTS="conversation.created"))
+    crm.statuses = [500, 302, *[503] * (len(PAUSES) - 1)]
+    await ask(node.person().client)
+    for attempt in range(1, len(PAUSES) + 2):
+        await until(lambda count=attempt: len(crm.heard) == count, within_s=20)
+        if attempt <= len(PAUSES):
+            await until(lambda: waits(database))
+            run(database, DUE)
+            node.parts.webhooks.missed()
+    await until(lambda: not run(database, "select 1 from chatkeep_queue.procrastinate_jobs"))
+    assert len({one.id for one in crm.heard}) == 1
+    (dead,) = await records.list_dead(node.parts.db)
+    assert (dead.id, dead.reason, dead.attempts) == (crm.heard[0].id, "503", len(PAUSES) + 1)
+    assert await records.redeliver(node.parts.db, [dead.id]) == 1
+    await until(lambda: len(crm.heard) == len(PAUSES) + 2)
+    assert crm.heard[-1].id == dead.id
+    assert await records.list_dead(node.parts.db) == []
+    assert crm.url not in caplog.text
+    assert OLD not in caplog.text
+
+
+def waits(database: MigratedDatabase) -> bool:
+    """Whether something waits for another attempt."""
+    found = run(
+        database,
+        "select 1 from chatkeep_queue.procrastinate_jobs where status = 'todo'"
+        " and scheduled_at > now()",
+    )
+    return bool(found)
+
+
+async def test_receiver_that_is_gone_is_not_asked_again(start: StartNode, crm: Receiver) -> None:
+    """410 means never."""
+    node = await start(**listening(crm, EVENTS="conversation.created"))
+    crm.statuses = [410]
+    await ask(node.person().client)
+    await until_dead(node, "410")
+    assert len(crm.heard) == 1
+
+
+async def until_dead(node: Node, reason: str) -> None:
+    """Wait until something was given up for *reason*."""
+
+    async def died() -> bool:
+        return [one.reason for one in await records.list_dead(node.parts.db)] == [reason]
+
+    await until(died)
+
+
+async def test_slow_receiver_keeps_nobody_else_waiting(start: StartNode, crm: Receiver) -> None:
+    """Each has a queue of its own, and mail has another."""
+    async with receiving() as slow:
+        slow.gate = asyncio.Event()
+        both = {**listening(slow, "slow"), **listening(crm), "WEBHOOKS": "slow,crm"}
+        node = await start(**both)
+        ana = node.person().client
+        for _ in range(6):
+            await ask(ana)
+        await until(lambda: len(crm.heard) == 12)
+        assert slow.heard == []
+        assert slow.begun <= 4
+        slow.gate.set()
+        await until(lambda: len(slow.heard) == 12)
+
+
+async def test_two_nodes_tell_once(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
+    """Whichever is free does it, and the other does not."""
+    nodes = [await start(**listening(crm)) for _ in range(2)]
+    people = [nodes[0].person().client, nodes[1].person().client.but(url=nodes[1].url)]
+    for _ in range(5):
+        await asyncio.gather(*(ask(one) for one in people))
+    await until(lambda: len(crm.heard) == 20)
+    await until(lambda: not run(database, "select 1 from chatkeep_queue.procrastinate_jobs"))
+    assert len({one.id for one in crm.heard}) == len(crm.heard) == 20
+
+
+async def test_exhausted_budget_is_told_once(start: StartNode, crm: Receiver) -> None:
+    """However often somebody is refused, on whichever surface; and for what time."""
+    node = await start(**listening(crm, EVENTS="budget.exhausted"), BUDGET_TOKENS_PER_DAY="1")
+    ana = node.person()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "model": "fake/model"}
+    for _ in range(3):
+        assert (await ana.client.post("/v1/chat/completions", body)).status == 429
+        message = {"role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+        refused = await ana.client.post("/api/chat", {"id": str(uuid4()), "message": message})
+        assert refused.status == 429
+    await until(lambda: bool(crm.heard))
+    (told,) = crm.heard
+    assert told.data["budget"] == "tokens-per-day"
+    assert told.data["user_id"].endswith(ana.id)
+    assert told.data["resets_at"].endswith("T00:00:00Z")
+
+
+async def test_production_tells_nobody_in_a_private_network(crm: Receiver, node: Node) -> None:
+    """Whatever its name leads to when it is told; a refusal leaves no trace of the address."""
+    from chatkeep.webhooks.delivery import Delivery, test_event  # noqa: PLC0415 -- for this alone
+
+    settings = Settings.from_env(listening(crm))
+    (endpoint,) = settings.webhooks
+    delivery = Delivery(db=node.parts.db, endpoint=endpoint, public_only=True, account=str)
+    assert await delivery.send(test_event()) == "address"
+    assert crm.begun == 0
+    assert crm.url not in repr(endpoint)
+    allowed = Settings.from_env(listening(crm, PRIVATE="on")).webhooks[0]
+    delivery = Delivery(db=node.parts.db, endpoint=allowed, public_only=True, account=str)
+    assert await delivery.send(test_event()) is None
+    assert crm.types() == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "problem"),
+    [
+        ({"WEBHOOK_CRM_SECRET": OLD}, "WEBHOOK_CRM_URL must be set"),
+        ({"WEBHOOK_CRM_URL": "https://x.example"}, "WEBHOOK_CRM_SECRET must be set"),
+        ({"WEBHOOK_CRM_SECRET": "hunter2"}, "WEBHOOK_CRM_SECRET must be like"),
+        ({"WEBHOOK_CRM_EVENTS": "user.sneezed"}, "WEBHOOK_CRM_EVENTS must list"),
+        ({"WEBHOOK_ERP_URL": "https://x.example"}, "WEBHOOK_ERP_URL belongs to no name"),
+    ],
+)
+def test_settings_that_fit_nothing_stop_the_start(environ: dict[str, str], problem: str) -> None:
+    """With a sentence that names the setting, and no secret."""
+    with pytest.raises(SetupError, match=problem) as raised:
+        Settings.from_env({"WEBHOOKS": "crm", **environ})
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_every_event_has_a_trigger_or_a_place(database: MigratedDatabase) -> None:
+    """What can be asked for is told of by the database, but for what no row tells."""
+    found = run(
+        database,
+        "select distinct encode(tgargs, 'escape') from pg_trigger where tgname like 'webhooks%'",
+    )
+    told = {one.removesuffix("\\000") for (one,) in found}
+    assert told == set(EVENTS) - {"budget.exhausted"}
