@@ -284,6 +284,24 @@ async def test_whoever_answers_is_named_and_paid(
         assert other.asked == ([] if model == "a" else ["b", "b"])
 
 
+async def test_stream_says_who_answered(start: StartNode) -> None:
+    """At its end at the latest, on the surfaces that name a model at all."""
+    one, two = provider_of("a", a=failing(503)), provider_of("b")
+    async with two_providers(one, two) as (_, _two, environ):
+        client = (await start(**environ, MODEL_ROUTES="fast=a@one|b@two")).person().client
+        body: Claims = {"model": "fast", "messages": HELLO, "stream": True}
+        async with client.stream("/v1/chat/completions", body) as stream:
+            chunks = [event.data for event in await stream.rest()]
+        assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+        assert (chunks[0]["model"], chunks[-2]["model"]) == ("fast", "vendor/model")
+        message = {"role": "user", "parts": [{"type": "text", "text": "Hello"}]}
+        body = {"id": str(uuid4()), "message": message, "model": "fast"}
+        async with client.stream("/api/chat", body) as stream:
+            chunks = [event.data for event in await stream.rest()]
+        (finish,) = [one for one in chunks if isinstance(one, dict) and one["type"] == "finish"]
+        assert finish["messageMetadata"]["model"] == "vendor/model"
+
+
 async def test_stopped_answer_of_a_stand_in_is_its_own(start: StartNode) -> None:
     """Also where the provider had no time to count: the name of who spoke, at its price."""
     gone = asyncio.Event()

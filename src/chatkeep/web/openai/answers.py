@@ -217,6 +217,7 @@ class Completion:
         failure = failure_of(ending)
         if failure is not None:
             return [_data(body_of(failure)), _END]
+        self.model = ending.model or self.model  # by now it is known who answered
         calls = self._calls(list(self._pending.values()))
         finished = _finished(ending, has_calls=bool(self._called))
         frames = [*([calls] if calls else ()), self._chunk(_Delta(), finished)]
