@@ -150,7 +150,7 @@ class AnswerReader:
         Raises:
             ModelBroken: the stream ended without a word that the answer is complete.
         """
-        if self._finish_reason is None and not (self.ended and self._said):
+        if self._finish_reason is None and not (self.ended and self.has_said):
             raise ModelBroken
         yield from self._tools.assembled()
         yield from self.usage()
@@ -167,7 +167,8 @@ class AnswerReader:
             )
 
     @property
-    def _said(self) -> bool:
+    def has_said(self) -> bool:
+        """Whether anything of the answer has come, text or a call."""
         return bool(self._characters or self._tools.calls)
 
     def _read_payload(self, payload: bytes, said: _Said) -> None:

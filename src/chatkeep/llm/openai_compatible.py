@@ -135,7 +135,10 @@ async def read_answer(
     try:
         if answering is not None:
             yield answering
-        while not reader.ended and (data := await stream.read(finished=reader.finished)):
+        while not reader.ended:
+            hurried = reader.finished or not reader.has_said
+            if not (data := await stream.read(finished=reader.finished, hurried=hurried)):
+                break
             for event in reader.read(parser.feed(data)):
                 yield event
         for event in reader.end():

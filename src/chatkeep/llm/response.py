@@ -21,6 +21,7 @@ from chatkeep.patience import Patience
 if TYPE_CHECKING:
     from chatkeep.llm.breaker import Trial
     from chatkeep.llm.chat_requests import Kind
+    from chatkeep.llm.crowds import Crowd
     from chatkeep.llm.failures import Failure
 
 #: After the reason to stop, only the usage can come: not worth keeping the reader waiting.
@@ -66,8 +67,9 @@ class Stream:
         *,
         first_byte_by: float,
         ends_at: float,
+        crowd: Crowd,
     ) -> None:
-        """Take over *response*; the deadlines are on the event loop's clock."""
+        """Take over *response*, one of a *crowd*; deadlines are on the event loop's clock."""
         self._response = response
         self._kind = kind
         self._between_s = timeouts.between_chunks_s
@@ -75,15 +77,19 @@ class Stream:
         self._ends_at = ends_at
         self._now = asyncio.get_running_loop().time
         self._patience = Patience()
+        self._crowd = crowd
+        self._is_open = True
+        crowd.enter()
         self._trial: Trial | None = None
 
     def tell(self, trial: Trial) -> None:
         """Tell *trial* whether a first byte comes."""
         self._trial = trial
 
-    async def read(self, *, finished: bool) -> bytes:
+    async def read(self, *, finished: bool, hurried: bool = True) -> bytes:
         """Return what has come, waiting for at least a byte; nothing means the end.
 
+        Unless it is *hurried*, it may rest first, as `Crowd` says.
         When *finished*, the answer is known to be complete: then a silence or a lost
         connection is an end like any other.
 
@@ -91,6 +97,8 @@ class Stream:
             ModelTimeout: nothing came in time.
             ModelBroken: the connection was lost.
         """
+        if not hurried and (rest_s := self._crowd.rest_s):
+            await asyncio.sleep(rest_s)
         deadline = self._deadline(finished=finished)
         problem: ChatkeepError | None = None
         while problem is None:
@@ -131,6 +139,9 @@ class Stream:
     def close(self) -> None:
         """Close the connection at once, unless the response was read to its end."""
         self._patience.end()
+        if self._is_open:
+            self._is_open = False
+            self._crowd.leave()
         self._response.close()
         if self._trial is not None:
             self._trial.called_off()

@@ -24,6 +24,7 @@ from chatkeep.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
+from chatkeep.llm.crowds import Crowd
 from chatkeep.llm.failures import Failure, read_retry_after, understand
 from chatkeep.llm.response import Stream, read_whole, report
 
@@ -44,7 +45,8 @@ _RETRIED_STATUSES = frozenset({429, 502, 503})
 #: Failures that say nothing of the request, and that end the work on it: another provider may
 #: answer it. After a time-out somebody may still be at work.
 _NOT_ABOUT_THE_REQUEST = frozenset({"limited", "unavailable", "misconfigured"})
-_POOL = 1000
+#: As many answers at once as the server takes connections (`web.connections`).
+_POOL = 10_000
 _READ_BYTES = 1 << 16
 _MAX_ERROR_BYTES = 1 << 16
 _ERROR_BODY_S = 5.0
@@ -83,6 +85,7 @@ class Upstream:
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._crowd = Crowd()
 
     async def open_stream(self, path: str, body: bytes, *, tries: int = TRIES) -> Stream:
         """POST *body* and return the event stream that answers it, once it has begun.
@@ -147,7 +150,14 @@ class Upstream:
         finally:
             if not opened:
                 response.close()
-        return Stream(response, self._kind, self._timeouts, first_byte_by=deadline, ends_at=ends_at)
+        return Stream(
+            response,
+            self._kind,
+            self._timeouts,
+            first_byte_by=deadline,
+            ends_at=ends_at,
+            crowd=self._crowd,
+        )
 
     async def _ask(
         self, method: str, path: str, body: bytes | None, deadline: float
