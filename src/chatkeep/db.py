@@ -184,6 +184,10 @@ class Database:
                 # next borrower (the accident of CVE-2023-28858): give the pool a new one.
                 await connection.close()
                 raise
+            except pg.ReadOnlySqlTransaction:
+                # A primary that was replaced: the address may lead to its successor by now.
+                await connection.close()
+                raise
             finally:
                 # A cancellation here would lose the connection to the pool for good.
                 await _to_its_end(self._pool.putconn(connection))

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from chatkeep import db as door
+from chatkeep.conversations import start_conversation
 from chatkeep.db import WORKER, ConstraintViolated, Database, Query, as_user
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.ids import new_id
@@ -290,6 +291,15 @@ async def test_restart_of_postgresql_is_survived(own_server: Server) -> None:
         await until_served(db)
         assert time.monotonic() - back < 5
     await db.close()
+
+
+async def test_connection_to_a_replaced_primary_is_given_up(single: Database) -> None:
+    """Whoever finds that it takes no writes is told so; the next one connects anew."""
+    async with single._pool.connection() as connection:
+        await connection.execute("set default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnavailable, match="takes no writes"):
+        await start_conversation(single, "ana", greeting="Hello")
+    assert await start_conversation(single, "ana", greeting="Hello")
 
 
 async def until_served(db: Database) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from chatkeep import runs
 from chatkeep.db import Database, as_user
@@ -284,6 +285,32 @@ async def test_database_that_goes_away_costs_no_answer(
     await until(ready, within_s=5)
     kept = await newest(person.client, chat)
     assert (kept["status"], kept["content"]) == ("done", "Half and half.")
+
+
+async def test_replaced_primary_is_left_without_a_restart(
+    mortal: MigratedDatabase, start: StartNode
+) -> None:
+    """While nothing can be written the node is not ready; then it finds who takes writes."""
+    node = await start(mortal.url)
+    person = node.person()
+    of_database = sql.SQL("alter database {} ").format(sql.Identifier(mortal.name))
+    with psycopg.connect(mortal.admin_url, autocommit=True) as admin:
+        admin.execute(of_database + sql.SQL("set default_transaction_read_only = on"))
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        refused = await person.client.post("/api/v1/chat/start", {})
+        assert (refused.status, refused.json["code"]) == (503, "database_unavailable")
+        assert (await person.client.get("/readyz")).status == 503
+        # From here on whoever connects is led to another one; who is connected is not.
+        admin.execute(of_database + sql.SQL("reset default_transaction_read_only"))
+
+    async def ready() -> bool:
+        return (await person.client.get("/readyz")).status == 200
+
+    await until(ready, within_s=5)
+    assert (await person.client.post("/api/v1/chat/start", {})).status == 200
 
 
 async def test_database_that_stays_away_is_said_so(

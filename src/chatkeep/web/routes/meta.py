@@ -58,11 +58,12 @@ async def healthz(_: Anybody) -> HealthAnswer:
 
 @router.get("/readyz", response_model_exclude_none=True)
 async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
-    """Say that requests can be served: the database answers, no shutdown has begun. Public.
+    """Say that requests can be served: the database takes writes, no shutdown has begun. Public.
 
     A provider of models that is down is told, and is no reason to send people elsewhere.
     """
     if request.app.state.shutting_down:
         raise Unavailable("The server is shutting down.")
-    await parts.db.execute(WORKER, "select 1", [])
+    # Locks nothing, and is refused where nothing can be written: by a primary that was replaced.
+    await parts.db.execute(WORKER, "select from chat.runs where false for update", [])
     return HealthAnswer(status="ok", upstreams=parts.offered_models.states())
