@@ -333,11 +333,11 @@ async def find_answer(
 
 
 async def rename(db: Database, user_id: str, conversation_id: str, title: str) -> Conversation:
-    """Give the conversation another title, without moving it in the list."""
+    """Give the conversation the title that a person typed, without moving it in the list."""
     rows = await db.fetch(
         as_user(user_id),
         """
-        update chat.conversations set title = %s
+        update chat.conversations set title = %s, title_typed = true
         where user_id = %s and id = %s and deleted_at is null
         returning id, title, created_at, updated_at
         """,

@@ -26,6 +26,7 @@ Channel = Literal[
     "chatkeep_runs",
     "chatkeep_signing_keys",
     "chatkeep_tails",
+    "chatkeep_titles",
     "procrastinate_any_queue_v1",
 ]
 _LONGEST_PAUSE_S = 5.0
@@ -68,6 +69,7 @@ class Listener:
             await connection.execute(
                 "listen chatkeep_profiles; listen chatkeep_revocations; listen chatkeep_runs;"
                 " listen chatkeep_signing_keys; listen chatkeep_tails;"
+                " listen chatkeep_titles;"
                 " listen procrastinate_any_queue_v1"
             )
             self._tell_gap()

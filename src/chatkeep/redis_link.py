@@ -111,7 +111,10 @@ class RedisLink:
             return None
         try:
             async with asyncio.timeout(wait_ms / 1000 + _CONNECT_WITHIN_S):
-                found = await self._client.xread(dict(seen), block=wait_ms)
+                found = await self._client.xread(
+                    {name: entry for name, entry in seen.items()},  # noqa: C416 -- types as it has them
+                    block=wait_ms,
+                )
         except ResponseError as error:
             _log.debug("redis: no stream (%s)", type(error).__name__)
             return None

@@ -38,7 +38,7 @@ from chatkeep.runs import Address, Ending
 from chatkeep.tails import Tails
 from chatkeep.titles import title_from
 from chatkeep.turns import AlreadyStarted, Turn
-from chatkeep.working import Work, begun_parts, cut_off, ended, within
+from chatkeep.working import Work, begun_parts, cut_off, ended, is_first, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responders import Responder
+    from chatkeep.titling import Titling
     from chatkeep.turns import Said
 
 _log = logging.getLogger(__name__)
@@ -76,13 +77,16 @@ class Replies:
         budgets: Budgets | None = None,
         admission: Admission | None = None,
         tails: Tails | None = None,
+        titling: Titling | None = None,
     ) -> None:
         """Let *responder* answer; *pseudonym* names a user to its provider, and not who it is.
 
         *budgets* charge each answer; without them nothing is limited, and use is counted.
-        *tails* tell other nodes what is new.
+        *tails* tell other nodes what is new; *titling* names conversations after their first
+        answer.
         """
         self.tails = tails or Tails()
+        self._titling = titling
         self.budgets = budgets or Budgets(db)
         self._admission = admission or Admission()
         self._db = db
@@ -366,6 +370,8 @@ class Replies:
             begun=begun if turn.has else (),
             continues=bool(begun) and turn.continues is not None,
         )
+        if self._titling is not None and is_first(turn, history):
+            work.named_by = partial(_name, self._titling, who, live, history[-1].content)
         work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
         self.tails.told(turn.run_id)  # whoever waited with it here reads it here
         return live
@@ -439,6 +445,8 @@ class Replies:
         finally:
             del self._work[live.address.id]
             live.end(ending)
+        if work.named_by is not None and ending.state == "done":
+            work.named_by(live.content)
         await self.tails.ended(live.address.id)
         if work.is_waited_for:
             await self._let_next(live)
@@ -536,6 +544,10 @@ def _refused(violated: ConstraintViolated) -> ChatkeepError:
     if refused is None:
         raise violated
     return refused
+
+
+def _name(titling: Titling, who: Principal, live: LiveAnswer, question: str, answer: str) -> None:
+    titling.begin(who, live.address.conversation_id, question=question, answer=answer)
 
 
 def _now() -> float:

@@ -1,8 +1,9 @@
-"""Titles of conversations, made from what was said first. Never asks a model."""
+"""Titles of conversations: made from what was said first, and what of a model's may be one."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from chatkeep.llm.eliza_script import INTRODUCTION
 
@@ -23,6 +24,10 @@ _GREETING = re.compile(
     r"( there| again| everyone| all)?",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"!?\[([^\[\]]*)\]\(\S*")
+_TAG = re.compile(r"<[^<>]*>")
+_LABEL = re.compile(r"[#*\s]*title\s*:[*\s]*", re.IGNORECASE)
+_QUOTES = " \"'`“”„‘’«»「」"  # noqa: RUF001 -- quotation marks are meant
 _AFTER_GREETING = re.compile(r"[\s.!,]*$|\s*[.!,]+\s*|\s+(?=[^\W\dA-Z])")
 
 
@@ -38,6 +43,25 @@ def title_from(question: str, answer: str = "") -> str | None:
         if any(character.isalnum() for character in subject):
             return _cut(_first_sentence(subject))
     return None
+
+
+def cleaned(said: str) -> str | None:
+    """Return the title in what a model *said* when it was asked for one; None if there is none.
+
+    One line of text: no markup, nothing that is not seen, 60 characters at most.
+    """
+    for line in said[:_LOOKED_AT].splitlines():
+        seen = "".join(one for one in line if one == " " or unicodedata.category(one)[0] != "C")
+        plain = _TAG.sub("", _ADDRESS.sub(r"\1", _without_label(seen.strip())))
+        text = _plain(plain).strip(_QUOTES).rstrip(".。")
+        if any(character.isalnum() for character in text):
+            return _cut(text)
+    return None
+
+
+def _without_label(line: str) -> str:
+    label = _LABEL.match(line)
+    return line[label.end() :] if label else line
 
 
 def _plain(markdown: str) -> str:

@@ -11,7 +11,7 @@ from chatkeep.runs import Ending
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chatkeep.charges import Charge
     from chatkeep.live import LiveAnswer
@@ -26,7 +26,7 @@ _Wish = TypeVar("_Wish", "Choices", "Prompt")
 
 @dataclass(slots=True)
 class Work:
-    """A run this process works on."""
+    """A run this process works on; *named_by* takes its answer, the first of a conversation."""
 
     live: LiveAnswer
     renewed: float
@@ -35,6 +35,7 @@ class Work:
     asking: bool = False
     stopped: bool = False
     is_waited_for: bool = False
+    named_by: Callable[[str], None] | None = None
 
     def let_go(self) -> None:
         """Stop asking the model. Only then: cancelled earlier or later, nothing were kept."""
@@ -46,6 +47,12 @@ class Work:
         if self.stopped:
             return ended(self.live, "stopped")
         return ended(self.live, "interrupted", error_code="answer_interrupted")
+
+
+def is_first(turn: Turn, history: Sequence[Said]) -> bool:
+    """Whether *turn* may be the first question of its conversation, as far as *history* tells."""
+    goes_on = turn.continues is not None or bool(turn.has)
+    return not goes_on and sum(one.role == "user" for one in history) == 1
 
 
 def begun_parts(turn: Turn, history: Sequence[Said]) -> list[Part]:

@@ -9,6 +9,8 @@ import { ApiError, isNetworkError, SessionOver, type Api } from "./api";
 const AGAIN_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
 const SIGNED_OUT = "event: signed_out";
+const TITLED = "event: titled";
+const TITLES_CHANGED = "chatkeep:titles";
 
 function pause(ms: number, stopped: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
@@ -28,12 +30,33 @@ function pause(ms: number, stopped: AbortSignal): Promise<void> {
 async function read(api: Api, stopped: AbortSignal): Promise<boolean> {
   const response = await api.fetch("/api/sessions/watch", { signal: stopped });
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let heard = "";
+  let begun = "";
   for (let part = await reader?.read(); part && !part.done; part = await reader?.read()) {
-    heard = (heard + part.value).slice(-2 * SIGNED_OUT.length);
-    if (heard.includes(SIGNED_OUT)) return true;
+    const events = (begun + part.value).split("\n\n");
+    begun = events.pop() ?? "";
+    if (events.some((event) => event.startsWith(SIGNED_OUT))) return true;
+    if (events.some((event) => event.startsWith(TITLED))) tellTitles();
   }
-  return false;
+  return begun.startsWith(SIGNED_OUT);
+}
+
+/** This page has the connection; the browser's other pages hear of it from this one. */
+function tellTitles(): void {
+  dispatchEvent(new Event(TITLES_CHANGED));
+  const pages = new BroadcastChannel(TITLES_CHANGED);
+  pages.postMessage(null);
+  pages.close();
+}
+
+/** Call *changed* whenever a conversation was given a title, until the returned function is called. */
+export function watchTitles(changed: () => void): () => void {
+  const pages = new BroadcastChannel(TITLES_CHANGED);
+  pages.addEventListener("message", changed);
+  addEventListener(TITLES_CHANGED, changed);
+  return () => {
+    pages.close();
+    removeEventListener(TITLES_CHANGED, changed);
+  };
 }
 
 async function watch(api: Api, onEnded: () => void, stopped: AbortSignal): Promise<void> {

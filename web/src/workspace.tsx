@@ -5,6 +5,7 @@ import { describe, SessionOver, type Api } from "./api";
 import { Conversations } from "./conversations";
 import { draftsOf, type Drafts } from "./drafts";
 import { Preferences, usableLocale } from "./preferences";
+import { watchTitles } from "./session-watch";
 import { Store, useStore } from "./stores";
 import { toast } from "./ui/toasts";
 import { Budgets } from "./usage";
@@ -75,10 +76,13 @@ export function WorkspaceProvider({ user, api, children }: { user: User; api: Ap
     const back = () => {
       if (document.visibilityState === "visible") conversations.refresh().catch(report);
     };
+    const titled = () => conversations.refresh().catch((error: unknown) => console.info("The list was not read again:", error));
+    const unwatch = watchTitles(() => void titled());
     load();
     addEventListener("online", load);
     document.addEventListener("visibilitychange", back);
     return () => {
+      unwatch();
       removeEventListener("online", load);
       document.removeEventListener("visibilitychange", back);
     };

@@ -124,7 +124,8 @@ async def save_thread(
             with kept as (
               insert into chat.conversations as c (user_id, id, title)
               values (%(user)s, %(thread)s, %(title)s)
-              on conflict (user_id, id) do update set title = excluded.title
+              on conflict (user_id, id) do update set title = excluded.title,
+                title_typed = c.title_typed or c.title <> excluded.title
               where c.deleted_at is null
               returning id
             )

@@ -25,6 +25,7 @@ class ChatSettings:
         "OPENAI_BASE_URL", read.web_address, default="https://api.openai.com/v1"
     )
     default_model: str | None = setting("OPENAI_CHAT_MODEL", read.plain_text, "DEFAULT_MODEL")
+    title_model: str | None = setting("TITLE_MODEL", read.plain_text)
     model_connect_timeout_s: float = setting(
         "MODEL_CONNECT_TIMEOUT", read.number(0.1, 60), default=5.0
     )

@@ -46,6 +46,7 @@ from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.stored_files import ShowsFiles, StoredFiles
 from chatkeep.tails import Tails
+from chatkeep.titling import Titling
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
@@ -273,14 +274,11 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
     responder = answering(extensions, settings, model=model, tools=tools)
     preferences_kept = _preferences(gate, db)
     stored = StoredFiles(db, _file_limits(settings), bucket_of(settings))
-    replies = Replies(
-        db,
-        ShowsFiles(responder, stored),
-        pseudonym=_pseudonyms(str(settings.secret).encode()),
-        budgets=_budgets(db, settings, offered_models),
-        admission=Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal),
-        tails=Tails(gate.redis, secret=str(settings.secret).encode()),
-    )
+    budgets = _budgets(db, settings, offered_models)
+    titling = _titling(stack, settings, db, model, budgets)
+    admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
+    shows_files = ShowsFiles(responder, stored)
+    replies = _replies(settings, gate, db, shows_files, budgets, admission, titling)
     support = await open_chatkit(
         settings,
         db,
@@ -308,6 +306,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extension
         offered_models=offered_models,
         preferences=preferences_kept,
         replies=replies,
+        titling=titling,
         tools=tools,
         chatkit=support,
         files=stored,
@@ -372,6 +371,41 @@ def _webhooks(db: Database, settings: Settings, gate: OwnGate, replies: Replies)
     webhooks = Webhooks(db, settings, gate.embedded.issuer.user_id)
     replies.budgets.told = webhooks.budget_exhausted
     return webhooks
+
+
+def _replies(
+    settings: Settings,
+    gate: OwnGate,
+    db: Database,
+    responder: Responder,
+    budgets: Budgets,
+    admission: Admission,
+    titling: Titling,
+) -> Replies:
+    secret = str(settings.secret).encode()
+    return Replies(
+        db,
+        responder,
+        pseudonym=_pseudonyms(secret),
+        budgets=budgets,
+        admission=admission,
+        tails=Tails(gate.redis, secret=secret),
+        titling=titling,
+    )
+
+
+def _titling(
+    stack: AsyncExitStack, settings: Settings, db: Database, model: Model, budgets: Budgets
+) -> Titling:
+    titling = Titling(
+        db,
+        model,
+        budgets,
+        model_id=settings.title_model,
+        pseudonym=_pseudonyms(str(settings.secret).encode()),
+    )
+    stack.push_async_callback(titling.close)
+    return titling
 
 
 def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:

@@ -81,6 +81,7 @@ def _listener(parts: Services) -> Listener:
     listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
     tails = parts.replies.tails
     listener.subscribe("chatkeep_tails", tails.told, missed=tails.missed)
+    listener.subscribe("chatkeep_titles", parts.titling.told, missed=_nothing)
     if settings.smtp_url is not None:
         listener.subscribe("procrastinate_any_queue_v1", parts.jobs.told, missed=parts.jobs.missed)
     if (webhooks := parts.webhooks).has_receivers:
@@ -89,7 +90,7 @@ def _listener(parts: Services) -> Listener:
 
 
 def _nothing() -> None:
-    """A lost wish to stop is found again by the next checkpoint."""
+    """A lost wish to stop is found by the next checkpoint, a lost title by the next look."""
 
 
 async def _keep_swept(parts: Services) -> None:

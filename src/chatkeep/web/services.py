@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
     from chatkeep.stored_files import StoredFiles
+    from chatkeep.titling import Titling
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
     from chatkeep.webhooks import Webhooks
@@ -58,6 +59,7 @@ class Services:
     offered_models: OfferedModels
     preferences: Preferences
     replies: Replies
+    titling: Titling
     tools: Tools
     chatkit: ChatKit
     files: StoredFiles

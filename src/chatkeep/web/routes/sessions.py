@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Path
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -24,6 +25,8 @@ from chatkeep.web.sse import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from chatkeep.titling import Titling
 
 #: Proxies close what is silent for a minute.
 _HEARTBEAT_S: Final = 20.0
@@ -84,26 +87,42 @@ async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
     response_class=Response,
     responses={
         200: {
-            "description": "Silence until the session ends.",
+            "description": "Silence until the session ends, but for new titles.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         **described(429),
     },
 )
-async def watch_session(request: Request, _: SignedIn) -> Response:
-    """Say nothing until the caller's session ends: then an event, `signed_out`."""
-    return EventStream(_silence(request.app.state.stopping), farewell=_SIGNED_OUT)
+async def watch_session(request: Request, who: SignedIn, parts: Parts) -> Response:
+    """Say nothing until the caller's session ends: then an event, `signed_out`.
+
+    Meanwhile an event `titled` names each conversation of theirs that was given a title.
+    """
+    frames = _silence(request.app.state.stopping, parts.titling, who.user_id)
+    return EventStream(frames, farewell=_SIGNED_OUT)
 
 
-async def _silence(stopping: asyncio.Event) -> AsyncGenerator[bytes, None]:
+async def _silence(
+    stopping: asyncio.Event, titling: Titling, user_id: str
+) -> AsyncGenerator[bytes, None]:
     """Yield signs of life until the server stops, which ends nobody's session."""
-    while not stopping.is_set():
-        yield HEARTBEAT
+    with titling.watching(user_id) as titled:
+        stopped = asyncio.ensure_future(stopping.wait())
+        named = asyncio.ensure_future(titled.get())
         try:
-            async with asyncio.timeout(_HEARTBEAT_S):
-                await stopping.wait()
-        except TimeoutError:
-            continue
+            yield HEARTBEAT
+            while not stopping.is_set():
+                tasks = (stopped, named)
+                await asyncio.wait(tasks, timeout=_HEARTBEAT_S, return_when="FIRST_COMPLETED")
+                if not named.done():
+                    yield HEARTBEAT
+                    continue
+                data = msgspec.json.encode({"conversation_id": named.result()})
+                yield b"event: titled\ndata: %s\n\n" % data
+                named = asyncio.ensure_future(titled.get())
+        finally:
+            stopped.cancel()
+            named.cancel()
 
 
 @router.delete("/{session_id}", status_code=204, responses=described(404, 422))
