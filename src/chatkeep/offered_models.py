@@ -69,7 +69,7 @@ class OfferedModels:
         if policy.models or model == policy.default_model or not policy.allows(model):
             return policy.allows(model)
         found = await self._all()
-        return not found or any(one.id == model for one in found)
+        return any(one.id == model for one in found) or not self._has_lists(found)
 
     async def require(self, who: Principal | None, model: str) -> None:
         """Refuse a *model* that is not offered to *who*.
@@ -133,6 +133,10 @@ class OfferedModels:
     async def aclose(self) -> None:
         """Ask no more."""
         await self._listing.aclose()
+
+    def _has_lists(self, found: Sequence[ModelInfo]) -> bool:
+        """Whether anybody says what there is; *found* may be names of our own alone."""
+        return bool(found) if self._routed is None else self._routed.has_lists
 
     async def _all(self) -> Sequence[ModelInfo]:
         if self._routed is None:

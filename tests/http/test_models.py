@@ -114,6 +114,26 @@ async def test_lists_show_what_the_providers_have_and_outlive_one_that_is_away(
         assert await listed(client) == (["a", "b", "both"],) * 2
 
 
+async def test_provider_without_a_list_may_have_any_model(start: StartNode) -> None:
+    """Names of our own are no list of a provider's; with a list of the other's, that counts."""
+
+    async def no_list(wire: Wire) -> None:
+        if wire.request.line.startswith("GET"):
+            await wire.answer(404, {})
+        else:
+            await provider_of()(wire)
+
+    async with two_providers(no_list, no_list) as (one, _, environ):
+        client = (await start(**environ, MODEL_ROUTES="fast=b@two")).person().client
+        assert await listed(client) == (["a", "fast"], ["a", "fast"])
+        assert (await ask_rest(client, "other")).status == 200
+        assert one.asked == ["other"]
+    async with two_providers(no_list, provider_of("b")) as (one, _, environ):
+        client = (await start(**environ)).person().client
+        assert (await ask_rest(client, "other")).status == 422
+        assert one.asked == []
+
+
 ROLES = {"MODELS": "a,fast", "MODELS_FOR_ROLES": "pro=b, a; staff=*; anon=both"}
 
 

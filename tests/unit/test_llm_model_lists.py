@@ -105,6 +105,23 @@ async def test_provider_that_was_never_there_has_an_empty_list() -> None:
     await listing.aclose()
 
 
+async def test_nobody_waits_again_for_a_provider_that_was_away() -> None:
+    """Each question to it may take seconds; when it is back, the next one knows."""
+    provider = Provider()
+    provider.away = True
+    listing = ModelList(provider.list_models, clock=provider.clock)
+    assert await ids(listing) == []
+    provider.now += 15
+    provider.away = False
+    provider.gate.clear()
+    async with asyncio.timeout(5):
+        assert await ids(listing) == []
+    provider.gate.set()
+    await until_asked_again(provider, listing, 2)
+    assert await ids(listing) == ["a"]
+    await listing.aclose()
+
+
 async def test_closing_ends_a_question_that_is_open() -> None:
     """So that nothing outlives the server."""
     provider = Provider()

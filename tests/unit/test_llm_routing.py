@@ -215,6 +215,15 @@ async def test_nobody_else_is_asked_when_there_could_be_two_bills(
         assert (one.asked, two.asked) == (["a"], [])
 
 
+async def test_who_wishes_not_to_be_asked_for_a_while_is_not() -> None:
+    """The next one answers meanwhile, at once."""
+    one = provider_of("a", a=failing(429, Retry_After="30"))
+    async with serving(one, provider_of("b"), **CHAIN) as (model, first, second):
+        for _ in range(3):
+            assert text_of(await collect(model, "fast")) == "b"
+        assert (first.asked, second.asked) == (["a"], ["b", "b", "b"])
+
+
 async def test_when_nobody_can_the_shortest_wait_is_told() -> None:
     """Who comes back then is answered."""
     one, two = (

@@ -1,7 +1,7 @@
 """The list of models that a provider says it has, kept for `_FRESH_S`.
 
-While it is fetched again, or the provider is away, the one before is good, and nobody waits;
-one question serves everybody who has none yet.
+While it is fetched again, or the provider is away, the one before is good, and nobody waits:
+only the very first question is waited for, and it serves everybody.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class ModelList:
         self._clock = clock
         self._by_id: dict[str, ModelInfo] = {}
         self._due = float("-inf")
+        self._was_asked = False
         self._asking: asyncio.Task[None] | None = None
 
     @property
@@ -50,12 +51,12 @@ class ModelList:
         return self._by_id.get(model)
 
     async def listed(self) -> Sequence[ModelInfo]:
-        """Return the list; who has an older one does not wait for the newer."""
+        """Return the list; who has an older one, be it none, does not wait for the newer."""
         if self._clock() >= self._due:
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask())
                 self._asking.add_done_callback(self._asked)
-            if not self._by_id:
+            if not self._was_asked:
                 await asyncio.shield(self._asking)
         return self.known
 
@@ -82,4 +83,4 @@ class ModelList:
             self._due = self._clock() + _FRESH_S
 
     def _asked(self, _: asyncio.Task[None]) -> None:
-        self._asking = None
+        self._asking, self._was_asked = None, True

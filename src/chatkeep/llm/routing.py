@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chatkeep.config.upstreams import split_target
-from chatkeep.errors import ChatkeepError, ModelNotOffered, ModelUnavailable
+from chatkeep.errors import (
+    ChatkeepError,
+    ModelNotOffered,
+    ModelRateLimited,
+    ModelUnavailable,
+)
 from chatkeep.events import Answering
 from chatkeep.llm.model import ModelInfo
 from chatkeep.llm.model_lists import ModelList
@@ -107,6 +113,8 @@ class RoutedModel:
         self.providers = list(providers)
         self._by_name = {one.name: one for one in providers}
         self._routes = {name: tuple(targets) for name, targets in (routes or {}).items()}
+        #: Until when a model of the routes wished not to be asked, on the event loop's clock.
+        self._limited: dict[Target, float] = {}
 
     @property
     def name(self) -> str:
@@ -117,6 +125,11 @@ class RoutedModel:
     def names(self) -> Sequence[str]:
         """The names that stand for models."""
         return list(self._routes)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether any provider has said, or was said, to have what."""
+        return any(one.declared or one.listing.known for one in self.providers)
 
     def states(self) -> dict[str, State]:
         """Say how each provider fares."""
@@ -184,19 +197,32 @@ class RoutedModel:
         await self._know_enough()
         targets = self.targets(model)
         problems: list[ChatkeepError] = []
-        for index, one in enumerate(targets):
-            is_last = index == len(targets) - 1
+        for one in targets:
+            is_last = one is targets[-1]
+            if not is_last and (wait_s := self._wait_s(one)):
+                problems.append(ModelRateLimited(retry_after_s=wait_s))
+                continue
             asked = replace(prompt, settings=replace(prompt.settings, model=one.model))
             try:
                 stream = await one.provider.open(asked, tries=TRIES if is_last else 1)
             except NotTaken as refused:
                 problems.append(refused.error)
-                _log.warning("%s at %s: %s", one.model, one.provider.name, refused.error.code)
+                self._note(one, refused.error, is_last=is_last)
                 continue
             if model not in self._routes:
                 return stream, None
             return stream, Answering(model=one.model, upstream=one.provider.name)
         raise _worst(problems)
+
+    def _note(self, one: Target, error: ChatkeepError, *, is_last: bool) -> None:
+        _log.warning("%s at %s: %s", one.model, one.provider.name, error.code)
+        if isinstance(error, ModelRateLimited) and not is_last:
+            self._limited[one] = asyncio.get_running_loop().time() + (error.retry_after_s or 0)
+
+    def _wait_s(self, one: Target) -> int:
+        """Return how many seconds *one* still wishes not to be asked."""
+        left_s = self._limited.get(one, 0.0) - asyncio.get_running_loop().time()
+        return max(0, math.ceil(left_s))
 
     async def _know_enough(self) -> None:
         """Where several may serve an id, wait for their lists before the first answer."""
