@@ -44,6 +44,8 @@ Params = pipelines.Params
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
+# Longer than the server's own patience: it does not count where the server itself hangs.
+_PATIENCE_S = 20.0
 _NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
@@ -142,9 +144,10 @@ class Database:
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
-            _, answer = await connection.exchange(
-                (_ACT_AS, _act_as_params(caller)), (text, params), binary=False
-            )
+            async with asyncio.timeout(_PATIENCE_S):
+                _, answer = await connection.exchange(
+                    (_ACT_AS, _act_as_params(caller)), (text, params), binary=False
+                )
             return answer.command_tuples or 0
 
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
@@ -154,9 +157,10 @@ class Database:
         all of it happened or none.
         """
         async with self._connection() as connection:
-            _, *answers = await connection.exchange(
-                (_ACT_AS, _act_as_params(caller)), *((one.text, one.params) for one in queries)
-            )
+            async with asyncio.timeout(_PATIENCE_S):
+                _, *answers = await connection.exchange(
+                    (_ACT_AS, _act_as_params(caller)), *((one.text, one.params) for one in queries)
+                )
             return [
                 connection.records(answer, query.row)
                 for query, answer in zip(queries, answers, strict=True)
@@ -276,7 +280,7 @@ def _our_errors() -> Iterator[None]:
     """Turn the driver's errors into ours; values and SQL never leave this file."""
     try:
         yield
-    except (psycopg.Error, PoolTimeout) as error:
+    except (psycopg.Error, PoolTimeout, TimeoutError) as error:
         ours = _translated(error)
         if ours is None:
             raise
@@ -286,7 +290,7 @@ def _our_errors() -> Iterator[None]:
         raise Invalid(_NOT_STORABLE) from error
 
 
-def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line
+def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line
     match error:
         case pg.UniqueViolation() | pg.ForeignKeyViolation() | pg.CheckViolation():
             return ConstraintViolated(error.diag.constraint_name or "")
@@ -297,7 +301,7 @@ def _translated(error: psycopg.Error | PoolTimeout) -> Exception | None:  # noqa
             return NotFound()
         case pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
             return Unavailable(retry_after_s=1)
-        case pg.QueryCanceled():
+        case pg.QueryCanceled() | TimeoutError():
             return Unavailable("The database took too long.")
         case pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return DatabaseUnavailable("The database takes no writes right now.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString, get_args
@@ -300,6 +302,23 @@ async def test_connection_to_a_replaced_primary_is_given_up(single: Database) ->
     with pytest.raises(DatabaseUnavailable, match="takes no writes"):
         await start_conversation(single, "ana", greeting="Hello")
     assert await start_conversation(single, "ana", greeting="Hello")
+
+
+async def test_server_that_hangs_is_waited_for_only_so_long(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own time limits hang with it; the next caller gets another connection."""
+    monkeypatch.setattr(door, "_PATIENCE_S", 0.3)
+    async with single._pool.connection() as connection:
+        hanging = connection.info.backend_pid
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable, match="took too long"):
+            await single.execute(WORKER, "select 1", [])
+        monkeypatch.undo()
+        assert await single.execute(WORKER, "select 1", []) == 1
+    finally:
+        os.kill(hanging, signal.SIGCONT)
 
 
 async def until_served(db: Database) -> None:
