@@ -29,6 +29,8 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
             for name in ("threads", "items", "attachments")
         },
         "chat.profiles": {"select", "insert", "update", "delete"},
+        "chat.responses": {"select", "insert", "update", "delete"},
+        "chat.conversation_metadata": {"select", "insert", "update", "delete"},
         "chat.shares": {"select", "insert", "update", "delete"},
         "chat.idempotency_keys": {"select", "insert", "update", "delete"},
         "chat.file_uses": {"select", "insert", "update", "delete"},

@@ -131,6 +131,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
         "params": {"thread_id": "{id}"},
     },
     **{(method, "/support/attachments/{attachment_id}/upload"): {} for method in ("POST", "PUT")},
+    ("POST", "/api/files"): {},
     ("POST", "/auth/v1/signup"): {"email": "", "password": ""},
     ("POST", "/auth/v1/token"): {},
     **{
@@ -302,7 +303,8 @@ async def test_stranger_learns_nothing(
         one
         for one in PERSONAL
         if not one.path.startswith(("/auth/v1/", "/api/sessions/{", "/api/admin/", ENDLESS))
-        and not one.path.startswith("/support/attachments/")  # nor a file
+        and "{key_id}" not in one.path  # nor a key
+        and not one.path.startswith(("/support/attachments/", "/api/files"))  # nor a file
         and not one.path.endswith(("/continue", "/queue/{run_id}"))  # nothing is cut off, or waits
         and not one.path.endswith("/session/revoke")  # a conversation's id names no session
         and "{response_id}" not in one.path  # nor a response, nor an item

@@ -54,6 +54,7 @@ TAGS: Final = [
         "name": "browser sessions",
         "description": "Signing a browser in with a cookie that no script reads.",
     },
+    {"name": "API keys", "description": "What the caller's own programs show instead of a token."},
     {"name": "sessions", "description": "Where the caller is signed in, and ending it there."},
     {
         "name": "administration",

@@ -41,6 +41,7 @@ SCOPES_OF: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("POST", f"{_CHAT}/continue"): ("chat",),
     ("GET", f"{_CHAT}/queue"): ("chat",),
     ("DELETE", f"{_CHAT}/queue/{{run_id}}"): ("chat",),
+    ("POST", "/api/files"): ("chat",),
     ("POST", _UPLOAD): ("chat",),
     ("PUT", _UPLOAD): ("chat",),
     # One route for everything that ChatKit does, so it wants all of it.
@@ -58,9 +59,11 @@ SCOPES_OF: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("GET", "/v1/conversations/{conversation_id}"): ("conversations:read",),
     ("GET", _ITEMS): ("conversations:read",),
     ("GET", f"{_ITEMS}/{{item_id}}"): ("conversations:read",),
+    ("GET", "/api/files/{file_id}"): ("conversations:read",),
     ("GET", "/support/attachments/{attachment_id}/content"): ("conversations:read",),
     ("PATCH", _CHAT): ("conversations:write",),
     ("DELETE", _CHAT): ("conversations:write",),
+    ("DELETE", "/api/files/{file_id}"): ("conversations:write",),
     ("POST", f"{_CHAT}/restore"): ("conversations:write",),
     # What is copied can be read in the copy's own answer.
     ("POST", f"{_CHAT}/fork"): ("conversations:read", "conversations:write"),

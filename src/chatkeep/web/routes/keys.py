@@ -100,7 +100,7 @@ async def list_keys(who: SignedIn, parts: Parts) -> KeysAnswer:
     )
 
 
-@router.post("", status_code=201, responses=described(403, 409, 422))
+@router.post("", responses=described(403, 409, 422))
 async def make_key(body: KeyRequest, who: StrictlySignedIn, parts: Parts) -> NewKeyAnswer:
     """Make a key that acts as the caller within its scopes, and show it this once."""
     wanted = _wanted(body, parts)
