@@ -6,6 +6,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from chatkeep.adapters import adapted
 from chatkeep.checks import CheckedAfter, CheckedBefore
 from chatkeep.errors import CheckFailed, RetrievalFailed, SetupError
 from chatkeep.hooks import Hook, load_function
@@ -111,13 +112,15 @@ def responder_of(extensions: Extensions, settings: Settings) -> Responder | None
     if extensions.responder is not None or settings.responder is None:
         return extensions.responder
     found = load_object("RESPONDER", settings.responder)
+    if (ours := adapted(found)) is not None:
+        return ours
     if inspect.isasyncgenfunction(found):
         return _FunctionResponder(found)
     if inspect.isasyncgenfunction(getattr(found, "respond", None)):
         return cast("Responder", found)
     raise SetupError(
         f"RESPONDER: {settings.responder} is neither an async generator function nor an"
-        " object with a `respond` that is one."
+        " object with a `respond` that is one, nor an agent, nor a ChatKitServer."
     )
 
 

@@ -83,10 +83,11 @@ class ModelResponder:
         """Answer; see `Responder`.
 
         Tools that the request brought are its client's, and then ours are not offered. Who is
-        not signed in has none.
+        not signed in has none. Where nothing is kept nobody could be asked: there are no tools
+        that wait.
         """
         has_own = asked.who is None or bool(asked.prompt.tools)
-        offered = () if has_own else self._tools.offered()
+        offered = () if has_own else self._tools.offered(waiting=bool(asked.run.id))
         prompt = replace(asked.prompt, tools=offered or asked.prompt.tools)
         if asked.begun:
             results = await self._resolve(asked)
@@ -127,7 +128,7 @@ class ModelResponder:
     def _waits(self, call: ToolCall) -> bool:
         """Whether somebody else must do something first: say yes, or run it."""
         known = self._tools.find(call.name)
-        return known is not None and (known.needs_approval or known.function is None)
+        return known is not None and known.waits
 
     def _held(self, calls: Sequence[ToolCall]) -> list[ApprovalAsked]:
         """Ask for the person's yes where one is needed."""

@@ -73,6 +73,11 @@ class RegisteredTool:
     timeout_s: float
     takes_all: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether somebody else must do something first: say yes, or run it."""
+        return self.needs_approval or self.function is None
+
 
 class Tools:
     """The tools that models may ask for. Fill it before the server starts."""
@@ -144,13 +149,13 @@ class Tools:
             )
         )
 
-    def offered(self) -> Sequence[Tool]:
-        """Return the tools as a model is offered them."""
+    def offered(self, *, waiting: bool = True) -> Sequence[Tool]:
+        """Return the tools as a model is offered them, or those alone that are not *waiting*."""
         found = dict(self._known)
         for source, tools in self._elsewhere.items():
             if source not in self._away:
                 found = {**tools, **found}
-        return [one.offered for one in found.values()]
+        return [one.offered for one in found.values() if waiting or not one.waits]
 
     def find(self, name: str) -> RegisteredTool | None:
         """Find a tool by its name."""

@@ -159,6 +159,25 @@ async def test_next_question_is_asked_with_what_tools_said(shop: Node) -> None:
     assert history[2].text == person.id
 
 
+async def test_openai_clients_have_the_tools_that_ask_nobody(shop: Node) -> None:
+    """They run here, as the caller; the client sees what was said, and no call of ours."""
+    person = shop.person()
+    body = {"model": "fake/model", "messages": [{"role": "user", "content": "whoami"}]}
+    message = (await person.client.post("/v1/chat/completions", body)).json["choices"][0]["message"]
+    assert message["content"] == f"Shall I?Done: {person.id}"
+    assert "tool_calls" not in message
+    model: Any = shop.stage.model
+    assert [one.name for one in model.prompts[0].tools] == ["whoami"]
+    own = {"type": "function", "function": {"name": "whoami", "parameters": {}}}
+    answer = await person.client.post("/v1/chat/completions", {**body, "tools": [own]})
+    (choice,) = answer.json["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "whoami"
+    asked = {"model": "fake/model", "input": "whoami", "store": False}
+    answer = await person.client.post("/v1/responses", asked)
+    assert person.id in answer.text
+
+
 async def test_anonymous_callers_have_no_tools(start: StartNode) -> None:
     """A tool runs as somebody, so for nobody there is none."""
     node = await start(None, tools, ANONYMOUS_CHAT="on")

@@ -125,7 +125,7 @@ async def save_thread(
               insert into chat.conversations as c (user_id, id, title)
               values (%(user)s, %(thread)s, %(title)s)
               on conflict (user_id, id) do update set title = excluded.title,
-                title_typed = c.title_typed or c.title <> excluded.title
+                title_typed = c.title_typed or coalesce(c.title <> excluded.title, false)
               where c.deleted_at is null
               returning id
             )

@@ -104,10 +104,11 @@ async def _completed(
     profile = await parts.preferences.get_profile(who.user_id)
     choices = await parts.offered_models.choose(who, profile, body.wishes())
     prompt = _prompt(body, choices, parts, who.user_id)
-    completion = Completion(body.model)
+    own_tools = [one.function.name for one in body.tools or ()]
+    completion = Completion(body.model, own_tools=own_tools)
     charge = await parts.replies.charge_unkept(who, prompt)
     left = budget_headers(charge.charged)
-    events = parts.replies.answer_unkept(prompt, charge=charge)
+    events = parts.replies.answer_unkept(prompt, charge=charge, who=who)
     if not body.stream:
         whole = await while_connected(request, completion.whole(events))
         return JSONResponse(whole, headers=left)

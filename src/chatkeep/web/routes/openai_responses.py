@@ -241,7 +241,7 @@ async def _unkept(
         noted=body.noted(),
     )
     events = ResponseEvents(head, head.id)
-    answering = parts.replies.answer_unkept(prompt, charge=charge)
+    answering = parts.replies.answer_unkept(prompt, charge=charge, who=who)
     if body.stream:
         first = await while_connected(request, begun(answering))
         return EventStream(events.frames(first), left, farewell=farewell())
