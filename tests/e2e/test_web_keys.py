@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 import pytest
@@ -61,14 +61,13 @@ async def wider_than_the_window(page: Page) -> bool:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 async def test_a_key_is_made_copied_used_and_revoked(
-    visitor: Visitor, width: int, scheme: str
+    visitor: Visitor, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     """It is shown once, a program works with it, and from the click on it does not."""
-    theme = "dark" if scheme == "dark" else "light"
     async with visitor.open() as first:
         await visitor.sign_up(first)
         stored = await first.context.storage_state()
-    async with visitor.open(stored=stored, width=width, scheme=theme) as page:
+    async with visitor.open(stored=stored, width=width, scheme=scheme) as page:
         await page.goto("/settings/keys")
         await expect(page.get_by_text("You have no keys yet.")).to_be_visible()
         assert await page.evaluate(NAMELESS) == []

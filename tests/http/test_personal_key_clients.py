@@ -28,7 +28,7 @@ async def told(story: str, *arguments: str) -> dict[str, Any]:
     if not (CLIENTS / "openai").exists():
         pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     process = await asyncio.create_subprocess_exec(
-        *("node", HERE / story, *arguments),
+        *("node", str(HERE / story), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

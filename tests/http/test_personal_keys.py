@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from chatkeep.authentication import Presented
+from chatkeep.config import Settings
+from chatkeep.errors import TokenInvalid
+from chatkeep.opening import open_gate
 from chatkeep.personal_keys import records, texts
 from chatkeep.web.key_access import SCOPES_OF
 from tests.gotrue_people import nobody, sign_in, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, say
 from tests.http.test_matrix import PERSONAL, Route
 from tests.postgres_servers import MigratedDatabase, Server
-from tests.serving import until
+from tests.serving import KEY_SECRET, SERVER_SECRET, until
 
 if TYPE_CHECKING:
     from chatkeep.personal_keys.records import PersonalKey
@@ -434,6 +439,82 @@ async def test_everybody_out_ends_every_key(start: StartNode, postgres: Server) 
     assert [await works(one) for one in keys] == [False, False]
     (one,) = await kept_of(node, ana.id)
     assert one.reason == "everybody_out"
+
+
+async def test_a_key_made_while_everything_ended_is_taken_back(
+    start: StartNode, postgres: Server
+) -> None:
+    """Whoever holds on to a stolen session cannot save themselves into a key."""
+    name = postgres.new_database(template=postgres.migrated_template())
+    database = MigratedDatabase(server=postgres, name=name)
+    node = await start(database.url)
+    thief = node.person()
+    # Everything of the person ends after their session was confirmed, and before the answer.
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute(
+            "create function end_everything() returns trigger language plpgsql as $$ begin"
+            " perform chatkeep.revoke('user', '', new.user_id, now() + interval '2 s',"
+            " now() + interval '1 day'); return null; end $$;"
+            "create trigger end_everything after insert on chatkeep.personal_keys"
+            " for each row execute function end_everything()"
+        )
+        refused = await thief.client.post(KEYS, {"name": "x", "scopes": ["chat"]})
+        assert (refused.status, refused.json["code"]) == (401, "token_revoked")
+        assert admin.execute("select from chatkeep.personal_keys").fetchall() == []
+
+
+async def test_forcing_out_waits_for_nobody_who_holds_a_key(
+    node: Node, ana: Person, database: MigratedDatabase
+) -> None:
+    """Somebody who ends one at the same time waits for the number that forcing out has."""
+    made = await make(ana.client, "models:read")
+    key = with_key(node, made)
+    assert await works(key)
+    admin = await _administer(node)
+    with psycopg.connect(database.admin_url) as other:
+        other.execute(
+            "update chatkeep.personal_keys set revoked_at = now() where id = %s", [made["id"]]
+        )
+        async with asyncio.timeout(5):
+            out = await admin.post(f"/api/admin/users/{ana.id}/sign-out", {})
+        assert out.status == 200
+        assert not await works(key)
+        other.rollback()
+    assert not await works(key)
+
+
+async def test_other_applications_take_no_keys(
+    node: Node, ana: Person, database: MigratedDatabase, project: str
+) -> None:
+    """A guard in front of an application knows nothing of scopes, so it refuses every key."""
+    made = await make(ana.client)
+    settings = Settings.from_env(
+        {
+            "DATABASE_URL": database.url,
+            "CHATKEEP_SECRET": SERVER_SECRET,
+            "SUPABASE_PROJECT_URL": project,
+            "SUPABASE_JWT_SECRET": KEY_SECRET.decode(),
+        }
+    )
+    token = ana.client.headers["authorization"]
+    async with AsyncExitStack() as stack:
+        gate = await open_gate(stack, settings)
+        who = await gate.authenticator.identify(Presented(authorization=(token,)))
+        assert who is not None
+        with pytest.raises(TokenInvalid):
+            await gate.authenticator.identify(Presented(authorization=(f"Bearer {made['key']}",)))
+    assert await works(with_key(node, made))
+
+
+async def test_where_a_second_factor_is_required_keys_need_one(
+    start: StartNode, postgres: Server
+) -> None:
+    """Nobody gets around MFA_REQUIRED with a key made before there is a factor."""
+    name = postgres.new_database(template=postgres.migrated_template())
+    node = await start(MigratedDatabase(server=postgres, name=name).url, MFA_REQUIRED="everybody")
+    owner = signed_in(node.nobody(), await sign_up(nobody(node)))
+    refused = await owner.post(KEYS, {"name": "x", "scopes": ["chat"]})
+    assert (refused.status, refused.json["code"]) == (401, "step_up_required")
 
 
 async def test_keys_of_an_issuer_that_is_trusted_no_more_are_refused(

@@ -61,6 +61,7 @@ class Standing:
 
     is_anonymous: bool
     has_second_factor: bool
+    app_metadata: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ async def standing_of(db: Database, account: UUID) -> Standing | None:
     """Return what *account* of our own is now, None when it is gone or banned."""
     found = await db.fetch(
         AUTH,
-        "select u.is_anonymous, exists (select from chatkeep.factors f"
+        "select u.is_anonymous, u.app_metadata, exists (select from chatkeep.factors f"
         "  where f.user_id = u.id and f.status = 'verified') as has_second_factor"
         " from chatkeep.users u where u.id = %s and u.deleted_at is null"
         " and (u.banned_until is null or u.banned_until <= now())",

@@ -61,8 +61,13 @@ create constraint trigger personal_key_deleted after delete on chatkeep.personal
 create function chatkeep.keys_of_person_ended() returns trigger language plpgsql as $$
 begin
   perform pg_advisory_xact_lock(hashtextextended('personal keys of ' || new.subject, 0));
+  -- Whoever holds a row may be waiting for the number that this transaction has. It ends the
+  -- row itself, or notes a use of it; that the key is good no more is said by the new row.
   update chatkeep.personal_keys set revoked_at = now(), reason = 'everything_ended'
-  where user_id = new.subject and revoked_at is null;
+  where (user_id, id) in (
+    select user_id, id from chatkeep.personal_keys
+    where user_id = new.subject and revoked_at is null for update skip locked
+  );
   return null;
 end
 $$;

@@ -19,6 +19,7 @@ from chatkeep.errors import Forbidden, Invalid, StepUpRequired, TokenRevoked
 from chatkeep.personal_keys import records
 from chatkeep.personal_keys.records import Wanted
 from chatkeep.personal_keys.scopes import SCOPES
+from chatkeep.roles import roles_in
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
@@ -156,7 +157,7 @@ async def _require_strong(who: Principal, parts: Services) -> None:
 
     Raises:
         Forbidden: a name without proof, or an account that nobody can sign in to again.
-        StepUpRequired: they have a second factor that this session has not shown, or signed
+        StepUpRequired: this session lacks the second factor that they have or need, or signed
             in longer ago than API_KEY_SIGN_IN_AGE, or the credential does not say when.
     """
     if who.credential == "development_header" or who.claims.get("is_anonymous") is True:
@@ -166,7 +167,9 @@ async def _require_strong(who: Principal, parts: Services) -> None:
         standing = await records.standing_of(parts.db, account)
         if standing is None or standing.is_anonymous:
             raise Forbidden("Sign in to an account of your own to make API keys.")
-        if standing.has_second_factor and who.aal < "aal2":
+        roles = roles_in(standing.app_metadata)
+        lacks_one = parts.embedded.is_too_weak(who.aal, roles=roles, is_anonymous=False)
+        if lacks_one or (standing.has_second_factor and who.aal < "aal2"):
             raise StepUpRequired(acr_values="aal2")
     if parts.settings.api_key_sign_in_age_s:
         max_age = timedelta(seconds=parts.settings.api_key_sign_in_age_s)
