@@ -89,6 +89,12 @@ class PipelinedConnection(AsyncConnection[Any]):
             0, count, lambda values: record(**dict(zip(names, values, strict=True)))
         )
 
+    def _deallocate(self, name: bytes | None) -> PQGen[None]:
+        """Forget our prepared statements when psycopg drops all: it does so after a ROLLBACK."""
+        if name is None:
+            self._names.clear()
+        yield from super()._deallocate(name)
+
     def _bound(self, text: LiteralString, params: Params) -> _Bound:
         query, names = _compiled(text)
         if isinstance(params, Mapping):
