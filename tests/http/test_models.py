@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
+from chatkeep.tools import Tools
 from tests.chatkit_client import said_by_user
-from tests.raw_upstream import RawUpstream, Wire, failing, provider_of, raw_upstream
+from tests.raw_upstream import RawUpstream, Wire, delta, failing, provider_of, raw_upstream
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -302,6 +303,44 @@ async def test_whoever_answers_is_named_and_paid(
             assert (Decimal(month["cost"]), month["answers"]) == (Decimal(cost), 1)
         assert len(one.asked) == 2
         assert other.asked == ([] if model == "a" else ["b", "b"])
+
+
+async def test_steps_that_different_models_made_are_each_paid_as_theirs(start: StartNode) -> None:
+    """What one provider says a step cost, and the price of the other for what it did."""
+    tools = Tools()
+
+    @tools.tool
+    async def clock() -> str:
+        """Tell the time."""
+        return "noon"
+
+    asked: list[str] = []
+
+    async def first(wire: Wire) -> None:
+        asked.append("a")
+        if len(asked) > 1:
+            await wire.answer(503, {})
+            return
+        call = {"index": 0, "id": "c1", "function": {"name": "clock", "arguments": "{}"}}
+        await wire.begin()
+        await wire.event(delta(tool_calls=[call]))
+        stop = {"index": 0, "delta": {}, "finish_reason": "tool_calls"}
+        await wire.event({"choices": [stop]})
+        usage = {"prompt_tokens": 10, "completion_tokens": 1, "cost": 0.5}
+        await wire.event({"choices": [], "usage": usage})
+        await wire.send(b"data: [DONE]\n\n")
+        await wire.end()
+
+    one, two = provider_of("a", a=first), provider_of("b", b=counted(1000, 100))
+    async with two_providers(one, two) as (_, other, environ):
+        node = await start(None, tools, **environ, **PRICED, BUDGET_COST_PER_DAY="1")
+        client = node.person().client
+        answer = await ask_rest(client, "fast")
+        assert (answer.status, answer.json["message"]) == (200, "Hi")
+        assert (asked, other.asked) == (["a", "a"], ["b"])
+        month = (await client.get("/api/usage")).json["this_month"]
+        assert (month["prompt_tokens"], month["completion_tokens"]) == (1010, 101)
+        assert Decimal(month["cost"]) == Decimal("0.502")
 
 
 async def test_stream_says_who_answered(start: StartNode) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chatkeep.config import Settings
 from chatkeep.errors import (
     ChatkeepError,
     ModelBroken,
@@ -17,10 +18,20 @@ from chatkeep.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
-from chatkeep.events import Done, ModelEvent, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.events import Answering, Done, ModelEvent, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.llm.choice import choose_model
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
-from tests.peers import LITELLM, SHORT, UNICODE, Peer, numbered, start_aimock, start_litellm
+from tests.peers import (
+    LITELLM,
+    SHORT,
+    UNICODE,
+    Peer,
+    free_port,
+    numbered,
+    start_aimock,
+    start_litellm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -158,6 +169,32 @@ async def test_fifty_at_once(aimock: Peer) -> None:
 async def test_models_are_listed(model: OpenAICompatibleModel) -> None:
     """Those that aimock says it has."""
     assert "gpt-4o" in {one.id for one in await model.list_models()}
+
+
+async def test_stand_in_is_asked_once_and_no_longer_than_somebody_listens(aimock: Peer) -> None:
+    """By the provider's own journal: nothing is asked twice, also of answers that are left."""
+    settings = Settings.from_env(
+        {
+            "UPSTREAMS": "away,mock",
+            "UPSTREAM_AWAY_URL": f"http://127.0.0.1:{free_port()}/v1",
+            "UPSTREAM_MOCK_URL": aimock.base_url,
+            "UPSTREAM_MOCK_API_KEY": aimock.api_key,
+            "UPSTREAM_MOCK_MODELS": "gpt-4o-mini",
+            "MODEL_ROUTES": "fast=gpt-4o@away|gpt-4o-mini@mock",
+            "DEFAULT_MODEL": "fast",
+        }
+    )
+    model = choose_model(settings)
+    events = [one async for one in model.stream(ask("Hello, stand-in", "fast"))]
+    assert events[0] == Answering(model="gpt-4o-mini", upstream="mock")
+    assert text_of(events) == SHORT
+    async with aclosing(model.stream(ask("a long answer of a stand-in", "fast"))) as left:
+        async for event in left:
+            if isinstance(event, TextDelta):
+                break
+    await model.aclose()
+    for words in ("Hello, stand-in", "a long answer of a stand-in"):
+        assert len([one for one in aimock.received() if words in str(one)]) == 1
 
 
 async def test_request_is_what_the_provider_expects(aimock: Peer) -> None:

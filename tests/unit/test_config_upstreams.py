@@ -132,6 +132,10 @@ def test_default_is_what_is_said_else_the_first_that_there_is(
             {"UPSTREAMS": "openai", "UPSTREAM_OPENAI_MODELS": "m", "MODELS": "m,gone"},
             "MODELS: nobody serves gone.",
         ),
+        (
+            {"UPSTREAMS": "openai", "UPSTREAM_OPENAI_MODELS": "m", "TITLE_MODEL": "gone"},
+            "TITLE_MODEL: nobody serves gone.",
+        ),
         ({"MODELS_FOR_ROLES": "pro"}, "MODELS_FOR_ROLES must be like pro="),
         ({"MODELS_FOR_ROLES": "pro=a;pro=b"}, "MODELS_FOR_ROLES must have each role once."),
         ({"MODELS_FOR_ROLES": "pro=a b\u0441\u0441"}, "MODELS_FOR_ROLES must be like pro="),

@@ -79,6 +79,7 @@ def _name_problems(settings: Settings, upstreams: tuple[Upstream, ...]) -> list[
     in_roles = {model for _, models in settings.models_for_roles for model in models}
     said: dict[str, set[str]] = {
         "OPENAI_CHAT_MODEL": {settings.default_model} if settings.default_model else set(),
+        "TITLE_MODEL": {settings.title_model} if settings.title_model else set(),
         "MODELS": set(settings.models),
         "MODELS_FOR_ROLES": in_roles - {ANY_MODEL},
         "MODEL_LIMITS": {model for model, _ in settings.model_limits},
