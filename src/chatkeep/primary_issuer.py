@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chatkeep.db import AUTH
+from chatkeep.db import AUTH, Query
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
@@ -30,17 +30,22 @@ async def settle(db: Database, wanted: str) -> str:
     While nobody has signed up here, an earlier decision for the embedded issuer binds
     nobody and gives way to *wanted*.
     """
-    (kept,) = await db.fetch(
+    _, (kept,) = await db.fetch_all(
         AUTH,
-        """
-        insert into chatkeep.issuers as known (name, id_prefix) values (%s, '')
-        on conflict (id_prefix) do update set name = case
-          when known.name = 'embedded' and not exists (select from chatkeep.users)
-          then excluded.name else known.name end
-        returning name
-        """,
-        [wanted],
-        row=_Kept,
+        # Whatever is there already: of processes that start at the same time one decides.
+        Query(
+            "insert into chatkeep.issuers (name, id_prefix) values (%s, '')"
+            " on conflict do nothing returning name",
+            [wanted],
+            _Kept,
+        ),
+        Query(
+            "update chatkeep.issuers set name = case"
+            " when name = 'embedded' and not exists (select from chatkeep.users)"
+            " then %s else name end where id_prefix = '' returning name",
+            [wanted],
+            _Kept,
+        ),
     )
     name = kept.name
     if name != wanted:
