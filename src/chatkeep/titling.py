@@ -170,13 +170,12 @@ async def find_automatic(db: Database, user_id: str, conversation_id: str) -> li
     return await db.fetch(
         as_user(user_id),
         """
-        select title from chat.conversations
-        where user_id = %(user)s and id = %(conversation)s and deleted_at is null
-          and not title_typed and (
+        select c.title from chat.conversations c
+        where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+          and not c.title_typed and (
             select count(*) from (
-              select from chat.messages
-              where user_id = %(user)s and conversation_id = %(conversation)s
-                and run_id is not null
+              select from chat.messages m
+              where m.user_id = c.user_id and m.conversation_id = c.id and m.run_id is not null
               limit 2
             ) answers
           ) = 1

@@ -267,7 +267,7 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
 
 _START = """
 with old as materialized (
-  select head_id from chat.conversations
+  select user_id, head_id from chat.conversations
   where user_id = %(user)s and id = %(conversation)s and deleted_at is null
   for update
 ), made as (
@@ -278,8 +278,8 @@ with old as materialized (
 ), place as (
   select case when %(branches)s then %(parent)s else head_id end as parent_id from old
   -- Nobody overtakes those who wait.
-  where not exists (select from chat.runs where user_id = %(user)s
-    and conversation_id = %(conversation)s and state = 'queued')
+  where not exists (select from chat.runs r where r.user_id = old.user_id
+    and r.conversation_id = %(conversation)s and r.state = 'queued')
   union all select null from made
 ), asked as (
   insert into chat.messages
@@ -335,20 +335,21 @@ returning id
 # Whoever stopped answering may come back: what it says then is not this run's any more.
 _CONTINUE = """
 with old as materialized (
-  select head_id from chat.conversations
+  select user_id, head_id from chat.conversations
   where user_id = %(user)s and id = %(conversation)s and deleted_at is null
   for update
 ), answer as (
   update chat.messages m set run_id = %(run)s
   from old, chat.runs r
-  where m.user_id = %(user)s and m.conversation_id = %(conversation)s and m.id = %(answer)s
+  where m.user_id = old.user_id and m.conversation_id = %(conversation)s and m.id = %(answer)s
     and m.id = old.head_id and m.parent_id = %(question)s and m.run_id = %(continues)s
-    and r.user_id = %(user)s and r.id = %(continues)s and r.state in ('stopped', 'interrupted')
-  returning octet_length(coalesce(m.parts::text, m.content)) as said,
+    and r.user_id = old.user_id and r.id = %(continues)s
+    and r.state in ('stopped', 'interrupted')
+  returning m.user_id, octet_length(coalesce(m.parts::text, m.content)) as said,
     coalesce(jsonb_array_length(m.parts), (m.content <> '')::integer) as begun
 ), shown as (
-  update chat.conversations set updated_at = now()
-  where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
+  update chat.conversations c set updated_at = now() from answer
+  where c.user_id = answer.user_id and c.id = %(conversation)s
 )
 insert into chat.runs
   (user_id, id, conversation_id, message_id, request_key, state, model, begun, lease_until,
@@ -369,7 +370,7 @@ returning id, pg_notify('chatkeep_tails', id)::text as told
 """
 
 # The newest messages of the branch that ends with `newest`, newest first.
-_HISTORY: Final = """
+_HISTORY = """
 with recursive branch as (
   select id, parent_id, role, content, parts, 1 as depth from chat.messages
   where user_id = %(user)s and conversation_id = %(conversation)s and id = %(newest)s

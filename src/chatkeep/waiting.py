@@ -140,8 +140,8 @@ async def find_next(db: Database, user_id: str, conversation_id: str) -> Next | 
         where r.user_id = %(user)s and r.conversation_id = %(conversation)s
           and r.state = 'queued' and c.deleted_at is null
           and not exists (
-            select from chat.runs o where o.user_id = %(user)s
-              and o.conversation_id = %(conversation)s and o.state = 'running'
+            select from chat.runs o where o.user_id = r.user_id
+              and o.conversation_id = r.conversation_id and o.state = 'running'
           )
         order by r.queued_at, r.id limit 1
         """,
@@ -179,15 +179,17 @@ async def cancel(db: Database, user_id: str, conversation_id: str, run_id: str |
     cancelled: list[str] = []
     values = {"user": user_id, "conversation": conversation_id, "run": run_id}
     while True:
-        _, rows = await db.fetch_all(
+        found, rows = await db.fetch_all(
             as_user(user_id), Query(_LOCK_ALONE, values, _Id), Query(_CANCEL, values, _Begun)
         )
+        if not found:
+            raise NotFound
         cancelled += [row.id for row in rows]
         if run_id is None and rows:
             continue
         if run_id is not None and not rows:
-            found = await runs.get_run(db, user_id, run_id)
-            raise NotWaiting if found.conversation_id == conversation_id else NotFound
+            run = await runs.get_run(db, user_id, run_id)
+            raise NotWaiting if run.conversation_id == conversation_id else NotFound
         return cancelled
 
 
@@ -288,31 +290,29 @@ for update
 
 _ENQUEUE = """
 with talk as (
-  select head_id from chat.conversations
-  where user_id = %(user)s and id = %(conversation)s and deleted_at is null
-    and (select count(*) from chat.runs where user_id = %(user)s
-      and conversation_id = %(conversation)s and state = 'queued') < %(per_conversation)s
-    and (select count(*) from chat.runs where user_id = %(user)s and state = 'queued')
+  select c.user_id, c.head_id from chat.conversations c
+  where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+    and (select count(*) from chat.runs r where r.user_id = c.user_id
+      and r.conversation_id = c.id and r.state = 'queued') < %(per_conversation)s
+    and (select count(*) from chat.runs r where r.user_id = c.user_id and r.state = 'queued')
       < %(per_user)s
 ), asked as (
-  insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
-  select %(user)s, %(conversation)s, %(question)s, head_id, 'user', %(content)s,
-    %(parts)s::jsonb, %(client_id)s
+  insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, client_id)
+  select user_id, %(conversation)s, %(question)s, head_id, 'user', %(content)s, %(client_id)s
   from talk
 ), answer as (
   insert into chat.messages
     (user_id, conversation_id, id, parent_id, role, run_id, created_at)
-  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
+  select user_id, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(run)s,
     clock_timestamp()
   from talk
 ), shown as (
-  update chat.conversations set head_id = %(answer)s, updated_at = now()
-  where user_id = %(user)s and id = %(conversation)s and exists (select from talk)
+  update chat.conversations c set head_id = %(answer)s, updated_at = now() from talk
+  where c.user_id = talk.user_id and c.id = %(conversation)s
 )
 insert into chat.runs (user_id, id, conversation_id, message_id, request_key, state, model,
   lease_until, asked, queued_at)
-select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'queued', %(model)s,
+select user_id, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'queued', %(model)s,
   now() + %(lasts)s, %(asked)s, clock_timestamp()
 from talk
 returning id
@@ -320,26 +320,28 @@ returning id
 
 _CANCEL = """
 with gone as (
-  update chat.runs set state = 'stopped', ended_at = now(), asked = null
-  where user_id = %(user)s and id = (
-    select id from chat.runs where user_id = %(user)s and conversation_id = %(conversation)s
-      and state = 'queued' and (%(run)s::text is null or id = %(run)s)
-    order by queued_at desc, id desc limit 1
-  ) and state = 'queued'
-  returning id, message_id
+  update chat.runs g set state = 'stopped', ended_at = now(), asked = null
+  where g.user_id = %(user)s and g.state = 'queued' and g.id = (
+    select r.id from chat.runs r where r.user_id = g.user_id
+      and r.conversation_id = %(conversation)s and r.state = 'queued'
+      and (%(run)s::text is null or r.id = %(run)s)
+    order by r.queued_at desc, r.id desc limit 1
+  )
+  returning g.user_id, g.id, g.conversation_id, g.message_id
 ), place as (
-  select gone.id, gone.message_id, q.parent_id from gone
-  join chat.messages a on a.user_id = %(user)s and a.conversation_id = %(conversation)s
-    and a.id = gone.message_id
-  join chat.messages q on q.user_id = %(user)s and q.conversation_id = %(conversation)s
-    and q.id = a.parent_id
+  select gone.*, q.parent_id from gone
+  join chat.messages a on a.user_id = gone.user_id
+    and a.conversation_id = gone.conversation_id and a.id = gone.message_id
+  join chat.messages q on q.user_id = gone.user_id
+    and q.conversation_id = gone.conversation_id and q.id = a.parent_id
 ), below as (
   update chat.messages m set parent_id = place.parent_id from place
-  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+  where m.user_id = place.user_id and m.conversation_id = place.conversation_id
     and m.parent_id = place.message_id
 ), shown as (
   update chat.conversations c set head_id = place.parent_id from place
-  where c.user_id = %(user)s and c.id = %(conversation)s and c.head_id = place.message_id
+  where c.user_id = place.user_id and c.id = place.conversation_id
+    and c.head_id = place.message_id
 )
 select id, pg_notify('chatkeep_tails', id)::text as told from gone
 """
