@@ -21,10 +21,12 @@ import pytest
 
 import chatkeep
 from chatkeep import (
+    conversation_items,
     conversations,
     exports,
     forking,
     own_sessions,
+    responses,
     runs,
     search,
     sharing,
@@ -36,6 +38,7 @@ from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.budgets.overview import overview
 from chatkeep.chatkit import files, records
 from chatkeep.chatkit.records import NewItem
+from chatkeep.conversation_items import NewMessage
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.personal_keys import records as keys
@@ -117,6 +120,21 @@ insert into chat.runs (user_id, id, conversation_id, message_id, request_key, st
   ('bo', 'running of bo', 'his', 'same', null, 'running', 'model of bo', now()),
   ('ana', 'walked', 'walk', 'same', 'third key of ana', 'done', 'model of ana', now()),
   ('bo', 'walked', 'walk', 'same', 'another key of bo', 'done', 'model of bo', now());
+insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until) values
+  ('ana', 'until then of ana', 'same', 'same', 'done', 'model of ana', now()),
+  ('ana', 'another walk of ana', 'walk', 'same', 'done', 'model of ana', now()),
+  ('ana', 'gone on of ana', 'goes on for her', 'answer', 'done', 'model of ana', now());
+insert into chat.responses (user_id, id, kind, request, input, alone) values
+  ('ana', 'run of ana', 'response', '{"kept": "secret of ana"}', '{}', true),
+  ('ana', 'gone on of ana', 'response', '{"kept": "secret of ana"}', '{}', true),
+  ('ana', 'same run', 'response', '{"kept": "secret of ana"}', '{}', false),
+  ('bo', 'same run', 'response', '{"kept": "secret of bo"}', '{}', false),
+  ('ana', 'walked', 'response', '{"kept": "secret of ana"}', '{}', true),
+  ('bo', 'walked', 'response', '{"kept": "secret of bo"}', '{}', true);
+insert into chat.conversation_metadata (user_id, conversation_id, metadata) values
+  ('ana', 'the-talk-of-ana-alone', '{"kept": "secret of ana"}'),
+  ('ana', 'same', '{"kept": "secret of ana"}'),
+  ('bo', 'same', '{"kept": "secret of bo"}');
 insert into chat.chatkit_threads (user_id, conversation_id, thread, busy_with) values
   ('ana', 'the-talk-of-ana-alone', '{"kept": "secret of ana"}', null),
   ('ana', 'same', '{"kept": "secret of ana"}', 'same token'),
@@ -220,6 +238,30 @@ def item(name: str) -> NewItem:
     return NewItem(id=name, item={"kept": "by bo"}, role="user", content="by bo")
 
 
+def written(message_id: str) -> list[NewMessage]:
+    """Return what Bo adds to a conversation."""
+    return [NewMessage(id=message_id, role="user", content="by bo")]
+
+
+async def answer_tools(db: Database, conversation_id: str) -> None:
+    """Write into an answer, as Bo, what its tools said."""
+    answered = ("same", [{"type": "text", "text": "by bo"}])
+    await conversation_items.add(db, "bo", conversation_id, [], answered=answered)
+
+
+async def erase_item(db: Database, conversation_id: str, message_id: str) -> None:
+    """Erase what a message said as Bo, and ChatKit's copy."""
+    await conversation_items.erase(
+        *(db, "bo", conversation_id, message_id), content="", parts=None, shown_as=["same"]
+    )
+
+
+async def note(db: Database, run_id: str) -> object:
+    """Make a run a response as Bo."""
+    query = responses.noting("bo", run_id, "response", request={}, brought=[], alone=False)
+    return await db.fetch_all(as_user("bo"), query)
+
+
 async def threads(db: Database, after: str | None, *, newest_first: bool) -> object:
     """List threads as Bo."""
     return await records.list_threads(db, "bo", limit=99, after=after, newest_first=newest_first)
@@ -302,6 +344,37 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end of a share": lambda db: sharing.revoke(db, "bo", "share of ana"),
     "belongings": belongings,
     "erase everything": lambda db: exports.erase(db, "bo", by=None, actor="bo"),
+    "response of hers": lambda db: responses.get(db, "bo", "run of ana", "response"),
+    "response of the same run": lambda db: responses.get(db, "bo", "same run", "response"),
+    "forget a response of hers": lambda db: responses.forget(
+        db, "bo", "gone on of ana", "response"
+    ),
+    "forget the response of the same run": lambda db: responses.forget(
+        db, "bo", "same run", "response"
+    ),
+    "forget what is alone": lambda db: responses.forget(db, "bo", "walked", "response"),
+    "note a run of hers": lambda db: note(db, "run of ana"),
+    "note a run of his": lambda db: note(db, "running of bo"),
+    "description of hers": lambda db: conversation_items.describe(db, "bo", ALONE),
+    "notes for hers": lambda db: conversation_items.keep_metadata(db, "bo", ALONE, {"by": "bo"}),
+    "notes for the same id": lambda db: conversation_items.keep_metadata(
+        db, "bo", SAME, {"by": "bo"}
+    ),
+    "messages into hers": lambda db: conversation_items.add(db, "bo", ALONE, written("new")),
+    "messages where hers is answered": lambda db: conversation_items.add(
+        db, "bo", "hers", written("new")
+    ),
+    "outputs for hers": lambda db: answer_tools(db, ALONE),
+    "outputs where hers is answered": lambda db: answer_tools(db, "hers"),
+    "branch through hers": lambda db: conversation_items.branch_ids(
+        db, "bo", ALONE, from_id=None, limit=9
+    ),
+    "branch in the same id": lambda db: conversation_items.branch_ids(
+        db, "bo", SAME, from_id=None, limit=9
+    ),
+    "erase words of hers": lambda db: erase_item(db, ALONE, "word of ana"),
+    "erase words of the same id": lambda db: erase_item(db, SAME, "parent"),
+    "erase where hers is answered": lambda db: erase_item(db, "hers", "same"),
     "restore": lambda db: conversations.restore(db, "bo", "the-deleted-talk-of-ana"),
     "taking hers": lambda db: turns.start(db, "bo", turn(ALONE, may_create=True)),
     "question in hers": lambda db: turns.start(db, "bo", turn(ALONE)),
@@ -518,6 +591,8 @@ async def test_with_both_nothing_is_reached(scene: Scene, rows_of_ana: list[str]
 
 #: Its statements are sent by other modules, each of them for the person who is charged.
 LEDGER = Path(str(ledger.__file__))
+#: Their functions return statements that others send, for the person they are given.
+RETURNED = {Path(str(one.__file__)) for one in (conversation_items, responses)}
 
 
 def written_for_people() -> set[str]:
@@ -546,6 +621,10 @@ def written_for_people() -> set[str]:
                         for one in inside
                         if isinstance(one, ast.Constant) and isinstance(one.value, str)
                     }
+                case ast.Call(
+                    func=ast.Name(id="Query"), args=[ast.Constant(value=str(text)), *_]
+                ) if file in RETURNED:
+                    found.add(text)
                 case ast.AnnAssign(value=ast.Constant(value=str(text))) if file == LEDGER:
                     found.add(text)
                 case _:

@@ -181,6 +181,32 @@ OWNED = (
         through_data_api=False,
     ),
     OwnedTable(
+        name="chat.responses",
+        owner="user_id",
+        insert=(
+            "insert into chat.responses (user_id, id, kind, request, input, alone)"
+            " select user_id, 'other run', 'response', '{}', '{}', true from (values"
+            " ('ana-of-the-twins'), ('bo-of-the-twins')) c (user_id) where user_id = %s"
+        ),
+        change="alone = false",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
+        name="chat.conversation_metadata",
+        owner="user_id",
+        insert=(
+            "insert into chat.conversation_metadata (user_id, conversation_id, metadata)"
+            " select user_id, 'deleted', '{}' from (values ('ana-of-the-twins'),"
+            " ('bo-of-the-twins')) c (user_id) where user_id = %s"
+        ),
+        change="metadata = '{}'",
+        may_change=True,
+        may_delete=True,
+        through_data_api=False,
+    ),
+    OwnedTable(
         name="chat.charges",
         owner="user_id",
         insert=(
@@ -273,6 +299,15 @@ insert into chat.messages (user_id, conversation_id, id, role, content)
 insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
   select user_id, 'run', conversation_id, id, 'running', 'm', now() - interval '1 hour'
   from chat.messages where conversation_id like 'the-conversation-of-%';
+insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
+  select user_id, 'other run', conversation_id, message_id, 'done', model, lease_until
+  from chat.runs;
+insert into chat.responses (user_id, id, kind, request, input, alone)
+  select user_id, id, 'response', jsonb_build_object('secret', conversation_id), '{}', true
+  from chat.runs where id = 'run';
+insert into chat.conversation_metadata (user_id, conversation_id, metadata)
+  select user_id, id, jsonb_build_object('secret', title) from chat.conversations
+  where title like 'secret of %' and deleted_at is null;
 insert into chat.chatkit_threads (user_id, conversation_id, busy_with)
   select user_id, id, title from chat.conversations where title like 'secret of %'
     and deleted_at is null;
@@ -485,6 +520,14 @@ async def nothing_hangs_under_the_conversation_of_another(twins: Twins) -> None:
         "file_uses_conversation": """
             insert into chat.file_uses (user_id, file_id, conversation_id)
             values (%s, 'new', 'the-conversation-of-ana')
+            """,
+        "responses_run": """
+            insert into chat.responses (user_id, id, kind, request, input, alone)
+            values (%s, 'none', 'response', '{}', '{}', true)
+            """,
+        "conversation_metadata_conversation": """
+            insert into chat.conversation_metadata (user_id, conversation_id, metadata)
+            values (%s, 'the-conversation-of-ana', '{}')
             """,
         "shares_message": """
             insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
