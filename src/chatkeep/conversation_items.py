@@ -252,7 +252,7 @@ async def branch_ids(
         with recursive branch as (
           select m.id, m.parent_id, 1 as depth from chat.conversations c
           join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-            and m.id = coalesce(%(from)s, c.head_id)
+            and m.id = case when %(from)s::text is null then c.head_id else %(from)s end
           where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
           union all
           select p.id, p.parent_id, b.depth + 1 from branch b

@@ -85,21 +85,28 @@ async def search(
             case when %(ranked)s and (select count(*) from found) <= %(ranked_at_most)s
               then rank end as rank
           from found
-        ), page as (
-          select p.*, m.role, m.content, c.title from placed p
-          join chat.messages m on m.user_id = %(user)s
-            and m.conversation_id = p.conversation_id and m.id = p.message_id
-          join chat.conversations c on c.user_id = %(user)s and c.id = p.conversation_id
+        ), page as materialized (
+          select * from placed p
           where %(rank)s::float8 is null
             or (p.rank, p.said_at, p.message_id)
               < (%(rank)s::float8, %(said_at)s::timestamptz, %(message)s)
           order by p.rank desc nulls last, p.said_at desc, p.message_id desc limit %(limit)s
         )
-        select conversation_id, message_id, title, role, said_at, rank,
+        -- `offset 0`: looked up one by one, however many conversations the person has.
+        select p.conversation_id, p.message_id, c.title, m.role, p.said_at, p.rank,
           ts_headline(chat.search_language(%(locale)s),
-            translate(left(content, 20000), %(marks)s, ''),
+            translate(left(m.content, 20000), %(marks)s, ''),
             (select words from asked), %(headline)s) as marked
-        from page order by rank desc nulls last, said_at desc, message_id desc
+        from page p
+        cross join lateral (
+          select role, content from chat.messages where user_id = %(user)s
+            and conversation_id = p.conversation_id and id = p.message_id offset 0
+        ) m
+        cross join lateral (
+          select title from chat.conversations
+          where user_id = %(user)s and id = p.conversation_id offset 0
+        ) c
+        order by p.rank desc nulls last, p.said_at desc, p.message_id desc
         """,
         {
             "user": user_id,

@@ -93,7 +93,7 @@ async def share(
         select m.user_id, %(id)s, m.conversation_id, m.id, %(hash)s, now() + %(lasts)s
         from chat.conversations c
         join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-          and m.id = coalesce(%(head)s, c.head_id)
+          and m.id = case when %(head)s::text is null then c.head_id else %(head)s end
         where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
           and not exists (
             select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
