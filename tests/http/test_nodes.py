@@ -181,6 +181,29 @@ async def test_answer_of_a_dead_node_is_marked_and_kept(
     assert (await ana.client.post("/api/v1/chat/message", body)).json["message"] == "Fine."
 
 
+@pytest.mark.parametrize("seconds", [300, -300])
+async def test_clock_that_jumps_ends_no_answer(
+    node: Node, other: Node, ana: Person, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """Leases are the database's time, and what is waited for here is no time of day."""
+    gate = asyncio.Event()
+    node.stage.play(["Half", gate, " and half."])
+    chat = str(uuid4())
+    there = ana.client.but(url=other.url)
+    async with ana.client.stream(ROUTE, submit(chat, "Tell")) as stream:
+        await stream.until(lambda event: types([event]) == ["text-delta"])
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + seconds)
+        async with there.stream(f"{ROUTE}/{chat}/stream", method="GET") as remote:
+            await remote.until(lambda _: "Half" in said(remote.events))
+            assert await runs.sweep(other.parts.db) == 0
+            gate.set()
+            await remote.rest()
+            assert said(remote.events) == "Half and half."
+        await stream.rest()
+    assert (await newest(ana.client, chat))["status"] == "done"
+
+
 # --- going away ---------------------------------------------------------------------------------
 
 
