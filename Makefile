@@ -18,10 +18,10 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench fuzz races strangers lock clean
+.PHONY: help install serve test check bench bench-check fuzz races strangers lock clean
 
 help: ## list these commands (the default)
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 install: .venv/.development $(PAGE) ## put everything needed to run, test and change it into .venv and web/
 	@:
@@ -41,6 +41,9 @@ check: .venv/.development web/node_modules/.installed ## check layout, rules (do
 
 bench: .venv/.development ## measure the hot paths (ARGS="name ...")
 	@scripts/with-node $(BIN)/python -m benchmarks $(ARGS)
+
+bench-check: .venv/.development ## measure, and fail where a ratio is a quarter worse than committed (ARGS=--quick)
+	@scripts/with-node $(BIN)/python -m benchmarks.check $(ARGS)
 
 fuzz: .venv/.development ## compare our verdicts on a million bent tokens with other verifiers' (ARGS="rounds seed")
 	@$(BIN)/python -m tests.fuzz_tokens $(or $(ARGS),1000000)

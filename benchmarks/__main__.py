@@ -1,51 +1,37 @@
-"""Run every benchmark, or those named, and write `benchmarks/RESULTS.md`."""
+"""Run every benchmark, or those named, and write down what was found.
+
+It goes into `results.json`, `RESULTS.md` and the plots beside this file, in place of what was
+there of the same benchmarks; a `--quick` run writes nothing.
+"""
 
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-HERE = Path(__file__).parent
-NAMES = ("tokens", "routes", "turn", "revocation")
+from benchmarks.report import RESULTS, write
+from benchmarks.running import NAMES, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main() -> None:
-    """Run and write; arguments are names, and `--quick`."""
-    quick = ["--quick"] if "--quick" in sys.argv else []
-    wanted = [name for name in sys.argv[1:] if not name.startswith("--")] or list(NAMES)
+def main(arguments: Sequence[str]) -> None:
+    """Run and write; *arguments* are names, and `--quick`."""
+    quick = "--quick" in arguments
+    wanted = [name for name in arguments if not name.startswith("--")] or list(NAMES)
     if unknown := set(wanted) - set(NAMES):
         sys.exit(f"No such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
-    sections = [_run(name, quick) for name in wanted]
-    if not quick and wanted == list(NAMES):
-        text = "\n\n".join([_head(), *sections])
-        (HERE / "RESULTS.md").write_text(text + "\n")
-
-
-def _head() -> str:
-    return (
-        "# Results\n\n"
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `make bench`,"
-        f" Python {platform.python_version()}, {platform.machine()}, the server on one core and"
-        " the load on another.\n"
-        "The other token libraries come with `.venv/bin/pip install -r benchmarks/peers.txt`.\n"
-        "Medians of interleaved rounds; what matters is the ratios."
-    )
-
-
-def _run(name: str, quick: list[str]) -> str:
-    command = [sys.executable, "-m", f"benchmarks.{name}", *quick]
-    print(f"{name} ...", flush=True)
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
-    rows = [f"| {key.replace('_', ' ')} | {value} |" for key, value in figures.items()]
-    table = "\n".join(["| figure | median |", "| --- | --- |", *rows])
-    print(table, flush=True)
-    return f"## {name}\n\n`python -m benchmarks.{name}`\n\n{table}"
+    for name in wanted:
+        print(f"{name} ...", flush=True)
+        found = run(name, quick=quick)
+        print(json.dumps(found.figures, indent=1), flush=True)
+        if not quick:
+            write([found])
+    if not quick:
+        print(f"Written: {RESULTS}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

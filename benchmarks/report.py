@@ -1,0 +1,101 @@
+"""Writes what was found: `RESULTS.md` for people, `results.json` for `bench-check`, plots."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.plots import plotted
+from benchmarks.running import NAMES, Result
+from benchmarks.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HERE = Path(__file__).parent
+RESULTS, RAW, PLOTS = HERE / "RESULTS.md", HERE / "results.json", HERE / "plots"
+
+
+def write(found: Sequence[Result]) -> None:
+    """Write *found*, in place of what was there of the same benchmarks, and the report anew."""
+    known = {one.name: one for one in (*read(), *found)}
+    results = [known[name] for name in NAMES if name in known]
+    raw = {"machine": _machine(), "results": [asdict(one) for one in results]}
+    RAW.write_text(json.dumps(raw, indent=1) + "\n")
+    PLOTS.mkdir(exist_ok=True)
+    pictures = plotted({one.name: one.figures for one in results})
+    for name, picture in pictures.items():
+        (PLOTS / f"{name}.svg").write_text(picture)
+    parts = [_head(results), _targets(results), *_embedded(pictures), *map(_section, results)]
+    RESULTS.write_text("\n\n".join(parts) + "\n")
+
+
+def read() -> list[Result]:
+    """Return what was written last."""
+    if not RAW.exists():
+        return []
+    return [Result(**one) for one in json.loads(RAW.read_text())["results"]]
+
+
+def _machine() -> str:
+    model = platform.machine()
+    about = Path("/proc/cpuinfo")
+    if about.exists():
+        for line in about.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def _head(found: Sequence[Result]) -> str:
+    took = sum(one.seconds for one in found)
+    noisy = [one.name for one in found if one.is_noisy]
+    said = (
+        "No benchmark was too noisy to be believed."
+        if not noisy
+        else f"Too noisy to be believed to the digit: {', '.join(noisy)}."
+        " Ratios of work done in turn hold better than times."
+    )
+    return (
+        "# Results\n\n"
+        f"Measured with `make bench` in {took / 60:.0f} minutes, at the times that are told below:"
+        f" {_machine()}, the server on one core and the load on another.\n"
+        "Medians of interleaved rounds; what matters is the ratios.\n"
+        "This file, `results.json` and `plots/` are written by the command.\n\n"
+        f"{said}"
+    )
+
+
+def _targets(found: Sequence[Result]) -> str:
+    rows = ["| benchmark | figure | measured | must be | |", "| --- | --- | --- | --- | --- |"]
+    for one in found:
+        numbers = one.numbers()
+        for target in TARGETS.get(one.name, []):
+            value = numbers.get(target.figure)
+            met = "not measured" if value is None else "met" if target.is_met(value) else "missed"
+            figure = target.figure.replace("_", " ")
+            rows.append(
+                f"| {one.name} | {figure} | {'' if value is None else f'{value:g}'}"
+                f" | {target.sense} {target.bound:g} | {met} |"
+            )
+    return "## Targets\n\n" + "\n".join(rows)
+
+
+def _embedded(pictures: dict[str, str]) -> Iterator[str]:
+    for name, picture in pictures.items():
+        title = picture.partition("<title>")[2].partition("</title>")[0]
+        yield f"![{title}](plots/{name}.svg)"
+
+
+def _section(one: Result) -> str:
+    rows = [f"| {key.replace('_', ' ')} | {value:g} |" for key, value in one.numbers().items()]
+    noise = f"{one.measured_at} UTC, {one.seconds:.0f} s; other work took {one.others:.0%} of the machine meanwhile." + (
+        " **Noisy.**" if one.is_noisy else ""
+    )
+    table = "\n".join(["| figure | median |", "| --- | --- |", *rows])
+    return f"## {one.name}\n\n`python -m benchmarks.{one.name}`, {noise}\n\n{table}"
