@@ -185,3 +185,33 @@ async def test_what_the_operator_did_is_in_the_log(
     assert listed.code == 0, listed.err
     assert '"operator"' in listed.out
     assert "user.banned" in listed.out
+
+
+async def test_keys_are_listed_and_revoked(
+    server: ServerProcess, http: aiohttp.ClientSession
+) -> None:
+    """A running server refuses a key at once when the operator has revoked it."""
+    session = await sign_up(server, http)
+    email = session["user"]["email"]
+    none = await run(server, "users", "keys", email)
+    assert (none.code, none.out, none.err) == (0, "", "No API keys.\n")
+    headers = {"authorization": f"Bearer {session['access_token']}"}
+    wanted = {"name": "Laptop\u200b", "scopes": ["models:read"]}
+    async with http.post(f"{server.base}/api/keys", json=wanted, headers=headers) as answer:
+        made = await answer.json()
+    key = {"access_token": made["key"]}
+    assert await status(server, http, key, "/v1/models") == 200
+    listed = await run(server, "users", "keys", email)
+    assert listed.out.startswith(f"{made['id']}  {made['prefix']}…  Laptop?  models:read  used ")
+    assert made["key"] not in listed.out
+    (one,) = json.loads((await run(server, "users", "keys", email, "--json")).out)
+    assert (one["name"], one["revoked_at"]) == (wanted["name"], None)
+    revoking = ("users", "revoke-key", email, made["id"], "--reason", "leaked")
+    assert (await run(server, *revoking)).out == "Revoked.\n"
+    async with asyncio.timeout(5):
+        while await status(server, http, key, "/v1/models") != 401:  # noqa: ASYNC110 -- another process has no event of ours
+            await asyncio.sleep(0.01)
+    again = await run(server, *revoking)
+    assert (again.code, "no such key" in again.err) == (1, True)
+    ended = await run(server, "users", "keys", email)
+    assert ended.out.rstrip().endswith(": leaked")
