@@ -241,7 +241,10 @@ def asked_by(user_id: str, waited: Next) -> tuple[Principal, Choices]:
         **{name: who[name] for name in _WHO},
     )
     settings = ModelSettings(**{name: how[name] for name in _HOW})
-    return principal, Choices(settings=settings, system_prompt=how["system_prompt"])
+    choices = Choices(
+        settings=settings, system_prompt=how["system_prompt"], alone=how.get("alone", False)
+    )
+    return principal, choices
 
 
 def _asked(who: Principal, choices: Choices) -> dict[str, Any]:
@@ -255,6 +258,7 @@ def _asked(who: Principal, choices: Choices) -> dict[str, Any]:
         "how": {
             **{name: getattr(choices.settings, name) for name in _HOW},
             "system_prompt": choices.system_prompt,
+            "alone": choices.alone,
         },
     }
 

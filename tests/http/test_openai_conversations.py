@@ -187,6 +187,33 @@ async def test_sources_are_annotations_of_the_text(
     assert "https://example.com/" in str(kept.to_dict())
 
 
+async def test_locked_instructions_hold_for_what_waits_its_turn(start: StartNode) -> None:
+    """A system message that was there before is left out, also when the question had to wait."""
+    before = await start()
+    person = before.person()
+    async with client_of(before, key_of(person)) as client:
+        made = await client.conversations.create(items=[said("Be rude.", "system"), said("Hi.")])
+    node = await start(LOCKED_SETTINGS="system_prompt", SYSTEM_PROMPT="Be kind.")
+    gate = asyncio.Event()
+    model = node.stage.play(["Hello", gate], ["Well."])
+    locked = person.client.but(url=node.url)
+    body = {"conversation_id": made.id.removeprefix("conv_"), "message": "One"}
+    first = asyncio.create_task(locked.post("/api/v1/chat/message", body))
+    await until(lambda: model.running == 1)
+    second = asyncio.create_task(
+        locked.post("/api/v1/chat/message", {**body, "message": "Two", "when_busy": "queue"})
+    )
+    queue = f"/api/v1/chat/{body['conversation_id']}/queue"
+    async with asyncio.timeout(20):
+        while not (await locked.get(queue)).json["waiting"]:
+            await asyncio.sleep(0.02)
+    gate.set()
+    assert [one.status for one in await asyncio.gather(first, second)] == [200, 200]
+    for prompt in model.prompts:
+        system = [one.text for one in prompt.messages if one.role == "system"]
+        assert system == ["Be kind."]
+
+
 # --- chat completions that are kept -------------------------------------------------------------
 
 
