@@ -165,6 +165,9 @@ async def test_nothing_is_queued_where_nobody_listens(
     first = await start(**listening(crm))
     await ask(first.person().client)
     await until(lambda: len(crm.heard) == 2)
+    crm.statuses = [500]
+    run(database, "insert into chat.conversations (user_id, id) values ('ana', 'never told')")
+    await until(lambda: waits(database))
     await first.stop()
     second = await start()
     await ask(second.person().client)

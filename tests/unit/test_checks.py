@@ -220,3 +220,10 @@ def test_hook_that_is_none_stops_the_start(setting: str) -> None:
     """And the setting is named."""
     with pytest.raises(SetupError, match=f"{setting}: .*not_async is no async function"):
         check_hooks(Settings.from_env({setting: "tests.shop_checks:not_async"}))
+
+
+def test_titles_are_not_asked_for_around_a_check() -> None:
+    """A model for titles would hear what the check keeps from models, and say what it likes."""
+    environ = {"TITLE_MODEL": "gpt-4o-mini", "AFTER": "tests.shop_checks:after"}
+    with pytest.raises(SetupError, match="TITLE_MODEL would hear and say what AFTER did not"):
+        Settings.from_env(environ)

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from chatkeep.config.extensions import extension_problems
 from chatkeep.config.factors import factor_problems
 from chatkeep.config.files import file_problems
 from chatkeep.config.mail import mail_problems
@@ -50,6 +51,7 @@ def contradictions(settings: Settings) -> list[str]:
         *factor_problems(settings),
         *file_problems(settings, production=settings.production),
         *mail_problems(settings, production=settings.production),
+        *extension_problems(settings, title_model=settings.title_model),
         *mcp_problems(settings, production=settings.production),
         *webhook_problems(settings, production=settings.production),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),

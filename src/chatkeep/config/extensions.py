@@ -25,3 +25,11 @@ class ExtensionSettings:
     retriever: str | None = setting("RETRIEVER", read.import_path)
     retriever_timeout_s: float = setting("RETRIEVER_TIMEOUT", read.number(0.1, 120), default=10.0)
     retriever_on_failure: str = setting("RETRIEVER_ON_FAILURE", _ON_FAILURE, default="refuse")
+
+
+def extension_problems(settings: ExtensionSettings, *, title_model: str | None) -> list[str]:
+    """Return what is wrong with them taken together, a sentence each."""
+    checks = [name for name in ("BEFORE", "AFTER") if getattr(settings, name.lower())]
+    if title_model is None or not checks:
+        return []
+    return [f"TITLE_MODEL would hear and say what {' and '.join(checks)} did not check: unset it."]

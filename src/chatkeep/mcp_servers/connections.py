@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,7 +100,7 @@ class McpConnection:
         self._public_only = public_only
         self._state = state
         self._client: Client | None = None
-        self._lost = asyncio.Event()
+        self._doubtful = asyncio.Event()
 
     @property
     def is_there(self) -> bool:
@@ -125,22 +125,21 @@ class McpConnection:
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     async def _serve(self) -> None:
-        self._lost.clear()
+        self._doubtful.clear()
         async with connected(self._server, public_only=self._public_only) as client:
             await self._offer(client)
             self._client = client
             _log.info("the MCP server %s is there", self._server.name)
-            while not await self._is_lost():
+            while True:
+                await self._until_doubtful()
                 await self._offer(client)
-        raise ConnectionError("lost")
 
-    async def _is_lost(self) -> bool:
-        try:
+    async def _until_doubtful(self) -> None:
+        """Wait until it is time to look, or a call has lost its answer, which others may not."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LIST_EVERY_S):
-                await self._lost.wait()
-        except TimeoutError:
-            return False
-        return True
+                await self._doubtful.wait()
+        self._doubtful.clear()
 
     async def _offer(self, client: Client) -> None:
         found = await list_all(client)
@@ -175,7 +174,7 @@ class McpConnection:
         if error.error.code == REQUEST_TIMEOUT:
             return ToolFailed("The tool took too long.")
         if error.error.code == CONNECTION_CLOSED:
-            self._lost.set()
+            self._doubtful.set()
             return ToolFailed(
                 "The connection to the server of this tool was lost before it answered;"
                 " what was asked may have been done."

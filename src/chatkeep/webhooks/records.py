@@ -41,12 +41,22 @@ class _Name:
 
 
 async def say_who_listens(db: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
-    """Let the database queue for *endpoints* what they want to hear of, and for nobody else."""
+    """Let the database queue for *endpoints* what they want to hear of, and for nobody else.
+
+    What waits for somebody who is not told any more is dropped.
+    """
     names = [one.name for one in endpoints]
     await db.fetch_all(
         WORKER,
         Query(
             "delete from chatkeep.webhooks where not name = any(%s) returning name", [names], _Name
+        ),
+        Query(
+            "delete from chatkeep_queue.procrastinate_jobs"
+            " where task_name = 'send_webhook' and status = 'todo'"
+            " and not queue_name = any(%s) returning queue_name as name",
+            [[f"webhook:{name}" for name in names]],
+            _Name,
         ),
         *(
             Query(
