@@ -141,19 +141,22 @@ async def save(
     thread_id: str | None,
 ) -> None:
     """Keep what ChatKit knows of a file, in which thread it was sent among it."""
-    known = Query(
-        """
-        insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
-        values (%s, %s, %s, %s, 0)
-        on conflict (user_id, id) do update set attachment = excluded.attachment
-        returning id
-        """,
-        [user_id, file_id, Jsonb(attachment), media_type],
-        _Id,
-    )
-    sent = [] if thread_id is None else [using(user_id, thread_id, [file_id])]
+    sent = {"user": user_id, "conversation": thread_id, "files": [file_id]}
     try:
-        await db.fetch_all(as_user(user_id), known, *sent)
+        await db.fetch_all(
+            as_user(user_id),
+            Query(
+                """
+                insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
+                values (%s, %s, %s, %s, 0)
+                on conflict (user_id, id) do update set attachment = excluded.attachment
+                returning id
+                """,
+                [user_id, file_id, Jsonb(attachment), media_type],
+                _Id,
+            ),
+            *([] if thread_id is None else [Query(_USING, sent, _Id)]),
+        )
     except ConstraintViolated as violated:
         raise NotFound from violated
 
@@ -223,23 +226,8 @@ def using(user_id: str, conversation_id: str, file_ids: Sequence[str]) -> Query[
 
     A file that was sent in another one before is kept for as long as either is there.
     """
-    return Query(
-        """
-        with sent as (
-          update chat.chatkit_attachments set conversation_id = %(conversation)s
-          where user_id = %(user)s and id = any(%(files)s)
-            and coalesce(conversation_id, %(conversation)s) = %(conversation)s
-          returning id
-        )
-        insert into chat.file_uses (user_id, file_id, conversation_id)
-        select user_id, id, %(conversation)s from chat.chatkit_attachments
-        where user_id = %(user)s and id = any(%(files)s) and id not in (select id from sent)
-        on conflict do nothing
-        returning file_id as id
-        """,
-        {"user": user_id, "conversation": conversation_id, "files": list(file_ids)},
-        _Id,
-    )
+    values = {"user": user_id, "conversation": conversation_id, "files": list(file_ids)}
+    return Query(_USING, values, _Id)
 
 
 def part_of(file_id: str, *, name: str, media_type: str) -> dict[str, Any]:
@@ -315,3 +303,18 @@ async def still_used(db: Database, object_keys: Sequence[str]) -> set[str]:
 
 def _keys(rows: Sequence[_Object]) -> list[str]:
     return [row.object_key for row in rows if row.object_key is not None]
+
+
+_USING = """
+with sent as (
+  update chat.chatkit_attachments set conversation_id = %(conversation)s
+  where user_id = %(user)s and id = any(%(files)s)
+    and coalesce(conversation_id, %(conversation)s) = %(conversation)s
+  returning id
+)
+insert into chat.file_uses (user_id, file_id, conversation_id)
+select user_id, id, %(conversation)s from chat.chatkit_attachments
+where user_id = %(user)s and id = any(%(files)s) and id not in (select id from sent)
+on conflict do nothing
+returning file_id as id
+"""

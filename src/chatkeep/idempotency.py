@@ -28,6 +28,8 @@ from chatkeep.ids import new_id
 from chatkeep.server_secrets import derived_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chatkeep.db import Database
 
 #: So long a key stays taken when whoever took it has died.
@@ -76,9 +78,22 @@ class IdempotencyKeys:
     """The keys of all people. Share one per process."""
 
     def __init__(
-        self, db: Database, secret: bytes, *, wait_s: float = _WAIT_S, lease_s: float = LEASE_S
+        self,
+        db: Database,
+        secret: bytes,
+        *,
+        wait_s: float = _WAIT_S,
+        lease_s: float = LEASE_S,
+        new_name: Callable[[], str] = new_id,
+        nonce: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Keep them in *db*; *secret* is the server's, and seals the answers."""
+        """Keep them in *db*; *secret* is the server's, and seals the answers.
+
+        *new_name* names who brings a key, and *nonce* is what each answer is sealed with: never
+        the same twice, but in a test.
+        """
+        self._new_name = new_name
+        self._nonce = nonce
         self._db = db
         self._cipher = AESGCM(derived_key(secret, "idempotent answers"))
         self._naming = derived_key(secret, "ids of idempotent requests")
@@ -93,7 +108,7 @@ class IdempotencyKeys:
             RequestInProgress: the same request is still being answered.
             AnswerNotKept: it was answered, with more than is kept.
         """
-        holder, began, pause = new_id(), time.monotonic(), _FIRST_PAUSE_S
+        holder, began, pause = self._new_name(), time.monotonic(), _FIRST_PAUSE_S
         while True:
             row = await self._claim(user_id, key, fingerprint, holder)
             if row.fingerprint != fingerprint:
@@ -115,7 +130,7 @@ class IdempotencyKeys:
         Raises:
             IdempotencyKeyReused: the key came with another request.
         """
-        fresh = new_id()
+        fresh = self._new_name()
         _, rows = await self._db.fetch_all(
             as_user(user_id),
             Query(
@@ -161,7 +176,7 @@ class IdempotencyKeys:
         """Keep the answer for whoever comes with the key again."""
         if len(kept.body) > KEPT_AT_MOST:
             kept = Kept(status=0, body=b"", media_type="")
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = self._nonce(_NONCE_BYTES)
         content = msgspec.msgpack.encode(kept)
         sealed = nonce + self._cipher.encrypt(nonce, content, _bound_to(user_id, key))
         await self._db.execute(

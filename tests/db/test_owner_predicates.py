@@ -24,24 +24,30 @@ from chatkeep import (
     conversation_items,
     conversations,
     exports,
+    files,
     forking,
     own_sessions,
     responses,
     runs,
     search,
     sharing,
+    titling,
     turns,
+    waiting,
 )
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.budgets.overview import overview
-from chatkeep.chatkit import files, records
+from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
 from chatkeep.conversation_items import NewMessage
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
+from chatkeep.idempotency import IdempotencyKeys, Kept
+from chatkeep.llm.model import ModelSettings
 from chatkeep.personal_keys import records as keys
+from chatkeep.policies import Choices
 from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
@@ -150,6 +156,19 @@ values
   ('ana', 'file of ana', '{"name": "file of ana"}', 'text/plain', 1, 'a'),
   ('ana', 'same file', '{"name": "secret of ana"}', 'text/plain', 1, null),
   ('bo', 'same file', '{"name": "secret of bo"}', 'text/plain', 1, null);
+insert into chat.chatkit_attachments (user_id, id, conversation_id, attachment, media_type, size,
+  object_key, digest)
+values
+  ('ana', 'sent file of ana', 'same', '{"name": "file of ana"}', 'text/plain', 1, 'object of ana',
+    'a'),
+  ('ana', 'sent file', 'his', '{"name": "file of ana"}', 'text/plain', 1, 'file of ana', 'a'),
+  ('bo', 'sent file', 'his', '{"name": "file of bo"}', 'text/plain', 1, 'object of bo', 'b');
+insert into chat.file_uses (user_id, file_id, conversation_id) values
+  ('ana', 'sent file', 'same');
+insert into chat.idempotency_keys (user_id, key, fingerprint, holder) values
+  ('ana', 'key of ana', 'request of ana', 'holder of ana'),
+  ('ana', 'same key', 'request of ana', 'same holder'),
+  ('bo', 'same key', 'request of bo', 'same holder');
 insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at) values
   ('ana', 'share of ana', 'same', 'same', 'link of ana', now() + interval '1 day'),
   ('bo', 'share of bo', 'same', 'same', 'link of bo', now() + interval '1 day');
@@ -169,12 +188,28 @@ insert into public.user_sessions (user_id, id, issuer, reference, device, expire
     now() + interval '1 day'),
   ('ana', 'a0000000-0000-4000-8000-000000000002', 'other', 'name of ana', 'other device of ana',
     now() + interval '1 day');
+insert into chat.conversations (user_id, id, title, head_id) values
+  ('ana', 'waits for her', 'secret of ana', 'answer'),
+  ('ana', 'cut off for her', 'secret of ana', 'answer');
+insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, run_id) values
+  ('ana', 'waits for her', 'question', null, 'user', 'secret of ana', null),
+  ('ana', 'waits for her', 'answer', 'question', 'assistant', '', 'waiting of ana'),
+  ('ana', 'cut off for her', 'question', null, 'user', 'secret of ana', null),
+  ('ana', 'cut off for her', 'answer', 'question', 'assistant', 'half of ana', 'cut off of ana'),
+  ('ana', 'his', 'other', null, 'assistant', '', 'behind his');
+insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until, asked)
+values
+  ('ana', 'waiting of ana', 'waits for her', 'answer', 'queued', 'model of ana', now(),
+    '{"secret": "of ana"}'),
+  ('ana', 'behind his', 'his', 'other', 'queued', 'model of ana', now(), '{}'),
+  ('ana', 'cut off of ana', 'cut off for her', 'answer', 'stopped', 'model of ana', now(), null);
 """
 
 ALONE, SAME = "the-talk-of-ana-alone", "same"
 SESSION_OF_ANA = UUID("a0000000-0000-4000-8000-000000000001")
 KEY_OF_ANA = UUID("a0000000-0000-4000-8000-000000000003")
 SUMS = Sums(prompt_tokens=5, output_tokens=5, prompt_cost=Decimal(5), cost=Decimal(9))
+AS_IT_IS = Choices(settings=ModelSettings(model="m"), system_prompt=None)
 BO = Principal(user_id="bo", issuer="embedded", subject="bo", session_id="none of these")
 
 
@@ -214,10 +249,12 @@ def going_on(conversation_id: str) -> Turn:
     )
 
 
-async def finish(db: Database, whose: str) -> None:
+async def finish(db: Database, whose: str) -> bool:
     """End an answer as Bo."""
     ending = Ending(state="done")
-    await runs.finish(db, "bo", run_of(whose), ending, content="by bo", parts=None, title="by bo")
+    return await runs.finish(
+        db, "bo", run_of(whose), ending, content="by bo", parts=None, title="by bo"
+    )
 
 
 async def checkpoint(db: Database, whose: str) -> bool:
@@ -304,6 +341,27 @@ async def settle(db: Database, charge_id: str) -> object:
     """Set a charge right as Bo."""
     queries = ledger.settling("bo", charge_id, "model of bo", SUMS)
     return await db.fetch_all(as_user("bo"), *queries)
+
+
+def door(db: Database) -> IdempotencyKeys:
+    """Return the door to idempotency keys."""
+    return IdempotencyKeys(db, b"s" * 32, wait_s=0, new_name=lambda: "new", nonce=bytes)
+
+
+async def taken(db: Database, key: str) -> str:
+    """Bring a key as Bo; return what that gives him, without the names, which are new."""
+    return type(await door(db).take("bo", key, b"by bo")).__name__
+
+
+async def marked(db: Database, key: str) -> bool:
+    """Note a key as Bo; return whether it was seen before."""
+    return (await door(db).mark("bo", key, b"by bo")).seen
+
+
+async def answered(db: Database, key: str) -> None:
+    """Answer the request of a key as Bo."""
+    kept = Kept(status=200, body=b"by bo", media_type="text/plain")
+    await door(db).keep("bo", key, "same holder", kept)
 
 
 #: What Bo does: with what is Ana's alone, with what both have, and with his own.
@@ -410,6 +468,32 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "forget the same id": lambda db: runs.forget_request(db, "bo", "same run"),
     "forget what is not shown": lambda db: runs.forget_request(db, "bo", "walked"),
     "stop": lambda db: runs.request_stop(db, "bo", "running of ana"),
+    "question that waits in hers": lambda db: waiting.enqueue(db, BO, turn(ALONE), AS_IT_IS),
+    "question that waits in the same id": lambda db: waiting.enqueue(db, BO, turn(SAME), AS_IT_IS),
+    "next of hers": lambda db: waiting.find_next(db, "bo", "waits for her"),
+    "queue of hers": lambda db: waiting.list_waiting(db, "bo", "waits for her"),
+    "begin what waits of hers": lambda db: turns.claim(
+        db, "bo", turn("waits for her", run_id="waiting of ana", user_message_id="question"), ()
+    ),
+    "give up what waits of hers": lambda db: waiting.give_up(db, "bo", "waiting of ana", "by bo"),
+    "cancel all of hers": lambda db: waiting.cancel(db, "bo", "waits for her", None),
+    "cancel one of the same id": lambda db: waiting.cancel(db, "bo", "his", "behind his"),
+    "continue hers": lambda db: turns.start(
+        db,
+        "bo",
+        turn(
+            "cut off for her",
+            content=None,
+            message_id="answer",
+            user_message_id="question",
+            continues="cut off of ana",
+        ),
+    ),
+    "news of hers": lambda db: runs.find_news(db, "bo", "run of ana", has=0, said=-1),
+    "automatic title of hers": lambda db: titling.find_automatic(db, "bo", "cut off for her"),
+    "title for hers": lambda db: titling.give_title(
+        db, "bo", "cut off for her", "by bo", seen="secret of ana"
+    ),
     "profile": lambda db: Preferences(db).get_profile("bo"),
     "sessions": lambda db: own_sessions.list_sessions(db, "bo"),
     "end a session": lambda db: own_sessions.end_own(db, "bo", SESSION_OF_ANA, reason="by bo"),
@@ -453,8 +537,24 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "give back the same thread": lambda db: records.give_back(db, "bo", SAME, "same token"),
     "file of hers": lambda db: files.find(db, "bo", "file of ana"),
     "bytes of hers": lambda db: files.read(db, "bo", "file of ana"),
-    "bytes for the same file": lambda db: files.upload(db, "bo", "same file", b"b"),
+    "bytes for the same file": lambda db: files.fill(
+        db, "bo", "same file", digest=b"b", content=b"b", object_key=None
+    ),
+    "files": lambda db: files.list_files(db, "bo", limit=9),
+    "objects": lambda db: files.objects_of(db, "bo"),
+    "use of the same file": lambda db: db.fetch_all(
+        as_user("bo"), files.using("bo", SAME, ["same file"])
+    ),
+    "use of a file sent before": lambda db: db.fetch_all(
+        as_user("bo"), files.using("bo", SAME, ["sent file"])
+    ),
     "erase her file": lambda db: files.erase(db, "bo", "file of ana"),
+    "her key": lambda db: taken(db, "key of ana"),
+    "mark of her key": lambda db: marked(db, "key of ana"),
+    "renewal of the same key": lambda db: door(db).renew("bo", "same key", "same holder"),
+    "release of the same key": lambda db: door(db).release("bo", "same key", "same holder"),
+    "the same key left": lambda db: door(db).leave("bo", "same key", "same holder"),
+    "answer to the same key": lambda db: answered(db, "same key"),
 }
 
 _OWNER = re.compile(r"(?:\w+\.)?user_id = (%\(user\)s|%s)|(?<=chat\.profiles where )id = (%s)")
