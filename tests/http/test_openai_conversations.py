@@ -205,7 +205,9 @@ async def test_locked_instructions_hold_for_what_waits_its_turn(start: StartNode
     )
     queue = f"/api/v1/chat/{body['conversation_id']}/queue"
     async with asyncio.timeout(20):
-        while not (await locked.get(queue)).json["waiting"]:
+        while True:
+            if (await locked.get(queue)).json["waiting"]:
+                break
             await asyncio.sleep(0.02)
     gate.set()
     assert [one.status for one in await asyncio.gather(first, second)] == [200, 200]
