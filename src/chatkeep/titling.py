@@ -174,8 +174,8 @@ async def find_automatic(db: Database, user_id: str, conversation_id: str) -> li
         where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
           and not c.title_typed and (
             select count(*) from (
-              select from chat.messages m
-              where m.user_id = c.user_id and m.conversation_id = c.id and m.run_id is not null
+              select from chat.runs r
+              where r.user_id = c.user_id and r.conversation_id = c.id and r.state = 'done'
               limit 2
             ) answers
           ) = 1

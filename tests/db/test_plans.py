@@ -21,7 +21,16 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from chatkeep import accounts, conversations, own_sessions, runs, sessions, turns
+from chatkeep import (
+    accounts,
+    conversations,
+    own_sessions,
+    runs,
+    sessions,
+    titling,
+    turns,
+    waiting,
+)
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query, run_within
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
@@ -258,6 +267,13 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "run by request": lambda db, _: runs.find_by_request(db, ME, "none"),
     "newest run": lambda db, _: runs.find_newest(db, ME, TALK),
     "sweep": lambda db, _: runs.sweep(db),
+    "what waits": lambda db, _: waiting.find_next(db, ME, TALK),
+    "queue": lambda db, _: waiting.list_waiting(db, ME, TALK),
+    "cancel": lambda db, _: waiting.cancel(db, ME, TALK, None),
+    "whom nobody answers": lambda db, _: waiting.find_held(db),
+    "news": lambda db, _: runs.find_news(db, ME, "run-50-5-1", has=0, said=-1),
+    "automatic title": lambda db, _: titling.find_automatic(db, ME, TALK),
+    "given title": lambda db, _: titling.give_title(db, ME, TALK, "Other", seen="Talk 5"),
     "profile": lambda db, _: Preferences(db).get_profile(ME),
     "sign-in": lambda db, _: accounts.find_credential(db, "person-777@example.com"),
     "person": lambda db, known: accounts.get_user(db, known.user),

@@ -6,14 +6,16 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.peers import Peer, numbered, start_aimock
-from tests.server_process import ServerProcess, server_process
+from tests.server_process import ServerProcess, free_port, server_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 TURNS = 200
 KILLED = 20
+BEGUN_TOGETHER = 10
 ANSWER = numbered("word", 300)
 
 
@@ -32,6 +35,7 @@ class Turn:
     question: str
     text: str
     ended: bool
+    last: str = ""
 
 
 @pytest.fixture
@@ -53,15 +57,46 @@ async def server(upstream: Peer, tmp_path: Path) -> AsyncIterator[ServerProcess]
         yield running
 
 
+@pytest.fixture
+async def endless() -> AsyncIterator[str]:
+    """A provider whose answers never end by themselves: its address."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await stream.prepare(request)
+        with suppress(ConnectionError):
+            for number in count():
+                delta = {"choices": [{"index": 0, "delta": {"content": f"word{number} "}}]}
+                await stream.write(b"data: " + json.dumps(delta).encode() + b"\n\n")
+                await asyncio.sleep(0.5)
+        return stream
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+    await site.start()
+    yield f"http://127.0.0.1:{port}/v1"
+    await runner.cleanup()
+
+
 def _question(number: int) -> str:
     return f"a long answer to question {number}, please"
 
 
 async def _ask(
-    http: aiohttp.ClientSession, server: ServerProcess, token: str, question: str
+    http: aiohttp.ClientSession,
+    server: ServerProcess,
+    token: str,
+    question: str,
+    began: asyncio.Event | None = None,
 ) -> Turn:
-    """Ask in a new conversation and read the stream for as long as it comes."""
-    conversation_id, text, ended = str(uuid4()), "", False
+    """Ask in a new conversation and read the stream for as long as it comes.
+
+    *began* is set when something was said.
+    """
+    conversation_id, text, ended, last = str(uuid4()), "", False, ""
     message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": question}]}
     body = {"id": conversation_id, "messages": [message], "trigger": "submit-message"}
     headers = {"authorization": f"Bearer {token}"}
@@ -72,8 +107,13 @@ async def _ask(
                 if line.startswith(b"data: {"):
                     chunk = json.loads(line[6:])
                     text += chunk.get("delta", "")
-                    ended = ended or chunk["type"] == "finish"
-    return Turn(conversation_id=conversation_id, question=question, text=text, ended=ended)
+                    last = chunk["type"]
+                    ended = ended or last == "finish"
+                    if began is not None and text:
+                        began.set()
+    return Turn(
+        conversation_id=conversation_id, question=question, text=text, ended=ended, last=last
+    )
 
 
 async def _read(
@@ -132,3 +172,108 @@ async def test_what_was_said_before_the_server_was_killed_is_there_and_marked(
         after = await _ask(http, server, token, "afterwards")
         assert after.ended
         assert len(upstream.received()) == KILLED + 1
+        await _goes_on(http, server, token, turns[0].conversation_id)
+        assert len(upstream.received()) == KILLED + 2
+
+
+async def _goes_on(
+    http: aiohttp.ClientSession, server: ServerProcess, token: str, conversation_id: str
+) -> None:
+    """Continue what the kill cut off: the message is the same, and begins as it did."""
+    before = (await _read(http, server, token, conversation_id))["messages"][-1]
+    headers = {"authorization": f"Bearer {token}"}
+    url = f"{server.base}/api/v1/chat/{conversation_id}/continue"
+    async with http.post(url, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+    page = await _read(http, server, token, conversation_id)
+    after = page["messages"][-1]
+    assert (after["id"], after["status"]) == (before["id"], "done")
+    assert after["content"].startswith(before["content"])
+    assert len(after["content"]) > len(before["content"])
+    assert len(page["messages"]) == 2
+
+
+async def test_two_hundred_streams_are_told_when_the_server_is_told_to_end(
+    endless: str, tmp_path: Path
+) -> None:
+    """On SIGTERM each ends with an error, and what it has been told is kept to the letter."""
+    settings = {
+        "OPENAI_API_KEY": "any",
+        "OPENAI_BASE_URL": endless,
+        "RATE_LIMITS": "off",
+        "DRAIN_SECONDS": "0",
+    }
+    async with (
+        server_process(tmp_path / "data", settings) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
+        people = [await server.sign_up(http) for _ in range(5)]
+        asking: list[asyncio.Task[Turn]] = []
+        for first in range(0, TURNS, BEGUN_TOGETHER):
+            began = [asyncio.Event() for _ in range(BEGUN_TOGETHER)]
+            asking += [
+                asyncio.create_task(_ask(http, server, people[n % 5], _question(n), one))
+                for n, one in enumerate(began, first)
+            ]
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(one.wait() for one in began))
+        await server.stop()
+        turns = await asyncio.gather(*asking)
+        assert {(turn.ended, turn.last) for turn in turns} == {(False, "error")}
+        await server.start()
+        for number, turn in enumerate(turns):
+            page = await _read(http, server, people[number % 5], turn.conversation_id)
+            answer = page["messages"][-1]
+            assert (answer["status"], page["active_run"]) == ("interrupted", None)
+            assert answer["content"] == turn.text != ""
+
+
+async def test_killed_at_any_point_of_sending_nothing_is_lost_or_doubled(
+    server: ServerProcess, upstream: Peer
+) -> None:
+    """After kill -9 a repeated message is there once, answered or marked, and was asked once."""
+    del upstream
+    for pause_s in (0.0, 0.03, 0.1, 0.3):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            token = await server.sign_up(http)
+            talks = [await _start(http, server, token) for _ in range(8)]
+            sending = [asyncio.create_task(_send(http, server, token, one)) for one in talks]
+            await asyncio.sleep(pause_s)
+            await server.kill()
+            first = await asyncio.gather(*sending)
+            await server.start()
+            again = await asyncio.gather(*(_send(http, server, token, one) for one in talks))
+            for talk, told, retold in zip(talks, first, again, strict=True):
+                assert retold.get("run_id")
+                assert told.get("run_id") in {None, retold["run_id"]}
+                page = await _read(http, server, token, talk)
+                assert [one["role"] for one in page["messages"]] == [
+                    *("assistant", "user", "assistant"),
+                ]
+                question, answer = page["messages"][1:]
+                assert question["content"] == f"a short answer in {talk}, please"
+                assert answer["status"] in {"done", "interrupted"}
+                assert page["active_run"] is None
+
+
+async def _start(http: aiohttp.ClientSession, server: ServerProcess, token: str) -> str:
+    """Start a conversation; return its id."""
+    headers = {"authorization": f"Bearer {token}"}
+    async with http.post(f"{server.base}/api/v1/chat/start", headers=headers) as answer:
+        conversation_id: str = (await answer.json())["conversation_id"]
+        return conversation_id
+
+
+async def _send(
+    http: aiohttp.ClientSession, server: ServerProcess, token: str, talk: str
+) -> dict[str, Any]:
+    """Send one message under the key of its conversation; return what is answered, if anything."""
+    headers = {"authorization": f"Bearer {token}", "idempotency-key": f"the one of {talk}"}
+    body = {"conversation_id": talk, "message": f"a short answer in {talk}, please"}
+    with suppress(aiohttp.ClientError):
+        async with http.post(
+            f"{server.base}/api/v1/chat/message", json=body, headers=headers
+        ) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+    return {}
