@@ -61,7 +61,7 @@ def _is_worse(name: str, before: Mapping[str, float], *, quick: bool) -> bool:
         again = {one.figure for one in found}
         found = [one for one in breaches(result, before) if attempt == 1 or one.figure in again]
         noise = "noisy, " if result.is_noisy else ""
-        print(f"{name}: {noise}other work took {result.others:.0%}", flush=True)
+        print(f"{name}: {noise}other work took {result.others or 0:.0%}", flush=True)
         for one in found:
             print(f"  {one.figure}: {one.before:g} before, {one.now:g} now", flush=True)
         if not found:

@@ -30,7 +30,8 @@ def write(found: Sequence[Result]) -> None:
     pictures = plotted({one.name: one.figures for one in results})
     for name, picture in pictures.items():
         (PLOTS / f"{name}.svg").write_text(picture)
-    parts = [_head(results), _targets(results), *_embedded(pictures), *map(_section, results)]
+    sections = [_section(name, known.get(name)) for name in NAMES]
+    parts = [_head(results), _targets(results), *_embedded(pictures), *sections]
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
@@ -63,8 +64,8 @@ def _head(found: Sequence[Result]) -> str:
     )
     return (
         "# Results\n\n"
-        f"Measured with `make bench` in {took / 60:.0f} minutes, at the times that are told below:"
-        f" {_machine()}, the server on one core and the load on another.\n"
+        f"Measured with `make bench`, at the times that are told below, in {took / 60:.0f} minutes"
+        f" altogether: {_machine()}, the server on one core and the load on another.\n"
         "Medians of interleaved rounds; what matters is the ratios.\n"
         "This file, `results.json` and `plots/` are written by the command.\n\n"
         f"{said}"
@@ -92,10 +93,17 @@ def _embedded(pictures: dict[str, str]) -> Iterator[str]:
         yield f"![{title}](plots/{name}.svg)"
 
 
-def _section(one: Result) -> str:
+def _section(name: str, one: Result | None) -> str:
+    if one is None:
+        return f"## {name}\n\nNot measured yet: `make bench ARGS={name}`."
     rows = [f"| {key.replace('_', ' ')} | {value:g} |" for key, value in one.numbers().items()]
-    noise = f"{one.measured_at} UTC, {one.seconds:.0f} s; other work took {one.others:.0%} of the machine meanwhile." + (
-        " **Noisy.**" if one.is_noisy else ""
+    others = (
+        "what else the machine did is not known"
+        if one.others is None
+        else f"other work took {one.others:.0%} of the machine meanwhile"
     )
+    took = f", {one.seconds:.0f} s" if one.seconds else ""
+    noise = f"{one.measured_at} UTC{took}; {others}."
+    noise += " **Noisy.**" if one.is_noisy else ""
     table = "\n".join(["| figure | median |", "| --- | --- |", *rows])
     return f"## {one.name}\n\n`python -m benchmarks.{one.name}`, {noise}\n\n{table}"

@@ -35,19 +35,19 @@ BUSY = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a benchmark found. *others* is the part of all cores that other work took."""
+    """What a benchmark found. *others*: the part of all cores that other work took, if known."""
 
     name: str
     figures: Mapping[str, object]
     seconds: float
-    others: float
+    others: float | None
     measured_at: str = ""
 
     @property
     def is_noisy(self) -> bool:
         """Whether its own rounds lie far apart, or the machine was busy."""
         own = any(value is True for key, value in self.figures.items() if key.endswith("noisy"))
-        return own or self.others > BUSY
+        return own or (self.others or 0.0) > BUSY
 
     def numbers(self) -> dict[str, float]:
         """Return the figures that are numbers."""
