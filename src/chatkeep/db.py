@@ -166,6 +166,25 @@ class Database:
                 for query, answer in zip(queries, answers, strict=True)
             ]
 
+    async def fetch_each(self, *asked: tuple[Caller, Query[Row]]) -> list[list[Row]]:
+        """Run a statement for each of several callers in one round trip and one transaction.
+
+        Who is acting is set anew before each statement, so each sees what it would alone.
+        All of it happens or none.
+        """
+        statements = [
+            statement
+            for caller, query in asked
+            for statement in ((_ACT_AS, _act_as_params(caller)), (query.text, query.params))
+        ]
+        async with self._connection() as connection:
+            async with asyncio.timeout(_PATIENCE_S):
+                answers = await connection.exchange(*statements)
+            return [
+                connection.records(answer, query.row)
+                for (_, query), answer in zip(asked, answers[1::2], strict=True)
+            ]
+
     @asynccontextmanager
     async def acting_as(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
         """Lend a connection inside one transaction that acts as *caller*: for several steps.

@@ -34,7 +34,7 @@ from chatkeep.events import NextStep
 from chatkeep.live import LiveAnswer
 from chatkeep.prompts import prompt_of
 from chatkeep.responders import Asked
-from chatkeep.runs import Address, Ending
+from chatkeep.runs import Address, Checkpoint, Ending
 from chatkeep.tails import Tails
 from chatkeep.titles import title_from
 from chatkeep.turns import AlreadyStarted, Turn
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CHECKPOINT_S = 0.25
+_CHECKPOINTS_TOGETHER = 32
 _LEASE_RENEWAL_S = 4.0
 _STOP_WITHIN_S = 5.0
 _STOPS_AT_MOST = 3
@@ -273,9 +274,9 @@ class Replies:
         """Store what is new of every answer, and renew the leases, until cancelled."""
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
-            for work in list(self._work.values()):
-                if work.asking and self._is_due(work):
-                    await self._checkpoint(work)
+            due = [work for work in self._work.values() if work.asking and self._is_due(work)]
+            for first in range(0, len(due), _CHECKPOINTS_TOGETHER):
+                await self._checkpoint(due[first : first + _CHECKPOINTS_TOGETHER])
 
     async def keep_tails(self) -> None:
         """Exchange news of answers with other nodes, until cancelled."""
@@ -416,25 +417,34 @@ class Replies:
     def _is_due(self, work: Work) -> bool:
         return work.live.changed or _now() - work.renewed > _LEASE_RENEWAL_S
 
-    async def _checkpoint(self, work: Work) -> None:
-        live = work.live
-        live.changed, work.renewed = False, _now()
+    async def _checkpoint(self, some: list[Work]) -> None:
+        for work in some:
+            work.live.changed, work.renewed = False, _now()
         try:
-            stop = await runs.checkpoint(
-                self._db,
-                live.user_id,
-                live.address,
-                content=live.content,
-                parts=live.stored_parts(),
-                tells=self.tails.tells(live.address.id),
-            )
+            stops = await runs.checkpoint_each(self._db, [self._said(work) for work in some])
         except ChatkeepError as error:
-            # The answer goes on; what is missing is in the next checkpoint or the end.
-            live.changed = True
-            _log.warning("a checkpoint of run %s failed: %s", live.address.id, error.code)
+            if len(some) > 1 and not isinstance(error, Unavailable):
+                for work in some:  # one of them is what the database does not take
+                    await self._checkpoint([work])
+                return
+            # The answers go on; what is missing is in the next checkpoint or the end.
+            for work in some:
+                work.live.changed = True
+            _log.warning("checkpoints of %d runs failed: %s", len(some), error.code)
             return
-        if stop:
-            self.stop_here(live.address.id)
+        for work, stop in zip(some, stops, strict=True):
+            if stop:
+                self.stop_here(work.live.address.id)
+
+    def _said(self, work: Work) -> Checkpoint:
+        live = work.live
+        return Checkpoint(
+            user_id=live.user_id,
+            run=live.address,
+            content=live.content,
+            parts=live.stored_parts(),
+            tells=self.tails.tells(live.address.id),
+        )
 
     async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""

@@ -131,6 +131,37 @@ class _Stop:
     told: str | None
 
 
+_CHECKPOINT = """
+with run as (
+  update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
+    said = greatest(0,
+      octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
+  where user_id = %(user)s and id = %(run)s
+    and state in ('queued', 'running', 'interrupted')
+  returning message_id, stop_requested
+), kept as (
+  update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+  from run
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+    and m.id = run.message_id and m.run_id = %(run)s
+)
+select stop_requested,
+  case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
+from run
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What was said so far in a run. With *tells*, those who follow elsewhere hear of it."""
+
+    user_id: str
+    run: Address
+    content: str
+    parts: Sequence[dict[str, Any]] | None
+    tells: bool = False
+
+
 async def checkpoint(
     db: Database,
     user_id: str,
@@ -142,41 +173,36 @@ async def checkpoint(
 ) -> bool:
     """Keep what was said so far and renew the lease; return whether a stop was asked for.
 
-    With *tells*, those who follow on other nodes hear of it.
-
     The message is written only by who holds the run's row: a checkpoint that the database
     delayed can never write its older text over the end. Nor over what another run has
     said since, where the answer was given up and continued.
     """
-    rows = await db.fetch(
-        as_user(user_id),
-        """
-        with run as (
-          update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
-            said = greatest(0,
-              octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
-          where user_id = %(user)s and id = %(run)s
-            and state in ('queued', 'running', 'interrupted')
-          returning message_id, stop_requested
-        ), kept as (
-          update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
-          from run
-          where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-            and m.id = run.message_id and m.run_id = %(run)s
-        )
-        select stop_requested,
-          case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
-        from run
-        """,
-        {
-            **_address(user_id, run),
-            "content": content,
-            "parts": _json(parts),
-            "lease": LEASE_S,
-            "tells": tells,
-        },
-        row=_Stop,
-    )
+    one = Checkpoint(user_id=user_id, run=run, content=content, parts=parts, tells=tells)
+    rows = await db.fetch(as_user(user_id), _CHECKPOINT, _kept(one), row=_Stop)
+    return _must_stop(rows)
+
+
+async def checkpoint_each(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
+    """Do as `checkpoint` for *some* runs, whosever they are, in one round trip; all or none.
+
+    Alone, most of what a checkpoint takes is its round trip and its commit: 32 together take a
+    tenth of the time each.
+    """
+    asked = [(as_user(one.user_id), Query(_CHECKPOINT, _kept(one), _Stop)) for one in some]
+    return [_must_stop(rows) for rows in await db.fetch_each(*asked)]
+
+
+def _kept(one: Checkpoint) -> dict[str, object]:
+    return {
+        **_address(one.user_id, one.run),
+        "content": one.content,
+        "parts": _json(one.parts),
+        "lease": LEASE_S,
+        "tells": one.tells,
+    }
+
+
+def _must_stop(rows: Sequence[_Stop]) -> bool:
     # No row: the conversation was erased meanwhile, so there is nobody to answer.
     return rows[0].stop_requested if rows else True
 

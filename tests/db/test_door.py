@@ -329,3 +329,32 @@ async def until_served(db: Database) -> None:
         except DatabaseUnavailable:
             continue
         return
+
+
+async def test_several_callers_in_one_exchange_see_their_own_rows(single: Database) -> None:
+    """Each statement acts for its caller, whoever came before, and nothing is left behind."""
+    people = [new_id(), new_id(), new_id()]
+    for person in people[:2]:
+        await start_conversation(single, person, greeting="Hello!")
+    asked = [
+        (as_user(person), Query(ASK, [number], Answer)) for number, person in enumerate(people)
+    ]
+    ana, bo, nobody = await single.fetch_each(*asked)
+    assert ana == [Answer(0, people[0], [people[0]])]
+    assert bo == [Answer(1, people[1], [people[1]])]
+    assert nobody == [Answer(2, people[2], [])]
+    assert is_clean(await left_on(single))
+
+
+async def test_what_one_of_several_callers_cannot_do_undoes_all(single: Database) -> None:
+    """They are one transaction, also when somebody else's row is what fails."""
+    people = [new_id(), new_id()]
+    make: LiteralString = (
+        "insert into chat.conversations (user_id, id) values (%s, %s)"
+        " returning 1 as nonce, user_id as who, array[user_id] as owners"
+    )
+    asked = [(as_user(person), Query(make, [people[0], new_id()], Answer)) for person in people]
+    with pytest.raises(NotFound):
+        await single.fetch_each(*asked)
+    (found,) = await single.fetch(as_user(people[0]), ASK, [1], row=Answer)
+    assert found.owners == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from chatkeep import conversations, runs, turns
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
-from chatkeep.runs import Address, Ending
+from chatkeep.runs import Address, Checkpoint, Ending
 from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
@@ -82,6 +83,31 @@ async def test_a_turn_takes_one_to_start_and_one_to_end(
                 counted, person, run, ending, content="Hello", parts=None, title="Hello"
             )
         assert trips.count == 1
+
+
+async def test_checkpoints_of_many_take_one(counted: Database, counter: RoundTripCounter) -> None:
+    """However many people are being answered; each keeps their own, and hears of their stop."""
+    people, kept = [new_id() for _ in range(5)], []
+    for person in people:
+        turn = a_turn(new_id())
+        await turns.start(counted, person, turn)
+        run = Address(
+            id=turn.run_id,
+            conversation_id=turn.conversation_id,
+            message_id=turn.message_id,
+            user_message_id=turn.user_message_id,
+        )
+        kept.append(Checkpoint(user_id=person, run=run, content=f"For {person}", parts=None))
+    stopped, foreign = kept[1], replace(kept[4], user_id=people[0])
+    await runs.request_stop(counted, stopped.user_id, stopped.run.id)
+    with counter.round_trips() as trips:
+        told = await runs.checkpoint_each(counted, [*kept[:4], foreign])
+    assert trips.count == 1
+    assert told == [False, True, False, False, True]
+    for one in kept[:4]:
+        found = await runs.get_run(counted, one.user_id, one.run.id)
+        assert found.content == f"For {one.user_id}"
+    assert (await runs.get_run(counted, people[4], kept[4].run.id)).content == ""
 
 
 async def test_reading_takes_one(counted: Database, counter: RoundTripCounter) -> None:

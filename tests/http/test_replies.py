@@ -23,11 +23,13 @@ from chatkeep.web.sse import EventStream
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
+    from chatkeep.db import Database
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import Prompt
     from chatkeep.policies import Choices
+    from chatkeep.runs import Checkpoint
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node, Person, Stage
@@ -204,6 +206,37 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     await runs.checkpoint(node.parts.db, ana.id, answer.address, content="The wh", parts=None)
     kept = await newest(ana.client, chat)
     assert (kept["content"], kept["status"]) == ("The whole answer.", "done")
+
+
+async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
+    node: Node, ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints go together; when the database does not take them so, each goes alone."""
+    together = runs.checkpoint_each
+    refused: list[int] = []
+
+    async def refuse_several(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
+        if len(some) > 1:
+            refused.append(len(some))
+            raise Invalid
+        return await together(db, some)
+
+    monkeypatch.setattr(runs, "checkpoint_each", refuse_several)
+    gate, chats = asyncio.Event(), [str(uuid4()), str(uuid4())]
+    stage.play(["One", gate], ["One", gate])
+    answers = [
+        await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node)) for chat in chats
+    ]
+    for chat in chats:
+
+        async def is_kept(chat: str = chat) -> bool:
+            return bool((await newest(ana.client, chat))["content"] == "One")
+
+        await until(is_kept)
+    gate.set()
+    for answer in answers:
+        await collect(answer)
+    assert refused
 
 
 # --- followers on another node ------------------------------------------------------------------
