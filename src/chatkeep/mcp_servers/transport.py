@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 import httpx2
+import msgspec
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR
 
 from chatkeep.fetching import guarded_connector, require_fetchable
 
@@ -29,6 +31,7 @@ ANSWER_AT_MOST: Final = 1024 * 1024
 #: The header that says for whom a tool is called.
 CALLER_HEADER: Final = "Chatkeep-Caller"
 _CONNECT_TIMEOUT_S: Final = 10.0
+_OF_THE_WIRE: Final = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
 
 #: What the requests of the present call say of the caller. The `mcp` package sends each
 #: message in the context that it was made in.
@@ -75,13 +78,17 @@ async def _say_for_whom(request: httpx2.Request) -> None:
 
 
 class _Transport(httpx2.AsyncBaseTransport):
-    """What httpx asks, asked by aiohttp."""
+    """What httpx asks, asked by aiohttp.
+
+    The `mcp` package ends the whole connection, everybody's, when one request fails. So a
+    request that fails is answered here, with an error of that request alone.
+    """
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Make one request; its answer is read by whoever asked."""
+        """Make one request; a stream is read by whoever asked."""
         assert isinstance(request.stream, httpx2.AsyncByteStream)  # noqa: S101 -- of an async client
         body = b"".join([piece async for piece in request.stream])
         try:
@@ -92,27 +99,56 @@ class _Transport(httpx2.AsyncBaseTransport):
                 data=body or None,
                 allow_redirects=False,
             )
+            if response.content_type == "text/event-stream":
+                return httpx2.Response(
+                    response.status, headers=list(response.raw_headers), stream=_Stream(response)
+                )
+            async with response:
+                return await _whole(response, body)
         except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ConnectError(type(error).__name__) from error
-        return httpx2.Response(
-            response.status, headers=list(response.raw_headers), stream=_Answer(response)
-        )
+            return _failure(body, f"The server cannot be reached ({type(error).__name__}).")
 
 
-class _Answer(httpx2.AsyncByteStream):
-    """The body of an answer, as far as it is of a sensible size. A stream is as long as it is."""
+async def _whole(response: aiohttp.ClientResponse, asked: bytes) -> httpx2.Response:
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > ANSWER_AT_MOST:
+            message = f"The server's answer has more than {ANSWER_AT_MOST} bytes."
+            return _failure(asked, message, code=INTERNAL_ERROR)
+    headers = [one for one in response.raw_headers if one[0].lower() not in _OF_THE_WIRE]
+    return httpx2.Response(response.status, headers=headers, content=bytes(content))
+
+
+def _failure(asked: bytes, message: str, *, code: int = CONNECTION_CLOSED) -> httpx2.Response:
+    """Return an answer that says to whoever *asked* that there is none.
+
+    Raises:
+        httpx2.ConnectError: it was no request that could be answered.
+    """
+    try:
+        identity = msgspec.json.decode(asked, type=_Request).id
+    except msgspec.DecodeError as odd:
+        raise httpx2.ConnectError(message) from odd
+    error = {"code": code, "message": message}
+    return httpx2.Response(200, json={"jsonrpc": "2.0", "id": identity, "error": error})
+
+
+class _Request(msgspec.Struct):
+    """A request of JSON-RPC, as far as its answer needs it."""
+
+    id: int | str
+
+
+class _Stream(httpx2.AsyncByteStream):
+    """The body of a stream of events; the `mcp` package bounds each."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        self._is_stream = response.content_type == "text/event-stream"
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
         try:
             async for piece in self._response.content.iter_any():
-                size += len(piece)
-                if size > ANSWER_AT_MOST and not self._is_stream:
-                    raise httpx2.ReadError("the answer is too large")
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
             raise httpx2.ReadError(type(error).__name__) from error
