@@ -301,8 +301,10 @@ with talk as (
     and (select count(*) from chat.runs r where r.user_id = c.user_id and r.state = 'queued')
       < %(per_user)s
 ), asked as (
-  insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, client_id)
-  select user_id, %(conversation)s, %(question)s, head_id, 'user', %(content)s, %(client_id)s
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
+  select user_id, %(conversation)s, %(question)s, head_id, 'user', %(content)s,
+    %(parts)s::jsonb, %(client_id)s
   from talk
 ), answer as (
   insert into chat.messages

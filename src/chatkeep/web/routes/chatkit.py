@@ -47,7 +47,7 @@ _OF_AN_UPLOAD: Final[dict[str, Any]] = {
 }
 
 
-@router.get("/health")
+@router.get("/health", response_model_exclude_none=True)
 async def health(_: Anybody) -> HealthAnswer:
     """Say that the support chat is served. Public."""
     return HealthAnswer(status="ok")
