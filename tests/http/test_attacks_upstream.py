@@ -242,7 +242,7 @@ async def endless(wire: Wire) -> None:
     [
         (silent, {"MODEL_FIRST_BYTE_TIMEOUT": "0.3"}, ""),
         (hesitant, {"MODEL_CHUNK_TIMEOUT": "0.3"}, "Hel"),
-        (endless, {"MODEL_TIMEOUT": "1"}, "word "),
+        (endless, {"MODEL_TIMEOUT": "2"}, "word "),
     ],
     ids=["first byte", "between chunks", "the whole"],
 )

@@ -208,7 +208,7 @@ async def test_nobody_else_is_asked_when_there_could_be_two_bills(
     first: Answer, error: type[ChatkeepError]
 ) -> None:
     """Nor when the fault is in the question, which would be the same one elsewhere."""
-    quick = {**CHAIN, "UPSTREAM_ONE_FIRST_BYTE_TIMEOUT": "0.3"}
+    quick = {**CHAIN, "UPSTREAM_ONE_FIRST_BYTE_TIMEOUT": "1.5"}
     async with serving(provider_of("a", a=first), provider_of("b"), **quick) as (model, one, two):
         with pytest.raises(error):
             await collect(model, "fast")
@@ -268,7 +268,7 @@ async def test_provider_that_fails_is_left_alone_and_comes_back() -> None:
     async def flaky(wire: Wire) -> None:
         await (failing(500) if is_down else provider_of())(wire)
 
-    quick = {"MODEL_FAILURES": "2", "MODEL_PAUSE": "0.2", "UPSTREAM_TWO_MODELS": "b"}
+    quick = {"MODEL_FAILURES": "2", "MODEL_PAUSE": "1", "UPSTREAM_TWO_MODELS": "b"}
     async with serving(provider_of("a", a=flaky), provider_of(), **quick) as (model, one, _):
         for _try in range(2):
             with pytest.raises(ModelUnavailable):
