@@ -92,7 +92,7 @@ class RemoteAnswer:
         """
         growth = Growth()
         growth.take(unstored(self._run.content, self._run.parts))
-        reader = _reader_of_news(self._run) if only_new else Reader()
+        reader = _reader_of_news(self._run, growth) if only_new else Reader()
         with self._tails.following(self._run.id) as tail:
             quiet_since = time.monotonic()
             while True:
@@ -147,9 +147,16 @@ class RemoteAnswer:
         self._pending = growth.graft(self._pending)
 
 
-def _reader_of_news(run: Run) -> Reader:
+def _reader_of_news(run: Run, growth: Growth) -> Reader:
     begun = unstored(run.content, run.parts)[: run.begun]
-    return Reader(len(begun), [index for index, part in enumerate(begun) if part.waits])
+    waiting = [index for index, part in enumerate(begun) if part.waits]
+    if run.parts is None and begun and run.said_before:
+        # A text that was cut off and goes on: where it was cut is known.
+        text = run.content.encode()
+        before, since = text[: run.said_before].decode(), text[run.said_before :].decode()
+        growth.parts[0].pieces = [before, since] if since else [before]
+        return Reader(0, waiting, pieces=1)
+    return Reader(len(begun), waiting)
 
 
 def ending_of(run: Run) -> Ending:

@@ -41,9 +41,12 @@ def resolved(
 
 
 def was_cut_off(found: AnswerShown) -> bool:
-    """Whether *found* is to be gone on with although nothing of it waits for the person."""
-    waits = any(part.approval_id and part.waits for part in unstored("", found.parts))
-    return found.status in {"stopped", "interrupted"} and not waits
+    """Whether *found* is to be gone on with, or is, although nothing waits for the person."""
+    waits = [part for part in unstored("", found.parts) if part.waits]
+    if found.status in {"queued", "running"}:
+        return not waits
+    asked = any(part.approval_id for part in waits)
+    return found.status in {"stopped", "interrupted"} and not asked
 
 
 def waits_for_nothing() -> Invalid:

@@ -31,7 +31,7 @@ LEASE_S = 15
 class Run:
     """A run and what its answer says so far (as of the last checkpoint).
 
-    *begun*: the first so many parts are of runs before it.
+    *begun*: the first so many parts are of runs before it, and had *said_before* bytes.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Run:
     content: str
     parts: list[dict[str, Any]] | None
     begun: int = 0
+    said_before: int = 0
 
     @property
     def ended(self) -> bool:
@@ -288,7 +289,7 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
         """
         select r.id, r.conversation_id, r.message_id, m.parent_id as user_message_id, r.state,
           r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
-          m.content, m.parts, r.begun
+          m.content, m.parts, r.begun, r.said_before
         from chat.runs r
         join chat.messages m on m.user_id = r.user_id
           and m.conversation_id = r.conversation_id and m.id = r.message_id

@@ -112,6 +112,34 @@ async def test_ai_sdk_goes_on_with_the_answer_it_has(node: Node, ana: Person) ->
     assert (await newest(ana.client, chat))["content"] == "Half an answer, and more."
 
 
+async def test_ai_sdk_goes_on_on_another_node_too(
+    node: Node, start: StartNode, ana: Person
+) -> None:
+    """Sent once more, to another node, it joins: what is new comes there as well, and no more."""
+    other, rest = await start(), asyncio.Event()
+    chat, _ = await cut_off(node, ana, "Half an ans")
+    model = node.stage.play(["wer", rest, "."])
+    before = await newest(ana.client, chat)
+    message = {"id": before["id"], "role": "assistant", "parts": before["parts"]}
+    body = {"id": chat, "message": message}
+    async with ana.client.stream(UI, body) as here:
+        await here.until(lambda event: types([event]) == ["text-delta"])
+
+        async def stored() -> bool:
+            return bool((await newest(ana.client, chat))["content"] == "Half an answer")
+
+        await until(stored)
+        async with ana.client.but(url=other.url).stream(UI, body) as there:
+            assert there.status == 200
+            await there.until(lambda event: types([event]) == ["text-delta"])
+            rest.set()
+            await there.rest()
+            assert said(there.events) == "wer."
+        await here.rest()
+        assert said(here.events) == "wer."
+    assert len(model.prompts) == 1
+
+
 async def test_ai_sdk_is_given_all_of_an_answer_that_it_took_away(node: Node, ana: Person) -> None:
     """`regenerate({body: {continue: true}})` shows the message anew, as one text."""
     chat, _ = await cut_off(node, ana, "Half an ans")
