@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.peers import Peer, numbered, start_aimock
-from tests.server_process import ServerProcess, free_port, server_process
+from tests.peers import Peer, free_port, numbered, start_aimock
+from tests.server_process import ServerProcess, server_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
