@@ -85,12 +85,11 @@ async def _copy(
           from made cross join named n left join named p on p.id = n.parent_id
         ), files as (
           insert into chat.file_uses (user_id, file_id, conversation_id)
-          select %(user)s, f.id, made.id from made
-          join chat.chatkit_attachments f on f.user_id = %(user)s
-            and f.conversation_id = %(conversation)s
+          select s.user_id, f.id, made.id from made cross join source s
+          join chat.chatkit_attachments f on f.user_id = s.user_id and f.conversation_id = s.id
           union
-          select %(user)s, u.file_id, made.id from made
-          join chat.file_uses u on u.user_id = %(user)s and u.conversation_id = %(conversation)s
+          select s.user_id, u.file_id, made.id from made cross join source s
+          join chat.file_uses u on u.user_id = s.user_id and u.conversation_id = s.id
         )
         select id, title, created_at, updated_at from made
         """,

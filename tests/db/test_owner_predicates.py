@@ -164,7 +164,7 @@ values
   ('ana', 'sent file', 'his', '{"name": "file of ana"}', 'text/plain', 1, 'file of ana', 'a'),
   ('bo', 'sent file', 'his', '{"name": "file of bo"}', 'text/plain', 1, 'object of bo', 'b');
 insert into chat.file_uses (user_id, file_id, conversation_id) values
-  ('ana', 'sent file', 'same');
+  ('ana', 'sent file', 'hers');
 insert into chat.idempotency_keys (user_id, key, fingerprint, holder) values
   ('ana', 'key of ana', 'request of ana', 'holder of ana'),
   ('ana', 'same key', 'request of ana', 'same holder'),

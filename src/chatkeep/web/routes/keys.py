@@ -23,6 +23,7 @@ from chatkeep.roles import roles_in
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
+from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.routes.admin import UserId
 from chatkeep.web.services import Parts
@@ -101,15 +102,22 @@ async def list_keys(who: SignedIn, parts: Parts) -> KeysAnswer:
     )
 
 
-@router.post("", responses=described(403, 409, 422))
-async def make_key(body: KeyRequest, who: StrictlySignedIn, parts: Parts) -> NewKeyAnswer:
+@router.post("", response_model=NewKeyAnswer, responses=described(403, 409, 422))
+async def make_key(
+    body: KeyRequest, who: StrictlySignedIn, parts: Parts, once: Once
+) -> NewKeyAnswer | Response:
     """Make a key that acts as the caller within its scopes, and show it this once."""
     wanted = _wanted(body, parts)
     await _require_strong(who, parts)
-    await parts.limits.spend("api_key_made", who.user_id)
-    made, key = await records.make(parts.db, who, wanted, at_most=parts.settings.api_keys_per_user)
-    await _require_still_here(who, made, parts)
-    return NewKeyAnswer(**_shown(made), key=key)
+    at_most = parts.settings.api_keys_per_user
+
+    async def make(_: str) -> NewKeyAnswer:
+        await parts.limits.spend("api_key_made", who.user_id)
+        made, key = await records.make(parts.db, who, wanted, at_most=at_most)
+        await _require_still_here(who, made, parts)
+        return NewKeyAnswer(**_shown(made), key=key)
+
+    return await once.answer(who, make)
 
 
 @router.delete("/{key_id}", status_code=204, responses=described(404, 422))
