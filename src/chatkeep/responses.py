@@ -157,7 +157,7 @@ async def forget(db: Database, user_id: str, response_id: str, kind: Kind) -> No
             delete from chat.responses p using chat.runs r
             join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
             where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
-              and r.user_id = %(user)s and r.id = p.id
+              and r.user_id = p.user_id and r.id = p.id
               and (c.deleted_at is null or c.deleted_at = now())
             returning p.id
             """,
