@@ -98,10 +98,10 @@ values
   ('ana', 'same', 'root of ana', null, 'user', 'secret of ana', null),
   ('bo', 'same', 'parent', null, 'user', 'secret of bo', null),
   ('bo', 'same', 'same', 'parent', 'assistant', 'secret of bo', 'same run'),
-  ('ana', 'hers', 'same', null, 'assistant', 'secret of ana', null),
+  ('ana', 'hers', 'same', null, 'assistant', 'secret of ana', 'running of ana'),
   ('bo', 'hers', 'same', null, 'assistant', 'secret of bo', null),
-  ('ana', 'his', 'same', null, 'assistant', 'secret of ana', null),
-  ('bo', 'his', 'same', null, 'assistant', 'secret of bo', null),
+  ('ana', 'his', 'same', null, 'assistant', 'secret of ana', 'running of bo'),
+  ('bo', 'his', 'same', null, 'assistant', 'secret of bo', 'running of bo'),
   ('ana', 'walk', 'same', null, 'assistant', 'secret of ana', 'walked'),
   ('ana', 'walk', 'elsewhere', 'same', 'user', 'secret of ana', null),
   ('bo', 'walk', 'same', null, 'assistant', 'secret of bo', 'walked'),
@@ -490,7 +490,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
         ),
     ),
     "news of hers": lambda db: runs.find_news(db, "bo", "run of ana", has=0, said=-1),
-    "automatic title of hers": lambda db: titling.find_automatic(db, "bo", "cut off for her"),
+    "automatic title of hers": lambda db: titling.find_automatic(db, "bo", ALONE),
     "title for hers": lambda db: titling.give_title(
         db, "bo", "cut off for her", "by bo", seen="secret of ana"
     ),
