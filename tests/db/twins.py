@@ -595,7 +595,7 @@ async def the_worker_sees_states_and_no_words(twins: Twins) -> None:
     objects: LiteralString = (
         "select coalesce(object_key, '-') as text from chat.chatkit_attachments"
     )
-    assert len(await _texts(db, WORKER, objects)) == 6  # noqa: PLR2004 -- three of each
+    assert len(await _texts(db, WORKER, objects)) == 6
     uses: LiteralString = "select file_id as text from chat.file_uses"
     assert await _texts(db, WORKER, uses) == ["in a fork", "in a fork"]
     assert await _rolled_back(db, WORKER, "delete from chat.idempotency_keys") == 2

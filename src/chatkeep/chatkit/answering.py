@@ -28,7 +28,6 @@ from chatkeep.errors import ChatkeepError, Unavailable, error_named
 from chatkeep.ids import new_id
 from chatkeep.live import Ended
 from chatkeep.parts import unstored
-from chatkeep.policies import choose
 from chatkeep.titles import title_from
 from chatkeep.turns import Turn
 
