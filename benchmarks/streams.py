@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -30,7 +32,7 @@ from benchmarks.stack import LOAD_CORE, pin, raise_file_limit
 from benchmarks.upstream import question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from benchmarks.contenders import Contender
     from benchmarks.readers import Reader
@@ -42,22 +44,40 @@ _SLOW_MS = 2000
 _READING = 500
 _READING_MS = 20
 _SETTLES_S = 1.0
+_OPENED_WITHIN_S = 60
 
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Return the figures of Chatkeep and of the bare relay, one after the other."""
     figures: dict[str, object] = {}
+    for who in ("chatkeep", "relay"):
+        with _standing(who) as (people, _):
+            found = uvloop.run(_open(people, 2.0 if quick else 15.0))
+            figures |= _named(who, "open", found)
+    for who in ("chatkeep", "relay"):
+        with _standing(who) as (people, source):
+            found = uvloop.run(_reading(people, source, 4.0 if quick else 20.0))
+            figures |= _named(who, "reading", found)
+    return figures
+
+
+@contextmanager
+def _standing(who: str) -> Iterator[tuple[Sequence[Contender], Contender]]:
+    """Run a server and an upstream of its own; yield who asks it, and the upstream.
+
+    New ones each time: what a server has once taken it does not give back, and Chatkeep goes
+    on with answers whose readers have hung up, until their upstream is gone.
+    """
     with ExitStack() as stack:
         source = stack.enter_context(contenders.upstream())
-        ours = stack.enter_context(contenders.chatkeep(source.port, _PEOPLE))
-        floor = [stack.enter_context(contenders.relay(source.port))]
-        for prefix, people in (("chatkeep", ours), ("relay", floor)):
-            # Opened first: what a server has once taken it does not give back, and would hide.
-            figures |= _named(prefix, "open", uvloop.run(_open(people, 2.0 if quick else 15.0)))
-        for prefix, people in (("chatkeep", ours), ("relay", floor)):
-            seconds = 4.0 if quick else 20.0
-            figures |= _named(prefix, "reading", uvloop.run(_reading(people, source, seconds)))
-    return figures
+        if who == "chatkeep":
+            people = stack.enter_context(contenders.chatkeep(source.port, _PEOPLE))
+        else:
+            people = [stack.enter_context(contenders.relay(source.port))]
+        try:
+            yield people, source
+        finally:
+            os.kill(source.pid, signal.SIGTERM)
 
 
 def _named(who: str, what: str, figures: dict[str, float]) -> dict[str, object]:
@@ -91,7 +111,7 @@ async def _reading(
     people: Sequence[Contender], source: Contender, seconds: float
 ) -> dict[str, float]:
     one = people[0]
-    chunks = int((seconds + 10) * 1000 / _READING_MS)
+    chunks = int((seconds + _OPENED_WITHIN_S) * 1000 / _READING_MS)
     asked = question(chunks=chunks, pause_ms=_READING_MS)
     opening = Heard()
     readers = await _opened(people, asked, _READING, opening)
