@@ -48,6 +48,10 @@ class Receiver:
         """Return what was told of, in order."""
         return [one.type for one in self.heard]
 
+    def has_heard(self, times: int) -> bool:
+        """Whether it was told so often."""
+        return len(self.heard) == times
+
     async def hear(self, request: web.Request) -> web.Response:
         """Take one."""
         body = await request.read()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import psycopg
@@ -22,7 +21,6 @@ from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
-from chatkeep.llm.choice import default_model_id
 from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 5.0
 _LARGEST_SKEW_S: Final = 2.0
-_REFUSED: Final = frozenset({401, 403})
 
 
 def examine_settings(settings: Settings) -> Finding:
@@ -191,25 +188,6 @@ async def examine_redis(settings: Settings) -> Finding:
     if problem is None:
         return Finding(name="Redis", note="answers, and runs our scripts")
     return Finding(name="Redis", problems=(f"{problem} Check REDIS_URL.",))
-
-
-async def examine_model(settings: Settings) -> Finding:
-    """Ask the provider whether it is there and takes our key; no model is made to work."""
-    if settings.openrouter_api_key is not None:
-        name, key = "OPENROUTER_API_KEY", settings.openrouter_api_key
-        url = f"{settings.openrouter_base_url}/key"
-    elif settings.openai_api_key is not None:
-        name, key = "OPENAI_API_KEY", settings.openai_api_key
-        url = f"{settings.openai_base_url}/models"
-    else:
-        return Finding(name="Model", note=f"{default_model_id(settings)}, built in: no key is set")
-    status = await _status(url, {"authorization": f"Bearer {key}"})
-    host = urlsplit(url).hostname
-    if status is None:
-        return Finding(name="Model", problems=(f"{host} does not answer: check the network.",))
-    if status in _REFUSED:
-        return Finding(name="Model", problems=(f"{host} refuses the key: check {name}.",))
-    return Finding(name="Model", note=f"{default_model_id(settings)}; {host} takes the key")
 
 
 def examine_proxy(settings: Settings) -> Finding | None:

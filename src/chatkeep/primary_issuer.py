@@ -47,7 +47,7 @@ async def settle(db: Database, wanted: str) -> str:
             _Kept,
         ),
     )
-    name = kept.name
+    name: str = kept.name
     if name != wanted:
         _log.warning("user ids stay bare for %s, as decided at the first start", name)
     return name

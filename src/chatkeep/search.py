@@ -70,7 +70,6 @@ async def search(
     `"..."` is a phrase, `or` an alternative and `-` an exclusion; every other character is
     a letter of a word or separates words. *locale* is the language the person writes in.
     """
-    ranked = after is None or after.rank is not None
     return await db.fetch(
         as_user(user_id),
         """
@@ -112,20 +111,28 @@ async def search(
             "user": user_id,
             "words": words,
             "locale": locale,
-            "ranked": ranked,
-            "ranked_at_most": RANKED_AT_MOST,
-            "most": RANKED_AT_MOST + 1 if ranked else limit,
             "limit": limit,
-            "before": "infinity" if ranked or after is None else after.said_at,
-            "before_id": "" if ranked or after is None else after.message_id,
-            "rank": after.rank if after else None,
-            "said_at": after.said_at if after else None,
-            "message": after.message_id if after else None,
+            "ranked_at_most": RANKED_AT_MOST,
             "marks": _BEGIN + _END,
             "headline": _HEADLINE,
+            **_beginning(after, limit),
         },
         row=Found,
     )
+
+
+def _beginning(after: Position | None, limit: int) -> dict[str, object]:
+    """Where a page begins: behind *after*, which is one of the best or one of the newest."""
+    ranked = after is None or after.rank is not None
+    return {
+        "ranked": ranked,
+        "most": RANKED_AT_MOST + 1 if ranked else limit,
+        "before": "infinity" if ranked or after is None else after.said_at,
+        "before_id": "" if ranked or after is None else after.message_id,
+        "rank": after.rank if after else None,
+        "said_at": after.said_at if after else None,
+        "message": after.message_id if after else None,
+    }
 
 
 def passage(marked: str) -> list[Piece]:

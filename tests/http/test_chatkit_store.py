@@ -47,11 +47,11 @@ from chatkit.widgets import Card, Text
 from pydantic import AnyUrl
 
 from chatkeep.chatkit.attachments import KeptAttachments
-from chatkeep.files import FileLimits
-from chatkeep.stored_files import StoredFiles
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.store import ConversationStore
+from chatkeep.files import FileLimits
 from chatkeep.principal import Principal
+from chatkeep.stored_files import StoredFiles
 from tests.chatkit_client import Kit, done_items, said_by_user, text_of
 from tests.serving import until
 

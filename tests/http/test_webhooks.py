@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -191,7 +192,7 @@ async def test_what_is_not_taken_is_told_again_under_the_same_id(
     crm.statuses = [500, 302, *[503] * (len(PAUSES) - 1)]
     await ask(node.person().client)
     for attempt in range(1, len(PAUSES) + 2):
-        await until(lambda count=attempt: len(crm.heard) == count, within_s=20)
+        await until(partial(crm.has_heard, attempt), within_s=20)
         if attempt <= len(PAUSES):
             await until(lambda: waits(database))
             run(database, DUE)

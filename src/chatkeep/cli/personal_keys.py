@@ -31,9 +31,10 @@ _who = click.argument("who", metavar="WHO")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @data_option
 def list_keys(*, who: str, as_json: bool, data: Path | None) -> None:
-    """List somebody's API keys, the newest first, also what ended in the last 90 days.
+    """List somebody's API keys, the newest first.
 
-    WHO is an address, or an id, also one of another issuer's. Nobody can be shown a key again.
+    Also what ended in the last 90 days. WHO is an address, or an id, also one of another
+    issuer's. Nobody can be shown a key again.
     """
 
     async def work(issuer: EmbeddedIssuer) -> None:

@@ -43,5 +43,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Let the planner guess again."""
     op.execute("drop index chat.messages_of_clients")
-    for table in ("messages", "runs", "chatkit_items", "message_words"):
-        op.execute(f"drop statistics chat.{table}_belong")
+    op.execute(
+        "drop statistics chat.messages_belong, chat.runs_belong, chat.chatkit_items_belong,"
+        " chat.message_words_belong"
+    )

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Header
 from starlette.responses import Response
 
 from chatkeep.errors import Invalid
-from chatkeep.policies import check_wishes, choose
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import EffectiveAnswer, PolicyAnswer, SettingsAnswer, SettingsRequest
