@@ -53,6 +53,10 @@ class Kept(msgspec.Struct, kw_only=True, frozen=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
+#: That the request was done, and nothing of its answer.
+DONE: Final = Kept(status=0, body=b"", media_type="")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
     """A key of a request that begins a run. *id* names this use of the key; *seen*: not new."""
@@ -106,7 +110,7 @@ class IdempotencyKeys:
         Raises:
             IdempotencyKeyReused: the key came with another request.
             RequestInProgress: the same request is still being answered.
-            AnswerNotKept: it was answered, with more than is kept.
+            AnswerNotKept: it was answered, with more than is kept, or what is shown only once.
         """
         holder, began, pause = self._new_name(), time.monotonic(), _FIRST_PAUSE_S
         while True:
@@ -175,7 +179,7 @@ class IdempotencyKeys:
     async def keep(self, user_id: str, key: str, holder: str, kept: Kept) -> None:
         """Keep the answer for whoever comes with the key again."""
         if len(kept.body) > KEPT_AT_MOST:
-            kept = Kept(status=0, body=b"", media_type="")
+            kept = DONE
         nonce = self._nonce(_NONCE_BYTES)
         content = msgspec.msgpack.encode(kept)
         sealed = nonce + self._cipher.encrypt(nonce, content, _bound_to(user_id, key))

@@ -104,6 +104,18 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(
     assert row == (texts.hash_of(made["key"]),)
 
 
+async def test_the_same_request_again_makes_no_second_key_and_shows_the_first_no_more(
+    ana: Person,
+) -> None:
+    """What is shown only once is kept nowhere, not even for whoever lost the answer."""
+    again = ana.client.but(**{"idempotency-key": "key-of-my-script"})
+    wanted = {"name": "My script", "scopes": ["chat"]}
+    answers = await asyncio.gather(*(again.post(KEYS, wanted) for _ in range(5)))
+    assert sorted(one.status for one in answers) == [200, 409, 409, 409, 409]
+    assert {one.json.get("code") for one in answers} == {None, "answer_not_kept"}
+    assert len((await ana.client.get(KEYS)).json["keys"]) == 1
+
+
 async def test_nobody_sees_or_ends_keys_of_others(node: Node, ana: Person, bo: Person) -> None:
     """To Bo, Ana's keys are as if they were not."""
     made = await make(ana.client, "models:read")

@@ -32,7 +32,7 @@ from starlette.responses import Response
 
 from chatkeep import runs
 from chatkeep.errors import DatabaseUnavailable, RateLimited, Unavailable
-from chatkeep.idempotency import RENEWAL_S, Held, Kept
+from chatkeep.idempotency import DONE, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
 from chatkeep.web.schemas import IdempotencyKey
 from chatkeep.web.services import Parts, Services
@@ -71,13 +71,15 @@ class OnceDoor:
         *,
         status: int = 200,
         body: bytes | None = None,
+        shown_once: bool = False,
     ) -> _Made | Response:
         """Return what *make* makes, or what it made when the request came first.
 
         *status* is the route's own, with which a model that *make* returns is answered; *body*
-        is what was sent, where the route has read it itself.
+        is what was sent, where the route has read it itself. What is *shown_once* is not kept.
 
         Raises what *make* raises, and
+        AnswerNotKept: it was done, and is not shown again.
         IdempotencyKeyReused: the key came with another request.
         RequestInProgress: the same request is still being answered.
         """
@@ -88,7 +90,9 @@ class OnceDoor:
             return replayed(held)
         async with kept_or_given_up(held):
             made = await make(held.id)
-        if isinstance(made, EventStream):
+        if shown_once:
+            await _keep(held, DONE)
+        elif isinstance(made, EventStream):
             made.record(Recorded(made.frames, held))
         else:
             await kept(made, held, status)

@@ -117,7 +117,7 @@ async def make_key(
         await _require_still_here(who, made, parts)
         return NewKeyAnswer(**_shown(made), key=key)
 
-    return await once.answer(who, make)
+    return await once.answer(who, make, shown_once=True)
 
 
 @router.delete("/{key_id}", status_code=204, responses=described(404, 422))
