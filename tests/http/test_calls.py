@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.serving import Node
 
 #: As counted with Python 3.11, and a tenth more: others inline other things.
-AT_MOST = {"/healthz": 740, "/api/settings": 4400}
+AT_MOST = {"/healthz": 740, "/api/settings": 1640}
 
 
 @pytest.fixture(scope="module")
