@@ -291,13 +291,14 @@ async def find_place(
         as_user(user_id),
         """
         with shown as materialized (
-          select coalesce(%(message)s, head_id) as id from chat.conversations
+          select user_id, coalesce(%(message)s, head_id) as id
+          from chat.conversations
           where user_id = %(user)s and id = %(conversation)s and deleted_at is null
         ), named as (
-          select m.* from shown join chat.messages m on m.user_id = %(user)s
+          select m.* from shown join chat.messages m on m.user_id = shown.user_id
             and m.conversation_id = %(conversation)s and m.id = shown.id
           union all
-          select m.* from shown join chat.messages m on m.user_id = %(user)s
+          select m.* from shown join chat.messages m on m.user_id = shown.user_id
             and m.conversation_id = %(conversation)s and m.client_id = %(message)s
         )
         select id, parent_id, role from named order by created_at desc limit 1
@@ -316,12 +317,13 @@ async def find_answer(
         as_user(user_id),
         """
         with shown as materialized (
-          select coalesce(%(message)s, head_id) as id from chat.conversations
+          select user_id, coalesce(%(message)s, head_id) as id
+          from chat.conversations
           where user_id = %(user)s and id = %(conversation)s and deleted_at is null
         )
         select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status
         from shown
-        join chat.messages m on m.user_id = %(user)s
+        join chat.messages m on m.user_id = shown.user_id
           and m.conversation_id = %(conversation)s and m.id = shown.id
         left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
         where m.role = 'assistant' and m.parent_id is not null

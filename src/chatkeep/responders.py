@@ -97,7 +97,9 @@ class ModelResponder:
             prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
         if asked.continues and prompt.messages[-1].role == "assistant":
             prompt = _after(prompt, [PromptMessage(role="user", text=_GO_ON)])
-        async with aclosing(self._steps(prompt, asked, runs_tools=not has_own)) as events:
+        async with aclosing(
+            self._steps(prompt, asked, runs_tools=not has_own and not self._tools.is_empty)
+        ) as events:
             async for event in events:
                 yield event
 

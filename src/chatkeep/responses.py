@@ -113,8 +113,11 @@ async def get(db: Database, user_id: str, response_id: str, kind: Kind) -> Respo
         from chat.responses p
         join chat.runs r on r.user_id = p.user_id and r.id = p.id
         join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        join chat.messages m on m.user_id = r.user_id
-          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        -- `offset 0`: looked up by its whole key, however long the conversation is.
+        cross join lateral (
+          select parent_id, content, parts from chat.messages where user_id = %(user)s
+            and conversation_id = r.conversation_id and id = r.message_id offset 0
+        ) m
         where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
           and c.deleted_at is null
         """,

@@ -250,7 +250,9 @@ class Revocations:
             looks += 1
             await asyncio.sleep(_PAUSE_S)  # however often it is told: that anybody might do
             try:
-                await asyncio.wait_for(self._look.wait(), _LOOK_EVERY_S)
+                # Not `wait_for`: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._look.wait()
             except TimeoutError:
                 continue
 

@@ -88,6 +88,11 @@ class Tools:
         self._elsewhere: dict[str, dict[str, RegisteredTool]] = {}
         self._away: set[str] = set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there never was a tool: then what a model asks for is not ours to answer."""
+        return not self._known and not self._elsewhere
+
     def copy(self) -> Tools:
         """Return the same tools, to which others can be added."""
         copied = Tools()

@@ -82,6 +82,7 @@ insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
   ('bo', 'hers', 'secret of bo', 'same', null),
   ('ana', 'his', null, 'same', null),
   ('bo', 'his', null, 'same', null),
+  ('bo', 'paid', null, 'same', null),
   ('ana', 'walk', 'secret of ana', 'same', null),
   ('bo', 'walk', 'secret of bo', 'elsewhere', null),
   ('ana', 'goes on for her', 'secret of ana', 'answer', null),
@@ -102,6 +103,7 @@ values
   ('bo', 'hers', 'same', null, 'assistant', 'secret of bo', null),
   ('ana', 'his', 'same', null, 'assistant', 'secret of ana', 'running of bo'),
   ('bo', 'his', 'same', null, 'assistant', 'secret of bo', 'running of bo'),
+  ('bo', 'paid', 'same', null, 'assistant', 'secret of bo', 'charged of bo'),
   ('ana', 'walk', 'same', null, 'assistant', 'secret of ana', 'walked'),
   ('ana', 'walk', 'elsewhere', 'same', 'user', 'secret of ana', null),
   ('bo', 'walk', 'same', null, 'assistant', 'secret of bo', 'walked'),
@@ -124,6 +126,7 @@ insert into chat.runs (user_id, id, conversation_id, message_id, request_key, st
   ('bo', 'same run', 'same', 'same', 'key of bo', 'done', 'model of bo', now()),
   ('ana', 'running of ana', 'hers', 'same', null, 'running', 'model of ana', now()),
   ('bo', 'running of bo', 'his', 'same', null, 'running', 'model of bo', now()),
+  ('bo', 'charged of bo', 'paid', 'same', null, 'running', 'model of bo', now()),
   ('ana', 'walked', 'walk', 'same', 'third key of ana', 'done', 'model of ana', now()),
   ('bo', 'walked', 'walk', 'same', 'another key of bo', 'done', 'model of bo', now());
 insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until) values
@@ -502,10 +505,10 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
     "end all but one": lambda db: own_sessions.end_all_but(db, BO, reason="by bo"),
     "charge for a question of hers": lambda db: charge(
-        db, asking(ALONE, "word of ana", "same run")
+        db, asking(ALONE, "word of ana", "charged of bo")
     ),
-    "charge for the same question": lambda db: charge(db, asking(SAME, "same", "same run")),
-    "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "only run of ana")),
+    "charge for the same question": lambda db: charge(db, asking(SAME, "same", "charged of bo")),
+    "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "running of ana")),
     "total of hers": lambda db: charge_total(db, "run of ana"),
     "more of hers": lambda db: charge_more(db, "run of ana"),
     "more of his": lambda db: charge_more(db, "running of bo"),

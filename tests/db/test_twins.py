@@ -26,8 +26,7 @@ NOT_SEEN = {
     ("alembic_version_of_owner", "dropped"),
     # The worker has no right to insert or update conversations in the first place.
     ("conversations_to_purge", "check true"),
-    # Nor those of files.
-    ("chatkit_attachments_to_purge", "check true"),
+    # Nor those of keys.
     ("idempotency_keys_to_purge", "check true"),
 }
 

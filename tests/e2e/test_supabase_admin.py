@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import aiohttp
@@ -77,17 +77,37 @@ async def test_every_step_is_looked_at(told: dict[str, str | None]) -> None:
     assert list(told) == STEPS
 
 
+class Client(Protocol):
+    """Makes a client with a key; it is closed with the test."""
+
+    async def __call__(self, key: str, /) -> AsyncClient:
+        """Make one with *key*."""
+
+
+@pytest.fixture
+async def client(node: Node) -> AsyncIterator[Client]:
+    """Make clients in Python."""
+    made: list[AsyncClient] = []
+
+    async def make(key: str, /) -> AsyncClient:
+        made.append(await acreate_client(node.url, key))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.auth.close()
+
+
 async def _refused(work: object) -> tuple[str | None, int]:
     with pytest.raises(AuthApiError) as caught:
         await work  # type: ignore[misc]  # a coroutine of the client's
     return caught.value.code, caught.value.status
 
 
-async def test_python_client_administers(node: Node) -> None:
+async def test_python_client_administers(node: Node, client: Client) -> None:
     """Create, list, get, change, ban, sign out and delete, each as the client expects it."""
     keys = node.parts.embedded.api_keys
-    server: AsyncClient = await acreate_client(node.url, keys.secret)
-    person: AsyncClient = await acreate_client(node.url, keys.publishable)
+    server, person = await client(keys.secret), await client(keys.publishable)
     admin, email = server.auth.admin, f"{uuid4().hex}@example.com"
     credentials: SignInWithEmailAndPasswordCredentials = {"email": email, "password": PASSWORD}
     made = await admin.create_user(
@@ -123,11 +143,10 @@ async def test_python_client_administers(node: Node) -> None:
     assert await _refused(admin.get_user_by_id(made.user.id)) == ("user_not_found", 404)
 
 
-async def test_python_client_invites_and_hands_links_on(node: Node) -> None:
+async def test_python_client_invites_and_hands_links_on(node: Node, client: Client) -> None:
     """Both give what the client makes of it, and the link signs its person in."""
     keys = node.parts.embedded.api_keys
-    server: AsyncClient = await acreate_client(node.url, keys.secret)
-    person: AsyncClient = await acreate_client(node.url, keys.publishable)
+    server, person = await client(keys.secret), await client(keys.publishable)
     invited = await server.auth.admin.invite_user_by_email(f"{uuid4().hex}@example.com")
     assert invited.user is not None
     assert invited.user.invited_at is not None

@@ -122,7 +122,9 @@ class KeyRing:
             except ChatkeepError as error:
                 _log.warning("cannot see which keys sign: %s", error.code)
             try:
-                await asyncio.wait_for(self._look.wait(), _LOOK_EVERY_S)
+                # Not `wait_for`: before Python 3.12 it may swallow a cancellation.
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._look.wait()
             except TimeoutError:
                 continue
 

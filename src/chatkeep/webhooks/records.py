@@ -136,9 +136,9 @@ async def find_words(
     found = await db.fetch(
         as_user(user_id),
         "select q.content as question, a.content as answer from chat.messages a"
-        " join chat.conversations c on c.user_id = %(user)s and c.id = a.conversation_id"
+        " join chat.conversations c on c.user_id = a.user_id and c.id = a.conversation_id"
         "  and c.deleted_at is null"
-        " left join chat.messages q on q.user_id = %(user)s"
+        " left join chat.messages q on q.user_id = a.user_id"
         "  and q.conversation_id = a.conversation_id and q.id = a.parent_id"
         " where a.user_id = %(user)s and a.conversation_id = %(conversation)s"
         "  and a.id = %(message)s",
