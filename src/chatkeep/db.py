@@ -221,8 +221,14 @@ class Database:
         The pool's own `check` pauses a second after each dead one, and gives back a
         connection that failed it unless psycopg has noticed that it is closed.
         """
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         while True:
             connection = await self._pool.getconn()
+            if task and task.cancelling() > cancelled:
+                # The pool waits with `wait_for`, which before Python 3.12 may swallow it.
+                await _to_its_end(self._pool.putconn(connection))
+                raise asyncio.CancelledError
             if _is_alive(connection):
                 return connection
             await connection.close()

@@ -97,9 +97,8 @@ class ModelResponder:
             prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
         if asked.continues and prompt.messages[-1].role == "assistant":
             prompt = _after(prompt, [PromptMessage(role="user", text=_GO_ON)])
-        async with aclosing(
-            self._steps(prompt, asked, runs_tools=not has_own and not self._tools.is_empty)
-        ) as events:
+        runs_tools = not (has_own or self._tools.is_empty)
+        async with aclosing(self._steps(prompt, asked, runs_tools=runs_tools)) as events:
             async for event in events:
                 yield event
 

@@ -304,6 +304,20 @@ async def test_connection_to_a_replaced_primary_is_given_up(single: Database) ->
     assert await start_conversation(single, "ana", greeting="Hello")
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_cancelled_borrower_does_not_go_on(single: Database, turns: int) -> None:
+    """Not even when the connection that it waits for comes in the same turn of the loop."""
+    async with single.acting_as(WORKER):
+        waiting = asyncio.create_task(single.execute(WORKER, "select pg_sleep(0.2)", []))
+        await asyncio.sleep(0.05)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    assert await single.execute(WORKER, "select 1", []) == 1
+
+
 async def test_server_that_hangs_is_waited_for_only_so_long(
     single: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,8 @@ def routes(of: str) -> list[tuple[str, str, dict[str, Any] | None]]:
         ("POST", f"{ADMIN}/users/{of}/sign-out", {}),
         ("GET", f"{ADMIN}/users/{of}/sessions", None),
         ("DELETE", f"{ADMIN}/users/{of}/sessions/{uuid4()}", None),
+        ("GET", f"{ADMIN}/users/{of}/keys", None),
+        ("DELETE", f"{ADMIN}/users/{of}/keys/{uuid4()}", None),
         ("POST", f"{ADMIN}/sign-out-everybody", {}),
         ("GET", f"{ADMIN}/audit", None),
         ("GET", f"{ADMIN}/audit/export", None),

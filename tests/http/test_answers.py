@@ -309,7 +309,7 @@ async def test_model_that_really_answered_is_named(ana: Person, stage: Stage) ->
     """A router's choice is what the answer, and the kept message, name as the model."""
     stage.play(["Hi.", Done(finish_reason="stop", model="really/this-one")])
     conversation = await begin(ana.client)
-    body = {"conversation_id": conversation, "message": "Hello you", "model": "any/router"}
+    body = {"conversation_id": conversation, "message": "Hello you", "model": "fake/model"}
     answer = await ana.client.post(f"{CHAT}/message", body)
     assert answer.json["model"] == "really/this-one"
     assert (await messages(ana.client, conversation))[-1]["model"] == "really/this-one"
