@@ -31,7 +31,7 @@ serve: .venv/.runtime $(PAGE) ## install what running needs, then run the server
 
 test: .venv/.development $(PAGE) tests/clients/node_modules/.installed ## run all tests (ARGS="-k words")
 	@scripts/apt-packages
-	@scripts/with-node $(BIN)/python -m pytest $(ARGS)
+	@scripts/with-node scripts/run-tests $(ARGS)
 
 check: .venv/.development web/node_modules/.installed ## check layout, rules (docstrings among them) and types
 	@$(BIN)/ruff format --quiet --check . || { echo "Run: $(BIN)/ruff format ." >&2; exit 1; }
