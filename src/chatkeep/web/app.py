@@ -1,11 +1,8 @@
-"""The composition root: settings in, an application out."""
+"""An application: the parts of a server behind its routes and middleware."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,43 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 import chatkeep
-from chatkeep.admission import Admission
-from chatkeep.browser_sessions import BrowserSessions
-from chatkeep.buckets import bucket_of
-from chatkeep.budgets.amounts import Limits as BudgetLimits
-from chatkeep.budgets.prices import prices_of
-from chatkeep.charges import Budgets
-from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.errors import ChatkeepError
-from chatkeep.extensions import Extensions, answering, tools_of
-from chatkeep.files import FileLimits
-from chatkeep.foreign_sessions import ForeignSessions
-from chatkeep.idempotency import IdempotencyKeys
-from chatkeep.isolation import require_isolation
-from chatkeep.job_queue import JobQueue
-from chatkeep.limits import Attempts, Limits, SharedCounts
-from chatkeep.limits.known_networks import signed_in_from
-from chatkeep.llm.choice import choose_model, default_model_id
-from chatkeep.mail.delivery import open_delivery
-from chatkeep.mail.templates import load_templates
-from chatkeep.offered_models import OfferedModels
-from chatkeep.opening import open_database, open_own_gate
-from chatkeep.policies import Policy
-from chatkeep.preferences import Preferences
-from chatkeep.providers import Providers, open_providers
-from chatkeep.refresh_cookies import RefreshCookies
-from chatkeep.replies import Replies
-from chatkeep.server_secrets import derived_key
-from chatkeep.sightings import Sightings
-from chatkeep.stored_files import ShowsFiles, StoredFiles
-from chatkeep.tails import Tails
-from chatkeep.titling import Titling
-from chatkeep.upstream_tokens import UpstreamTokens
+from chatkeep.extensions import Extensions
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
-from chatkeep.web.background import drained, start_background
+from chatkeep.web.background import drained
 from chatkeep.web.budget_headers import BUDGET_HEADERS
 from chatkeep.web.clients import TrustedProxies
+from chatkeep.web.composition import open_services
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
@@ -85,22 +53,18 @@ from chatkeep.web.routes import (
 )
 from chatkeep.web.routes import conversations as conversation_routes
 from chatkeep.web.services import Services
-from chatkeep.webhooks import Webhooks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
-    from chatkeep.db import Database
     from chatkeep.llm.model import Model
-    from chatkeep.mail.templates import Templates
-    from chatkeep.opening import OwnGate
     from chatkeep.responders import Responder
     from chatkeep.tools import Tools
 
-#: In this order; the last takes every path that nobody else has.
-#: One after the other is tried until one fits, so what is asked most comes first.
+#: Tried one after the other until one fits: what is asked most comes first, and last what
+#: takes every path that nobody else has.
 _ROUTES = (
     meta.router,
     ai_sdk.router,
@@ -258,204 +222,8 @@ async def _lifespan(
     app: FastAPI, *, settings: Settings, extensions: Extensions
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.services = await _open(stack, settings, extensions)
+        app.state.services = await open_services(stack, settings, extensions)
         yield
-
-
-async def _open(stack: AsyncExitStack, settings: Settings, extensions: Extensions) -> Services:
-    """Open every part in the order they need each other; *stack* closes them."""
-    db = await open_database(stack, settings)
-    await require_isolation(db.url)
-    gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
-    model, offered_models = _models(stack, settings, extensions)
-    templates = load_templates(settings.mail_templates)
-    jobs = _jobs(settings, db, gate, templates)
-    limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
-    tools = await _tools(stack, settings, extensions, gate)
-    responder = answering(extensions, settings, model=model, tools=tools)
-    preferences_kept = _preferences(gate, db)
-    stored = StoredFiles(db, _file_limits(settings), bucket_of(settings))
-    budgets = _budgets(db, settings, offered_models)
-    titling = _titling(stack, settings, db, model, budgets)
-    admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
-    shows_files = ShowsFiles(responder, stored)
-    replies = _replies(settings, gate, db, shows_files, budgets, admission, titling)
-    support = await open_chatkit(
-        settings,
-        db,
-        replies,
-        stored=stored,
-        preferences=preferences_kept,
-        offered_models=offered_models,
-        tools=tools,
-    )
-    parts = Services(
-        settings=settings,
-        db=db,
-        issuers=gate.issuers,
-        authenticator=gate.authenticator,
-        embedded=gate.embedded,
-        session_tokens=gate.session_tokens,
-        personal_keys=gate.personal_keys,
-        browser_sessions=_browser_sessions(gate, db, settings),
-        foreign_sessions=_foreign_sessions(stack, gate, settings),
-        refresh_cookies=RefreshCookies(str(settings.secret).encode()),
-        proofs=gate.proofs,
-        sightings=Sightings(db),
-        model=model,
-        policy=offered_models.policy,
-        offered_models=offered_models,
-        preferences=preferences_kept,
-        replies=replies,
-        titling=titling,
-        tools=tools,
-        chatkit=support,
-        files=stored,
-        idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
-        limits=limits,
-        attempts=_attempts(gate, db, limits),
-        jobs=jobs,
-        webhooks=_webhooks(db, settings, gate, replies),
-        providers=_providers(stack, settings),
-        mail_templates=templates,
-    )
-    start_background(stack, parts)
-    await parts.webhooks.start()
-    return parts
-
-
-def _file_limits(settings: Settings) -> FileLimits:
-    return FileLimits(
-        size=settings.chatkit_attachment_bytes, types=settings.chatkit_attachment_types
-    )
-
-
-async def _tools(
-    stack: AsyncExitStack, settings: Settings, extensions: Extensions, gate: OwnGate
-) -> Tools:
-    """Return the application's tools, and those of MCP servers as they come."""
-    tools = tools_of(extensions, settings)
-    if not settings.mcp_servers:
-        return tools
-    # It takes a second to import, for those who have no such server.
-    from chatkeep.mcp_servers import open_mcp_servers  # noqa: PLC0415
-
-    return await open_mcp_servers(stack, settings, tools, gate.embedded)
-
-
-def _attempts(gate: OwnGate, db: Database, limits: Limits) -> Attempts:
-    own_prefix = gate.embedded.issuer.user_id("")
-    return Attempts(limits, is_known=partial(signed_in_from, db, own_prefix))
-
-
-def _jobs(settings: Settings, db: Database, gate: OwnGate, templates: Templates) -> JobQueue:
-    jobs = JobQueue(db, drain_s=float(settings.drain_s))
-    if delivery := open_delivery(settings, db, gate.embedded.outgoing, templates):
-        delivery.add_to(jobs)
-    return jobs
-
-
-def _models(
-    stack: AsyncExitStack, settings: Settings, extensions: Extensions
-) -> tuple[Model, OfferedModels]:
-    model = extensions.model
-    if model is None:
-        model = choose_model(settings)
-        stack.push_async_callback(model.aclose)
-    policy = Policy.of(settings, default_model=default_model_id(settings))
-    offered_models = OfferedModels(model, policy)
-    stack.push_async_callback(offered_models.aclose)
-    return model, offered_models
-
-
-def _webhooks(db: Database, settings: Settings, gate: OwnGate, replies: Replies) -> Webhooks:
-    webhooks = Webhooks(db, settings, gate.embedded.issuer.user_id)
-    replies.budgets.told = webhooks.budget_exhausted
-    return webhooks
-
-
-def _replies(
-    settings: Settings,
-    gate: OwnGate,
-    db: Database,
-    responder: Responder,
-    budgets: Budgets,
-    admission: Admission,
-    titling: Titling,
-) -> Replies:
-    secret = str(settings.secret).encode()
-    return Replies(
-        db,
-        responder,
-        pseudonym=_pseudonyms(secret),
-        budgets=budgets,
-        admission=admission,
-        tails=Tails(gate.redis, secret=secret),
-        titling=titling,
-    )
-
-
-def _titling(
-    stack: AsyncExitStack, settings: Settings, db: Database, model: Model, budgets: Budgets
-) -> Titling:
-    titling = Titling(
-        db,
-        model,
-        budgets,
-        model_id=settings.title_model,
-        pseudonym=_pseudonyms(str(settings.secret).encode()),
-    )
-    stack.push_async_callback(titling.close)
-    return titling
-
-
-def _budgets(db: Database, settings: Settings, offered: OfferedModels) -> Budgets:
-    return Budgets(
-        db,
-        BudgetLimits.of(settings),
-        total=settings.budget_cost_per_day_total,
-        price_of=prices_of(settings, offered),
-    )
-
-
-def _providers(stack: AsyncExitStack, settings: Settings) -> Providers:
-    providers = open_providers(settings)
-    stack.push_async_callback(providers.close)
-    return providers
-
-
-def _browser_sessions(gate: OwnGate, db: Database, settings: Settings) -> BrowserSessions:
-    sliding = settings.session_cookie == "sliding"
-    return BrowserSessions(
-        db, gate.session_tokens, gate.embedded, sliding=sliding, clock=time.monotonic
-    )
-
-
-def _preferences(gate: OwnGate, db: Database) -> Preferences:
-    if gate.redis is None:
-        return Preferences(db)
-    preferences = Preferences(db, tell_others=partial(gate.redis.tell, "chatkeep_profiles"))
-
-    def forget(user_id: str) -> None:
-        if user_id:
-            preferences.forget(user_id)
-        else:  # some messages may be lost
-            preferences.forget_all()
-
-    gate.redis.subscribe("chatkeep_profiles", forget)
-    return preferences
-
-
-def _shared_counts(gate: OwnGate, settings: Settings) -> SharedCounts | None:
-    if gate.redis is None:
-        return None
-    return SharedCounts(gate.redis, derived_key(str(settings.secret).encode(), "shared counts"))
-
-
-def _foreign_sessions(stack: AsyncExitStack, gate: OwnGate, settings: Settings) -> ForeignSessions:
-    upstream = UpstreamTokens(gate.issuers, public_only=settings.production)
-    stack.push_async_callback(upstream.close)
-    return ForeignSessions(gate.issuers, upstream, gate.authenticator, gate.embedded.revocations)
 
 
 def _begin_shutdown(app: FastAPI) -> None:
@@ -467,12 +235,3 @@ def _begin_shutdown(app: FastAPI) -> None:
     parts: Services | None = getattr(app.state, "services", None)
     if parts is not None:
         app.state.closing = asyncio.ensure_future(drained(parts))
-
-
-def _pseudonyms(secret: bytes) -> Callable[[str], str]:
-    key = derived_key(secret, "user pseudonyms for model providers")
-
-    def pseudonym(user_id: str) -> str:
-        return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
-
-    return pseudonym
