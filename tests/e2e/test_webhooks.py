@@ -28,8 +28,15 @@ def attempts(database: MigratedDatabase) -> list[int]:
     return [count for (count,) in found]
 
 
+def forget_jobs(database: MigratedDatabase) -> None:
+    """Let nothing wait that another test has left."""
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("delete from chatkeep_queue.procrastinate_jobs")
+
+
 async def test_webhooks_survive_kill_9(database: MigratedDatabase, home: Path) -> None:
     """Queued while the receiver was away, killed, started again: told, once, what happened."""
+    forget_jobs(database)
     port = free_port()
     settings = {
         "DATABASE_URL": database.url,
