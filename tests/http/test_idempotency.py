@@ -23,7 +23,6 @@ from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.web.app import create_app
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
-from tests.gotrue_people import nobody, sign_up, signed_in
 from tests.peers import SHORT, Peer, start_aimock
 from tests.serving import start_node, until
 
@@ -155,16 +154,6 @@ async def test_ten_shares_are_one_link_and_it_opens(
         kept = admin.execute("select answer from chat.idempotency_keys").fetchall()
     assert any(row[0] for row in kept)
     assert all(token.encode() not in bytes(row[0] or b"") for row in kept)
-
-
-async def test_ten_requests_for_an_api_key_are_one_key(node: Node) -> None:
-    """It is shown to each copy, and there is one."""
-    session = await sign_up(nobody(node))
-    client = signed_in(nobody(node), session)
-    answers = await ten(client, "/api/keys", {"name": "k", "scopes": ["chat"]})
-    assert {one.status for one in answers} == {200}, answers[0].text
-    assert len({one.json["key"] for one in answers}) == 1
-    assert len((await client.get("/api/keys")).json["keys"]) == 1
 
 
 async def test_ten_imports_count_once(ana: Person) -> None:
