@@ -40,14 +40,19 @@ def issuers(project: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 @asynccontextmanager
 async def served(app: Any, session: aiohttp.ClientSession) -> AsyncIterator[Client]:  # noqa: ANN401
-    """Serve *app* on a free port; yield somebody who calls it."""
+    """Serve *app* on a free port; yield somebody who calls it. Its guard is closed, too."""
     opened = listening_socket()
     server = quiet_server(uvicorn.Config(app, ws="none", log_config=None))
     task = asyncio.create_task(server.serve([opened]))
     await until(lambda: server.started or task.done())
-    yield Client(f"http://127.0.0.1:{opened.getsockname()[1]}", session)
-    server.should_exit = True
-    await task
+    try:
+        yield Client(f"http://127.0.0.1:{opened.getsockname()[1]}", session)
+    finally:
+        server.should_exit = True
+        await task
+        guard = getattr(getattr(app, "state", None), "chatkeep_guard", None)
+        if guard is not None:
+            await guard.close()
 
 
 def signed(project: str, sub: str, **claims: object) -> dict[str, str]:
