@@ -17,14 +17,9 @@ from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import AnswerNotInterrupted, IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from chatkeep.db import Database
-
-    _Begin = Callable[
-        [Database, str, Mapping[str, object], Sequence[Query[Any]], Sequence[Query[Any]]],
-        Awaitable[list[list[Any]]],
-    ]
 
 _HISTORY_AT_MOST: Final = 200
 
@@ -118,7 +113,14 @@ async def start_with(
     """
     values = _values(user_id, turn)
     try:
-        found = await _begin(turn)(db, user_id, values, turn.before, (*also, *turn.after))
+        found = await db.fetch_all(
+            as_user(user_id),
+            *turn.before,
+            _beginning(turn, values),
+            *also,
+            *turn.after,
+            Query(_HISTORY, values, Said),
+        )
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
     started, *rows, history = found[len(turn.before) :]
@@ -127,50 +129,12 @@ async def start_with(
     return list(reversed(history)), rows
 
 
-def _begin(turn: Turn) -> _Begin:
+def _beginning(turn: Turn, values: Mapping[str, object]) -> Query[_Id]:
     if turn.continues is not None:
-        return _continue
-    return _start if turn.resumed is None else _resume
-
-
-async def _start(
-    db: Database,
-    user_id: str,
-    values: Mapping[str, object],
-    before: Sequence[Query[Any]],
-    also: Sequence[Query[Any]],
-) -> list[list[Any]]:
-    return await db.fetch_all(
-        as_user(user_id), *before, Query(_START, values, _Id), *also, Query(_HISTORY, values, Said)
-    )
-
-
-async def _resume(
-    db: Database,
-    user_id: str,
-    values: Mapping[str, object],
-    before: Sequence[Query[Any]],
-    also: Sequence[Query[Any]],
-) -> list[list[Any]]:
-    return await db.fetch_all(
-        as_user(user_id), *before, Query(_RESUME, values, _Id), *also, Query(_HISTORY, values, Said)
-    )
-
-
-async def _continue(
-    db: Database,
-    user_id: str,
-    values: Mapping[str, object],
-    before: Sequence[Query[Any]],
-    also: Sequence[Query[Any]],
-) -> list[list[Any]]:
-    return await db.fetch_all(
-        as_user(user_id),
-        *before,
-        Query(_CONTINUE, values, _Id),
-        *also,
-        Query(_HISTORY, values, Said),
-    )
+        return Query(_CONTINUE, values, _Id)
+    if turn.resumed is not None:
+        return Query(_RESUME, values, _Id)
+    return Query(_START, values, _Id)
 
 
 async def claim(
@@ -213,31 +177,43 @@ async def _explain(
     db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
 ) -> Exception:
     """Say why a start was refused. A duplicate may break any of the constraints first."""
-    if turn.request_key is not None:
-        same = await runs.find_by_request(db, user_id, turn.request_key)
-        if same is not None:
-            if turn.content not in {None, same.question}:
-                return IdempotencyKeyReused()
-            return AlreadyStarted(same.id)
+    if (same := await _find_same(db, user_id, turn)) is not None:
+        return same
     if (exhausted := refusal(violated)) is not None:
         return exhausted
     if violated.name == "messages_parent":
         return NotFound()
-    # The one in the way may have ended since; it is still the one.
-    newest = await runs.find_newest(db, user_id, turn.conversation_id)
-    return NotFound() if newest is None else RunInProgress(run_id=newest)
+    return await _in_the_way(db, user_id, turn)
 
 
 async def _not_started(db: Database, user_id: str, turn: Turn) -> Exception:
     """Say why nothing was begun although nothing forbade it."""
-    if turn.continues is not None and turn.request_key is not None:
-        same = await runs.find_by_request(db, user_id, turn.request_key)
-        if same is not None:
-            return AlreadyStarted(same.id)
+    if (same := await _find_same(db, user_id, turn)) is not None:
+        return same
+    if turn.continues is None and turn.resumed is None:
+        return await _in_the_way(db, user_id, turn)
     active = await runs.find_active(db, user_id, turn.conversation_id)
     if active is not None:
         return RunInProgress(run_id=active)
     return NotFound() if turn.continues is None else AnswerNotInterrupted()
+
+
+async def _find_same(db: Database, user_id: str, turn: Turn) -> Exception | None:
+    """Find what the same request has begun: that run, or the refusal of another question."""
+    if turn.request_key is None:
+        return None
+    same = await runs.find_by_request(db, user_id, turn.request_key)
+    if same is None:
+        return None
+    return (
+        AlreadyStarted(same.id) if turn.content in {None, same.question} else IdempotencyKeyReused()
+    )
+
+
+async def _in_the_way(db: Database, user_id: str, turn: Turn) -> Exception:
+    """Name the run that kept *turn* from beginning, even when it has ended since."""
+    newest = await runs.find_newest(db, user_id, turn.conversation_id)
+    return NotFound() if newest is None else RunInProgress(run_id=newest)
 
 
 def _values(user_id: str, turn: Turn) -> dict[str, object]:

@@ -695,7 +695,7 @@ async def test_with_both_nothing_is_reached(scene: Scene, rows_of_ana: list[str]
 #: Its statements are sent by other modules, each of them for the person who is charged.
 LEDGER = Path(str(ledger.__file__))
 #: Their functions return statements that others send, for the person they are given.
-RETURNED = {Path(str(one.__file__)) for one in (conversation_items, responses)}
+RETURNED = {Path(str(one.__file__)) for one in (conversation_items, responses, turns)}
 
 
 def written_for_people() -> set[str]:
@@ -728,6 +728,10 @@ def written_for_people() -> set[str]:
                     func=ast.Name(id="Query"), args=[ast.Constant(value=str(text)), *_]
                 ) if file in RETURNED:
                     found.add(text)
+                case ast.Call(func=ast.Name(id="Query"), args=[ast.Name(id=name), *_]) if (
+                    file in RETURNED and name in named
+                ):
+                    found.add(ast.literal_eval(named[name]))
                 case ast.AnnAssign(value=ast.Constant(value=str(text))) if file == LEDGER:
                     found.add(text)
                 case _:
