@@ -1,0 +1,31 @@
+"""The one spelling of an e-mail address: two spellings of one mailbox must not be two accounts."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from email_validator import EmailNotValidError, validate_email
+
+from chatkeep.errors import EmailAddressInvalid
+
+_LONGEST: Final = 254  # RFC 5321 section 4.5.3.1.3
+
+
+def normal_address(text: str) -> str:
+    """Return the one spelling under which this e-mail address is kept.
+
+    Lower case throughout: mailboxes that differ in case only do not exist in practice,
+    and people do not remember how they typed it. The network is not asked, and `.test` is a
+    domain like any other: it is there to try things with.
+
+    Raises:
+        EmailAddressInvalid: it cannot be an address.
+    """
+    if len(text) > _LONGEST:
+        raise EmailAddressInvalid
+    try:
+        checked = validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise EmailAddressInvalid from error
+    return unicodedata.normalize("NFC", checked.normalized.lower())
