@@ -1,15 +1,16 @@
-// usage: node ai_sdk_story.mjs BASE TOKEN
-// The `Chat` of an unmodified `ai` package talks to a server whose model echoes: one JSON line for
+// usage: node ai_sdk_story.mjs BASE TOKEN PACKAGE
+// The `Chat` of an unmodified `ai` package (a version of it, by its name here) talks to a server whose model echoes: one JSON line for
 // each step, {"step", "error"?}. Steps do not stop each other. What the model does with a text:
-// "slow ..." takes its time, "think ..." reasons and calls a tool, "fail ..." breaks off midway.
+// "slow ..." takes its time, "think ..." reasons and calls a tool, "fail ..." breaks off midway,
+// "picture ..." says which pictures it was shown.
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 
 const require = createRequire(new URL("../clients/", import.meta.url));
+const [base, token, version] = process.argv.slice(2);
 const { AbstractChat, DefaultChatTransport, convertToModelMessages, generateId, validateUIMessages } =
-  require("ai");
-const [base, token] = process.argv.slice(2);
+  require(version);
 const headers = { authorization: `Bearer ${token}` };
 
 // What frameworks bring along for `Chat`: a state that can be looked at.
@@ -92,6 +93,13 @@ const dropped = async (id, message) => {
     if (error.name !== "AbortError") throw error;
   }
   return seen;
+};
+
+const PICTURE = {
+  type: "file",
+  mediaType: "image/png",
+  filename: "square.png",
+  url: "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
 };
 
 const steps = {
@@ -207,6 +215,27 @@ const steps = {
     const types = ["step-start", "reasoning", "text", "dynamic-tool"];
     same(chat.lastMessage.parts.map((part) => part.type), types, "parts");
     same(chat.lastMessage.parts.at(-1).input, { at: "sky" }, "input");
+  },
+  async "a file is shown to the model, and is there after loading"() {
+    const chat = open();
+    await chat.sendMessage({ text: "picture", files: [PICTURE] });
+    fine(chat);
+    same(text(chat.lastMessage), PICTURE.url, "what the model was shown");
+    same(await exchanged(chat, "picture?"), "", "what the next question shows");
+    const kept = asUi(await history(chat.id));
+    const file = kept[0].parts.find((part) => part.type === "file");
+    same([file.mediaType, file.filename], [PICTURE.mediaType, PICTURE.filename], "file");
+    const read = await fetch(new URL(file.url, base), { headers });
+    const encoded = Buffer.from(await read.arrayBuffer()).toString("base64");
+    same(`data:image/png;base64,${encoded}`, PICTURE.url, "bytes");
+    const messages = await validateUIMessages({ messages: kept.slice(0, 2) });
+    const again = open({ id: chat.id, messages });
+    await again.regenerate({ messageId: messages[1].id });
+    fine(again);
+    same(text(again.lastMessage), PICTURE.url, "what the model is shown again");
+    await again.sendMessage({ text: "picture again", files: [file] });
+    fine(again);
+    same(text(again.lastMessage), PICTURE.url, "a file that was kept, sent by its address");
   },
   async "history is made of messages that the SDK takes"() {
     const chat = open();

@@ -1,4 +1,4 @@
-"""The `Chat` of an unmodified `ai` package against a node."""
+"""The `Chat` of unmodified `ai` packages, versions 5, 6 and 7, against a node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from tests.serving import Node
 
 STORY = Path(__file__).with_name("ai_sdk_story.mjs")
-CLIENT = STORY.parents[1] / "clients" / "node_modules" / "ai"
+CLIENTS = STORY.parents[1] / "clients" / "node_modules"
+#: The names that the versions have among the clients.
+VERSIONS = ["ai5", "ai6", "ai"]
 STEPS = [
     "submit",
     "overrides of the request",
@@ -33,6 +35,7 @@ STEPS = [
     "two readers",
     "ten duplicates",
     "reasoning and tool calls",
+    "a file is shown to the model, and is there after loading",
     "history is made of messages that the SDK takes",
     "a failure",
     "a bad token",
@@ -66,21 +69,23 @@ class Echo:
         yield Done(finish_reason="stop")
 
     def _pieces(self, text: str, prompt: Prompt) -> list[str]:
+        if "picture" in text:
+            return ["".join(prompt.messages[-1].images)]
         if "settings" in text:
             return [f"{prompt.settings.temperature} {prompt.settings.max_tokens}"]
         number = f" {next(self._numbers)}" if "count" in text else ""
         return [f"re: {text}{number}", *([" and so on"] * 25 if "slow" in text else [])]
 
 
-@pytest.fixture(scope="module")
-async def told(node: Node) -> dict[str, str | None]:
+@pytest.fixture(scope="module", params=VERSIONS)
+async def told(node: Node, request: pytest.FixtureRequest) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
-    if not CLIENT.exists():
+    if not (CLIENTS / request.param).exists():
         pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     node.stage.model = Echo()  # type: ignore[assignment]  # a stage plays any model
     token = node.person().client.headers["authorization"].removeprefix("Bearer ")
     process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, token),
+        *("node", STORY, node.url, token, request.param),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

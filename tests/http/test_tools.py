@@ -281,16 +281,22 @@ async def test_stop_ends_a_tool_that_is_running(start: StartNode) -> None:
     assert (await newest(person.client, chat))["status"] == "stopped"
 
 
-async def test_unmodified_ai_sdk_goes_on(shop: Node) -> None:
+@pytest.mark.parametrize(
+    ("version", "which", "steps"),
+    [("ai5", "own", STEPS[-1:]), ("ai6", "all", STEPS), ("ai", "all", STEPS)],
+)
+async def test_unmodified_ai_sdk_goes_on(
+    shop: Node, version: str, which: str, steps: list[str]
+) -> None:
     """Approval, refusal and tools of the client, with the real package; a reload shows the same."""
     token = shop.person().client.headers["authorization"].removeprefix("Bearer ")
     process = await asyncio.create_subprocess_exec(
-        *("node", STORY, shop.url, token),
+        *("node", STORY, shop.url, token, version, which),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     output, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     told = [json.loads(line) for line in output.splitlines()]
-    assert [one["step"] for one in told] == STEPS
+    assert [one["step"] for one in told] == steps
     assert [one["error"] for one in told if "error" in one] == []

@@ -1,18 +1,19 @@
-// usage: node tool_story.mjs BASE TOKEN
-// The `Chat` of an unmodified `ai` package and tools that wait: for the person's yes or no, or for
+// usage: node tool_story.mjs BASE TOKEN PACKAGE [all|own]
+// The `Chat` of an unmodified `ai` package (a version of it, by its name here) and tools that wait: for the person's yes or no, or for
 // the client itself. One JSON line for each step, {"step", "error"?}. What the model asks for is in
-// the question: "cancel ..." (needs approval) or "locate ..." (the client runs it).
+// the question: "cancel ..." (needs approval) or "locate ..." (the client runs it). Of version 5,
+// which knows no approvals, its `own` tools alone.
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
 
 const require = createRequire(new URL("../clients/", import.meta.url));
+const [base, token, version, which = "all"] = process.argv.slice(2);
 const {
   AbstractChat,
   DefaultChatTransport,
   lastAssistantMessageIsCompleteWithApprovalResponses,
   lastAssistantMessageIsCompleteWithToolCalls,
-} = require("ai");
-const [base, token] = process.argv.slice(2);
+} = require(version);
 const headers = { authorization: `Bearer ${token}` };
 
 class State {
@@ -94,7 +95,8 @@ const steps = {
     await agree(chat);
   },
 };
-for (const [step, play] of Object.entries(steps))
+const played = Object.entries(steps).slice(which === "own" ? -1 : 0);
+for (const [step, play] of played)
   try {
     await play();
     console.log(JSON.stringify({ step }));
