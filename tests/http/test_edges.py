@@ -95,6 +95,31 @@ async def test_every_error_is_a_problem(node: Node, ana: Person, bug: None, name
         assert "GET" in answer.headers["allow"]
 
 
+@pytest.mark.parametrize("path", [LIST, "/healthz", "/readyz", "/v1/models", "/", "/nope", "/c/1"])
+async def test_head_is_answered_as_get_without_its_body(node: Node, ana: Person, path: str) -> None:
+    """Load balancers and link checkers ask so: status and headers are those of GET."""
+    for client in (ana.client, node.nobody()):
+        whole, head = await client.get(path), await client.call("HEAD", path)
+        assert (head.status, head.body) == (whole.status, b"")
+        for name in ("content-type", "content-length", "cache-control"):
+            assert head.headers.get(name) == whole.headers.get(name)
+
+
+async def test_head_of_a_stream_ends_at_once(ana: Person) -> None:
+    """Nothing of it is read; more than a person may have open are asked for."""
+    for _ in range(110):
+        head = await ana.client.call("HEAD", "/api/sessions/watch")
+        assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/verify?token=x&type=signup", "/authorize", "/callback", "/user"]
+)
+async def test_head_uses_up_nothing_of_the_issuer(ana: Person, path: str) -> None:
+    """What reads a mail before its reader asks for the heads of its links."""
+    assert (await ana.client.call("HEAD", f"/auth/v1{path}")).status == 405
+
+
 @pytest.mark.parametrize("path", [LIST, "/healthz", "/api/config", "/openapi.json", "/", "/nope"])
 async def test_every_answer_is_marked_and_guarded(ana: Person, path: str) -> None:
     """Each answer has an id of its own and the headers that keep browsers in line."""

@@ -22,7 +22,7 @@ from chatkeep.web.budget_headers import BUDGET_HEADERS
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.composition import open_services
 from chatkeep.web.hosts import KnownHosts
-from chatkeep.web.middleware import CrossOrigin, Refuse, RequestRecord, Unforeseen
+from chatkeep.web.middleware import CrossOrigin, Heads, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
     admin,
     admin_operations,
@@ -183,6 +183,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             proxies=TrustedProxies(settings.trusted_proxies),
             https=settings.production,
         ),
+        Middleware(Heads),
         *_cross_origin(settings),
         Middleware(Unforeseen),
         Middleware(

@@ -1,8 +1,9 @@
 """What every request passes through, as pure ASGI: nothing here buffers or wraps a stream.
 
 Outermost first: the request's id, its log line and the headers every answer carries; then
-what browsers of other origins may read; then the answer to what nobody foresaw; then the
-refusal of what is too large, no JSON, or unencrypted in production.
+HEAD, answered as GET is; then what browsers of other origins may read; then the answer to
+what nobody foresaw; then the refusal of what is too large, no JSON, or unencrypted in
+production.
 """
 
 from __future__ import annotations
@@ -127,6 +128,41 @@ def _write_line(scope: Scope, status: int, took_s: float) -> None:
             "user_id": getattr(state.get("principal"), "user_id", None),
         },
     )
+
+
+class Heads:
+    """Answer HEAD as GET is answered, without the body (RFC 9110 section 9.3.2).
+
+    Not where the issuer's surface is spoken to: there some links are good for one GET, and
+    what looks at mails before their readers do asks for their heads.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap *app*."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if not _is_head(scope):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                # A stream hears of it as of a reader who goes away.
+                await send({"type": "http.response.body"})
+
+        # Another scope: the server knows by its own that no body may follow.
+        asked = {**scope, "method": "GET"}
+        await self._app(asked, receive, send_head)
+        scope["route"] = asked.get("route")
+
+
+def _is_head(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] != "HEAD":
+        return False
+    return not gotrue_errors.speaks_for(scope["path"])
 
 
 class CrossOrigin(CORSMiddleware):
