@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from chatkeep import accounts, administration, audit, conversations
+from chatkeep import accounts, administration, audit, erasure
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import SignUpDisabled, UserNotFound
 from chatkeep.ids import new_id
@@ -77,7 +77,7 @@ async def sweep(issuer: EmbeddedIssuer) -> int:
         row=_Found,
     )
     for one in found:
-        await conversations.erase_all(issuer.db, issuer.issuer.user_id(str(one.id)))
+        await erasure.erase_words(issuer.db, issuer.issuer.user_id(str(one.id)))
         try:
             await administration.delete_account(issuer, one.id, actor="server")
         except UserNotFound:

@@ -161,6 +161,7 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     permanent = await sign_up(caller, new_address())
     for session in (gone, stays, new, permanent):
         await chat(signed_in(caller, session))
+        await signed_in(caller, session).patch("/api/settings", {"display_name": "Ana"})
     for session in (gone, new, permanent):
         await signed_in(caller, session).post("/auth/v1/logout")
     sql(
@@ -178,5 +179,7 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     assert mine - left == {gone["user"]["id"]}
     talks = {row[0] for row in sql(database, "select user_id from chat.conversations")}
     assert mine - talks == {gone["user"]["id"]}
+    wishes = {row[0] for row in sql(database, "select id from chat.profiles")}
+    assert mine - wishes == {gone["user"]["id"]}
     assert await anonymous_accounts.sweep(node.parts.embedded) == 0
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200

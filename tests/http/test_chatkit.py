@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from chatkeep.conversations import erase_all
+from chatkeep.erasure import erase_words
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, ToolCall
 from chatkeep.tools import ToolContext, Tools
@@ -681,6 +681,6 @@ async def test_erased_person_leaves_no_file(kit: Kit, ana: Person, node: Node) -
     for one in made:
         await kit.client.call("POST", path_of(one, "upload"), data=b"abc", headers=raw)
     await kit.create("Look", attachments=[made[0]["id"]])
-    assert await erase_all(node.parts.db, ana.id) == 1
+    assert await erase_words(node.parts.db, ana.id) == 1
     for one in made:
         assert (await kit.client.get(path_of(one, "content"))).status == 404

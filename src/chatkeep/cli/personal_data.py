@@ -61,7 +61,7 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
     """
 
     async def work(settings: Settings) -> None:
-        from chatkeep import exports  # noqa: PLC0415 -- slow to import
+        from chatkeep import erasure, exports  # noqa: PLC0415 -- slow to import
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
         from chatkeep.cli.users import require_yes  # noqa: PLC0415 -- it has this command
 
@@ -72,7 +72,7 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
                 f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes
             )
             stored = _stored_files(settings, issuer.db)
-            number = await exports.erase(issuer.db, user_id, by=None, actor=ACTOR, stored=stored)
+            number = await erasure.erase(issuer.db, user_id, by=None, actor=ACTOR, stored=stored)
         click.echo(f"Everything of {who} is erased. Conversations: {number}")
 
     with with_database(read_settings(data_folder=data)) as complete:

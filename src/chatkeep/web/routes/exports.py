@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
-from chatkeep import exports
+from chatkeep import erasure, exports
 from chatkeep.administrators import require_fresh
 from chatkeep.web import rest_exports
 from chatkeep.web.auth import StrictlySignedIn
@@ -55,7 +55,7 @@ async def erase_everything(
     del confirm  # whoever does not say it is refused
     require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
     me = who.user_id
-    number = await exports.erase(parts.db, me, by=who, actor=me, stored=parts.files)
+    number = await erasure.erase(parts.db, me, by=who, actor=me, stored=parts.files)
     parts.preferences.forget(who.user_id)
     await parts.embedded.revocations.catch_up()
     return ErasedAnswer(conversations=number)
