@@ -1,0 +1,143 @@
+"""The messages of one conversation: a page of the branch that is shown, or all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from chatkeep.conversations.records import Conversation, Message
+from chatkeep.db import Query, as_user
+from chatkeep.errors import NotYourConversation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chatkeep.db import Database
+
+#: A page ends early with the message that fills it: it is held in memory until it is read.
+_PAGE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+async def get_page(
+    db: Database, user_id: str, conversation_id: str, *, limit: int, from_id: str | None = None
+) -> tuple[Conversation, list[Message]]:
+    """Return the conversation and at most *limit* messages of its branch, oldest first.
+
+    The page ends at *from_id* (inclusive), or at the head; the next page ends at the
+    parent of its first message. A page costs as many index look-ups as it has messages,
+    however long the conversation is, and ends early when its messages are long.
+    """
+    scope = {"user": user_id, "conversation": conversation_id, "from": from_id}
+    found, messages = await db.fetch_all(as_user(user_id), _shown(scope), _branch(scope, limit))
+    if not found:
+        raise NotYourConversation
+    return found[0], messages
+
+
+def _shown(scope: Mapping[str, str | None]) -> Query[Conversation]:
+    return Query(
+        """
+        select c.id, c.title, c.created_at, c.updated_at, coalesce(
+          (select id from chat.runs where user_id = c.user_id and conversation_id = c.id
+            and state = 'running'),
+          (select id from chat.runs where user_id = c.user_id and conversation_id = c.id
+            and state = 'queued' order by queued_at, id limit 1)) as active_run
+        from chat.conversations c
+        where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+        """,
+        scope,
+        Conversation,
+    )
+
+
+def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
+    return Query(
+        """
+        with recursive ending as materialized (
+          select coalesce(%(from)s, head_id) as id from chat.conversations
+          where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+        ), branch as (
+          select m.*, 1 as depth, octet_length(m.content)
+            + coalesce(octet_length(m.parts::text), 0) as bytes from ending
+          join chat.messages m on m.user_id = %(user)s
+            and m.conversation_id = %(conversation)s and m.id = ending.id
+          union all
+          select p.*, b.depth + 1, b.bytes + octet_length(p.content)
+            + coalesce(octet_length(p.parts::text), 0) from branch b
+          join chat.messages p on p.user_id = %(user)s
+            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+          where b.depth < %(limit)s and b.bytes < %(bytes)s
+        )
+        select b.id, b.parent_id, b.role, b.content, b.parts, b.client_id, b.created_at,
+          b.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
+          case when b.parent_id is null then
+            array(select s.id from chat.messages s where s.user_id = %(user)s
+              and s.conversation_id = %(conversation)s and s.parent_id is null
+              order by s.created_at, s.id)
+          else
+            array(select s.id from chat.messages s where s.user_id = %(user)s
+              and s.conversation_id = %(conversation)s and s.parent_id = b.parent_id
+              order by s.created_at, s.id)
+          end as siblings
+        from branch b
+        left join chat.runs r on r.user_id = %(user)s and r.id = b.run_id
+        order by b.depth desc
+        """,
+        {**scope, "limit": limit, "bytes": _PAGE_BYTES},
+        Message,
+    )
+
+
+async def get_whole(
+    db: Database, user_id: str, conversation_id: str
+) -> tuple[Conversation, list[str]]:
+    """Return the conversation and the ids of all its messages, oldest first: for the export."""
+    scope = {"user": user_id, "conversation": conversation_id}
+    found, ids = await db.fetch_all(
+        as_user(user_id),
+        Query(
+            """
+            select id, title, created_at, updated_at from chat.conversations
+            where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+            """,
+            scope,
+            Conversation,
+        ),
+        Query(
+            """
+            select id from chat.messages
+            where user_id = %(user)s and conversation_id = %(conversation)s
+            order by created_at, id
+            """,
+            scope,
+            _Id,
+        ),
+    )
+    if not found:
+        raise NotYourConversation
+    return found[0], [one.id for one in ids]
+
+
+async def list_messages(
+    db: Database, user_id: str, conversation_id: str, ids: list[str]
+) -> list[Message]:
+    """List the messages that have these *ids*, oldest first, on whichever branch they are."""
+    return await db.fetch(
+        as_user(user_id),
+        """
+        select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
+          m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
+          array[]::text[] as siblings
+        from chat.messages m
+        left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
+        where m.user_id = %s and m.conversation_id = %s and m.id = any(%s)
+        order by m.created_at, m.id
+        """,
+        [user_id, conversation_id, ids],
+        row=Message,
+    )

@@ -1,0 +1,41 @@
+"""What a conversation and a message are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """One conversation of the caller. *active_run* is the answer being made right now."""
+
+    id: str
+    title: str | None
+    created_at: datetime
+    updated_at: datetime
+    active_run: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message. *parts* is None when it is plain text and nothing else."""
+
+    id: str
+    parent_id: str | None
+    role: Role
+    content: str
+    parts: list[dict[str, Any]] | None
+    client_id: str | None
+    created_at: datetime
+    run_id: str | None
+    status: Status
+    model: str | None
+    error_code: str | None
+    siblings: list[str]
