@@ -112,6 +112,18 @@ async def test_bomb_is_refused_at_once_on_every_route(node: Node, ana: Person, n
         assert b"1" * 50 not in said
 
 
+@pytest.mark.parametrize("name", ["depth of lists", "closed depth", "digits", "escapes"])
+async def test_bomb_with_an_idempotency_key_is_refused_on_every_route(
+    node: Node, ana: Person, name: str
+) -> None:
+    """Telling two requests apart looks into them too, before any route has read them."""
+    await ana.client.post("/support/chatkit", {})  # its library is loaded by the first request
+    for number, (method, path) in enumerate(BODIES):
+        headers = {**JSON, "idempotency-key": f"{name} {number}"}
+        answer = await ana.client.call(method, path, data=BOMBS[name], headers=headers)
+        assert 400 <= answer.status < 500, (path, answer.status, answer.text[:200])
+
+
 @pytest.mark.parametrize(("method", "path"), BODIES)
 async def test_body_over_the_cap_is_refused_on_every_route(
     node: Node, ana: Person, opened: Open, method: str, path: str

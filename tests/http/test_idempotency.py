@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import tracemalloc
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -21,13 +22,14 @@ from chatkeep.errors import (
 from chatkeep.idempotency import Held, IdempotencyKeys, Kept
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.web.app import create_app
+from chatkeep.web.once import Recorded
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
 from tests.peers import SHORT, Peer, start_aimock
 from tests.serving import start_node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     import aiohttp
 
@@ -466,3 +468,29 @@ async def test_large_answer_is_not_kept_and_not_made_again(node: Node, ana: Pers
     for who in (keys, other):
         with pytest.raises(AnswerNotKept):
             await who.take(ana.id, "large", b"same")
+
+
+async def test_stream_that_is_too_long_to_keep_fills_no_memory(node: Node, ana: Person) -> None:
+    """What goes on for hours is sent on; of what nobody will be shown again nothing is held."""
+    keys = IdempotencyKeys(node.parts.db, b"s" * 32)
+    held = await keys.take(ana.id, "endless", b"same")
+    assert isinstance(held, Held)
+    frame = b"data: " + b"x" * (1 << 20) + b"\n\n"
+    sent = 0
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        for _ in range(64):
+            yield frame
+
+    tracemalloc.start()
+    try:
+        async with aclosing(Recorded(frames(), held)) as recorded:
+            async for one in recorded:
+                sent += len(one)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sent == 64 * len(frame)
+    assert most < 4 * idempotency.KEPT_AT_MOST
+    with pytest.raises(AnswerNotKept):
+        await keys.take(ana.id, "endless", b"same")

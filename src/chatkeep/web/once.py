@@ -32,7 +32,7 @@ from starlette.responses import Response
 
 from chatkeep import runs
 from chatkeep.errors import DatabaseUnavailable, RateLimited, Unavailable
-from chatkeep.idempotency import DONE, RENEWAL_S, Held, Kept
+from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
 from chatkeep.web.schemas import IdempotencyKey
 from chatkeep.web.services import Parts, Services
@@ -187,7 +187,8 @@ async def fingerprint_of(request: Request, body: bytes | None = None) -> bytes:
     """Return what says that two requests are the same: method, address and *body*."""
     if body is None:
         body = await request.body()
-    with suppress(msgspec.DecodeError):  # members have no order; what is no JSON is taken as it is
+    # Members have no order; what is no JSON, or too deep to be any, is taken as it is.
+    with suppress(msgspec.DecodeError, RecursionError):
         body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     said = f"{request.method} {request.url.path}?{request.url.query}\n"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass") + body).digest()
@@ -218,7 +219,8 @@ class Recorded(AsyncGenerator[bytes, None]):
                 await _keep(held, _recorded(bytes(self._sent)))
             raise
         if self._held is not None:
-            self._sent += b"" if frame.startswith(b":") else frame
+            if len(self._sent) <= KEPT_AT_MOST:  # more than that is not kept anyhow
+                self._sent += b"" if frame.startswith(b":") else frame
             with suppress(Unavailable):  # it is asked again soon
                 await self._held.renew()
         return frame
