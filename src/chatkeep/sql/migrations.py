@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
-HEAD = "0023"
+HEAD = "0024"
 OLDEST_POSTGRESQL = 150000
 _MEMBERSHIP_OPTIONS = 160000
 ROLES = ("chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin")
