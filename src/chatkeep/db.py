@@ -83,6 +83,16 @@ class Query(Generic[Row]):
     row: type[Row]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolState:
+    """How many connections there are, are idle, and may be, and who waits for one."""
+
+    size: int
+    idle: int
+    most: int
+    waiting: int
+
+
 class ConstraintViolated(Exception):
     """A constraint of ours said no. Concepts match on its *name*, never on message text."""
 
@@ -133,6 +143,16 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def state(self) -> PoolState:
+        """Say how the pool stands, without asking anybody."""
+        said = self._pool.get_stats()
+        return PoolState(
+            size=said["pool_size"],
+            idle=said["pool_available"],
+            most=said["pool_max"],
+            waiting=said["requests_waiting"],
+        )
 
     async def fetch(
         self, caller: Caller, text: LiteralString, params: Params, *, row: type[Row]

@@ -9,6 +9,7 @@ last checkpoint has more than the one before.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, assert_never
@@ -27,6 +28,7 @@ from chatkeep.events import (
     Usage,
     Withheld,
 )
+from chatkeep.metrics import Counter, Histogram
 from chatkeep.parts import Part, stored
 from chatkeep.patience import News
 
@@ -36,6 +38,28 @@ if TYPE_CHECKING:
     from chatkeep.budgets.ledger import Charged
     from chatkeep.events import ReplyEvent
     from chatkeep.runs import Address, Ending
+
+_ANSWERS = Counter(
+    "chatkeep_answers_total",
+    "Answers that ended: done, stopped, failed, interrupted; and the error's code.",
+    "state",
+    "error",
+)
+_FIRST_PIECE = Histogram(
+    "chatkeep_first_piece_seconds", "From a stored question to the first piece of its answer."
+)
+_WHOLE = Histogram(
+    "chatkeep_answer_seconds",
+    "From a stored question to the end of its answer.",
+    bounds=(0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
+)
+_TOKENS = Counter(
+    "chatkeep_tokens_total",
+    "Tokens that models counted: prompt, completion.",
+    "model",
+    "kind",
+)
+_COST = Counter("chatkeep_cost_dollars_total", "What models said they cost, in dollars.", "model")
 
 #: Readers hear at least this often, so that proxies keep their connection open.
 HEARTBEAT_S = 10.0
@@ -227,6 +251,8 @@ class LiveAnswer:
         self.ending: Ending | None = None
         self.changed = False
         self._waiting: set[News] = set()
+        self._asked_at = time.perf_counter()
+        self._speaks = False
 
     def add(self, event: ReplyEvent) -> None:
         """Take what has happened and wake the readers."""
@@ -251,10 +277,15 @@ class LiveAnswer:
             case _:
                 assert_never(event)
         self.changed = True
+        if not self._speaks:
+            self._speaks = True
+            _FIRST_PIECE.observe(time.perf_counter() - self._asked_at)
         self._wake()
 
     def end(self, ending: Ending) -> None:
         """Say how it ended; nothing may be added afterwards."""
+        if self.ending is None:
+            self._count(ending)
         self.ending = ending
         self._wake()
 
@@ -327,6 +358,16 @@ class LiveAnswer:
         if is_first or self.parts[-1].kind != kind:
             self.parts.append(Part(kind))
         self.parts[-1].pieces.append(text)
+
+    def _count(self, ending: Ending) -> None:
+        _ANSWERS.add(ending.state, ending.error_code or "")
+        _WHOLE.observe(time.perf_counter() - self._asked_at)
+        used = self.usage
+        if used.prompt_tokens or used.completion_tokens:  # else a model's name is only a wish
+            _TOKENS.add(self.model, "prompt", by=used.prompt_tokens)
+            _TOKENS.add(self.model, "completion", by=used.completion_tokens)
+        if used.cost:
+            _COST.add(self.model, by=float(used.cost))
 
     def _wake(self) -> None:
         for news in self._waiting:

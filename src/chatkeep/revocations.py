@@ -101,6 +101,13 @@ class Revocations:
             or self._is_older(issued_at, ("issuer", issuer, ""))
         )
 
+    def is_known_to_hold(self, principal: Principal) -> bool:
+        """Whether memory may be believed now, and the credential of *principal* has not ended.
+
+        False says nothing: `is_revoked` decides.
+        """
+        return self._clock() - self._confirmed <= TRUSTED_S and not self.knows(principal)
+
     async def is_revoked(self, principal: Principal) -> bool:
         """Whether the credential of *principal* has ended.
 
@@ -141,6 +148,11 @@ class Revocations:
         verdicts = await self._db.fetch_all(AUTH, _asked(principal), _lost(principal))
         if any(found[0].revoked for found in verdicts):
             raise TokenRevoked
+
+    @property
+    def age_s(self) -> float:
+        """How many seconds ago this process last saw all that has ended."""
+        return self._clock() - self._confirmed
 
     def told(self, _payload: str = "") -> None:
         """Take note that something ended, or may have: `run` looks at once."""

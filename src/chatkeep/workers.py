@@ -7,6 +7,7 @@ it keeps dying. When this process ends, however it ends, they end.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -113,7 +114,7 @@ class _Supervisor:
 
     def start(self) -> bool:
         """Start all and wait until they serve; False when a signal came before."""
-        self._workers = [self._spawn() for _ in range(self._settings.workers)]
+        self._workers = [self._spawn(place) for place in range(self._settings.workers)]
         waiting = list(self._workers)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while waiting:
@@ -149,7 +150,7 @@ class _Supervisor:
                 )
                 if self._signals.wait_with([], pause_s)[0]:
                     return
-                self._workers[place] = self._spawn()
+                self._workers[place] = self._spawn(place)
 
     def stop(self) -> None:
         """Let all drain; a second signal hurries them, and time ends them."""
@@ -173,15 +174,23 @@ class _Supervisor:
             if worker.process.is_alive() and worker.process.pid is not None:
                 os.kill(worker.process.pid, number)
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, place: int) -> _Worker:
+        settings = _at(place, self._settings)
         receiving, sending = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(
-            target=_work, args=(self._settings, self._sockets, sending), name="chatkeep-worker"
+            target=_work, args=(settings, self._sockets, sending), name="chatkeep-worker"
         )
         with _held_back():
             process.start()
         sending.close()
         return _Worker(process, receiving)
+
+
+def _at(place: int, settings: Settings) -> Settings:
+    """Return *settings* with a port for the metrics that no other process has."""
+    if settings.metrics_port is None:
+        return settings
+    return dataclasses.replace(settings, metrics_port=settings.metrics_port + place)
 
 
 @contextmanager

@@ -25,7 +25,10 @@ PACKAGE = Path(chatkeep.__file__).parent
 
 # From the bottom up. A name is a module or folder directly under the package; one that is
 # not listed is a concept.
-VOCABULARY = {"errors", "config", "principal", "ids", "events", "patience", "request_origin"}
+VOCABULARY = {
+    *("errors", "config", "principal", "ids", "events", "patience", "request_origin"),
+    "metrics",
+}
 FOUNDATIONS = {
     "db",
     "pipelines",

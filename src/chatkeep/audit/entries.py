@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from chatkeep.db import AUTH, Query
 from chatkeep.devices import device_name
+from chatkeep.metrics import Counter
 from chatkeep.request_origin import request_origin
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 Outcome = Literal["succeeded", "refused"]
 _Row = TypeVar("_Row")
 
+_WRITTEN = Counter(
+    "chatkeep_audit_entries_total",
+    "Entries of the audit log that were made; sign-ins and their refusals among them.",
+    "action",
+    "outcome",
+)
 _INTO: LiteralString = (
     "insert into chatkeep.audit_log (action, outcome, reason, user_id, actor, issuer,"
     " session_id, request_id, address, device, details)"
@@ -59,6 +66,7 @@ def entry(  # noqa: PLR0913 -- the columns of an entry, each by its name
     *origin* is where it comes from, if that is not the request at hand.
     """
     origin = origin or request_origin.get()
+    _WRITTEN.add(action, outcome)
     return Query(
         _INTO + " values (%s, %s, %s, %s, %s, %s, %s, %s, %s::inet, %s, %s::jsonb)"
         " returning number",

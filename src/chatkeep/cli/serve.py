@@ -148,11 +148,20 @@ def _greet(settings: Settings, *, took_s: float) -> None:
         "Data": _data_place(settings),
         "Model": model_in_words(settings),
         "Mail": mail_in_words(settings),
+        **_metrics_place(settings),
         "Stop": "Ctrl-C" if sys.stdout.isatty() else f"kill {os.getpid()}",
     }
     for name, value in lines.items():
-        click.echo(f"  {name:6} {value}")
+        click.echo(f"  {name:7} {value}")
     click.echo()
+
+
+def _metrics_place(settings: Settings) -> dict[str, str]:
+    first = settings.metrics_port
+    if first is None:
+        return {}
+    more = f", and the {settings.workers - 1} ports after it" if settings.workers > 1 else ""
+    return {"Metrics": f"http://{settings.metrics_host}:{first}/metrics{more}"}
 
 
 def _part(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from chatkeep.config.factors import factor_problems
 from chatkeep.config.files import file_problems
 from chatkeep.config.mail import mail_problems
 from chatkeep.config.mcp import mcp_problems
+from chatkeep.config.metrics import metrics_problems
 from chatkeep.config.providers import openid_settings
 from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
@@ -54,6 +55,12 @@ def contradictions(settings: Settings) -> list[str]:
         *extension_problems(settings, title_model=settings.title_model),
         *mcp_problems(settings, production=settings.production),
         *webhook_problems(settings, production=settings.production),
+        *metrics_problems(
+            settings,
+            port=settings.port,
+            workers=settings.workers,
+            production=settings.production,
+        ),
         *sign_in_problems(settings, mail_enabled=settings.mail_enabled),
         *sign_in_provider_problems(settings, production=settings.production),
         *upstream_problems(settings),

@@ -22,6 +22,7 @@ from chatkeep.config.issuers import IssuerSettings
 from chatkeep.config.keys import KeySettings
 from chatkeep.config.mail import MailSettings
 from chatkeep.config.mcp import McpSettings, read_mcp_servers
+from chatkeep.config.metrics import MetricsSettings
 from chatkeep.config.providers import OPENID, OpenIdProvider, named_providers, openid_settings
 from chatkeep.config.reading import read_setting
 from chatkeep.config.server import ServerSettings
@@ -55,6 +56,7 @@ class Settings(
     SessionSettings,
     KeySettings,
     MailSettings,
+    MetricsSettings,
     ServerSettings,
 ):
     """Everything an operator can choose. Empty values count as not set."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from chatkeep.llm.model import ModelInfo
 from chatkeep.llm.model_lists import ModelList
 from chatkeep.llm.openai_compatible import read_answer
 from chatkeep.llm.upstream import TRIES, NotTaken
+from chatkeep.metrics import Counter, Histogram
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -36,6 +38,16 @@ if TYPE_CHECKING:
     from chatkeep.llm.response import Stream
 
 _log = logging.getLogger(__name__)
+
+_ASKED = Counter(
+    "chatkeep_upstream_requests_total",
+    "Questions to a provider of models, and how each began: ok, or the error's code.",
+    "name",
+    "outcome",
+)
+_OPENED = Histogram(
+    "chatkeep_upstream_response_seconds", "Until a provider began to answer.", "name"
+)
 
 
 class Provider:
@@ -72,17 +84,23 @@ class Provider:
         trial = self.breaker.admit()
         if trial is None:
             raise NotTaken(ModelUnavailable(retry_after_s=self.breaker.wait_s()))
+        began = time.perf_counter()
         try:
             stream = await self.adapter.open(prompt, tries=tries)
         except NotTaken as refused:
+            _ASKED.add(self.name, refused.error.code)
             trial.failed(refused.error)
             raise
         except ChatkeepError as error:
+            _ASKED.add(self.name, error.code)
             trial.failed(error)
             raise
         except BaseException:
+            _ASKED.add(self.name, "called_off")
             trial.called_off()
             raise
+        _ASKED.add(self.name, "ok")
+        _OPENED.observe(time.perf_counter() - began, self.name)
         stream.tell(trial)
         return stream
 

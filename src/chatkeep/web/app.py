@@ -17,7 +17,7 @@ from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions
 from chatkeep.web import problems
 from chatkeep.web.api_document import TAGS, completed
-from chatkeep.web.background import drained
+from chatkeep.web.background import drained, start_metrics
 from chatkeep.web.budget_headers import BUDGET_HEADERS
 from chatkeep.web.clients import TrustedProxies
 from chatkeep.web.composition import open_services
@@ -223,7 +223,8 @@ async def _lifespan(
     app: FastAPI, *, settings: Settings, extensions: Extensions
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.services = await open_services(stack, settings, extensions)
+        app.state.services = parts = await open_services(stack, settings, extensions)
+        await start_metrics(stack, parts)
         yield
 
 

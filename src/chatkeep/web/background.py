@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import (
@@ -19,6 +20,7 @@ from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
 from chatkeep.personal_keys import records as key_records
+from chatkeep.web.measures import collect, watch_loop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -56,6 +58,28 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
     if settings.smtp_url is not None:
         parts.jobs.start("mail")
     stack.push_async_callback(drained, parts)
+
+
+async def start_metrics(stack: AsyncExitStack, parts: Services) -> None:
+    """Let a monitoring system ask, where a port is set for it.
+
+    Raises:
+        SetupError: somebody else listens there.
+    """
+    settings = parts.settings
+    if settings.metrics_port is None:
+        return
+    # It takes a moment to import, for those who do not ask.
+    from chatkeep.metrics_server import serve_metrics  # noqa: PLC0415
+
+    await serve_metrics(
+        stack,
+        partial(collect, parts),
+        host=settings.metrics_host,
+        port=settings.metrics_port,
+        token=settings.metrics_token,
+    )
+    stack.push_async_callback(_end, [asyncio.create_task(watch_loop())])
 
 
 async def drained(parts: Services) -> None:

@@ -27,6 +27,7 @@ from chatkeep.errors import (
     UnsupportedMediaType,
 )
 from chatkeep.ids import new_id
+from chatkeep.metrics import Counter, Histogram
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.web import problems
 from chatkeep.web.gotrue import errors as gotrue_errors
@@ -41,6 +42,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chatkeep.access")
 
+_REQUESTS = Counter(
+    "chatkeep_http_requests_total",
+    "Requests that ended; without an answer the status is 0.",
+    "method",
+    "route",
+    "status",
+    most=2000,
+)
+_ANSWERED = Histogram(
+    "chatkeep_http_response_seconds",
+    "From the request to the head of its answer.",
+    "method",
+    "route",
+    most=400,
+)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UPLOAD = re.compile(r"/support/attachments/[^/]+/upload|/api/files")
 MAX_HEADER_BYTES = 32 * 1024
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -84,18 +101,19 @@ class RequestRecord:
                 user_agent=Headers(scope=scope).get("user-agent"),
             )
         )
-        began, status = time.perf_counter(), 0
+        began, status, answered = time.perf_counter(), 0, 0.0
 
         async def send_recorded(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter() - began
                 self._complete(MutableHeaders(scope=message), state)
             await send(message)
 
         try:
             await self._app(scope, receive, send_recorded)
         finally:
+            _count(scope, status, answered)
             _write_line(scope, status, time.perf_counter() - began)
 
     def _complete(self, headers: MutableHeaders, state: Mapping[str, Any]) -> None:
@@ -108,6 +126,15 @@ class RequestRecord:
             headers.setdefault(name, value)
         if not headers.get("cache-control"):
             headers["cache-control"] = "no-store"
+
+
+def _count(scope: Scope, status: int, answered_s: float) -> None:
+    """Count by the route's own path, in which ids are names."""
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    route = getattr(scope.get("route"), "path", "none")
+    _REQUESTS.add(method, route, str(status))
+    if status:
+        _ANSWERED.observe(answered_s, method, route)
 
 
 _SECRET_PATH = re.compile(r"^(/s/|/api/v1/shared/).+", re.DOTALL)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from chatkeep.metrics import Gauge
 from chatkeep.patience import Patience
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _STALL_S = 120.0
 _FAREWELL_S = 5.0
 _LIFE_S = 3600.0
+_OPEN = Gauge("chatkeep_open_streams", "Answers that somebody is reading from this process now.")
 HEARTBEAT = b": keep-alive\n\n"
 _HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -62,7 +64,11 @@ class EventStream(Response):
         """
         async with aclosing(self.frames):  # also when it is refused
             with _one_of_theirs(scope):
-                await self._stream(scope, receive, send)
+                _OPEN.add()
+                try:
+                    await self._stream(scope, receive, send)
+                finally:
+                    _OPEN.add(by=-1)
 
     def record(self, frames: AsyncGenerator[bytes, None]) -> None:
         """Send *frames* instead, which yields the same and notes it."""
