@@ -75,7 +75,9 @@ async def sign_up(issuer: EmbeddedIssuer, wish: Wish, way: Way) -> User:
 
     An address that somebody has gets the same answer, and its owner a mail to sign in with.
     A sign-up that nobody has confirmed yields to the next one: its password may be a
-    stranger's.
+    stranger's. So may the next one's be while the first one's mail is still good: then the
+    reader of the mailbox, who may follow either mail, begins with no password, unless both
+    chose the same.
 
     Raises:
         SignUpDisabled, EmailAddressInvalid, WeakPassword, Invalid.
@@ -88,11 +90,16 @@ async def sign_up(issuer: EmbeddedIssuer, wish: Wish, way: Way) -> User:
     # Hashed before anybody looks whether the address is taken: both take as long.
     stored = await issuer.passwords.hash(wish.password or "")
     found = await _find(issuer, email)
+    earlier = await _credential_of(issuer, found)
+    same = await issuer.passwords.matches(wish.password or "", earlier)
     user_id = UUID(new_id())
     if found is None or _may_yield(found):
+        contested = found is not None and not same and _still_waits(issuer, found)
         statements = [
             *([_yielding(found.id)] if found else []),
-            *_creation(issuer, user_id, email, metadata, password_hash=stored),
+            *_creation(
+                issuer, user_id, email, metadata, password_hash=None if contested else stored
+            ),
             *mailing(issuer, "signup", user_id, email, way=way),
         ]
     else:
@@ -231,6 +238,22 @@ def _may_yield(user: User) -> bool:
         and user.invited_at is None
         and user.confirmation_sent_at is not None
     )
+
+
+def _still_waits(issuer: EmbeddedIssuer, user: User) -> bool:
+    """Whether somebody who has just signed up may be about to open the mail."""
+    sent = user.confirmation_sent_at
+    return sent is not None and sent > datetime.now(UTC) - issuer.one_time_tokens.life
+
+
+async def _credential_of(issuer: EmbeddedIssuer, user: User | None) -> str | None:
+    """Return the hash of the password that a sign-up chose; looks it up also for nobody."""
+    nobody = UUID(new_id())
+    try:
+        found = await accounts.get_credential(issuer.db, user.id if user else nobody)
+    except UserNotFound:
+        return None
+    return found.password_hash
 
 
 def _yielding(user_id: UUID) -> Query[Any]:

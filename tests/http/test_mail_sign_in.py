@@ -173,8 +173,51 @@ async def test_sign_up_of_a_stranger_yields_to_the_next(node: Node, caller: Clie
     _, _, said = landed(await open_and_press(caller, stale.link))
     assert said["error_code"] == "otp_expired"
     fresh = await newest_to(node, email, "confirmation")
-    landed(await open_and_press(caller, fresh.link))
+    _, _, said = landed(await open_and_press(caller, fresh.link))
+    assert claims_of(said["access_token"])["sub"] == owner["id"]
+    for password in ("the stranger's one", PASSWORD):  # nobody knows whose either was
+        assert code_of(await sign_in(caller, email, password)) == (400, "invalid_credentials")
+    new = await signed_in(caller, said).call("PUT", "/auth/v1/user", json={"password": PASSWORD})
+    assert new.status == 200, new.text
     assert (await sign_in(caller, email)).json["user"]["id"] == owner["id"]
+
+
+@pytest.mark.parametrize("way", ["signup", "otp"])
+async def test_stranger_signs_up_while_the_reader_goes_to_the_mailbox(
+    node: Node, caller: Client, way: str
+) -> None:
+    """The mail that is opened is the stranger's; their password is not confirmed by it."""
+    email = new_address()
+    if way == "signup":
+        await ask_to_sign_up(caller, email)
+    else:
+        await caller.post("/auth/v1/otp", {"email": email})
+    await ask_to_sign_up(caller, email, "the stranger's one")
+    mail = await newest_to(node, email, "confirmation")
+    _, _, said = landed(await open_and_press(caller, mail.link))
+    assert (await signed_in(caller, said).get("/auth/v1/user")).json["email"] == email
+    answer = await sign_in(caller, email, "the stranger's one")
+    assert code_of(answer) == (400, "invalid_credentials")
+
+
+async def test_password_that_was_chosen_twice_is_ones_own(
+    node: Node, caller: Client, database: MigratedDatabase
+) -> None:
+    """Pressed twice it is good; and another one is, when the first mail has expired."""
+    for second in (PASSWORD, "another long one"):
+        email = new_address()
+        await ask_to_sign_up(caller, email)
+        if second != PASSWORD:
+            sql(
+                database,
+                "update chatkeep.users set confirmation_sent_at = now() - interval '2 days'"
+                " where email = %s",
+                email,
+            )
+        await ask_to_sign_up(caller, email, second)
+        mail = await newest_to(node, email, "confirmation")
+        landed(await open_and_press(caller, mail.link))
+        assert (await sign_in(caller, email, second)).status == 200
 
 
 async def test_password_from_before_the_proof_is_dropped(node: Node, caller: Client) -> None:
