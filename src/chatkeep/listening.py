@@ -9,6 +9,9 @@ from typing import Any, Final
 from chatkeep.errors import SetupError
 
 BACKLOG: Final = 2048
+#: A client whose network fell silent is noticed after 20 s also while there is nothing to be
+#: sent; each connection has this from its listening socket. Not every platform has all three.
+_ARE_YOU_THERE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
 _NO_SUCH_ADDRESS: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -45,6 +48,10 @@ def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _ARE_YOU_THERE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                opened.setsockopt(socket.IPPROTO_TCP, option, value)
         if family == socket.AF_INET6 and address[0] != "::":
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind(address)

@@ -3,12 +3,14 @@
 A head over the cap, a request that is sent a little at a time to hold the connection, two
 ways to say how long the body is, and more connections than the process can hold are
 refused here, before any application code. Who does not take the answer they asked for is
-cut off, because it stays in memory until they do. Nothing here knows a route.
+cut off, because it stays in memory until they do; so is who is not there any more, of whom
+the kernel would tell us after a quarter of an hour. Nothing here knows a route.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +39,9 @@ _MAX_LATE_BYTES: Final = 2 * 1024 * 1024
 #: slow reader would look like one who has stopped.
 _KERNEL_HOLDS_BYTES: Final = 128 * 1024
 _KERNEL_HOLDS = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
+#: What Linux tells of a connection; `struct tcp_info` of linux/tcp.h, which only ever grows.
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_RETRANSMITS_AND_LAST_ACK: Final = struct.Struct("=2xB53xI")
 
 
 class _Awaiting(Enum):
@@ -58,6 +63,10 @@ class GuardedProtocol(HttpToolsProtocol):
     #: subclass may set both.
     take_s = 60.0
     taken_bytes = 60 * 1024
+    #: Who has acknowledged nothing for so long, though something was sent again, is gone. Not
+    #: sooner: a phone comes out of a tunnel. `listening` has the same for who is sent nothing.
+    silent_s = 20.0
+    looked_every_s = 5.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's, handed on
         super().__init__(*arguments, **options)
@@ -66,6 +75,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
+        self._listening_for: asyncio.TimerHandle | None = None
         self._refusal: ChatkeepError | None = None
         self._deaf = False
 
@@ -80,10 +90,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(Unavailable())
             return
         self._arm()
+        if _TCP_INFO is not None:
+            self._listen_for_the_client()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._disarm()
+        if self._listening_for is not None:
+            self._listening_for.cancel()
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -220,6 +234,23 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._expect_taken()
+
+    # --- who is not there any more --------------------------------------------------------
+
+    def _listen_for_the_client(self) -> None:
+        self._listening_for = self.loop.call_later(self.looked_every_s, self._look_who_is_there)
+
+    def _look_who_is_there(self) -> None:
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            return  # a proxy on this machine: its end is never silent
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _RETRANSMITS_AND_LAST_ACK.size)
+        again, silent_ms = _RETRANSMITS_AND_LAST_ACK.unpack(info)
+        # Who only reads slowly acknowledges: what is full is then asked about, not sent again.
+        if again and silent_ms >= self.silent_s * 1000:
+            self.transport.abort()
+        else:
+            self._listen_for_the_client()
 
     # --- the clock ------------------------------------------------------------------------
 
