@@ -276,8 +276,8 @@ async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Respo
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
     prompt = prompt_of(said, choices)
-    charge = await parts.replies.charge_unkept(None, prompt)
-    events = parts.replies.answer_unkept(prompt, charge=charge)
+    charge = await parts.replies.unkept.charge(None, prompt)
+    events = parts.replies.unkept.answer(prompt, charge=charge)
     metadata = {"model": choices.settings.model}
     frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
     return EventStream(frames, ai_sdk_answers.HEADERS)
