@@ -10,7 +10,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
-from chatkeep import runs
+from chatkeep import checkpoints
 from chatkeep.errors import ChatkeepError
 from chatkeep.live import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.parts import Growth, unstored
@@ -121,7 +121,7 @@ class RemoteAnswer:
         """Wait for news and take them: from their stream, or from the database."""
         asks = self._tails.asks(self._run.id, tail)
         if asks:
-            await runs.ask_for_news(self._db, self._user_id, self._run.id)
+            await checkpoints.ask_for_news(self._db, self._user_id, self._run.id)
         pieces = await tail.wait()
         self._pending = growth.graft([*self._pending, *pieces])
         if pieces and not self._pending:
@@ -135,7 +135,9 @@ class RemoteAnswer:
     async def _look(self, tail: Tail, growth: Growth) -> None:
         first = growth.parts[0] if growth.parts else None
         has = len(first.text) if first is not None and first.kind == "text" else 0
-        news = await runs.find_news(self._db, self._user_id, self._run.id, has=has, said=self._said)
+        news = await checkpoints.find_news(
+            self._db, self._user_id, self._run.id, has=has, said=self._said
+        )
         before = self._said, self._run.state
         self._run, self._said = news.of(self._run), news.said
         if news.parts is not None:

@@ -2,22 +2,19 @@
 
 A run holds a lease while a process works on it. Whoever stops renewing it (a killed
 server) is found by the sweeper, which marks the run `interrupted`, keeps what was said
-and never runs it again. The content of an answer is written as the user it belongs to;
-only states and leases are seen by the worker role.
+and never runs it again. Only states and leases are seen by the worker role. What an answer
+says meanwhile is kept in `checkpoints`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-
-from psycopg.types.json import Jsonb
 
 from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from decimal import Decimal
 
     from chatkeep.db import Database
@@ -54,35 +51,6 @@ class Run:
     def ended(self) -> bool:
         """Whether nothing will be added any more."""
         return self.state not in {"queued", "running"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """How a run stands, and what its answer has more. *parts* None: no more, or text alone."""
-
-    state: State
-    model: str
-    finish_reason: str | None
-    error_code: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: Decimal | None
-    said: int
-    more: str
-    parts: list[dict[str, Any]] | None
-
-    def of(self, run: Run) -> Run:
-        """Return *run* as it stands now, with what it said as it was."""
-        return replace(
-            run,
-            state=self.state,
-            model=self.model,
-            finish_reason=self.finish_reason,
-            error_code=self.error_code,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            cost=self.cost,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,162 +94,6 @@ class _MaybeId:
     id: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stop:
-    stop_requested: bool
-    told: str | None
-
-
-_CHECKPOINT = """
-with run as (
-  update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
-    said = greatest(0,
-      octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
-  where user_id = %(user)s and id = %(run)s
-    and state in ('queued', 'running', 'interrupted')
-  returning message_id, stop_requested
-), kept as (
-  update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
-  from run
-  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-    and m.id = run.message_id and m.run_id = %(run)s
-)
-select stop_requested,
-  case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
-from run
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """What was said so far in a run. With *tells*, those who follow elsewhere hear of it."""
-
-    user_id: str
-    run: Address
-    content: str
-    parts: Sequence[dict[str, Any]] | None
-    tells: bool = False
-
-
-async def checkpoint(
-    db: Database,
-    user_id: str,
-    run: Address,
-    *,
-    content: str,
-    parts: Sequence[dict[str, Any]] | None,
-    tells: bool = False,
-) -> bool:
-    """Keep what was said so far and renew the lease; return whether a stop was asked for.
-
-    The message is written only by who holds the run's row: a checkpoint that the database
-    delayed can never write its older text over the end. Nor over what another run has
-    said since, where the answer was given up and continued.
-    """
-    one = Checkpoint(user_id=user_id, run=run, content=content, parts=parts, tells=tells)
-    rows = await db.fetch(as_user(user_id), _CHECKPOINT, _kept(one), row=_Stop)
-    return _must_stop(rows)
-
-
-async def checkpoint_each(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
-    """Do as `checkpoint` for *some* runs, whosever they are, in one round trip; all or none.
-
-    Alone, most of what a checkpoint takes is its round trip and its commit: 32 together take a
-    tenth of the time each.
-    """
-    asked = [(as_user(one.user_id), Query(_CHECKPOINT, _kept(one), _Stop)) for one in some]
-    return [_must_stop(rows) for rows in await db.fetch_each(*asked)]
-
-
-def _kept(one: Checkpoint) -> dict[str, object]:
-    return {
-        **_address(one.user_id, one.run),
-        "content": one.content,
-        "parts": _json(one.parts),
-        "lease": LEASE_S,
-        "tells": one.tells,
-    }
-
-
-def _must_stop(rows: Sequence[_Stop]) -> bool:
-    # No row: the conversation was erased meanwhile, so there is nobody to answer.
-    return rows[0].stop_requested if rows else True
-
-
-async def finish(
-    db: Database,
-    user_id: str,
-    run: Address,
-    ending: Ending,
-    *,
-    content: str,
-    parts: Sequence[dict[str, Any]] | None,
-    title: str | None,
-    also: Sequence[Query[Any]] = (),
-) -> bool:
-    """Keep the whole answer and how it ended, in one round trip; *also* in its transaction.
-
-    Returns whether another question of the conversation waits to be answered.
-
-    A run that the sweeper gave up while the database was away is set right here: it did
-    end as *ending* says.
-    """
-    _, *_, next_one = await db.fetch_all(
-        as_user(user_id),
-        Query(
-            """
-            with run as (
-              update chat.runs set state = %(state)s, ended_at = now(),
-                finish_reason = %(finish_reason)s, error_code = %(error_code)s,
-                model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
-                completion_tokens = %(completion_tokens)s, cost = %(cost)s
-              where user_id = %(user)s and id = %(run)s
-                and state in ('queued', 'running', 'interrupted')
-              returning message_id
-            ), answer as (
-              update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
-              from run
-              where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-                and m.id = run.message_id and m.run_id = %(run)s
-            )
-            update chat.conversations
-            set updated_at = now(), title = coalesce(title, %(title)s)
-            where user_id = %(user)s and id = %(conversation)s
-            returning id
-            """,
-            {
-                **_address(user_id, run),
-                "content": content,
-                "parts": _json(parts),
-                "title": title,
-                **asdict(ending),
-            },
-            _Id,
-        ),
-        *also,
-        # Whoever let one wait held the conversation meanwhile, which this transaction has now.
-        Query(
-            """
-            select id from chat.runs
-            where user_id = %(user)s and conversation_id = %(conversation)s and state = 'queued'
-            limit 1
-            """,
-            _address(user_id, run),
-            _Id,
-        ),
-    )
-    return bool(next_one)
-
-
-def telling(run_id: str) -> Query[_Told]:
-    """Return the statement that tells those who follow on other nodes that there is news."""
-    return Query(
-        "select %(run)s as id, pg_notify('chatkeep_tails', %(run)s)::text as told",
-        {"run": run_id},
-        _Told,
-    )
-
-
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:
     """Return a run with what has been said so far."""
     rows = await db.fetch(
@@ -301,47 +113,6 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
     if not rows:
         raise NotFound
     return rows[0]
-
-
-async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: int) -> News:
-    """Return how a run stands, and what its answer says more than *has* characters of text.
-
-    An answer that is more than text comes whole, if it says another number of bytes than *said*
-    or has ended.
-
-    Raises:
-        NotFound: it was erased meanwhile.
-    """
-    rows = await db.fetch(
-        as_user(user_id),
-        """
-        select r.state, r.model, r.finish_reason, r.error_code, r.prompt_tokens,
-          r.completion_tokens, r.cost, r.said,
-          case when m.parts is null then substr(m.content, %(has)s::integer + 1) else '' end
-            as more,
-          case when r.said <> %(said)s::integer or r.state not in ('queued', 'running')
-            then m.parts end as parts
-        from chat.runs r
-        join chat.messages m on m.user_id = r.user_id
-          and m.conversation_id = r.conversation_id and m.id = r.message_id
-        where r.user_id = %(user)s and r.id = %(run)s
-        """,
-        {"user": user_id, "run": run_id, "has": has, "said": said},
-        row=News,
-    )
-    if not rows:
-        raise NotFound
-    return rows[0]
-
-
-async def ask_for_news(db: Database, user_id: str, run_id: str) -> None:
-    """Ask whichever process works on the run to tell of its checkpoints for a while."""
-    await db.fetch(
-        as_user(user_id),
-        "select %(run)s as id, pg_notify('chatkeep_tails', '?' || %(run)s)::text as told",
-        {"run": run_id},
-        row=_Told,
-    )
 
 
 async def find_active(db: Database, user_id: str, conversation_id: str) -> str | None:
@@ -479,16 +250,3 @@ async def interrupt_all(db: Database) -> int:
         """,
         [],
     )
-
-
-def _json(parts: Sequence[dict[str, Any]] | None) -> Jsonb | None:
-    return None if parts is None else Jsonb(list(parts))
-
-
-def _address(user_id: str, run: Address) -> dict[str, object]:
-    return {
-        "user": user_id,
-        "conversation": run.conversation_id,
-        "message": run.message_id,
-        "run": run.id,
-    }

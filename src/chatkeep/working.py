@@ -1,24 +1,30 @@
-"""One answer while this process works on it: how it begins, and how it is said to have ended."""
+"""One answer while this process works on it: how it begins, is made, and is said to have ended."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from chatkeep.events import ToolResult
+from chatkeep.errors import ChatkeepError, ModelBroken, Unavailable
+from chatkeep.events import NextStep, ToolResult
 from chatkeep.parts import unstored
 from chatkeep.runs import Ending
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
-    from chatkeep.charges import Charge
+    from chatkeep.charges import Budgets, Charge
     from chatkeep.live import LiveAnswer
     from chatkeep.llm.model import Prompt
     from chatkeep.parts import Part
     from chatkeep.policies import Choices
+    from chatkeep.responders import Asked, Responder
     from chatkeep.turns import Said, Turn
+
+_log = logging.getLogger(__name__)
 
 _CUT_OFF: Final = "The answer was cut off before this tool had said whether it did its work."
 _Wish = TypeVar("_Wish", "Choices", "Prompt")
@@ -47,6 +53,43 @@ class Work:
         if self.stopped:
             return ended(self.live, "stopped")
         return ended(self.live, "interrupted", error_code="answer_interrupted")
+
+
+async def answer(
+    responder: Responder, budgets: Budgets, live: LiveAnswer, asked: Asked, charge: Charge
+) -> Ending:
+    """Let *responder* answer, add everything that happens to *live*, and say how it ended."""
+    charge.asked = True
+    try:
+        async with aclosing(responder.respond(asked)) as events:
+            async for event in events:
+                live.add(event)
+                if isinstance(event, NextStep):
+                    await budgets.charge_step(charge, live)
+        if live.done is None:
+            raise ModelBroken  # noqa: TRY301 -- one place words every failure
+    except ChatkeepError as error:
+        _log.warning("run %s failed: %s", live.address.id, error.code)
+        return ended(live, "failed", error_code=error.code)
+    except Exception:  # noqa: BLE001 -- a bug must end the run too, said and logged
+        _log.exception("run %s failed", live.address.id)
+        return ended(live, "failed", error_code="internal")
+    return ended(live, "done", finish_reason=live.done.finish_reason)
+
+
+def refuse_when(closing: asyncio.Event) -> None:
+    """Take nothing more to answer once *closing* is set.
+
+    Raises:
+        Unavailable: it is.
+    """
+    if closing.is_set():
+        raise Unavailable("The server is restarting. Try again shortly.")
+
+
+def now() -> float:
+    """Return the time of the running loop, in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 def is_first(turn: Turn, history: Sequence[Said]) -> bool:

@@ -11,11 +11,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import runs, turns
+from chatkeep import checkpoints, runs, turns
 from chatkeep.budgets.administered import forget_limits, list_limits, set_limits
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.overview import overview, totals
 from chatkeep.charges import ANONYMOUS, Budgets, Charge
+from chatkeep.checkpoints import Checkpoint
 from chatkeep.db import Database
 from chatkeep.errors import BudgetExhausted
 from chatkeep.events import NextStep, TextDelta, ToolCall, ToolResult, Usage
@@ -187,7 +188,7 @@ async def test_history_and_system_prompt_are_charged(this_node: Database) -> Non
             user_message_id=turn.user_message_id,
         )
         said = Ending(state="done")
-        await runs.finish(
+        await checkpoints.finish(
             this_node, who.user_id, address, said, content="a" * 600, parts=None, title=None
         )
     assert sizes == [204, 512]
@@ -210,7 +211,8 @@ async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(
         message_id=turn.message_id,
         user_message_id=turn.user_message_id,
     )
-    await runs.checkpoint(this_node, who.user_id, address, content="x" * 30, parts=None)
+    said = Checkpoint(user_id=who.user_id, run=address, content="x" * 30, parts=None)
+    await checkpoints.keep(this_node, [said])
     assert ledger(database, who).tokens == 5104
     await budgets.sweep()
     assert ledger(database, who).tokens == 5104, "an answer that is being made is left alone"
@@ -226,7 +228,7 @@ async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(
     charge.asked = True
     live = answer()
     live.add(Usage(prompt_tokens=90, completion_tokens=50, cost=Decimal("0.5")))
-    await runs.finish(
+    await checkpoints.finish(
         this_node,
         who.user_id,
         address,

@@ -21,8 +21,10 @@ import pytest
 
 import chatkeep
 from chatkeep import (
+    checkpoints,
     conversation_items,
     conversations,
+    erasure,
     exports,
     files,
     forking,
@@ -41,6 +43,7 @@ from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.budgets.overview import overview
 from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
+from chatkeep.checkpoints import Checkpoint
 from chatkeep.conversation_items import NewMessage
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
@@ -255,14 +258,15 @@ def going_on(conversation_id: str) -> Turn:
 async def finish(db: Database, whose: str) -> bool:
     """End an answer as Bo."""
     ending = Ending(state="done")
-    return await runs.finish(
+    return await checkpoints.finish(
         db, "bo", run_of(whose), ending, content="by bo", parts=None, title="by bo"
     )
 
 
 async def checkpoint(db: Database, whose: str) -> bool:
     """Keep a part of an answer as Bo."""
-    return await runs.checkpoint(db, "bo", run_of(whose), content="by bo", parts=None)
+    one = Checkpoint(user_id="bo", run=run_of(whose), content="by bo", parts=None)
+    return (await checkpoints.keep(db, [one]))[0]
 
 
 async def belongings(db: Database) -> object:
@@ -390,7 +394,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
         db, "bo", SAME, "child of ana"
     ),
     "delete": lambda db: conversations.delete(db, "bo", ALONE),
-    "erase": lambda db: conversations.erase_all(db, "bo"),
+    "erase": lambda db: erasure.erase_words(db, "bo"),
     "search in messages": lambda db: search.search(db, "bo", "ana", locale=None, limit=9),
     "search for what both have": lambda db: search.search(db, "bo", "sought", locale=None, limit=9),
     "fork of hers": lambda db: forking.fork(db, "bo", ALONE, message_id=None),
@@ -404,7 +408,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end a key": lambda db: keys.revoke(db, "bo", KEY_OF_ANA),
     "end of a share": lambda db: sharing.revoke(db, "bo", "share of ana"),
     "belongings": belongings,
-    "erase everything": lambda db: exports.erase(db, "bo", by=None, actor="bo"),
+    "erase everything": lambda db: erasure.erase(db, "bo", by=None, actor="bo"),
     "response of hers": lambda db: responses.get(db, "bo", "run of ana", "response"),
     "response of the same run": lambda db: responses.get(db, "bo", "same run", "response"),
     "forget a response of hers": lambda db: responses.forget(
@@ -492,7 +496,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
             continues="cut off of ana",
         ),
     ),
-    "news of hers": lambda db: runs.find_news(db, "bo", "run of ana", has=0, said=-1),
+    "news of hers": lambda db: checkpoints.find_news(db, "bo", "run of ana", has=0, said=-1),
     "automatic title of hers": lambda db: titling.find_automatic(db, "bo", ALONE),
     "title for hers": lambda db: titling.give_title(
         db, "bo", "cut off for her", "by bo", seen="secret of ana"
@@ -583,8 +587,17 @@ class WithoutPredicates(Database):
 
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
         """Run the statements without them."""
-        altered = [Query(self._altered(caller, one.text), one.params, one.row) for one in queries]
+        altered = [self._query(caller, one) for one in queries]
         return await super().fetch_all(caller, *altered)
+
+    async def fetch_each(self, *asked: tuple[Caller, Query[Any]]) -> list[list[Any]]:
+        """Run the statements of several callers without them."""
+        return await super().fetch_each(
+            *((caller, self._query(caller, one)) for caller, one in asked)
+        )
+
+    def _query(self, caller: Caller, query: Query[Any]) -> Query[Any]:
+        return Query(self._altered(caller, query.text), query.params, query.row)
 
     def _altered(self, caller: Caller, text: str) -> LiteralString:
         self.seen.append((text, caller.role))
@@ -695,7 +708,10 @@ async def test_with_both_nothing_is_reached(scene: Scene, rows_of_ana: list[str]
 #: Its statements are sent by other modules, each of them for the person who is charged.
 LEDGER = Path(str(ledger.__file__))
 #: Their functions return statements that others send, for the person they are given.
-RETURNED = {Path(str(one.__file__)) for one in (conversation_items, responses, turns)}
+RETURNED = {
+    Path(str(one.__file__))
+    for one in (checkpoints, conversation_items, conversations.pages, responses, turns)
+}
 
 
 def written_for_people() -> set[str]:

@@ -23,6 +23,7 @@ from psycopg import sql
 
 from chatkeep import (
     accounts,
+    checkpoints,
     conversations,
     own_sessions,
     runs,
@@ -31,6 +32,7 @@ from chatkeep import (
     turns,
     waiting,
 )
+from chatkeep.checkpoints import Checkpoint
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query, run_within
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
@@ -127,6 +129,10 @@ class Planned(Database):
             return await super().fetch_all(caller, *queries)
         async with self._undone(caller) as connection:
             return await run_within(connection, *queries)
+
+    async def fetch_each(self, *asked: tuple[Caller, Query[Any]]) -> list[list[Any]]:
+        """Plan and run the statement of each caller."""
+        return [(await self.fetch_all(caller, query))[0] for caller, query in asked]
 
     @asynccontextmanager
     async def _undone(self, caller: Caller) -> AsyncIterator[PipelinedConnection]:
@@ -237,12 +243,13 @@ async def turned(db: Database) -> None:
         message_id=turn.message_id,
         user_message_id=turn.user_message_id,
     )
-    await runs.checkpoint(db, ME, address, content="Hel", parts=None)
+    said = Checkpoint(user_id=ME, run=address, content="Hel", parts=None)
+    await checkpoints.keep(db, [said])
     await runs.get_run(db, ME, turn.run_id)
     await runs.find_active(db, ME, TALK)
     await runs.request_stop(db, ME, turn.run_id)
     ending = Ending(state="done")
-    await runs.finish(db, ME, address, ending, content="Hello.", parts=None, title=None)
+    await checkpoints.finish(db, ME, address, ending, content="Hello.", parts=None, title=None)
 
 
 async def refreshed(db: Database, known: Known) -> None:
@@ -271,7 +278,7 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "queue": lambda db, _: waiting.list_waiting(db, ME, TALK),
     "cancel": lambda db, _: waiting.cancel(db, ME, TALK, None),
     "whom nobody answers": lambda db, _: waiting.find_held(db),
-    "news": lambda db, _: runs.find_news(db, ME, "run-50-5-1", has=0, said=-1),
+    "news": lambda db, _: checkpoints.find_news(db, ME, "run-50-5-1", has=0, said=-1),
     "automatic title": lambda db, _: titling.find_automatic(db, ME, TALK),
     "given title": lambda db, _: titling.give_title(db, ME, TALK, "Other", seen="Talk 5"),
     "profile": lambda db, _: Preferences(db).get_profile(ME),

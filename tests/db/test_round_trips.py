@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep import conversations, runs, turns
+from chatkeep import checkpoints, conversations, runs, turns
+from chatkeep.checkpoints import Checkpoint
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
-from chatkeep.runs import Address, Checkpoint, Ending
+from chatkeep.runs import Address, Ending
 from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
@@ -75,11 +76,12 @@ async def test_a_turn_takes_one_to_start_and_one_to_end(
             await turns.start(counted, person, turn)
         assert trips.count == 1
         with counter.round_trips() as trips:
-            await runs.checkpoint(counted, person, run, content="Hel", parts=None)
+            said = Checkpoint(user_id=person, run=run, content="Hel", parts=None)
+            await checkpoints.keep(counted, [said])
         assert trips.count == 1
         with counter.round_trips() as trips:
             ending = Ending(state="done")
-            await runs.finish(
+            await checkpoints.finish(
                 counted, person, run, ending, content="Hello", parts=None, title="Hello"
             )
         assert trips.count == 1
@@ -101,7 +103,7 @@ async def test_checkpoints_of_many_take_one(counted: Database, counter: RoundTri
     stopped, foreign = kept[1], replace(kept[4], user_id=people[0])
     await runs.request_stop(counted, stopped.user_id, stopped.run.id)
     with counter.round_trips() as trips:
-        told = await runs.checkpoint_each(counted, [*kept[:4], foreign])
+        told = await checkpoints.keep(counted, [*kept[:4], foreign])
     assert trips.count == 1
     assert told == [False, True, False, False, True]
     for one in kept[:4]:

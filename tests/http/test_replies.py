@@ -9,7 +9,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import runs, turns
+from chatkeep import checkpoints, runs, turns
+from chatkeep.checkpoints import Checkpoint
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.events import TextDelta
 from chatkeep.ids import new_id
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import Prompt
     from chatkeep.policies import Choices
-    from chatkeep.runs import Checkpoint
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node, Person, Stage
@@ -188,7 +188,7 @@ async def test_end_that_cannot_be_kept_is_a_failure(
     async def refuse(*_: object, **__: object) -> None:
         raise Invalid
 
-    monkeypatch.setattr(runs, "finish", refuse)
+    monkeypatch.setattr(checkpoints, "finish", refuse)
     stage.play(["Lost."])
     async with ana.client.stream(ROUTE, submit(str(uuid4()))) as stream:
         assert types(await stream.rest())[-2:] == ["error", "[DONE]"]
@@ -203,7 +203,8 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     chat = str(uuid4())
     answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
     await collect(answer)
-    await runs.checkpoint(node.parts.db, ana.id, answer.address, content="The wh", parts=None)
+    one = Checkpoint(user_id=ana.id, run=answer.address, content="The wh", parts=None)
+    await checkpoints.keep(node.parts.db, [one])
     kept = await newest(ana.client, chat)
     assert (kept["content"], kept["status"]) == ("The whole answer.", "done")
 
@@ -212,7 +213,7 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
     node: Node, ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints go together; when the database does not take them so, each goes alone."""
-    together = runs.checkpoint_each
+    together = checkpoints.keep
     refused: list[int] = []
 
     async def refuse_several(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
@@ -221,7 +222,7 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
             raise Invalid
         return await together(db, some)
 
-    monkeypatch.setattr(runs, "checkpoint_each", refuse_several)
+    monkeypatch.setattr(checkpoints, "keep", refuse_several)
     gate, chats = asyncio.Event(), [str(uuid4()), str(uuid4())]
     stage.play(["One", gate], ["One", gate])
     answers = [

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from chatkeep import runs
+from chatkeep import checkpoints
 from tests.redis_servers import needs_redis, running_redis
 from tests.serving import said, types, until
 
@@ -43,15 +43,15 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.characters = 0
-        real = runs.find_news
+        real = checkpoints.find_news
 
-        async def counting(*args: Any, **named: Any) -> runs.News:  # noqa: ANN401 -- handed on
+        async def counting(*args: Any, **named: Any) -> checkpoints.News:  # noqa: ANN401 -- handed on
             news = await real(*args, **named)
             self.count += 1
             self.characters += len(news.more)
             return news
 
-        monkeypatch.setattr(runs, "find_news", counting)
+        monkeypatch.setattr(checkpoints, "find_news", counting)
 
 
 async def grown(stream: Stream, text: str) -> None:

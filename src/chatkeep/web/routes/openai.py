@@ -106,9 +106,9 @@ async def _completed(
     prompt = _prompt(body, choices, parts, who.user_id)
     own_tools = [one.function.name for one in body.tools or ()]
     completion = Completion(body.model, own_tools=own_tools)
-    charge = await parts.replies.charge_unkept(who, prompt)
+    charge = await parts.replies.unkept.charge(who, prompt)
     left = budget_headers(charge.charged)
-    events = parts.replies.answer_unkept(prompt, charge=charge, who=who)
+    events = parts.replies.unkept.answer(prompt, charge=charge, who=who)
     if not body.stream:
         whole = await while_connected(request, completion.whole(events))
         return JSONResponse(whole, headers=left)

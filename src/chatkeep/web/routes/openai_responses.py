@@ -231,7 +231,7 @@ async def _unkept(
     prompt = prompt_of(
         [*said, *asking.said_by(given)], choices, user_key=parts.replies.pseudonym(who.user_id)
     )
-    charge = await parts.replies.charge_unkept(who, prompt)
+    charge = await parts.replies.unkept.charge(who, prompt)
     left = budget_headers(charge.charged)
     head = Head(
         id=new_id(),
@@ -241,7 +241,7 @@ async def _unkept(
         noted=body.noted(),
     )
     events = ResponseEvents(head, head.id)
-    answering = parts.replies.answer_unkept(prompt, charge=charge, who=who)
+    answering = parts.replies.unkept.answer(prompt, charge=charge, who=who)
     if body.stream:
         first = await while_connected(request, begun(answering))
         return EventStream(events.frames(first), left, farewell=farewell())

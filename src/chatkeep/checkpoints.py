@@ -1,0 +1,264 @@
+"""What a run has said so far: kept by whoever works on it, read by those who follow elsewhere.
+
+The content of an answer is written as the user it belongs to, and only while its run has not
+ended. With the last of it comes the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from chatkeep.db import Query, as_user
+from chatkeep.errors import NotFound
+from chatkeep.runs import LEASE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from chatkeep.db import Database
+    from chatkeep.runs import Address, Ending, Run, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What was said so far in a run. With *tells*, those who follow elsewhere hear of it."""
+
+    user_id: str
+    run: Address
+    content: str
+    parts: Sequence[dict[str, Any]] | None
+    tells: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """How a run stands, and what its answer has more. *parts* None: no more, or text alone."""
+
+    state: State
+    model: str
+    finish_reason: str | None
+    error_code: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost: Decimal | None
+    said: int
+    more: str
+    parts: list[dict[str, Any]] | None
+
+    def of(self, run: Run) -> Run:
+        """Return *run* as it stands now, with what it said as it was."""
+        return replace(
+            run,
+            state=self.state,
+            model=self.model,
+            finish_reason=self.finish_reason,
+            error_code=self.error_code,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=self.cost,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Id:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a statement returns that tells others of *id*."""
+
+    id: str
+    told: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stop:
+    stop_requested: bool
+    told: str | None
+
+
+async def keep(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
+    """Keep what *some* runs said so far and renew their leases, in one round trip; all or none.
+
+    Returns for each whether it must stop: somebody asked for it, or it was erased. The message
+    is written only by who holds the run's row: a checkpoint that the database delayed can never
+    write its older text over the end. Nor over what another run has said since, where the
+    answer was given up and continued.
+
+    Alone, most of what a checkpoint takes is its round trip and its commit: 32 together take a
+    tenth of the time each.
+    """
+    asked = [(as_user(one.user_id), Query(_CHECKPOINT, _kept(one), _Stop)) for one in some]
+    return [_must_stop(rows) for rows in await db.fetch_each(*asked)]
+
+
+async def finish(
+    db: Database,
+    user_id: str,
+    run: Address,
+    ending: Ending,
+    *,
+    content: str,
+    parts: Sequence[dict[str, Any]] | None,
+    title: str | None,
+    also: Sequence[Query[Any]] = (),
+) -> bool:
+    """Keep the whole answer and how it ended, in one round trip; *also* in its transaction.
+
+    Returns whether another question of the conversation waits to be answered.
+
+    A run that the sweeper gave up while the database was away is set right here: it did
+    end as *ending* says.
+    """
+    _, *_, next_one = await db.fetch_all(
+        as_user(user_id),
+        Query(
+            _FINISH,
+            {
+                **_address(user_id, run),
+                "content": content,
+                "parts": _json(parts),
+                "title": title,
+                **asdict(ending),
+            },
+            _Id,
+        ),
+        *also,
+        Query(
+            _NEXT_IN_LINE,
+            _address(user_id, run),
+            _Id,
+        ),
+    )
+    return bool(next_one)
+
+
+def telling(run_id: str) -> Query[Told]:
+    """Return the statement that tells those who follow on other nodes that there is news."""
+    return Query(
+        "select %(run)s as id, pg_notify('chatkeep_tails', %(run)s)::text as told",
+        {"run": run_id},
+        Told,
+    )
+
+
+async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: int) -> News:
+    """Return how a run stands, and what its answer says more than *has* characters of text.
+
+    An answer that is more than text comes whole, if it says another number of bytes than *said*
+    or has ended.
+
+    Raises:
+        NotFound: it was erased meanwhile.
+    """
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select r.state, r.model, r.finish_reason, r.error_code, r.prompt_tokens,
+          r.completion_tokens, r.cost, r.said,
+          case when m.parts is null then substr(m.content, %(has)s::integer + 1) else '' end
+            as more,
+          case when r.said <> %(said)s::integer or r.state not in ('queued', 'running')
+            then m.parts end as parts
+        from chat.runs r
+        join chat.messages m on m.user_id = r.user_id
+          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        where r.user_id = %(user)s and r.id = %(run)s
+        """,
+        {"user": user_id, "run": run_id, "has": has, "said": said},
+        row=News,
+    )
+    if not rows:
+        raise NotFound
+    return rows[0]
+
+
+async def ask_for_news(db: Database, user_id: str, run_id: str) -> None:
+    """Ask whichever process works on the run to tell of its checkpoints for a while."""
+    await db.fetch(
+        as_user(user_id),
+        "select %(run)s as id, pg_notify('chatkeep_tails', '?' || %(run)s)::text as told",
+        {"run": run_id},
+        row=Told,
+    )
+
+
+def _kept(one: Checkpoint) -> dict[str, object]:
+    return {
+        **_address(one.user_id, one.run),
+        "content": one.content,
+        "parts": _json(one.parts),
+        "lease": LEASE_S,
+        "tells": one.tells,
+    }
+
+
+def _must_stop(rows: Sequence[_Stop]) -> bool:
+    # No row: the conversation was erased meanwhile, so there is nobody to answer.
+    return rows[0].stop_requested if rows else True
+
+
+def _json(parts: Sequence[dict[str, Any]] | None) -> Jsonb | None:
+    return None if parts is None else Jsonb(list(parts))
+
+
+def _address(user_id: str, run: Address) -> dict[str, object]:
+    return {
+        "user": user_id,
+        "conversation": run.conversation_id,
+        "message": run.message_id,
+        "run": run.id,
+    }
+
+
+_CHECKPOINT = """
+with run as (
+  update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
+    said = greatest(0,
+      octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
+  where user_id = %(user)s and id = %(run)s
+    and state in ('queued', 'running', 'interrupted')
+  returning message_id, stop_requested
+), kept as (
+  update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+  from run
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+    and m.id = run.message_id and m.run_id = %(run)s
+)
+select stop_requested,
+  case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
+from run
+"""
+
+_FINISH = """
+with run as (
+  update chat.runs set state = %(state)s, ended_at = now(),
+    finish_reason = %(finish_reason)s, error_code = %(error_code)s,
+    model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
+    completion_tokens = %(completion_tokens)s, cost = %(cost)s
+  where user_id = %(user)s and id = %(run)s
+    and state in ('queued', 'running', 'interrupted')
+  returning message_id
+), answer as (
+  update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
+  from run
+  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
+    and m.id = run.message_id and m.run_id = %(run)s
+)
+update chat.conversations
+set updated_at = now(), title = coalesce(title, %(title)s)
+where user_id = %(user)s and id = %(conversation)s
+returning id
+"""
+
+# Whoever let one wait held the conversation meanwhile, which this transaction has now.
+_NEXT_IN_LINE = """
+select id from chat.runs
+where user_id = %(user)s and conversation_id = %(conversation)s and state = 'queued'
+limit 1
+"""

@@ -1,0 +1,115 @@
+"""Keeps what answers say: checkpoints while they are made, and their end.
+
+Whatever the database does meanwhile, an answer goes on, and its end is tried again for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from chatkeep import checkpoints
+from chatkeep.checkpoints import Checkpoint
+from chatkeep.errors import ChatkeepError, Unavailable
+from chatkeep.titles import title_from
+from chatkeep.working import ended, now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chatkeep.charges import Budgets
+    from chatkeep.db import Database, Query
+    from chatkeep.runs import Ending
+    from chatkeep.tails import Tails
+    from chatkeep.working import Work
+
+_log = logging.getLogger(__name__)
+
+_TOGETHER = 32
+_LEASE_RENEWAL_S = 4.0
+_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
+
+
+class Keeper:
+    """Where what this process answers is kept."""
+
+    def __init__(
+        self, db: Database, tails: Tails, budgets: Budgets, *, stop: Callable[[str], object]
+    ) -> None:
+        """Tell other nodes through *tails*; *stop* a run, by its id, when it was asked for."""
+        self._db = db
+        self._tails = tails
+        self._budgets = budgets
+        self._stop = stop
+
+    async def keep(self, some: Sequence[Work]) -> None:
+        """Store what is new of *some* answers, and renew the leases that need it."""
+        due = [work for work in some if _is_due(work)]
+        for first in range(0, len(due), _TOGETHER):
+            await self._keep(due[first : first + _TOGETHER])
+
+    async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
+        """Store the whole answer to *question* and how it ended; return how it has, then."""
+        live = work.live
+        settling = self._budgets.settling(work.charge, live, ending.state)
+        for pause in (*_PAUSES_S, None):
+            try:
+                work.is_waited_for = await checkpoints.finish(
+                    self._db,
+                    live.user_id,
+                    live.address,
+                    ending,
+                    content=live.content,
+                    parts=live.stored_parts(),
+                    title=title_from(question, live.content),
+                    also=[*settling, *self._telling(live.address.id)],
+                )
+            except Unavailable as error:
+                if pause is None:
+                    break
+                _log.warning("the end of run %s is not kept yet: %s", live.address.id, error.code)
+                await asyncio.sleep(pause)
+            except ChatkeepError as error:
+                _log.error("the end of run %s cannot be kept: %s", live.address.id, error.code)
+                return ended(live, "failed", error_code=error.code)
+            else:
+                return ending
+        _log.error("the end of run %s was lost: the database stayed away", live.address.id)
+        return ended(live, "failed", error_code="database_unavailable")
+
+    async def _keep(self, some: Sequence[Work]) -> None:
+        for work in some:
+            work.live.changed, work.renewed = False, now()
+        try:
+            stops = await checkpoints.keep(self._db, [self._said(work) for work in some])
+        except ChatkeepError as error:
+            if len(some) > 1 and not isinstance(error, Unavailable):
+                for work in some:  # one of them is what the database does not take
+                    await self._keep([work])
+                return
+            # The answers go on; what is missing is in the next checkpoint or the end.
+            for work in some:
+                work.live.changed = True
+            _log.warning("checkpoints of %d runs failed: %s", len(some), error.code)
+            return
+        for work, must_stop in zip(some, stops, strict=True):
+            if must_stop:
+                self._stop(work.live.address.id)
+
+    def _said(self, work: Work) -> Checkpoint:
+        live = work.live
+        return Checkpoint(
+            user_id=live.user_id,
+            run=live.address,
+            content=live.content,
+            parts=live.stored_parts(),
+            tells=self._tails.tells(live.address.id),
+        )
+
+    def _telling(self, run_id: str) -> list[Query[checkpoints.Told]]:
+        return [checkpoints.telling(run_id)] if self._tails.tells(run_id) else []
+
+
+def _is_due(work: Work) -> bool:
+    return work.live.changed or now() - work.renewed > _LEASE_RENEWAL_S
