@@ -99,14 +99,7 @@ async def open_own_gate(
     embedded = await open_issuer(
         db, settings, settings.secret.encode(), primary=primary == "embedded"
     )
-    stack.callback(embedded.close)
-    embedded.notices.start()
-    stack.push_async_callback(embedded.notices.close)
-    redis = await open_redis(stack, settings, embedded.revocations)
-    embedded.signing_keys.start()
-    stack.push_async_callback(embedded.signing_keys.close)
-    embedded.revocations.start()
-    stack.push_async_callback(embedded.revocations.close)
+    redis = await _start_issuer(stack, settings, embedded)
     foreign = _foreign_issuers(settings, primary)
     issuers = Issuers([embedded.issuer, *foreign])
     stack.push_async_callback(issuers.close)
@@ -141,6 +134,21 @@ async def open_own_gate(
         personal_keys=personal_keys,
         redis=redis,
     )
+
+
+async def _start_issuer(
+    stack: AsyncExitStack, settings: Settings, embedded: EmbeddedIssuer
+) -> RedisLink | None:
+    """Set what runs beside requests going, and return the link by which servers tell each other."""
+    stack.callback(embedded.close)
+    embedded.notices.start()
+    stack.push_async_callback(embedded.notices.close)
+    redis = await open_redis(stack, settings, embedded.revocations)
+    embedded.signing_keys.start()
+    stack.push_async_callback(embedded.signing_keys.close)
+    embedded.revocations.start()
+    stack.push_async_callback(embedded.revocations.close)
+    return redis
 
 
 async def open_redis(

@@ -1,22 +1,14 @@
-"""Our own issuer at work: whoever proved who they are gets tokens, and loses them again.
-
-Ties accounts, sessions and signing keys together; each of them is in its own module. How
-somebody proves who they are is not here: the ways to do it call `EmbeddedIssuer.begin`.
-Nothing here knows HTTP or the shape of an answer.
-"""
+"""The issuer that this server is: it begins sessions, refreshes, locates and ends them."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from chatkeep import accounts, own_sessions, sessions, tokens
-from chatkeep.api_keys import ApiKeys
-from chatkeep.audit import Notices
 from chatkeep.db import AUTH
 from chatkeep.errors import (
     AccessTokenHookFailed,
@@ -32,125 +24,34 @@ from chatkeep.errors import (
     UserNotFound,
 )
 from chatkeep.ids import new_id
-from chatkeep.issuers import embedded_issuer
-from chatkeep.mail import Outgoing, outgoing_mail
-from chatkeep.one_time_tokens import OneTimeTokens
-from chatkeep.passwords import Passwords
-from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
-from chatkeep.revocations import Revocations
-from chatkeep.server_secrets import derived_key
-from chatkeep.signing_keys import KeyRing, open_ring
+from chatkeep.issuance.grants import Grant, Here
+from chatkeep.refresh_tokens import RefreshToken
 from chatkeep.token_binding import confirmation
-from chatkeep.token_hook import TokenHook, open_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from chatkeep.accounts import User
-    from chatkeep.config import Settings
+    from chatkeep.api_keys import ApiKeys
+    from chatkeep.audit import Notices
     from chatkeep.config.factors import MfaRequired
     from chatkeep.db import Database, Query
     from chatkeep.devices import Device
     from chatkeep.issuers import Issuer
+    from chatkeep.mail import Outgoing
+    from chatkeep.one_time_tokens import OneTimeTokens
     from chatkeep.own_sessions import Scope
+    from chatkeep.passwords import Passwords
     from chatkeep.principal import Principal
+    from chatkeep.refresh_tokens import RefreshTokens
+    from chatkeep.revocations import Revocations
     from chatkeep.sessions import Rotated, Session
-
+    from chatkeep.signing_keys import KeyRing
+    from chatkeep.token_hook import TokenHook
 
 #: How long a session without a second factor has, where one is required, to get there.
 WEAK_TOKEN_LIFE_S: Final = 900
 _LOW_AAL: Final = "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderTokens:
-    """Tokens of another provider, for its own API; we keep them no longer than a flow lasts."""
-
-    access: str | None = field(default=None, repr=False)
-    refresh: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """Tokens for a session. *again*: the refresh token had been given before.
-
-    *provider_tokens* are what another provider gave when the person signed in through it.
-    """
-
-    access_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-    expires_in: int
-    expires_at: int
-    user: User
-    session_id: UUID
-    counter: int
-    again: bool = False
-    provider_tokens: ProviderTokens | None = field(default=None, repr=False)
-    bound_to: str | None = None
-
-    @property
-    def token_type(self) -> Literal["bearer", "DPoP"]:
-        """How the access token is to be shown (RFC 9449 section 5)."""
-        return "DPoP" if (self.bound_to or "").startswith("jkt:") else "bearer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
-    """A person, on one signed-in device.
-
-    *aal* is what the token they showed is good for: less than the session's when it was
-    issued before a second factor was verified.
-    """
-
-    user: User
-    session: Session
-    aal: str = "aal1"
-
-
-async def open_issuer(
-    db: Database, settings: Settings, secret: bytes, *, primary: bool
-) -> EmbeddedIssuer:
-    """Return the server's own issuer, with its signing key made if this is the first start.
-
-    *secret* is the server's, the same on every node. *primary*: whether its people's ids
-    stand bare (see `issuers`).
-
-    Raises:
-        SetupError: the database was used with another secret.
-    """
-    keys = await open_ring(db, secret)
-    revocations = Revocations(db)
-    await revocations.catch_up()
-    issuer = embedded_issuer(
-        base_url=settings.base_url,
-        keys=keys.published,
-        shared=keys.shared,
-        primary=primary,
-    )
-    hook = await open_hook(db, settings, refused_roles=issuer.rules.refused_roles)
-    return EmbeddedIssuer(
-        db=db,
-        issuer=issuer,
-        token_hook=hook,
-        signing_keys=keys,
-        api_keys=ApiKeys.of(secret),
-        refresh_tokens=RefreshTokens(secret),
-        passwords=Passwords(),
-        revocations=revocations,
-        notices=Notices(db),
-        outgoing=outgoing_mail(settings, secret),
-        one_time_tokens=OneTimeTokens(secret, timedelta(seconds=settings.one_time_token_life_s)),
-        derived=partial(derived_key, secret),
-        mfa_required=settings.mfa_required,
-        admin_roles=frozenset(settings.admin_roles),
-        sign_up_open=settings.sign_up,
-        access_token_life_s=settings.access_token_expiry_s,
-        bounds=sessions.Bounds(
-            idle=timedelta(milliseconds=settings.refresh_token_expiry_ms),
-            lifetime=timedelta(seconds=settings.session_lifetime_s),
-            at_most=settings.sessions_per_user,
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
