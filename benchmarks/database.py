@@ -31,7 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.figures import is_noisy, spread
 from benchmarks.postgres import postgresql
-from chatkeep import runs, turns
+from chatkeep import checkpoints, turns
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences, Profile
@@ -159,7 +159,7 @@ async def _turn(db: Database) -> None:
         user_message_id=turn.user_message_id,
     )
     ending = Ending(state="done")
-    await runs.finish(db, _ME, run, ending, content=_WORDS, parts=None, title=None)
+    await checkpoints.finish(db, _ME, run, ending, content=_WORDS, parts=None, title=None)
 
 
 # --- the bare driver --------------------------------------------------------------------------
