@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import pytest
 
 from chatkeep import checkpoints, runs, turns
 from chatkeep.checkpoints import Checkpoint
+from chatkeep.db import as_user
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.events import TextDelta
 from chatkeep.ids import new_id
@@ -102,6 +104,22 @@ async def test_answer_begun_at_shutdown_is_kept(start: StartNode, node: Node) ->
     await leaving.parts.replies.close(drain_s=0)
     kept = await newest(person.client.but(url=node.url), chat)
     assert (kept["status"], kept["error"]["code"]) == ("interrupted", "answer_interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    id: str
+
+
+async def test_server_that_ends_charges_nobody_for_what_it_refuses(start: StartNode) -> None:
+    """A question that is not kept is refused before it is charged, so there is nothing to book."""
+    leaving = await start()
+    person, asked = leaving.person(), {"messages": [{"role": "user", "content": "Hello?"}]}
+    await leaving.parts.replies.close(drain_s=0)
+    refused = await person.client.post("/v1/chat/completions", {"model": "fake/model", **asked})
+    assert refused.status == 503
+    charges = "select id from chat.charges where user_id = %s"
+    assert await leaving.parts.db.fetch(as_user(person.id), charges, [person.id], row=_Charge) == []
 
 
 class Stubborn:
