@@ -23,7 +23,7 @@ from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
 from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
-from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL
+from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, SHAPE, shape_of
 from chatkeep.token_hook import check_python_hook
 
 if TYPE_CHECKING:
@@ -143,16 +143,20 @@ async def _migrations(url: str) -> Finding:
     try:
         async with await _connected(url) as connection, connection.transaction():
             await connection.execute("set local role chatkeep_app")
-            cursor = await connection.execute("select version_num from chatkeep.alembic_version")
-            row = await cursor.fetchone()
+            cursor = await connection.execute(SHAPE)
+            shape = shape_of(await cursor.fetchone())
     except (pg.UndefinedTable, pg.InvalidParameterValue):
         return _NEVER_MIGRATED  # no table, or no role to look at it as
     except pg.InsufficientPrivilege:
-        row = None  # not for this login
-    revision = None if row is None else str(row[0])
-    if revision == HEAD:
-        return Finding(name="Migrations", note=f"at revision {HEAD}")
-    problem = f"At revision {revision or 'nothing'}, not {HEAD}: run `chatkeep migrate`."
+        shape = None  # not for this login
+    revision = "nothing" if shape is None else shape.revision
+    if shape is not None and shape.serves_us:
+        newer = f", newer than {HEAD}, on which this version may serve" if shape.is_newer else ""
+        return Finding(name="Migrations", note=f"at revision {revision}{newer}")
+    if shape is not None and shape.is_newer:
+        problem = f"At revision {revision}, which needs a newer Chatkeep than this: install that."
+        return Finding(name="Migrations", problems=(problem,))
+    problem = f"At revision {revision}, not {HEAD}: run `chatkeep migrate`."
     return Finding(name="Migrations", problems=(problem,))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from chatkeep.config import Secret, Settings
 from chatkeep.doctor import examine_database
 from chatkeep.signing_keys import load_signing_keys
+from chatkeep.sql.migrations import migrate
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
@@ -53,6 +56,18 @@ async def test_empty_database_is_to_be_migrated(postgres: Server) -> None:
         assert "Isolation" not in as_administrator
     finally:
         postgres.drop_database(name)
+
+
+async def test_newer_database_is_told_from_one_to_be_migrated(empty_database: str) -> None:
+    """One that a newer version has migrated serves this one, or needs that newer version."""
+    migrate(empty_database)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("update chatkeep.alembic_version set version_num = '9999'")
+        assert "newer than" in str((await findings(empty_database))["Migrations"].note)
+        connection.execute("update chatkeep.alembic_version set oldest_reader = '9998'")
+        (problem,) = (await findings(empty_database))["Migrations"].problems
+        assert "newer Chatkeep" in problem
+        assert "migrate" not in problem
 
 
 async def test_absent_listening_address_is_named(database: MigratedDatabase) -> None:

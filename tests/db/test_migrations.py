@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString
@@ -17,7 +18,7 @@ from chatkeep.errors import SetupError
 from chatkeep.isolation import find_problems
 from chatkeep.sql import adoption, migrations
 from chatkeep.sql.assignment import assign_conversations
-from chatkeep.sql.migrations import HEAD, Migrated, is_up_to_date, migrate
+from chatkeep.sql.migrations import HEAD, OLDEST_READER, Migrated, migrate, serves_this_version
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
@@ -91,13 +92,59 @@ async def test_processes_at_the_same_time(empty_database: str) -> None:
 
 
 def test_newer_database_is_refused(empty_database: str) -> None:
-    """An older Chatkeep does not touch what a newer one made."""
+    """An older Chatkeep does not touch what a newer one made and it cannot serve on."""
     migrate(empty_database)
-    run(empty_database, "update chatkeep.alembic_version set version_num = '9999'")
+    run(
+        empty_database,
+        "update chatkeep.alembic_version set version_num = '9999', oldest_reader = '9998'",
+    )
+    assert not serves_this_version(empty_database)
     before = catalogue(empty_database)
     with pytest.raises(SetupError, match=r"newer Chatkeep \(revision 9999, this one knows"):
         migrate(empty_database)
     assert catalogue(empty_database) == before
+
+
+def test_newer_database_that_serves_older_versions_is_left_as_it_is(empty_database: str) -> None:
+    """A version that was taken back, or is restarted beside a newer one, needs no migration."""
+    migrate(empty_database)
+    run(empty_database, "update chatkeep.alembic_version set version_num = '9999'")
+    before = catalogue(empty_database)
+    assert serves_this_version(empty_database)
+    assert migrate(empty_database) == Migrated(before="9999", after="9999")
+    assert catalogue(empty_database) == before
+
+
+def test_the_version_before_works_on_the_newest_tables() -> None:
+    """Whatever a migration does, servers of the revision before it go on: they run meanwhile."""
+    assert OLDEST_READER < HEAD
+
+
+def test_table_that_somebody_reads_for_long_is_tried_again(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits behind the migration goes on meanwhile; it comes through at the end."""
+    migrate(empty_database)
+    run(
+        empty_database,
+        "alter table chatkeep.alembic_version drop column oldest_reader;"
+        "update chatkeep.alembic_version set version_num = '0024'",
+    )
+    monkeypatch.setattr(migrations, "_WAIT_FOR_TABLES", "set local lock_timeout = '20ms'")
+    with psycopg.connect(empty_database) as report:
+        report.execute("select from chatkeep.alembic_version")
+
+        def let_go_at_the_third(pause_s: float) -> None:
+            pauses.append(pause_s)
+            run(empty_database, "select from chatkeep.alembic_version")  # waits for nobody
+            if len(pauses) == 3:
+                report.rollback()
+
+        pauses: list[float] = []
+        monkeypatch.setattr(time, "sleep", let_go_at_the_third)
+        assert migrate(empty_database) == Migrated(before="0024", after=HEAD)
+    assert len(pauses) == 3
+    assert pauses == sorted(pauses)
 
 
 def test_old_postgresql_is_refused(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +177,7 @@ def test_tables_in_use_are_not_waited_for_long(
     impatient = adoption.OPEN.replace("'10s'", "'50ms'")
     assert impatient != adoption.OPEN
     monkeypatch.setattr(adoption, "OPEN", impatient)
+    monkeypatch.setattr(migrations, "_PAUSES_S", [0.01])
     before = catalogue(empty_database)
     with psycopg.connect(empty_database) as application:
         application.execute("select from chat.messages")
@@ -142,8 +190,8 @@ def test_the_login_sees_whether_it_is_up_to_date(
     database: MigratedDatabase, empty_database: str
 ) -> None:
     """A server without an administrator's address can tell whether others have migrated."""
-    assert is_up_to_date(database.url)
-    assert not is_up_to_date(empty_database.replace("postgres@", f"{LOGIN}@"))
+    assert serves_this_version(database.url)
+    assert not serves_this_version(empty_database.replace("postgres@", f"{LOGIN}@"))
 
 
 def test_going_back_is_refused(database: MigratedDatabase) -> None:

@@ -18,7 +18,7 @@ from chatkeep.data_folder import DataFolder, InUse, prepare
 from chatkeep.embedded import EmbeddedPostgreSQL, attach
 from chatkeep.errors import SetupError
 from chatkeep.sql.better_auth import allow_reading
-from chatkeep.sql.migrations import HEAD, Migrated, is_up_to_date, migrate
+from chatkeep.sql.migrations import HEAD, Migrated, migrate, serves_this_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
     if admin_url is None:
         raise SetupError("Set DATABASE_URL.")
     done = Migrated(before=HEAD, after=HEAD)
-    if settings.database_admin_url is not None or not is_up_to_date(admin_url):
+    if settings.database_admin_url is not None or not serves_this_version(admin_url):
         login = None
         if settings.database_admin_url and settings.database_url:
             login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None

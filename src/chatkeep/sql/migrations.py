@@ -6,6 +6,7 @@ so that an up-to-date database costs one query.
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
-HEAD = "0024"
+HEAD = "0025"
+#: The oldest revision whose servers work on tables at `HEAD`: they run beside newer ones while
+#: these are replaced, and again when a version is taken back. At least the one before, always.
+OLDEST_READER = "0023"
 OLDEST_POSTGRESQL = 150000
 _MEMBERSHIP_OPTIONS = 160000
 ROLES = ("chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin")
 # One migration at a time, over all nodes. It ends with the transaction: a lock of the session
 # would stay behind in a pooler. ('chat' as a number.)
+#: Asks a database for its `Shape`; those of before 0025 do not have the second column.
+SHAPE: LiteralString = (
+    "select version_num, to_jsonb(v) ->> 'oldest_reader' from chatkeep.alembic_version v"
+)
+# Statements of the servers queue up behind whoever waits for a whole table, so that is not long,
+# and after each pause it is tried again. (A table in use is one that somebody reads for long.)
+_WAIT_FOR_TABLES: LiteralString = "set local lock_timeout = '2s'"
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 _ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
 
@@ -39,10 +51,32 @@ class Migrated:
     after: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a database says of itself: its revision, and the oldest one that may serve on it."""
+
+    revision: str
+    oldest_reader: str | None
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer Chatkeep has migrated it."""
+        return self.revision > HEAD
+
+    @property
+    def serves_us(self) -> bool:
+        """Whether this version works on it as it is."""
+        if self.is_newer:
+            return self.oldest_reader is not None and self.oldest_reader <= HEAD
+        return self.revision == HEAD
+
+
 def migrate(
     admin_url: str, *, login: str | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> Migrated:
     """Bring the database at *admin_url* to `HEAD`; do nothing when it is there.
+
+    Nor when a newer Chatkeep has brought it further, to where this one may still serve.
 
     *login* names the role that the server will connect as (the administrator's own when
     left out); it is allowed to become our narrow roles. *progress* is told each step in words.
@@ -57,35 +91,41 @@ def migrate(
         raise SetupError(f"Cannot reach the database: {_first_line(error)}") from error
     with connection, _refusals():
         _require_version(connection)
-        before = current_revision(connection)
-        if before != HEAD:
-            _require_known(before)
+        shape = _shape(connection)
+        before = None if shape is None else shape.revision
+        if shape is None or not shape.serves_us:
+            _require_known(shape)
+            connection.rollback()  # what it has read must not be in the way
             progress("Applying migrations")
-            _upgrade(admin_url)
+            _upgrade_patiently(admin_url)
         connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
-        return Migrated(before=before, after=HEAD)
+        return Migrated(before=before, after=max(before or HEAD, HEAD))
 
 
-def current_revision(connection: psycopg.Connection) -> str | None:
-    """Return the revision the database is at, None when Chatkeep was never here."""
+def _shape(connection: psycopg.Connection) -> Shape | None:
+    """Return what the database says of itself, None when Chatkeep was never here."""
     row = connection.execute("select to_regclass('chatkeep.alembic_version')").fetchone()
     if row is None or row[0] is None:
         return None
-    found = connection.execute("select version_num from chatkeep.alembic_version").fetchone()
-    return None if found is None else str(found[0])
+    return shape_of(connection.execute(SHAPE).fetchone())
 
 
-def is_up_to_date(url: str) -> bool:
-    """Whether the database is at `HEAD`, as far as a login with no rights but our roles' sees.
+def shape_of(row: tuple[str, str | None] | None) -> Shape | None:
+    """Return what a row of `SHAPE` says."""
+    return None if row is None else Shape(revision=row[0], oldest_reader=row[1])
+
+
+def serves_this_version(url: str) -> bool:
+    """Whether the database needs nothing, as far as a login with no rights but our roles' sees.
 
     So a server can start without an administrator's address when others migrate for it.
     """
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             connection.execute("set local role chatkeep_app")
-            row = connection.execute("select version_num from chatkeep.alembic_version").fetchone()
-            return row is not None and row[0] == HEAD
+            shape = shape_of(connection.execute(SHAPE).fetchone())
+            return shape is not None and shape.serves_us
     except psycopg.Error:
         return False  # whoever asks goes on to `migrate`, which says what is wrong
 
@@ -101,12 +141,24 @@ def _require_version(connection: psycopg.Connection) -> None:
         raise SetupError(f"PostgreSQL {version} is too old: Chatkeep needs 15 or newer.")
 
 
-def _require_known(revision: str | None) -> None:
-    if revision is not None and revision > HEAD:
+def _require_known(shape: Shape | None) -> None:
+    if shape is not None and shape.is_newer:
         raise SetupError(
-            f"The database was migrated by a newer Chatkeep (revision {revision}, this one"
+            f"The database was migrated by a newer Chatkeep (revision {shape.revision}, this one"
             f" knows {HEAD}). Install that version."
         )
+
+
+def _upgrade_patiently(admin_url: str) -> None:
+    """Upgrade; when somebody holds a table for long, let everybody else go on and try again."""
+    for pause_s in _PAUSES_S:
+        try:
+            _upgrade(admin_url)
+        except pg.LockNotAvailable:
+            time.sleep(pause_s)
+        else:
+            return
+    _upgrade(admin_url)
 
 
 def _upgrade(admin_url: str) -> None:
@@ -127,9 +179,13 @@ def _upgrade(admin_url: str) -> None:
         # Alembic joins this transaction: all of it happens, or nothing.
         with engine.begin() as connection:
             connection.exec_driver_sql(_ONE_AT_A_TIME)
+            connection.exec_driver_sql(_WAIT_FOR_TABLES)
             connection.exec_driver_sql("create schema if not exists chatkeep")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.exec_driver_sql(
+                "update chatkeep.alembic_version set oldest_reader = %s", (OLDEST_READER,)
+            )
     except DBAPIError as error:
         raise error.orig or error from error
 
