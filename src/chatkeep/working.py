@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from chatkeep import tracing
 from chatkeep.errors import ChatkeepError, ModelBroken, Unavailable
 from chatkeep.events import NextStep, ToolResult
 from chatkeep.parts import unstored
@@ -59,6 +60,21 @@ async def answer(
     responder: Responder, budgets: Budgets, live: LiveAnswer, asked: Asked, charge: Charge
 ) -> Ending:
     """Let *responder* answer, add everything that happens to *live*, and say how it ended."""
+    # As OpenTelemetry's conventions for generative AI call them.
+    said = {"gen_ai.operation.name": "chat", "gen_ai.request.model": live.model}
+    with tracing.span(f"chat {live.model}", said) as span:
+        ending = await _answer(responder, budgets, live, asked, charge)
+        span.set_attribute("gen_ai.response.model", live.model)
+        span.set_attribute("gen_ai.usage.input_tokens", live.usage.prompt_tokens)
+        span.set_attribute("gen_ai.usage.output_tokens", live.usage.completion_tokens)
+        if ending.error_code is not None:
+            tracing.failed(span, ending.error_code)
+    return ending
+
+
+async def _answer(
+    responder: Responder, budgets: Budgets, live: LiveAnswer, asked: Asked, charge: Charge
+) -> Ending:
     charge.asked = True
     try:
         async with aclosing(responder.respond(asked)) as events:
@@ -130,6 +146,9 @@ def ended(
         prompt_tokens=live.usage.prompt_tokens if counted else None,
         completion_tokens=live.usage.completion_tokens if counted else None,
         cost=live.usage.cost,
+        cached_tokens=live.usage.cached_tokens if counted else None,
+        reasoning_tokens=live.usage.reasoning_tokens if counted else None,
+        paused=live.paused if state == "done" else None,
     )
 
 

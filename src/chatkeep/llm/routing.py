@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chatkeep import tracing
 from chatkeep.config.upstreams import split_target
 from chatkeep.errors import (
     ChatkeepError,
@@ -86,7 +87,8 @@ class Provider:
             raise NotTaken(ModelUnavailable(retry_after_s=self.breaker.wait_s()))
         began = time.perf_counter()
         try:
-            stream = await self.adapter.open(prompt, tries=tries)
+            with tracing.span(f"ask {self.name}", kind=tracing.SpanKind.CLIENT):
+                stream = await self.adapter.open(prompt, tries=tries)
         except NotTaken as refused:
             _ASKED.add(self.name, refused.error.code)
             trial.failed(refused.error)

@@ -156,6 +156,8 @@ def create_app(
         middleware=_middleware(settings),
         docs_url=None,
         redoc_url=None,
+        # Its own spans hold paths and queries, in which links of mails and shares stand.
+        telemetry={"tracing": False, "logs": False},
         redirect_slashes=False,  # behind a proxy it would name the wrong scheme and host
     )
     app.state.shutting_down = False

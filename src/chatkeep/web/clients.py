@@ -45,6 +45,11 @@ class TrustedProxies:
             ip_network(network, strict=False) for network in networks
         ]
 
+    def vouch_for(self, scope: Scope) -> bool:
+        """Whether what the connection says of the request comes from a trusted proxy."""
+        peer = _parse(scope["client"][0]) if scope.get("client") else None
+        return peer is not None and self._trusts(peer)
+
     def client_of(self, scope: Scope) -> Client:
         """Return the client of an HTTP connection."""
         peer = _parse(scope["client"][0]) if scope.get("client") else None

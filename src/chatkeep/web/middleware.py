@@ -12,12 +12,14 @@ import codecs
 import logging
 import re
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
+from chatkeep import tracing
 from chatkeep.errors import (
     BadRequest,
     ChatkeepError,
@@ -34,7 +36,9 @@ from chatkeep.web.gotrue import errors as gotrue_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
+    from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from chatkeep.web.clients import TrustedProxies
@@ -57,6 +61,7 @@ _ANSWERED = Histogram(
     "route",
     most=400,
 )
+_PARENT_HEADERS = ("traceparent", "tracestate")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UPLOAD = re.compile(r"/support/attachments/[^/]+/upload|/api/files")
 MAX_HEADER_BYTES = 32 * 1024
@@ -110,11 +115,21 @@ class RequestRecord:
                 self._complete(MutableHeaders(scope=message), state)
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_recorded)
-        finally:
-            _count(scope, status, answered)
-            _write_line(scope, status, time.perf_counter() - began)
+        with self._span(scope) as span:
+            try:
+                await self._app(scope, receive, send_recorded)
+            finally:
+                _count(scope, status, answered)
+                _describe(span, scope, status)
+                _write_line(scope, status, time.perf_counter() - began)
+
+    def _span(self, scope: Scope) -> AbstractContextManager[Span]:
+        """Begin a span: within that of a proxy of ours, which strangers cannot choose."""
+        parent = None
+        if self._proxies.vouch_for(scope):
+            headers = Headers(scope=scope)
+            parent = {name: headers[name] for name in _PARENT_HEADERS if name in headers}
+        return tracing.span("request", kind=tracing.SpanKind.SERVER, parent=parent)
 
     def _complete(self, headers: MutableHeaders, state: Mapping[str, Any]) -> None:
         headers["x-request-id"] = state["request_id"]
@@ -128,10 +143,31 @@ class RequestRecord:
             headers["cache-control"] = "no-store"
 
 
-def _count(scope: Scope, status: int, answered_s: float) -> None:
-    """Count by the route's own path, in which ids are names."""
+def _route(scope: Scope) -> tuple[str, str]:
+    """Return the method, and the route's own path, in which ids are names."""
     method = scope["method"] if scope["method"] in _METHODS else "other"
-    route = getattr(scope.get("route"), "path", "none")
+    return method, getattr(scope.get("route"), "path", "none")
+
+
+def _describe(span: Span, scope: Scope, status: int) -> None:
+    if not span.is_recording():
+        return
+    method, route = _route(scope)
+    span.update_name(f"{method} {route}")
+    span.set_attributes(
+        {
+            "http.request.method": method,
+            "http.route": route,
+            "http.response.status_code": status,
+            "chatkeep.request_id": scope["state"]["request_id"],
+        }
+    )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        tracing.failed(span, str(status))
+
+
+def _count(scope: Scope, status: int, answered_s: float) -> None:
+    method, route = _route(scope)
     _REQUESTS.add(method, route, str(status))
     if status:
         _ANSWERED.observe(answered_s, method, route)
@@ -147,6 +183,7 @@ def _write_line(scope: Scope, status: int, took_s: float) -> None:
         "request",
         extra={
             "request_id": state["request_id"],
+            "trace_id": tracing.trace_id(),
             "method": scope["method"],
             "path": _SECRET_PATH.sub(r"\1...", scope["path"]),
             "status": status,
