@@ -18,7 +18,7 @@ from chatkeep.errors import Invalid, PayloadTooLarge
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
-    from chatkeep.web.schemas import ChatRequest, UiMessage
+    from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
     from chatkeep.web.services import Services
 
 _AT_MOST: Final = 20
@@ -61,7 +61,7 @@ async def _kept(
     raise _neither()
 
 
-async def _held(  # noqa: PLR0913 -- what one part is made of
+async def _held(
     parts: Services,
     user_id: str,
     part: dict[str, Any],

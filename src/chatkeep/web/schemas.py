@@ -15,9 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from chatkeep.errors import Invalid
-
-_MESSAGE_AT_MOST = 200_000
+MESSAGE_AT_MOST = 200_000
 _MEMBERS_AT_MOST = 100
 
 
@@ -42,7 +40,7 @@ def _something(text: str) -> str:
     return _storable(text)
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether PostgreSQL can store it: no NUL, no half of a surrogate pair."""
     try:
         return b"\x00" not in text.encode()
@@ -58,7 +56,7 @@ Line = Annotated[
 AnyId = Annotated[str, Field(max_length=200), AfterValidator(_storable)]
 LongText = Annotated[str, Field(max_length=20_000), AfterValidator(_storable)]
 MessageText = Annotated[
-    str, Field(min_length=1, max_length=_MESSAGE_AT_MOST), AfterValidator(_something)
+    str, Field(min_length=1, max_length=MESSAGE_AT_MOST), AfterValidator(_something)
 ]
 ConversationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 MessageId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -117,69 +115,6 @@ class SendRequest(Overrides):
     ] = "refuse"
 
 
-class UiMessage(BaseModel):
-    """A message as the AI SDK holds it; only its role, id and text parts are believed."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
-
-    id: MessageId | None = None
-    role: Literal["system", "user", "assistant"]
-    parts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
-
-    @property
-    def text(self) -> str:
-        """The visible text of all parts."""
-        texts = (part.get("text") for part in self.parts if part.get("type") == "text")
-        return "\n\n".join(text for text in texts if isinstance(text, str))
-
-    @property
-    def files(self) -> list[dict[str, Any]]:
-        """The parts that are files."""
-        return [part for part in self.parts if part.get("type") == "file"]
-
-    def question(self) -> str:
-        """The text, where it is something to answer.
-
-        Raises:
-            Invalid: it is not: no user's, empty and without files, too long, or not storable.
-        """
-        if self.role != "user":
-            raise Invalid.of(
-                "messages", "must end with one of the user: this server offers no tools"
-            )
-        text = self.text
-        if not text.strip() and not self.files:
-            raise Invalid.of("messages", "must end with some text")
-        if len(text) > _MESSAGE_AT_MOST:
-            raise Invalid.of("messages", "must not end with a text of more than 200,000 characters")
-        if not _is_storable(text):
-            raise Invalid.of("messages", "must not end with a character that cannot be stored")
-        return text
-
-
-class ChatRequest(Overrides):
-    """What the AI SDK sends, plus overrides. `messages` or just the last as `message`."""
-
-    id: ConversationId
-    messages: Annotated[list[UiMessage], Field(min_length=1, max_length=2000)] | None = None
-    message: UiMessage | None = None
-    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    when_busy: Annotated[
-        Literal["stop", "queue"],
-        Field(description="While the conversation is being answered: stop that, or wait."),
-    ] = "stop"
-    go_on: Annotated[
-        bool,
-        Field(alias="continue", description="Go on with the answer that was cut off."),
-    ] = False
-    messageId: MessageId | None = None  # noqa: N815 -- the AI SDK's spelling
-
-    @property
-    def history(self) -> list[UiMessage]:
-        """Every message that was sent; the last is the one to act on."""
-        return [*(self.messages or ()), *((self.message,) if self.message else ())]
-
-
 class ChangeConversationRequest(Request):
     """Rename, or show the branch through another message."""
 
@@ -187,21 +122,6 @@ class ChangeConversationRequest(Request):
 
     title: Line | None = None
     head_id: MessageId | None = None
-
-
-class SettingsRequest(Request):
-    """Any subset; null clears a field."""
-
-    version: Annotated[int, Field(ge=0)] | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    max_tokens: MaxTokens | None = None
-    system_prompt: LongText | None = None
-    default_model: ModelId | None = None
-    custom_instructions: LongText | None = None
-    display_name: Line | None = None
-    theme: Literal["system", "light", "dark"] | None = None
-    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] | None = None
 
 
 class Usage(BaseModel):
@@ -292,124 +212,11 @@ class StopAnswer(BaseModel):
     stopped: str | None
 
 
-class ModelAnswer(BaseModel):
-    """A model that can be chosen."""
-
-    id: str
-    name: str
-
-
-class ModelsAnswer(BaseModel):
-    """The models that can be chosen."""
-
-    default: str
-    models: list[ModelAnswer]
-
-
-class EffectiveAnswer(BaseModel):
-    """What an answer without overrides is made with now."""
-
-    model: str
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-
-
-class PolicyAnswer(BaseModel):
-    """What the operator allows. `models` empty: any."""
-
-    models: list[str]
-    locked: list[str]
-    temperature: dict[str, float]
-    top_p: dict[str, float]
-    max_tokens: dict[str, float]
-
-
-class SettingsAnswer(BaseModel):
-    """A person's settings; null is "no wish"."""
-
-    version: int
-    temperature: float | None
-    top_p: float | None
-    max_tokens: int | None
-    system_prompt: str | None
-    default_model: str | None
-    custom_instructions: str | None
-    display_name: str | None
-    theme: Literal["system", "light", "dark"] | None
-    locale: str | None
-    effective: EffectiveAnswer
-    policy: PolicyAnswer
-
-
-class ProviderAnswer(BaseModel):
-    """A provider to sign in with: what it is called, and what people are shown."""
-
-    id: str
-    title: str
-
-
-class ConfigAnswer(BaseModel):
-    """What a client needs before anybody signs in."""
-
-    name: str
-    version: str
-    publishable_key: str
-    signup: bool
-    providers: list[ProviderAnswer]
-    mail: bool
-    passkeys: bool
-    anonymous_chat: bool
-    environment: Literal["development", "production"]
-
-
 class HealthAnswer(BaseModel):
     """Alive, or ready. *upstreams* says how each provider of models fares."""
 
     status: Literal["ok"]
     upstreams: dict[str, Literal["up", "down", "trying"]] | None = None
-
-
-class OutboxMail(BaseModel):
-    """Mail that would have been sent: what it says, and what it lets its reader do."""
-
-    id: int
-    queued_at: datetime
-    kind: str
-    to: str
-    subject: str
-    link: str | None
-    code: str | None
-    text: str
-    html: str
-
-
-class OutboxAnswer(BaseModel):
-    """The newest mails of development's outbox, newest first."""
-
-    mails: list[OutboxMail]
-
-
-Reason = Literal["expired", "not_active", "revoked", "wrong_audience", "no_expiry", "invalid"]
-
-
-class ExpiryAnswer(BaseModel):
-    """When a token ends. Seconds since 1970; null where the token does not verify."""
-
-    expired: bool
-    expires_at: int | None
-    expires_in: int | None
-    needs_refresh: bool
-
-
-class ValidityAnswer(ExpiryAnswer):
-    """Whether a token is valid, or why not."""
-
-    valid: bool
-    reason: Reason | None = None
-    user_id: str | None = None
-    issuer: str | None = None
-    issued_at: int | None = None
 
 
 class PersonAnswer(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolCall
 from chatkeep.llm.model import PromptMessage, Tool
-from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP
+from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP, is_storable
 
 #: The member of `metadata` that names a conversation.
 CONVERSATION_ID = "conversation_id"
@@ -28,12 +28,9 @@ StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 def storable(text: str) -> str:
     """Refuse the one character that PostgreSQL cannot store, and halves of others."""
-    try:
-        if b"\x00" not in text.encode():
-            return text
-    except UnicodeEncodeError:
-        pass
-    raise ValueError("must not have a character that cannot be stored")
+    if not is_storable(text):
+        raise ValueError("must not have a character that cannot be stored")
+    return text
 
 
 def _nothing(sent: object) -> None:

@@ -25,13 +25,14 @@ from chatkeep.prompts import prompt_of
 from chatkeep.titles import title_from
 from chatkeep.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, ai_sdk_files, rest_answers
+from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.continuing import continued
 from chatkeep.web.once import Once, begun_once
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import ChatRequest, StopAnswer, UiMessage
+from chatkeep.web.schemas import StopAnswer
 from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
@@ -213,6 +214,7 @@ async def _go_on(
         content=None,
         request_key=f"on:{found.id}:{_digest(decided)}",
         resumed=decided,
+        resumes=found.run_id,
     )
     return await begun_once(
         parts, who, turn, lambda turn: parts.replies.begin(who, turn, choices), marked=marked

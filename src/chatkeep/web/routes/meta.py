@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
+from pydantic import BaseModel
 from starlette.requests import Request
 
 import chatkeep
@@ -10,16 +13,45 @@ from chatkeep.db import WORKER
 from chatkeep.errors import Unavailable
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.web.auth import Anybody, SignedIn
-from chatkeep.web.schemas import (
-    ConfigAnswer,
-    HealthAnswer,
-    ModelAnswer,
-    ModelsAnswer,
-    ProviderAnswer,
-)
+from chatkeep.web.schemas import HealthAnswer
 from chatkeep.web.services import Parts
 
 router = APIRouter(tags=["meta"])
+
+
+class ProviderAnswer(BaseModel):
+    """A provider to sign in with: what it is called, and what people are shown."""
+
+    id: str
+    title: str
+
+
+class ConfigAnswer(BaseModel):
+    """What a client needs before anybody signs in."""
+
+    name: str
+    version: str
+    publishable_key: str
+    signup: bool
+    providers: list[ProviderAnswer]
+    mail: bool
+    passkeys: bool
+    anonymous_chat: bool
+    environment: Literal["development", "production"]
+
+
+class ModelAnswer(BaseModel):
+    """A model that can be chosen."""
+
+    id: str
+    name: str
+
+
+class ModelsAnswer(BaseModel):
+    """The models that can be chosen."""
+
+    default: str
+    models: list[ModelAnswer]
 
 
 @router.get("/api/config")

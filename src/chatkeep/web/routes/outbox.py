@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from datetime import datetime
 from html import escape
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -23,7 +25,6 @@ from chatkeep.mail.outbox import Shown, list_outbox
 from chatkeep.mail.rendering import rendered
 from chatkeep.web.auth import Anybody
 from chatkeep.web.hosts import host_name, names_this_machine
-from chatkeep.web.schemas import OutboxAnswer, OutboxMail
 from chatkeep.web.services import Parts, services_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,26 @@ if TYPE_CHECKING:
     from chatkeep.web.services import Services
 
 router = APIRouter()
+
+
+class OutboxMail(BaseModel):
+    """Mail that would have been sent: what it says, and what it lets its reader do."""
+
+    id: int
+    queued_at: datetime
+    kind: str
+    to: str
+    subject: str
+    link: str | None
+    code: str | None
+    text: str
+    html: str
+
+
+class OutboxAnswer(BaseModel):
+    """The newest mails of development's outbox, newest first."""
+
+    mails: list[OutboxMail]
 
 
 async def _sits_here(request: Request) -> None:

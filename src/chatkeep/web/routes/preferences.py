@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Header
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from chatkeep.errors import Invalid
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import EffectiveAnswer, PolicyAnswer, SettingsAnswer, SettingsRequest
+from chatkeep.web.schemas import (
+    Line,
+    LongText,
+    MaxTokens,
+    ModelId,
+    Request,
+    Temperature,
+    TopP,
+)
 from chatkeep.web.services import Parts, Services
 
 if TYPE_CHECKING:
@@ -23,6 +32,57 @@ router = APIRouter(
     tags=["settings"],
     responses=described(422),
 )
+
+
+class SettingsRequest(Request):
+    """Any subset; null clears a field."""
+
+    version: Annotated[int, Field(ge=0)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    max_tokens: MaxTokens | None = None
+    system_prompt: LongText | None = None
+    default_model: ModelId | None = None
+    custom_instructions: LongText | None = None
+    display_name: Line | None = None
+    theme: Literal["system", "light", "dark"] | None = None
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] | None = None
+
+
+class EffectiveAnswer(BaseModel):
+    """What an answer without overrides is made with now."""
+
+    model: str
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+
+
+class PolicyAnswer(BaseModel):
+    """What the operator allows. `models` empty: any."""
+
+    models: list[str]
+    locked: list[str]
+    temperature: dict[str, float]
+    top_p: dict[str, float]
+    max_tokens: dict[str, float]
+
+
+class SettingsAnswer(BaseModel):
+    """A person's settings; null is "no wish"."""
+
+    version: int
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    system_prompt: str | None
+    default_model: str | None
+    custom_instructions: str | None
+    display_name: str | None
+    theme: Literal["system", "light", "dark"] | None
+    locale: str | None
+    effective: EffectiveAnswer
+    policy: PolicyAnswer
 
 
 @router.get("", response_model=SettingsAnswer)

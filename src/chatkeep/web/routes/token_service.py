@@ -6,10 +6,10 @@ The same routes under `/auth`, `/api/auth` and bare, for the tokens of every iss
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from chatkeep.errors import (
@@ -25,11 +25,13 @@ from chatkeep.web import schemas
 from chatkeep.web.auth import Anybody, SignedInOnSupport
 from chatkeep.web.persons import person_of
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import ExpiryAnswer, PersonAnswer, Reason, ValidityAnswer
+from chatkeep.web.schemas import PersonAnswer
 from chatkeep.web.services import Parts, Services
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
+
+Reason = Literal["expired", "not_active", "revoked", "wrong_audience", "no_expiry", "invalid"]
 
 _ERRORS = described(400, 401, 403, 413, 415, 422, 429, 431, 500, 503)
 _REASONS: dict[type[TokenInvalid], Reason] = {
@@ -45,6 +47,25 @@ class TokenRequest(schemas.Request):
     """A token to look at; without it the one in `Authorization` is."""
 
     token: Annotated[str, Field(max_length=16_384)] | None = None
+
+
+class ExpiryAnswer(BaseModel):
+    """When a token ends. Seconds since 1970; null where the token does not verify."""
+
+    expired: bool
+    expires_at: int | None
+    expires_in: int | None
+    needs_refresh: bool
+
+
+class ValidityAnswer(ExpiryAnswer):
+    """Whether a token is valid, or why not."""
+
+    valid: bool
+    reason: Reason | None = None
+    user_id: str | None = None
+    issuer: str | None = None
+    issued_at: int | None = None
 
 
 router = APIRouter()
