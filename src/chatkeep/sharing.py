@@ -142,8 +142,11 @@ async def revoke(db: Database, user_id: str, share_id: str) -> None:
     )
 
 
-async def open_link(db: Database, token: str) -> Shown:
+async def open_link(db: Database, token: str, *, people: str) -> Shown:
     """Return what the link with *token* shows.
+
+    *people* is what the ids of our own issuer's people begin with: whose account there is
+    deleted, or suspended now, shows nothing to anybody.
 
     Raises:
         LinkEnded: it has, was revoked, or never was: nobody can tell which.
@@ -151,10 +154,20 @@ async def open_link(db: Database, token: str) -> Shown:
     found = await db.fetch(
         AUTH,
         """
-        select user_id, conversation_id, head_id, expires_at from chat.shares
-        where token_hash = %s and expires_at > now()
+        select s.user_id, s.conversation_id, s.head_id, s.expires_at from chat.shares s
+        cross join lateral (
+          select case when s.user_id = %(people)s || right(s.user_id, 36)
+            and right(s.user_id, 36) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+            then right(s.user_id, 36)::uuid end as id
+        ) account
+        where s.token_hash = %(hash)s and s.expires_at > now() and (
+          account.id is null or exists (
+            select from chatkeep.users u where u.id = account.id and u.deleted_at is null
+              and (u.banned_until is null or u.banned_until <= now())
+          )
+        )
         """,
-        [_hash(token)],
+        {"people": people, "hash": _hash(token)},
         row=_Opened,
     )
     if not found:

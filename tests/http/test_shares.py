@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
+import pytest
 
+from tests.gotrue_people import OURS_ALONE, nobody, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, masked, say
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node, Person, Stage
@@ -121,6 +121,35 @@ async def test_ended_links_are_one_answer(
         assert len({str(masked(one)) for one in answers[:4]}) == 1
     await ana.client.post(f"{CHAT}/{conversation}/restore")
     assert await texts(node, kept)
+
+
+@pytest.mark.parametrize("is_primary", [True, False])
+async def test_link_of_an_account_that_is_gone_shows_nothing(
+    start: StartNode, *, is_primary: bool
+) -> None:
+    """Suspended, deleted or emptied: what it shared is not there, as if it never was."""
+    node = await start(**(OURS_ALONE if is_primary else {}))
+    secret = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    users = "/auth/v1/admin/users"
+    for body in ({}, {"should_soft_delete": True}):
+        session = await sign_up(nobody(node))
+        client = signed_in(nobody(node), session)
+        made = await shared(client, await begin(client))
+        account = session["user"]["id"]
+        assert await texts(node, made)
+        for length, status in (("1h", 404), ("none", 200)):
+            banned = {"ban_duration": length}
+            assert (await secret.call("PUT", f"{users}/{account}", json=banned)).status == 200
+            for path in ("/api/v1/shared/", "/s/"):
+                assert (await node.nobody().get(path + token_of(made))).status == status
+        gone = await secret.call("DELETE", f"{users}/{account}", json=body)
+        assert gone.status == 200
+        answers = [
+            await node.nobody().get(f"/api/v1/shared/{token}")
+            for token in (token_of(made), str(uuid4()))
+        ]
+        assert {one.status for one in answers} == {404}
+        assert len({str(masked(one)) for one in answers}) == 1
 
 
 async def test_nobody_shares_what_is_not_theirs(ana: Person, bo: Person) -> None:

@@ -155,7 +155,8 @@ async def shared_page(token: AToken, request: Request, _: Anybody) -> HTMLRespon
 async def _opened(request: Request, token: str) -> Shown:
     services = services_of(request)
     await services.limits.spend("shared", request.scope["state"]["client"].bucket)
-    return await sharing.open_link(services.db, token)
+    people = services.embedded.issuer.user_id("")
+    return await sharing.open_link(services.db, token, people=people)
 
 
 def _answer(one: Share) -> ShareAnswer:
