@@ -186,7 +186,7 @@ class Database:
                 for query, answer in zip(queries, answers, strict=True)
             ]
 
-    async def fetch_each(self, *asked: tuple[Caller, Query[Row]]) -> list[list[Row]]:
+    async def fetch_each(self, *asked: tuple[Caller, Query[Any]]) -> list[list[Any]]:
         """Run a statement for each of several callers in one round trip and one transaction.
 
         Who is acting is set anew before each statement, so each sees what it would alone.

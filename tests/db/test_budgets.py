@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import checkpoints, runs, turns
+from chatkeep import audit, checkpoints, runs, turns
 from chatkeep.budgets.administered import forget_limits, list_limits, set_limits
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.overview import overview, totals
@@ -177,10 +177,10 @@ async def test_history_and_system_prompt_are_charged(this_node: Database) -> Non
     for _ in range(2):
         turn = turn_of(conversation)
         choices = Choices(settings=ModelSettings(model="m"), system_prompt="s" * 300)
-        _, rows = await turns.start_with(
+        started = await turns.start_with(
             this_node, who.user_id, turn, budgets.charging(who, turn, choices)
         )
-        sizes.append(rows[0][0].prompt_tokens)
+        sizes.append(started.rows[0][0].prompt_tokens)
         address = Address(
             id=turn.run_id,
             conversation_id=conversation,
@@ -202,7 +202,7 @@ async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(
     budgets = Budgets(this_node, price_of=lambda _: CENT)
     choices = Choices(settings=ModelSettings(model="m", max_tokens=5000), system_prompt=None)
     turn = turn_of(str(uuid4()))
-    _, rows = await turns.start_with(
+    started = await turns.start_with(
         this_node, who.user_id, turn, budgets.charging(who, turn, choices)
     )
     address = Address(
@@ -224,7 +224,7 @@ async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(
     await runs.sweep(this_node)
     await asyncio.gather(budgets.sweep(), budgets.sweep())
     assert ledger(database, who) == Row(114, Decimal("1.14"), 0)
-    charge = budgets.admitted(who, rows[0][0], choices, [])
+    charge = budgets.admitted(who, started.rows[0][0], choices, [])
     charge.asked = True
     live = answer()
     live.add(Usage(prompt_tokens=90, completion_tokens=50, cost=Decimal("0.5")))
@@ -308,6 +308,22 @@ async def test_person_goes_before_role_and_role_before_everybody(this_node: Data
     assert await forget_limits(this_node, "user", who.user_id)
     assert not await forget_limits(this_node, "user", who.user_id)
     assert await admitted(budgets, who) is None
+
+
+async def test_whoever_changes_limits_is_in_the_audit_log(this_node: Database) -> None:
+    """What was set and what was taken back, of whom; nothing where nothing was changed."""
+    role, who = f"staff-{uuid4()}", str(uuid4())
+    await set_limits(this_node, "role", role, {"tokens_per_day": Decimal(150)})
+    await set_limits(this_node, "user", who, {"cost_per_day": None, "cost_per_run": Decimal("0.5")})
+    assert await forget_limits(this_node, "user", who)
+    assert not await forget_limits(this_node, "user", who)
+    entries = await audit.listed(this_node, action="budget.changed")
+    newest_first = [(one.user_id, one.actor, one.details) for one in entries[:3]]
+    assert newest_first == [
+        (who, "operator", dict.fromkeys(asdict(Limits()))),
+        (who, "operator", {"cost_per_day": None, "cost_per_run": "0.5"}),
+        (None, "operator", {"role": role, "tokens_per_day": "150"}),
+    ]
 
 
 async def test_yesterday_is_forgotten_and_the_month_is_not(

@@ -1,5 +1,6 @@
 """Who may use more or less than everybody: kept in the database, of a role or of a person.
 
+Each change is an entry of the audit log, in its transaction.
 What is said of a person goes before what is said of their roles, of which the most generous
 counts, and that before the settings.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, LiteralString
 
-from chatkeep.db import ADMIN
+from chatkeep import audit
+from chatkeep.db import ADMIN, AUTH, Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
+    from chatkeep.audit import Written
     from chatkeep.db import Database
 
 Kind = Literal["role", "user"]
@@ -45,13 +48,32 @@ async def set_limits(
 ) -> OwnLimits:
     """Set the named limits of a role or person; None takes one back. Counts at once."""
     values = {"kind": kind, "name": name, "named": list(wishes), **dict.fromkeys(_LIMITS), **wishes}
-    rows = await db.fetch(ADMIN, _SET, values, row=OwnLimits)
-    return rows[0]
+    said = {limit: None if amount is None else str(amount) for limit, amount in wishes.items()}
+    rows, _ = await db.fetch_each(
+        (ADMIN, Query(_SET, values, OwnLimits)), (AUTH, _noted(kind, name, said))
+    )
+    limits: OwnLimits = rows[0]
+    return limits
 
 
 async def forget_limits(db: Database, kind: Kind, name: str) -> bool:
     """Let a role or person have what everybody has; return whether there was anything."""
-    return await db.execute(ADMIN, _FORGET, [kind, name]) > 0
+    if not await db.fetch(ADMIN, _FIND, [kind, name], row=OwnLimits):
+        return False
+    await db.fetch_each(
+        (ADMIN, Query(_FORGET, [kind, name], OwnLimits)),
+        (AUTH, _noted(kind, name, dict.fromkeys(_LIMITS))),
+    )
+    return True
+
+
+def _noted(kind: Kind, name: str, limits: Mapping[str, str | None]) -> Query[Written]:
+    return audit.entry(
+        "budget.changed",
+        user_id=name if kind == "user" else None,
+        actor="operator",
+        details={"role": name, **limits} if kind == "role" else limits,
+    )
 
 
 _LIMITS: Final = (
@@ -69,7 +91,17 @@ select kind, name, tokens_per_day, tokens_per_month, tokens_per_run, cost_per_da
 from chat.budget_limits order by kind, name limit %(most)s
 """
 
-_FORGET: LiteralString = "delete from chat.budget_limits where kind = %s and name = %s"
+_FIND: LiteralString = """
+select kind, name, tokens_per_day, tokens_per_month, tokens_per_run, cost_per_day,
+  cost_per_month, cost_per_run
+from chat.budget_limits where kind = %s and name = %s
+"""
+
+_FORGET: LiteralString = """
+delete from chat.budget_limits where kind = %s and name = %s
+returning kind, name, tokens_per_day, tokens_per_month, tokens_per_run, cost_per_day,
+  cost_per_month, cost_per_run
+"""
 
 _SET: LiteralString = """
 insert into chat.budget_limits as l
