@@ -37,6 +37,7 @@ Admission = Callable[[Principal], Awaitable[Principal]]
 _LONGEST_USER_ID = 255
 _LONGEST_TOKEN = 8192
 _DOTS_OF_A_JWT = 2
+_BEARER = b"Bearer "
 _REFUSALS = (TokenInvalid, CredentialsConflict, AccountNotFound, NoActiveSession)
 
 
@@ -111,6 +112,23 @@ class Authenticator:
             self._notices.note(
                 "development_header.used", outcome="succeeded", user_id=found.user_id
             )
+        return found
+
+    def remembered(self, authorization: bytes) -> Principal | None:
+        """Return who the one credential of a request speaks for, if memory alone can say it.
+
+        *authorization* is the header's whole value. The same token again, by itself: that is
+        how API clients call, and all that `identify` has to look for else is then not there.
+        Whatever is new, odd, bound, to be asked for elsewhere or has ended is None, and
+        `identify` decides.
+        """
+        if not authorization.startswith(_BEARER):
+            return None
+        found = self._issuers.remembered(authorization[len(_BEARER) :])
+        if found is None or found.issuer in self._admissions:
+            return None
+        if self._revocations is not None and not self._revocations.is_known_to_hold(found):
+            return None
         return found
 
     def note_refused(self, error: ChatkeepError) -> None:

@@ -38,6 +38,7 @@ class _Verified:
     source: KeySource
     keys: KeySet
     token_bytes: int
+    is_bound: bool
 
 
 class Issuers:
@@ -89,6 +90,22 @@ class Issuers:
         self._remember(digest, verified)
         return _held(verified.principal, proven)
 
+    def remembered(self, token: bytes) -> Principal | None:
+        """Return who *token* speaks for if it was seen and still holds, else None: `authenticate`.
+
+        For requests that show nothing else, at a tenth of the cost of looking at all there
+        could be. None for a token that is bound to something. Revocation is not looked at.
+        """
+        seen = self._verified.get(hashlib.sha256(token).digest())
+        if (
+            seen is None
+            or seen.is_bound
+            or seen.source.current() is not seen.keys
+            or self._clock() >= seen.until
+        ):
+            return None
+        return seen.principal
+
     async def spoke_for(self, token: str) -> Principal:
         """Return who *token* speaks for, or spoke for before it expired; all else must hold.
 
@@ -116,8 +133,8 @@ class Issuers:
         if keys is None or key is None:
             keys, key = await source.find(token.header)
         until = check(token, key=key, rules=issuer.rules, now=now)
-        size = len(token.signing_input)
-        return _Verified(issuer.principal(token), until, source, keys, size)
+        size, is_bound = len(token.signing_input), token.claims.get("cnf") is not None
+        return _Verified(issuer.principal(token), until, source, keys, size, is_bound)
 
     def _issuer_of(self, claims: dict[str, object]) -> Issuer:
         """Choose by what the token claims; only that issuer's keys are then tried."""

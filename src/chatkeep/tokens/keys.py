@@ -66,7 +66,7 @@ class KeySet:
     issuer's current one has to be verified again.
     """
 
-    __slots__ = ("_by_algorithm", "_by_kid", "_one_secret")
+    __slots__ = ("_by_algorithm", "_by_kid", "_one_secret", "_size")
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         """Hold *keys*.
@@ -82,6 +82,9 @@ class KeySet:
         counts = Counter(key.algorithm for key in kept)
         self._by_algorithm = {key.algorithm: key for key in kept if counts[key.algorithm] == 1}
         self._one_secret = False
+        # Reckoned once: whoever looks whether there are any does so for each request.
+        choice = (*self._by_kid.values(), *self._by_algorithm.values())
+        self._size = len({id(key) for key in choice})
 
     @classmethod
     def of_secret(cls, secret: bytes, *, algorithm: str = "HS256") -> KeySet:
@@ -96,7 +99,7 @@ class KeySet:
 
     def __len__(self) -> int:
         """Return how many keys there are to choose from."""
-        return len({id(key) for key in (*self._by_kid.values(), *self._by_algorithm.values())})
+        return self._size
 
     @property
     def algorithms(self) -> frozenset[str]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, HTTPException
@@ -33,7 +34,7 @@ from chatkeep.opening import Gate, open_gate
 from chatkeep.principal import Principal
 from chatkeep.request_origin import NOWHERE, RequestOrigin, request_origin
 from chatkeep.web.clients import TrustedProxies
-from chatkeep.web.presented import presented_by
+from chatkeep.web.presented import authorization_alone, presented_by
 from chatkeep.web.same_origin import require_same_origin
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Guard:
         self._lock = asyncio.Lock()
         self._stack = AsyncExitStack()
 
+    @cached_property
+    def _proxies(self) -> TrustedProxies:
+        return TrustedProxies(self.settings.trusted_proxies)
+
     async def open(self) -> Gate:
         """Open the issuers, once. Raises `SetupError` naming what is wrong."""
         if self._opened is None:
@@ -73,20 +78,27 @@ class Guard:
             self._settings = Settings.from_env(read_environment())
         return self._settings
 
+    def recognise(self, scope: Scope) -> Principal | None:
+        """Return who calls if memory alone can say it; None says nothing: `identify`."""
+        if self._opened is None:
+            return None
+        shown = authorization_alone(scope["headers"])
+        return None if shown is None else self._opened.authenticator.remembered(shown)
+
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """Return who calls, None when nobody is signed in; raises `ChatkeepError`s."""
         gate = await self.open()
-        self._place(connection)
+        self.place(connection)
         principal = await gate.authenticator.identify(presented_by(connection))
         if principal is not None and principal.credential == "cookie":
             self._require_same_origin(connection)
         return principal
 
-    def _place(self, connection: HTTPConnection) -> None:
+    def place(self, connection: HTTPConnection) -> None:
         """Note where the request comes from, and that further looks at it are of the same one."""
         state = connection.scope.setdefault("state", {})
-        proxies = TrustedProxies(self.settings.trusted_proxies)
-        state.setdefault("client", proxies.client_of(connection.scope))
+        if "client" not in state:
+            state["client"] = self._proxies.client_of(connection.scope)
         if request_origin.get() is NOWHERE:
             request_origin.set(RequestOrigin(request_id=new_id()))
 
@@ -108,7 +120,7 @@ async def optional_user(request: Request) -> Principal | None:
         guard = Guard()
         setattr(request.app.state, _STATE, guard)
     try:
-        return await guard.identify(request)
+        return guard.recognise(request.scope) or await guard.identify(request)
     except ChatkeepError as error:
         raise _refused(error) from error
 
@@ -189,16 +201,12 @@ class ChatkeepMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or the application's start and end."""
-        if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
-            return
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            handle = self._live if scope["type"] == "lifespan" else self._app
+            await handle(scope, receive, send)
             return
         try:
-            principal = await self._guard.identify(HTTPConnection(scope))
-            if principal is None and self._required and scope["path"] not in self._public:
-                raise Unauthenticated
+            principal = self._guard.recognise(scope) or await self._identified(scope)
         except ChatkeepError as error:
             refused = _refused(error)
             body = {"detail": refused.detail}
@@ -207,6 +215,12 @@ class ChatkeepMiddleware:
         state = scope.setdefault("state", {})
         state["chatkeep_principal"], state[_STATE] = principal, self._guard
         await self._app(scope, receive, send)
+
+    async def _identified(self, scope: Scope) -> Principal | None:
+        principal = await self._guard.identify(HTTPConnection(scope))
+        if principal is None and self._required and scope["path"] not in self._public:
+            raise Unauthenticated
+        return principal
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open before the application starts, so that a wrong setting stops the start."""
@@ -233,7 +247,8 @@ async def _note_step_up(request: Request, who: Principal) -> None:
     """For the audit log, where this application has one: it shares a server's database."""
     guard = _guard_of(request)
     embedded = None if guard is None else (await guard.open()).embedded
-    if embedded is not None:
+    if guard is not None and embedded is not None:
+        guard.place(request)
         embedded.notices.note(
             "step_up.refused",
             reason=StepUpRequired.code,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.authentication import Presented
 from chatkeep.token_binding import Proven, Request
@@ -10,7 +10,12 @@ from chatkeep.web.cookies import read_cookies
 from chatkeep.web.hosts import names_this_machine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import HTTPConnection
+
+#: Every header that can say who calls, or belongs to one that does.
+_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"dpop", b"x-user-id"})
 
 
 def presented_by(connection: HTTPConnection) -> Presented:
@@ -25,6 +30,20 @@ def presented_by(connection: HTTPConnection) -> Presented:
         request=request_of(connection),
         proven=proven_without_proof(connection),
     )
+
+
+def authorization_alone(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the value of the `Authorization` header, if nothing else could say who calls.
+
+    *headers* as ASGI has them, with names in lower case.
+    """
+    found = None
+    for name, value in headers:
+        if name in _CREDENTIALS:
+            if found is not None or name != b"authorization":
+                return None
+            found = value
+    return found
 
 
 def request_of(connection: HTTPConnection) -> Request:
