@@ -53,46 +53,7 @@ async def _copy(
 ) -> list[Conversation]:
     return await db.fetch(
         as_user(user_id),
-        """
-        with recursive source as (
-          select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
-          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-            and m.id = case when %(message)s::text is null then c.head_id else %(message)s end
-          where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
-            and not exists (
-              select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
-                and r.state in ('queued', 'running')
-            )
-        ), branch as (
-          select m.* from source s
-          join chat.messages m on m.user_id = s.user_id and m.conversation_id = s.id
-            and m.id = s.head_id
-          union all
-          select p.* from branch b
-          join chat.messages p on p.user_id = b.user_id
-            and p.conversation_id = %(conversation)s and p.id = b.parent_id
-        ), named as materialized (
-          select b.*, gen_random_uuid()::text as new_id from branch b
-        ), made as (
-          insert into chat.conversations (user_id, id, title, head_id)
-          select %(user)s, %(fork)s, s.title, n.new_id
-          from source s join named n on n.id = s.head_id
-          returning id, title, created_at, updated_at
-        ), copied as (
-          insert into chat.messages
-            (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
-          select %(user)s, made.id, n.new_id, p.new_id, n.role, n.content, n.parts, n.created_at
-          from made cross join named n left join named p on p.id = n.parent_id
-        ), files as (
-          insert into chat.file_uses (user_id, file_id, conversation_id)
-          select s.user_id, f.id, made.id from made cross join source s
-          join chat.chatkit_attachments f on f.user_id = s.user_id and f.conversation_id = s.id
-          union
-          select s.user_id, u.file_id, made.id from made cross join source s
-          join chat.file_uses u on u.user_id = s.user_id and u.conversation_id = s.id
-        )
-        select id, title, created_at, updated_at from made
-        """,
+        _COPY,
         {
             "user": user_id,
             "conversation": conversation_id,
@@ -114,3 +75,45 @@ async def found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
         [user_id, fork_id],
         row=Conversation,
     )
+
+
+_COPY = """
+with recursive source as (
+  select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
+  join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
+    and m.id = case when %(message)s::text is null then c.head_id else %(message)s end
+  where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+    and not exists (
+      select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
+        and r.state in ('queued', 'running')
+    )
+), branch as (
+  select m.* from source s
+  join chat.messages m on m.user_id = s.user_id and m.conversation_id = s.id
+    and m.id = s.head_id
+  union all
+  select p.* from branch b
+  join chat.messages p on p.user_id = b.user_id
+    and p.conversation_id = %(conversation)s and p.id = b.parent_id
+), named as materialized (
+  select b.*, gen_random_uuid()::text as new_id from branch b
+), made as (
+  insert into chat.conversations (user_id, id, title, head_id)
+  select %(user)s, %(fork)s, s.title, n.new_id
+  from source s join named n on n.id = s.head_id
+  returning id, title, created_at, updated_at
+), copied as (
+  insert into chat.messages
+    (user_id, conversation_id, id, parent_id, role, content, parts, created_at)
+  select %(user)s, made.id, n.new_id, p.new_id, n.role, n.content, n.parts, n.created_at
+  from made cross join named n left join named p on p.id = n.parent_id
+), files as (
+  insert into chat.file_uses (user_id, file_id, conversation_id)
+  select s.user_id, f.id, made.id from made cross join source s
+  join chat.chatkit_attachments f on f.user_id = s.user_id and f.conversation_id = s.id
+  union
+  select s.user_id, u.file_id, made.id from made cross join source s
+  join chat.file_uses u on u.user_id = s.user_id and u.conversation_id = s.id
+)
+select id, title, created_at, updated_at from made
+"""

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
-#: Request fields that choose how one answer is made.
-OVERRIDES = ("model", "temperature", "top_p", "max_tokens", "system_prompt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

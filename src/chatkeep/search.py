@@ -72,41 +72,7 @@ async def search(
     """
     return await db.fetch(
         as_user(user_id),
-        """
-        with asked as materialized (
-          select websearch_to_tsquery('simple', %(words)s)
-            || websearch_to_tsquery(chat.search_language(%(locale)s), %(words)s) as words
-        ), found as materialized (
-          select f.* from asked, chat.search(asked.words, %(before)s::timestamptz,
-            %(before_id)s, %(most)s) f
-        ), placed as (
-          select conversation_id, message_id, said_at,
-            case when %(ranked)s and (select count(*) from found) <= %(ranked_at_most)s
-              then rank end as rank
-          from found
-        ), page as materialized (
-          select * from placed p
-          where %(rank)s::float8 is null
-            or (p.rank, p.said_at, p.message_id)
-              < (%(rank)s::float8, %(said_at)s::timestamptz, %(message)s)
-          order by p.rank desc nulls last, p.said_at desc, p.message_id desc limit %(limit)s
-        )
-        -- `offset 0`: looked up one by one, however many conversations the person has.
-        select p.conversation_id, p.message_id, c.title, m.role, p.said_at, p.rank,
-          ts_headline(chat.search_language(%(locale)s),
-            translate(left(m.content, 20000), %(marks)s, ''),
-            (select words from asked), %(headline)s) as marked
-        from page p
-        cross join lateral (
-          select role, content from chat.messages where user_id = %(user)s
-            and conversation_id = p.conversation_id and id = p.message_id offset 0
-        ) m
-        cross join lateral (
-          select title from chat.conversations
-          where user_id = %(user)s and id = p.conversation_id offset 0
-        ) c
-        order by p.rank desc nulls last, p.said_at desc, p.message_id desc
-        """,
+        _SEARCH,
         {
             "user": user_id,
             "words": words,
@@ -145,3 +111,40 @@ def passage(marked: str) -> list[Piece]:
         else:
             pieces.append(Piece(text=part, match=False))
     return [piece for piece in pieces if piece.text]
+
+
+_SEARCH = """
+with asked as materialized (
+  select websearch_to_tsquery('simple', %(words)s)
+    || websearch_to_tsquery(chat.search_language(%(locale)s), %(words)s) as words
+), found as materialized (
+  select f.* from asked, chat.search(asked.words, %(before)s::timestamptz,
+    %(before_id)s, %(most)s) f
+), placed as (
+  select conversation_id, message_id, said_at,
+    case when %(ranked)s and (select count(*) from found) <= %(ranked_at_most)s
+      then rank end as rank
+  from found
+), page as materialized (
+  select * from placed p
+  where %(rank)s::float8 is null
+    or (p.rank, p.said_at, p.message_id)
+      < (%(rank)s::float8, %(said_at)s::timestamptz, %(message)s)
+  order by p.rank desc nulls last, p.said_at desc, p.message_id desc limit %(limit)s
+)
+-- `offset 0`: looked up one by one, however many conversations the person has.
+select p.conversation_id, p.message_id, c.title, m.role, p.said_at, p.rank,
+  ts_headline(chat.search_language(%(locale)s),
+    translate(left(m.content, 20000), %(marks)s, ''),
+    (select words from asked), %(headline)s) as marked
+from page p
+cross join lateral (
+  select role, content from chat.messages where user_id = %(user)s
+    and conversation_id = p.conversation_id and id = p.message_id offset 0
+) m
+cross join lateral (
+  select title from chat.conversations
+  where user_id = %(user)s and id = p.conversation_id offset 0
+) c
+order by p.rank desc nulls last, p.said_at desc, p.message_id desc
+"""

@@ -61,7 +61,7 @@ def turn(chat: str, **changes: object) -> Turn:
 
 def choices_at(node: Node) -> Choices:
     """Return how an answer is made for somebody without a wish."""
-    return choose(NO_PROFILE, {}, node.parts.policy)
+    return choose(NO_PROFILE, {}, node.parts.offered_models.policy)
 
 
 def caller(person: Person) -> Principal:

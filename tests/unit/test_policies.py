@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from chatkeep.config import Settings
 from chatkeep.errors import Invalid
-from chatkeep.policies import OVERRIDES, Policy, check_wishes, choose
+from chatkeep.policies import Policy, check_wishes, choose
 from chatkeep.preferences import NO_PROFILE, Profile
 
 OPEN = Policy(default_model="d")
+OVERRIDES = ("model", "temperature", "top_p", "max_tokens", "system_prompt")
 NUMBERS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.none() | st.floats(0, 2),
     "top_p": st.none() | st.floats(0.001, 1),

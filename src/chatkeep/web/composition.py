@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ from chatkeep.webhooks import Webhooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
@@ -59,6 +61,19 @@ if TYPE_CHECKING:
     from chatkeep.tools import Tools
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answering:
+    """What answers are made with, and what they are made of."""
+
+    offered_models: OfferedModels
+    preferences: Preferences
+    tools: Tools
+    files: StoredFiles
+    titling: Titling
+    replies: Replies
+    chatkit: ChatKit
+
+
 async def open_services(
     stack: AsyncExitStack, settings: Settings, extensions: Extensions
 ) -> Services:
@@ -66,28 +81,9 @@ async def open_services(
     db = await open_database(stack, settings)
     await require_isolation(db.url)
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
-    model, offered_models = _models(stack, settings, extensions)
     templates = load_templates(settings.mail_templates)
-    jobs = _jobs(settings, db, gate, templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
-    tools = await _tools(stack, settings, extensions, gate)
-    responder = answering(extensions, settings, model=model, tools=tools)
-    preferences_kept = _preferences(gate, db)
-    stored = StoredFiles(db, _file_limits(settings), bucket_of(settings))
-    budgets = _budgets(db, settings, offered_models)
-    titling = _titling(stack, settings, db, model, budgets)
-    admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
-    shows_files = ShowsFiles(responder, stored)
-    replies = _replies(settings, gate, db, shows_files, budgets, admission, titling)
-    support = await open_chatkit(
-        settings,
-        db,
-        replies,
-        stored=stored,
-        preferences=preferences_kept,
-        offered_models=offered_models,
-        tools=tools,
-    )
+    opened = await _open_answering(stack, settings, extensions, db, gate, limits)
     parts = Services(
         settings=settings,
         db=db,
@@ -101,26 +97,61 @@ async def open_services(
         refresh_cookies=RefreshCookies(str(settings.secret).encode()),
         proofs=gate.proofs,
         sightings=Sightings(db),
-        model=model,
-        policy=offered_models.policy,
-        offered_models=offered_models,
-        preferences=preferences_kept,
-        replies=replies,
-        titling=titling,
-        tools=tools,
-        chatkit=support,
-        files=stored,
+        offered_models=opened.offered_models,
+        preferences=opened.preferences,
+        replies=opened.replies,
+        titling=opened.titling,
+        tools=opened.tools,
+        chatkit=opened.chatkit,
+        files=opened.files,
         idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
         attempts=_attempts(gate, db, limits),
-        jobs=jobs,
-        webhooks=_webhooks(db, settings, gate, replies),
+        jobs=_jobs(settings, db, gate, templates),
+        webhooks=_webhooks(db, settings, gate, opened.replies),
         providers=_providers(stack, settings),
         mail_templates=templates,
     )
     start_background(stack, parts)
     await parts.webhooks.start()
     return parts
+
+
+async def _open_answering(
+    stack: AsyncExitStack,
+    settings: Settings,
+    extensions: Extensions,
+    db: Database,
+    gate: OwnGate,
+    limits: Limits,
+) -> _Answering:
+    model, offered_models = _models(stack, settings, extensions)
+    tools = await _tools(stack, settings, extensions, gate)
+    preferences = _preferences(gate, db)
+    files = StoredFiles(db, _file_limits(settings), bucket_of(settings))
+    budgets = _budgets(db, settings, offered_models)
+    titling = _titling(stack, settings, db, model, budgets)
+    admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
+    responder = ShowsFiles(answering(extensions, settings, model=model, tools=tools), files)
+    replies = _replies(settings, gate, db, responder, budgets, admission, titling)
+    chatkit = await open_chatkit(
+        settings,
+        db,
+        replies,
+        stored=files,
+        preferences=preferences,
+        offered_models=offered_models,
+        tools=tools,
+    )
+    return _Answering(
+        offered_models=offered_models,
+        preferences=preferences,
+        tools=tools,
+        files=files,
+        titling=titling,
+        replies=replies,
+        chatkit=chatkit,
+    )
 
 
 def _file_limits(settings: Settings) -> FileLimits:

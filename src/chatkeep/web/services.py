@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from chatkeep.issuers import Issuers
     from chatkeep.job_queue import JobQueue
     from chatkeep.limits import Attempts, Limits
-    from chatkeep.llm.model import Model
     from chatkeep.mail.templates import Templates
     from chatkeep.offered_models import OfferedModels
     from chatkeep.personal_keys.reading import PersonalKeys
-    from chatkeep.policies import Policy
     from chatkeep.preferences import Preferences
     from chatkeep.providers import Providers
     from chatkeep.refresh_cookies import RefreshCookies
@@ -54,8 +52,6 @@ class Services:
     refresh_cookies: RefreshCookies
     proofs: Proofs
     sightings: Sightings
-    model: Model
-    policy: Policy
     offered_models: OfferedModels
     preferences: Preferences
     replies: Replies

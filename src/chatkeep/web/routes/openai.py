@@ -172,7 +172,7 @@ def _instructions_are_fixed() -> Invalid:
 
 def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user_id: str) -> Prompt:
     """The client's own messages, behind the operator's system prompt where that is fixed."""
-    fixed = "system_prompt" in parts.policy.locked
+    fixed = "system_prompt" in parts.offered_models.policy.locked
     if body.instructs and fixed:
         raise _instructions_are_fixed()
     messages = [one.as_prompt() for one in body.messages]

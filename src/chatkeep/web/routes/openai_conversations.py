@@ -174,7 +174,7 @@ def _conversation(one: Described) -> dict[str, Any]:
 
 def _given(parts: Services, items: Sequence[InputItem], known: Collection[str] = ()) -> Given:
     given = read(items, known=known, is_whole=True)
-    if "system_prompt" in parts.policy.locked and any(
+    if "system_prompt" in parts.offered_models.policy.locked and any(
         one.role == "system" for one in given.messages
     ):
         only = "must have no system or developer message: the operator has set one"
