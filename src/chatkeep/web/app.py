@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -168,7 +168,8 @@ def create_app(
     app.add_exception_handler(RequestValidationError, problems.on_invalid_request)
     for routes in _ROUTES:
         app.include_router(routes)
-    app.openapi = partial(completed, app.openapi)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = cache(partial(completed, app.openapi))  # type: ignore[method-assign]  # FastAPI's documented way
+    app.state.documented_methods = problems.methods_in(app.openapi)
     return app
 
 

@@ -6,6 +6,7 @@ went wrong inside is logged and never told.
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from chatkeep import errors
 from chatkeep.web.openai import errors as openai_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import re
+    from collections.abc import Callable, Sequence
 
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
@@ -83,9 +85,39 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     kind = _BY_STATUS.get(status, errors.ChatkeepError)
     answer = _answer(request, kind())
     answer.headers.update(getattr(error, "headers", None) or {})
-    if status == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_at(request)):
-        answer.headers["allow"] = ", ".join(sorted(methods))
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = request.app.state.documented_methods(request.scope["path"])
+        if methods:
+            answer.headers["allow"] = ", ".join(sorted(methods))
     return answer
+
+
+def methods_in(document: Callable[[], dict[str, Any]]) -> Callable[[str], set[str]]:
+    """Return what finds every method that *document* has at a path.
+
+    The framework names those of its first route alone. *document* is asked for once, when
+    somebody is first refused.
+    """
+
+    @cache
+    def known() -> dict[str, tuple[re.Pattern[str], set[str]]]:
+        return {
+            template: (compile_path(template)[0], {method.upper() for method in operations})
+            for template, operations in document()["paths"].items()
+        }
+
+    def find(path: str) -> set[str]:
+        documented = known()
+        if path in documented:
+            return documented[path][1]
+        return {
+            method
+            for pattern, methods in documented.values()
+            if pattern.match(path)
+            for method in methods
+        }
+
+    return find
 
 
 async def on_invalid_request(request: Request, error: Exception) -> Response:
@@ -116,18 +148,6 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in sorted(statuses)
-    }
-
-
-def _methods_at(request: Request) -> set[str]:
-    """Every documented method of the path; the framework names those of its first route."""
-    path, documented = request.scope["path"], request.app.openapi()["paths"]
-    templates = [path] if path in documented else documented
-    return {
-        method.upper()
-        for template in templates
-        if compile_path(template)[0].match(path)
-        for method in documented[template]
     }
 
 
