@@ -412,6 +412,7 @@ async def start_node(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=65,  # as `chatkeep serve`: a loaded machine pauses for longer than 5 s
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)
