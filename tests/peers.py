@@ -56,7 +56,8 @@ def fixtures() -> list[dict[str, Any]]:
     """What aimock answers: the first whose words stand in the last message of the user.
 
     `long` speaks for about twenty seconds, `cut stream` and `disconnect` break off, `error
-    429` and `error 500` refuse; whatever else is asked gets the short answer at the end.
+    429` and `error 500` refuse; `pay it` and `hand it on` ask for a tool, and say so when it has
+    answered; whatever else is asked gets the short answer at the end.
     """
     answers: list[tuple[str, dict[str, Any]]] = [
         ("error 429", _error(429, "rate_limit_error", "rate_limit_exceeded")),
@@ -69,12 +70,27 @@ def fixtures() -> list[dict[str, Any]]:
         ("long", _slowly("word")),
     ]
     asked = [{"match": {"userMessage": words}, **answer} for words, answer in answers]
-    return [*asked, {"match": {}, "response": {"content": SHORT}}]
+    return [*_asking("pay it", _PAY), *_asking("hand it on", _HAND_ON), *asked, _otherwise()]
 
 
 SHORT = "This is the short answer of the mock upstream."
 UNICODE = "Zażółć gęślą jaźń 👩‍👩‍👧‍👦 — ok"
 _WEATHER = {"name": "get_weather", "arguments": '{"city":"Paris"}'}
+
+_PAY = {"name": "pay", "arguments": '{"order":7}'}
+_HAND_ON = {"name": "ask_cashier", "arguments": '{"input":"pay it"}'}
+
+
+def _asking(words: str, call: dict[str, Any]) -> list[dict[str, Any]]:
+    match = {"userMessage": words}
+    return [
+        {"match": {**match, "hasToolResult": True}, "response": {"content": f"Heard: {words}."}},
+        {"match": {**match, "hasToolResult": False}, "response": {"toolCalls": [call]}},
+    ]
+
+
+def _otherwise() -> dict[str, Any]:
+    return {"match": {}, "response": {"content": SHORT}}
 
 
 def _slowly(word: str) -> dict[str, Any]:

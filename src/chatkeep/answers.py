@@ -173,4 +173,6 @@ def ending_of(run: Run) -> Ending:
         prompt_tokens=run.prompt_tokens,
         completion_tokens=run.completion_tokens,
         cost=run.cost,
+        cached_tokens=run.cached_tokens,
+        reasoning_tokens=run.reasoning_tokens,
     )

@@ -45,6 +45,8 @@ class News:
     prompt_tokens: int | None
     completion_tokens: int | None
     cost: Decimal | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
     said: int
     more: str
     parts: list[dict[str, Any]] | None
@@ -60,6 +62,8 @@ class News:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             cost=self.cost,
+            cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
         )
 
 
@@ -160,7 +164,7 @@ async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: 
         as_user(user_id),
         """
         select r.state, r.model, r.finish_reason, r.error_code, r.prompt_tokens,
-          r.completion_tokens, r.cost, r.said,
+          r.completion_tokens, r.cost, r.cached_tokens, r.reasoning_tokens, r.said,
           case when m.parts is null then substr(m.content, %(has)s::integer + 1) else '' end
             as more,
           case when r.said <> %(said)s::integer or r.state not in ('queued', 'running')
@@ -240,7 +244,9 @@ with run as (
   update chat.runs set state = %(state)s, ended_at = now(),
     finish_reason = %(finish_reason)s, error_code = %(error_code)s,
     model = coalesce(%(model)s, model), prompt_tokens = %(prompt_tokens)s,
-    completion_tokens = %(completion_tokens)s, cost = %(cost)s
+    completion_tokens = %(completion_tokens)s, cost = %(cost)s,
+    cached_tokens = %(cached_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
+    paused = %(paused)s
   where user_id = %(user)s and id = %(run)s
     and state in ('queued', 'running', 'interrupted')
   returning message_id

@@ -41,11 +41,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the answer cost, as the provider counts it; *cost* in US dollars if it says so."""
+    """What the answer cost, as the provider counts it; *cost* in US dollars if it says so.
+
+    Of the prompt the *cached_tokens* were read before, and of what came the *reasoning_tokens*
+    were thought.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: Decimal | None = None
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,16 @@ class Withheld:
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Where a responder stands that waits for the person: `Asked.paused` when it goes on.
+
+    *state* is its own affair, is kept with the run, and is shown to nobody.
+    """
+
+    state: str
+
+
 ModelEvent = TextDelta | ReasoningDelta | ToolCall | Usage | Done | Answering
 #: What happens while an answer is made, of which the model may be only a part.
-ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep | Withheld
+ReplyEvent = ModelEvent | ToolResult | ApprovalAsked | Source | NextStep | Withheld | Paused

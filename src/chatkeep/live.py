@@ -20,6 +20,7 @@ from chatkeep.events import (
     ApprovalAsked,
     Done,
     NextStep,
+    Paused,
     ReasoningDelta,
     Source,
     TextDelta,
@@ -248,6 +249,7 @@ class LiveAnswer:
         self.withheld = 0
         self.answering: Answering | None = None
         self.done: Done | None = None
+        self.paused: str | None = None
         self.ending: Ending | None = None
         self.changed = False
         self._waiting: set[News] = set()
@@ -271,7 +273,7 @@ class LiveAnswer:
                 self.parts.append(Part("source", source=event))
             case NextStep():
                 self.parts.append(Part("step"))
-            case Usage() | Withheld() | Done() | Answering():
+            case Usage() | Withheld() | Done() | Answering() | Paused():
                 self._note(event)
                 return
             case _:
@@ -326,7 +328,7 @@ class LiveAnswer:
             return Reader(self._begun - 1, self._waited, pieces=1)
         return Reader(self._begun, self._waited)
 
-    def _note(self, event: Usage | Withheld | Done | Answering) -> None:
+    def _note(self, event: Usage | Withheld | Done | Answering | Paused) -> None:
         """Take what readers are not told of."""
         match event:
             case Usage():
@@ -338,6 +340,8 @@ class LiveAnswer:
                 self.model = event.model or self.model
             case Answering(model=model):
                 self.model, self.answering = model, event
+            case Paused(state=state):
+                self.paused = state
 
     def _tool(self, call_id: str) -> Part:
         """Find the tool that was asked for under this id, the latest of that name.
@@ -388,6 +392,8 @@ def _sum(one: Usage, other: Usage) -> Usage:
         prompt_tokens=one.prompt_tokens + other.prompt_tokens,
         completion_tokens=one.completion_tokens + other.completion_tokens,
         cost=sum(costs, start=Decimal(0)) if costs else None,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
     )
 
 

@@ -7,7 +7,7 @@ everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -62,6 +62,17 @@ def unstored(content: str, parts: Sequence[dict[str, Any]] | None) -> list[Part]
     if parts is None:
         return [Part("text", [content])] if content else []
     return [_unstored(part) for part in parts]
+
+
+def with_results(results: Sequence[ToolResult], parts: Sequence[Part]) -> list[Part]:
+    """Return *parts*, with *results* where they belong."""
+    found = {one.call_id: one for one in results}
+    return [
+        replace(part, result=found[part.call.call_id])
+        if part.call is not None and part.call.call_id in found
+        else part
+        for part in parts
+    ]
 
 
 class Growth:

@@ -33,7 +33,7 @@ from chatkeep.prompts import prompt_of
 from chatkeep.responders import Asked
 from chatkeep.runs import Address, Ending
 from chatkeep.tails import Tails
-from chatkeep.turns import AlreadyStarted, Turn
+from chatkeep.turns import AlreadyStarted, Started, Turn
 from chatkeep.unkept import UnkeptAnswers
 from chatkeep.working import Work, answer, begun_parts, cut_off, is_first, now, refuse_when, within
 
@@ -41,14 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chatkeep.answers import Answer
-    from chatkeep.budgets.ledger import Charged
     from chatkeep.db import Database
     from chatkeep.parts import Part
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responders import Responder
     from chatkeep.titling import Titling
-    from chatkeep.turns import Said
 
 _log = logging.getLogger(__name__)
 
@@ -103,14 +101,14 @@ class Replies:
         user_id = who.user_id
         try:
             async with self._admission.of(user_id, choices.settings.model):
-                history, charged = await self._start(who, turn, choices)
+                started = await self._start(who, turn, choices)
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
         except (RateLimited, ModelUnavailable):
             if (repeated := await self._find_repeated(user_id, turn)) is None:
                 raise
             return repeated
-        return self._launch(who, turn, choices, history, charged)
+        return self._launch(who, turn, choices, started)
 
     async def begin_or_wait(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
         """Begin as `begin`, or let *turn*, a question, wait until the conversation is answered.
@@ -148,14 +146,13 @@ class Replies:
             )
             also = self.budgets.charging(who, turn, choices)
             try:
-                claimed = await turns.claim(self._db, user_id, turn, also)
+                started = await turns.claim(self._db, user_id, turn, also)
             except ConstraintViolated as violated:
                 code = _refused(violated).code
                 await waiting.give_up(self._db, user_id, waited.id, code)
                 continue
-            if claimed is not None:
-                history, rows = claimed
-                self._launch(who, turn, choices, history, rows[0][0])
+            if started is not None:
+                self._launch(who, turn, choices, started)
             return
 
     async def begin_instead(self, who: Principal, turn: Turn, choices: Choices) -> Answer:
@@ -284,10 +281,9 @@ class Replies:
         work = self._work.get(run_id)
         return work.live if work is not None and work.live.user_id == user_id else None
 
-    def _launch(
-        self, who: Principal, turn: Turn, choices: Choices, history: list[Said], charged: Charged
-    ) -> LiveAnswer:
-        """Begin to answer what is stored and charged."""
+    def _launch(self, who: Principal, turn: Turn, choices: Choices, started: Started) -> LiveAnswer:
+        """Begin to answer what is stored, and charged by the first of what was done also."""
+        history, charged = started.history, started.rows[0][0]
         address = Address(
             id=turn.run_id,
             conversation_id=turn.conversation_id,
@@ -319,6 +315,7 @@ class Replies:
             run=address,
             begun=begun if turn.has else (),
             continues=bool(begun) and turn.continues is not None,
+            paused=started.paused,
         )
         if self._titling is not None and is_first(turn, history):
             work.named_by = partial(_name, self._titling, who, live, history[-1].content)
@@ -326,12 +323,10 @@ class Replies:
         self.tails.told(turn.run_id)  # whoever waited with it here reads it here
         return live
 
-    async def _start(
-        self, who: Principal, turn: Turn, choices: Choices
-    ) -> tuple[list[Said], Charged]:
+    async def _start(self, who: Principal, turn: Turn, choices: Choices) -> Started:
         also = self.budgets.charging(who, turn, choices)
         try:
-            history, rows = await turns.start_with(self._db, who.user_id, turn, also)
+            return await turns.start_with(self._db, who.user_id, turn, also)
         except BudgetExhausted as exhausted:
             await self.budgets.refuse(who.user_id, exhausted)
             raise
@@ -339,8 +334,7 @@ class Replies:
             if not turn.may_recur:
                 raise
             await runs.forget_request(self._db, who.user_id, same.run_id)
-            history, rows = await turns.start_with(self._db, who.user_id, turn, also)
-        return history, rows[0][0]
+            return await turns.start_with(self._db, who.user_id, turn, also)
 
     async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from chatkeep.events import ApprovalAsked, Done, NextStep, TextDelta, ToolCall, ToolResult
 from chatkeep.ids import new_id
 from chatkeep.llm.model import PromptMessage
+from chatkeep.parts import with_results
 from chatkeep.prompts import answer_messages, result_text
 from chatkeep.tools import ToolContext
 
@@ -42,7 +43,8 @@ class Asked:
     """One answer to give.
 
     *prompt* has the conversation, *who* asks it (None: somebody who is not signed in), *run*
-    where the answer is kept. *begun* are the parts that an answer which goes on has already.
+    where the answer is kept. *begun* are the parts that an answer which goes on has already,
+    and *paused* is what its responder left for then, if it did (`events.Paused`).
     *continues*: the answer was cut off, *prompt* ends with what is kept of it, and what comes
     now is joined to that.
     """
@@ -52,6 +54,7 @@ class Asked:
     run: Address
     begun: Sequence[Part] = ()
     continues: bool = False
+    paused: str | None = None
 
     @property
     def question(self) -> str:
@@ -94,7 +97,7 @@ class ModelResponder:
             for result in results:
                 yield result
             yield NextStep()
-            prompt = _after(prompt, answer_messages(_with(results, asked.begun)))
+            prompt = _after(prompt, answer_messages(with_results(results, asked.begun)))
         if asked.continues and prompt.messages[-1].role == "assistant":
             prompt = _after(prompt, [PromptMessage(role="user", text=_GO_ON)])
         runs_tools = not (has_own or self._tools.is_empty)
@@ -195,17 +198,6 @@ class _Heard:
 
 def _after(prompt: Prompt, more: Sequence[PromptMessage]) -> Prompt:
     return replace(prompt, messages=[*prompt.messages, *more])
-
-
-def _with(results: Sequence[ToolResult], parts: Sequence[Part]) -> list[Part]:
-    """Return *parts*, with *results* where they belong."""
-    found = {one.call_id: one for one in results}
-    return [
-        replace(part, result=found[part.call.call_id])
-        if part.call is not None and part.call.call_id in found
-        else part
-        for part in parts
-    ]
 
 
 def _context(call: ToolCall, who: Principal, run: Address) -> ToolContext:

@@ -49,6 +49,8 @@ class Response:
     prompt_tokens: int | None
     completion_tokens: int | None
     cost: Decimal | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
     started_at: datetime
     ended_at: datetime | None
     begun: int
@@ -103,7 +105,8 @@ async def get(db: Database, user_id: str, response_id: str, kind: Kind) -> Respo
         """
         select p.id, p.request, p.input, p.alone, r.conversation_id, r.message_id,
           m.parent_id as user_message_id, r.state, r.model, r.finish_reason, r.error_code,
-          r.prompt_tokens, r.completion_tokens, r.cost, r.started_at, r.ended_at, r.begun,
+          r.prompt_tokens, r.completion_tokens, r.cost, r.cached_tokens, r.reasoning_tokens,
+          r.started_at, r.ended_at, r.begun,
           (
             select n.begun from chat.runs n
             where n.user_id = %(user)s and n.conversation_id = r.conversation_id

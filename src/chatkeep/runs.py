@@ -46,6 +46,8 @@ class Run:
     parts: list[dict[str, Any]] | None
     begun: int = 0
     said_before: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def ended(self) -> bool:
@@ -65,7 +67,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a run ended."""
+    """How a run ended; *paused* is where its responder stands, which waits for the person."""
 
     state: Literal["done", "stopped", "failed", "interrupted"]
     finish_reason: str | None = None
@@ -74,6 +76,9 @@ class Ending:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost: Decimal | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    paused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
         """
         select r.id, r.conversation_id, r.message_id, m.parent_id as user_message_id, r.state,
           r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
-          m.content, m.parts, r.begun, r.said_before
+          r.cached_tokens, r.reasoning_tokens, m.content, m.parts, r.begun, r.said_before
         from chat.runs r
         join chat.messages m on m.user_id = r.user_id
           and m.conversation_id = r.conversation_id and m.id = r.message_id

@@ -32,7 +32,8 @@ class Turn:
     question hangs below the head of the conversation, or below *parent_id* when
     *branches* (an edit). *request_key* makes the same request the same run, unless it
     *may_recur* and `forget_request` finds that it has. With *resumed*, the parts that
-    *message_id* has already, that answer goes on instead of a new one being made. With
+    *message_id* has already, that answer goes on instead of a new one being made, as long as
+    it is still the run *resumes* that waits, where that is said. With
     *continues*, the run that was cut off, so does that answer, with what is kept of it. With
     *begun*, a new answer is made that has these parts from its start. What is done *before*
     and *after* is done in the transaction that begins it.
@@ -53,6 +54,7 @@ class Turn:
     request_key: str | None = None
     may_recur: bool = False
     resumed: list[dict[str, Any]] | None = None
+    resumes: str | None = None
     continues: str | None = None
     begun: list[dict[str, Any]] | None = None
     before: Sequence[Query[Any]] = ()
@@ -74,8 +76,21 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Id:
+class Started:
+    """What a turn began with: the history to answer, and the rows of what was done also.
+
+    *paused* is what the run before left, of an answer that goes on (`events.Paused`).
+    """
+
+    history: list[Said]
+    rows: list[list[Any]]
+    paused: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
     id: str
+    paused: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +106,13 @@ async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
 
     Raises as `start_with`.
     """
-    history, _ = await start_with(db, user_id, turn, ())
-    return history
+    return (await start_with(db, user_id, turn, ())).history
 
 
-async def start_with(
-    db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]
-) -> tuple[list[Said], list[list[Any]]]:
+async def start_with(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]) -> Started:
     """Start *turn*, and do *also* after it in the same transaction and round trip.
 
-    Returns the history to answer, and the rows of each of *also*. What refuses one of them
-    refuses the turn, so that nothing of it is kept.
+    What refuses one of *also* refuses the turn, so that nothing of it is kept.
 
     Raises:
         BudgetExhausted: one of *also* found that a budget has too little left.
@@ -126,20 +137,20 @@ async def start_with(
     started, *rows, history = found[len(turn.before) :]
     if not started:
         raise await _not_started(db, user_id, turn)
-    return list(reversed(history)), rows
+    return Started(history=list(reversed(history)), rows=rows, paused=started[0].paused)
 
 
-def _beginning(turn: Turn, values: Mapping[str, object]) -> Query[_Id]:
+def _beginning(turn: Turn, values: Mapping[str, object]) -> Query[_Begun]:
     if turn.continues is not None:
-        return Query(_CONTINUE, values, _Id)
+        return Query(_CONTINUE, values, _Begun)
     if turn.resumed is not None:
-        return Query(_RESUME, values, _Id)
-    return Query(_START, values, _Id)
+        return Query(_RESUME, values, _Begun)
+    return Query(_START, values, _Begun)
 
 
 async def claim(
     db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]
-) -> tuple[list[Said], list[list[Any]]] | None:
+) -> Started | None:
     """Begin the run of *turn*, which waits, and do *also* after it in the same transaction.
 
     Returns as `start_with`; None when another node was quicker, or it does not wait any
@@ -161,7 +172,7 @@ async def claim(
         if violated.name in {"runs_one_at_a_time", "charges_pkey"}:
             return None
         raise
-    return (list(reversed(history)), rows) if begun else None
+    return Started(history=list(reversed(history)), rows=rows) if begun else None
 
 
 class AlreadyStarted(Exception):
@@ -195,6 +206,8 @@ async def _not_started(db: Database, user_id: str, turn: Turn) -> Exception:
     active = await runs.find_active(db, user_id, turn.conversation_id)
     if active is not None:
         return RunInProgress(run_id=active)
+    if turn.resumes is not None:  # somebody else has decided a moment before
+        return await _in_the_way(db, user_id, turn)
     return NotFound() if turn.continues is None else AnswerNotInterrupted()
 
 
@@ -229,6 +242,7 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
         "has": Jsonb(turn.has) if turn.has else None,
         "begun": len(turn.has),
         "continues": turn.continues,
+        "resumes": turn.resumes,
         "newest": turn.user_message_id if turn.continues is None else turn.message_id,
         "client_id": turn.client_id,
         "branches": turn.branches,
@@ -283,18 +297,27 @@ from place
 returning id
 """
 
-# Only the end of the branch that is shown can go on.
+# Only the end of the branch that is shown can go on, and once: what its run left is used up.
 _RESUME = """
 with old as materialized (
-  select head_id from chat.conversations
+  select user_id, head_id from chat.conversations
   where user_id = %(user)s and id = %(conversation)s and deleted_at is null
   for update
+), before as materialized (
+  select r.user_id, r.id, r.paused from old
+  join chat.messages m on m.user_id = old.user_id
+    and m.conversation_id = %(conversation)s and m.id = %(answer)s
+  join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
 ), answer as (
   update chat.messages m set parts = %(has)s::jsonb, run_id = %(run)s
   from old
   where m.user_id = %(user)s and m.conversation_id = %(conversation)s and m.id = %(answer)s
     and m.id = old.head_id and m.parent_id = %(question)s and m.role = 'assistant'
+    and (%(resumes)s::text is null or m.run_id = %(resumes)s)
   returning m.id
+), used_up as (
+  update chat.runs r set paused = null from before, answer
+  where r.user_id = before.user_id and r.id = before.id and before.paused is not null
 ), shown as (
   update chat.conversations set updated_at = now(), head_id = %(answer)s
   where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
@@ -305,7 +328,7 @@ insert into chat.runs
 select %(user)s, %(run)s, %(conversation)s, %(answer)s, %(request_key)s, 'running', %(model)s,
   %(begun)s, now() + make_interval(secs => %(lease)s), octet_length(%(has)s::jsonb::text)
 from answer
-returning id
+returning id, (select paused from before) as paused
 """
 
 # Whoever stopped answering may come back: what it says then is not this run's any more.

@@ -15,6 +15,7 @@ import agents
 import openai
 from agents.items import MessageOutputItem, ToolCallItem, ToolCallOutputItem
 
+from chatkeep.adapters.agent_pauses import asked_for, lost, refused, restored
 from chatkeep.errors import (
     AnswerRefused,
     MessageRefused,
@@ -35,18 +36,21 @@ from chatkeep.events import (
     ToolResult,
     Usage,
 )
+from chatkeep.parts import with_results
 from chatkeep.prompts import answer_messages
 from chatkeep.tools import OUTPUT_AT_MOST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from agents import Agent, RunConfig
     from agents.stream_events import RawResponsesStreamEvent, RunItemStreamEvent
+    from openai.types.responses import ResponseUsage
 
     from chatkeep.errors import ChatkeepError
-    from chatkeep.events import ReplyEvent
+    from chatkeep.events import FinishReason, ReplyEvent
     from chatkeep.llm.model import PromptMessage
+    from chatkeep.parts import Part
     from chatkeep.responders import Asked
 
 _log = logging.getLogger(__name__)
@@ -74,39 +78,85 @@ class AgentResponder:
         self._max_turns = max_turns
 
     async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
-        """Answer; see `Responder`. When it is closed, the run is cancelled."""
-        messages = [*asked.prompt.messages, *answer_messages(asked.begun)]
-        if asked.begun:
+        """Answer; see `Responder`. When it is closed, the run is cancelled.
+
+        Where nothing is kept nobody could be asked: what needs a yes is denied.
+        """
+        context = asked if self._context is None else self._context(asked)
+        given = [item for one in asked.prompt.messages for item in _items(one)]
+        state = None
+        if asked.paused is not None:
+            state = await restored(self._agent, asked.paused, given, asked.begun, context)
+        heard = _Heard(asked.begun if state is not None else ())
+        begun: Sequence[Part] = ()
+        if asked.begun and state is None:
+            for result in (results := list(lost(asked.begun))):
+                yield result
             yield NextStep()
-        run = agents.Runner.run_streamed(
+            begun = with_results(results, asked.begun)
+        items = [*given, *(item for one in answer_messages(begun) for item in _items(one))]
+        try:
+            while True:
+                run = self._begun(items, context) if state is None else self._resumed(state)
+                async with aclosing(_told(run, heard)) as events:
+                    async for event in events:
+                        yield event
+                if not run.interruptions or asked.run.id:
+                    break
+                state = refused(run)
+            for result in heard.unsaid():
+                yield result
+            for event in asked_for(run, items, heard.open) if run.interruptions else ():
+                yield event
+        except (agents.AgentsException, openai.OpenAIError) as error:
+            raise _ours(error) from error
+        reason: FinishReason = "tool-calls" if run.interruptions else "stop"
+        yield Done(finish_reason=reason, model=heard.model)
+
+    def _begun(self, items: list[Any], context: object) -> agents.RunResultStreaming:
+        return agents.Runner.run_streamed(
             self._agent,
-            [item for one in messages for item in _items(one)],
-            context=asked if self._context is None else self._context(asked),
+            items,
+            context=context,
             run_config=self._run_config,
             max_turns=self._max_turns,
         )
-        heard = _Heard()
-        try:
-            async with aclosing(run.stream_events()) as events:  # type: ignore[type-var]  # a generator, and typed as an iterator
-                async for event in events:
-                    for one in heard.translated(event):
-                        yield one
-        except (agents.AgentsException, openai.OpenAIError) as error:
-            raise _ours(error) from error
-        finally:
-            run.cancel()
-        if run.interruptions:
-            _log.error("the agent %s wants a tool approved, which is not asked", self._agent.name)
-            raise ModelBroken
-        yield Done(finish_reason="stop", model=heard.model)
+
+    def _resumed(self, state: agents.RunState[Any, Any]) -> agents.RunResultStreaming:
+        return agents.Runner.run_streamed(self._agent, state, run_config=self._run_config)
+
+
+async def _told(run: agents.RunResultStreaming, heard: _Heard) -> AsyncGenerator[ReplyEvent, None]:
+    """Yield what happens in *run* in our words; when it is closed, the run is cancelled."""
+    try:
+        async with aclosing(run.stream_events()) as events:  # type: ignore[type-var]  # a generator, and typed as an iterator
+            async for event in events:
+                for one in heard.translated(event):
+                    yield one
+    finally:
+        run.cancel()
 
 
 class _Heard:
-    """What one run has told so far."""
+    """What one run has told so far; it goes on with an answer that has the parts *begun*.
 
-    def __init__(self) -> None:
+    *open* are the calls that have no answer.
+    """
+
+    def __init__(self, begun: Sequence[Part]) -> None:
         self.model: str | None = None
+        self.open: set[str] = set()
+        self._decided = {
+            part.call.call_id: bool(part.approved)
+            for part in begun
+            if part.call is not None and part.waits
+        }
         self._tools_answered = False
+
+    def unsaid(self) -> Iterator[ToolResult]:
+        """Yield an answer for what the person decided and the SDK says no more of."""
+        for call_id, approved in self._decided.items():
+            yield ToolResult(call_id=call_id, denied=not approved)
 
     def translated(self, event: agents.StreamEvent) -> Iterator[ReplyEvent]:
         """Yield what *event* is in our words."""
@@ -129,9 +179,7 @@ class _Heard:
             case "response.completed" | "response.incomplete":
                 self.model = _known(data.response.model)
                 if (used := data.response.usage) is not None:
-                    yield Usage(
-                        prompt_tokens=used.input_tokens, completion_tokens=used.output_tokens
-                    )
+                    yield _usage(used)
 
     def _item(self, event: RunItemStreamEvent) -> Iterator[ReplyEvent]:
         match event.item:
@@ -139,13 +187,20 @@ class _Heard:
                 call_id, name = _get(called, "call_id"), _get(called, "name")
                 if call_id and name:  # a tool of the provider's own has neither
                     arguments = _get(called, "arguments") or "{}"
+                    self.open.add(call_id)
                     yield ToolCall(call_id=call_id, name=name, arguments=arguments)
             case ToolCallOutputItem(raw_item=said, output=output):
                 self._tools_answered = True
-                text = output if isinstance(output, str) else str(output)
-                yield ToolResult(call_id=_get(said, "call_id"), output=text[:OUTPUT_AT_MOST])
+                yield self._answered(_get(said, "call_id"), output)
             case MessageOutputItem() as message:
                 yield from _sources(message)
+
+    def _answered(self, call_id: str, output: object) -> ToolResult:
+        self.open.discard(call_id)
+        if not self._decided.pop(call_id, True):
+            return ToolResult(call_id=call_id, denied=True)
+        text = output if isinstance(output, str) else str(output)
+        return ToolResult(call_id=call_id, output=text[:OUTPUT_AT_MOST])
 
 
 def _sources(message: MessageOutputItem) -> Iterator[Source]:
@@ -153,6 +208,16 @@ def _sources(message: MessageOutputItem) -> Iterator[Source]:
         for one in getattr(part, "annotations", None) or ():
             if one.type == "url_citation" and one.url.startswith(("http://", "https://")):
                 yield Source(source_id=one.url, url=one.url, title=one.title)
+
+
+def _usage(used: ResponseUsage) -> Usage:
+    before, said = used.input_tokens_details, used.output_tokens_details
+    return Usage(
+        prompt_tokens=used.input_tokens,
+        completion_tokens=used.output_tokens,
+        cached_tokens=before.cached_tokens or 0 if before else 0,
+        reasoning_tokens=said.reasoning_tokens or 0 if said else 0,
+    )
 
 
 def _known(model: str) -> str | None:

@@ -185,6 +185,7 @@ class EngineServer(ChatKitServer[ChatKitContext]):
             model=choices.settings.model,
             content=None,
             resumed=decisions.resolved(found.parts, said),
+            resumes=found.run_id,
         )
 
     async def _said(

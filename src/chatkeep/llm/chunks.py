@@ -46,6 +46,7 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "error": "error",
 }
 
+_COUNT_AT_MOST = 2**31 - 1
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -87,6 +88,8 @@ class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     cost: Decimal | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -159,11 +162,13 @@ class AnswerReader:
 
     def usage(self) -> Iterator[Usage]:
         """Yield the usage if the provider has said it, also for an answer that broke off."""
-        if self._usage is not None:
+        if (used := self._usage) is not None:
             yield Usage(
-                prompt_tokens=self._usage.prompt_tokens or 0,
-                completion_tokens=self._usage.completion_tokens or 0,
-                cost=_plausible(self._usage.cost),
+                prompt_tokens=used.prompt_tokens or 0,
+                completion_tokens=used.completion_tokens or 0,
+                cost=_plausible(used.cost),
+                cached_tokens=_detail(used.prompt_tokens_details, "cached_tokens"),
+                reasoning_tokens=_detail(used.completion_tokens_details, "reasoning_tokens"),
             )
 
     @property
@@ -300,6 +305,12 @@ def _reasoning(delta: _Delta) -> str:
 def _storable(text: str) -> str:
     """Drop NUL, which PostgreSQL cannot store."""
     return text.replace("\0", "") if "\0" in text else text
+
+
+def _detail(told: object, name: str) -> int:
+    """Return a count that nothing depends on: what makes no sense is none."""
+    count = told.get(name) if isinstance(told, dict) else None
+    return count if isinstance(count, int) and 0 <= count <= _COUNT_AT_MOST else 0
 
 
 def _plausible(cost: Decimal | None) -> Decimal | None:

@@ -256,7 +256,11 @@ def _finished(ending: Ending, *, has_calls: bool) -> str:
 
 def _usage(ending: Ending) -> dict[str, Any]:
     known = usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost)
-    return known or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    return {
+        **(known or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
+        "prompt_tokens_details": {"cached_tokens": ending.cached_tokens or 0},
+        "completion_tokens_details": {"reasoning_tokens": ending.reasoning_tokens or 0},
+    }
 
 
 def _call(index: int, call: ToolCall) -> _Call:

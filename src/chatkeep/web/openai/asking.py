@@ -50,6 +50,7 @@ class Above:
     conversation_id: str
     message_id: str | None = None
     parent_id: str | None = None
+    run_id: str | None = None
     role: str | None = None
     parts: list[Part] = field(default_factory=list)
     whole: bool = True
@@ -77,6 +78,7 @@ async def below_response(db: Database, user_id: str, response_id: str) -> Above:
         conversation_id=kept.conversation_id,
         message_id=kept.message_id,
         parent_id=kept.user_message_id,
+        run_id=kept.id,
         role="assistant",
         parts=said_in(kept),
         whole=kept.until is None,
@@ -100,6 +102,7 @@ async def below_conversation(db: Database, user_id: str, conversation_id: str) -
         conversation_id=own_id,
         message_id=last.id,
         parent_id=last.parent_id,
+        run_id=last.run_id,
         role=last.role,
         parts=parts,
     )
@@ -177,6 +180,7 @@ def _going_on(given: Given, above: Above, decided: list[Part], model: str) -> As
         model=model,
         content=None,
         resumed=kept if goes_on else None,
+        resumes=above.run_id if goes_on else None,
         begun=None if goes_on else kept,
     )
     return Asked(turn=turn, brought=settled_items(given, above, message_id))

@@ -121,6 +121,8 @@ def ending_of(kept: Response) -> Ending | None:
         prompt_tokens=kept.prompt_tokens,
         completion_tokens=kept.completion_tokens,
         cost=kept.cost,
+        cached_tokens=kept.cached_tokens,
+        reasoning_tokens=kept.reasoning_tokens,
     )
 
 
@@ -140,9 +142,12 @@ def usage_json(ending: Ending) -> dict[str, Any] | None:
     prompt, said = ending.prompt_tokens or 0, ending.completion_tokens or 0
     shown: dict[str, Any] = {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": ending.cached_tokens or 0,
+            "cache_write_tokens": 0,
+        },
         "output_tokens": said,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": ending.reasoning_tokens or 0},
         "total_tokens": prompt + said,
     }
     return shown if ending.cost is None else {**shown, "cost": float(ending.cost)}
