@@ -1,37 +1,14 @@
 // usage: node supabase_admin_story.mjs BASE PUBLISHABLE_KEY SECRET_KEY
 // An unmodified @supabase/supabase-js with the secret key administers people who use another one:
 // one JSON line for each step, {"step", "error"?}. Steps build on each other.
-import { createRequire } from "node:module";
+import { same, step } from "../clients/stories.mjs";
+import { createClient, fine, password, refused } from "../clients/supabase.mjs";
 
-const require = createRequire(new URL("../clients/", import.meta.url));
-const { createClient } = require("@supabase/supabase-js");
 const [base, publishable, secret] = process.argv.slice(2);
-const password = "Correct-Horse-42-battery";
 const email = `administered-${process.pid}@example.com`;
 const options = { auth: { autoRefreshToken: false, persistSession: false } };
 const person = () => createClient(base, publishable, options).auth;
 const { admin } = createClient(base, secret, options).auth;
-
-const same = (got, wanted, what) => {
-  if (JSON.stringify(got) !== JSON.stringify(wanted))
-    throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
-};
-const fine = ({ data, error }) => {
-  if (error) throw new Error(`${error.name} ${error.code}: ${error.message}`);
-  return data;
-};
-const refused = ({ error }, code, status) =>
-  same([error?.code, error?.status], [code, status], "refusal");
-
-const step = async (name, work) => {
-  const line = { step: name };
-  try {
-    await work();
-  } catch (error) {
-    line.error = String(error.message);
-  }
-  console.log(JSON.stringify(line));
-};
 
 let user;
 const auth = person();

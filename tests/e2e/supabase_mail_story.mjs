@@ -1,38 +1,19 @@
 // usage: node supabase_mail_story.mjs BASE PUBLISHABLE_KEY
 // An unmodified @supabase/supabase-js does everything that goes through a mailbox, on a server
 // where addresses have to be confirmed. One JSON line for each step, {"step", "error"?}.
-import { createRequire } from "node:module";
+import { same, step } from "../clients/stories.mjs";
+import { createClient, fine, password, refused, storage } from "../clients/supabase.mjs";
 
-const require = createRequire(new URL("../clients/", import.meta.url));
-const { createClient } = require("@supabase/supabase-js");
 const [base, key] = process.argv.slice(2);
-const password = "Correct-Horse-42-battery";
 const app = "http://localhost:3000/welcome";
 let people = 0;
 
 const newAddress = () => `mailed-${process.pid}-${people++}@example.com`;
-const storage = () => {
-  const kept = new Map();
-  return {
-    getItem: (name) => kept.get(name) ?? null,
-    setItem: (name, value) => void kept.set(name, value),
-    removeItem: (name) => void kept.delete(name),
-  };
-};
 const client = (auth = {}) =>
   createClient(base, key, {
     auth: { autoRefreshToken: false, storage: storage(), storageKey: "session", ...auth },
   }).auth;
 const claims = (token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
-const same = (got, wanted, what) => {
-  if (JSON.stringify(got) !== JSON.stringify(wanted))
-    throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
-};
-const fine = ({ data, error }) => {
-  if (error) throw new Error(`${error.name} ${error.code}: ${error.message}`);
-  return data;
-};
-const refused = ({ error }, code, status) => same([error?.code, error?.status], [code, status], "refusal");
 
 // What a person does with a mail: open the link, press the button, arrive somewhere.
 const mail = async (to, kind) => {
@@ -70,15 +51,6 @@ const confirmed = async () => {
   fine(await auth.signUp({ email, password, options: { emailRedirectTo: app } }));
   const { code } = await mail(email, "confirmation");
   return { auth, email, ...fine(await auth.verifyOtp({ email, token: code, type: "signup" })) };
-};
-
-const step = async (name, run) => {
-  try {
-    await run();
-    console.log(JSON.stringify({ step: name }));
-  } catch (error) {
-    console.log(JSON.stringify({ step: name, error: String(error.message) }));
-  }
 };
 
 await step("sign up and confirm by the link", async () => {

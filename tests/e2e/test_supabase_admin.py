@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
@@ -15,6 +13,7 @@ from supabase_auth.errors import AuthApiError
 
 from tests.gotrue_people import OURS_ALONE, PASSWORD
 from tests.serving import Node, start_node
+from tests.stories import told_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
 
 STORY = Path(__file__).with_name("supabase_admin_story.mjs")
-CLIENT = STORY.parents[1] / "clients" / "node_modules" / "@supabase" / "supabase-js"
 STEPS = [
     "create",
     "the person signs in",
@@ -52,18 +50,8 @@ async def node(database: MigratedDatabase) -> AsyncIterator[Node]:
 @pytest.fixture(scope="module")
 async def told(node: Node) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
-    if not CLIENT.exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     keys = node.parts.embedded.api_keys
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, keys.publishable, keys.secret),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    lines = [json.loads(line) for line in output.splitlines()]
-    return {line["step"]: line.get("error") for line in lines}
+    return await told_by(STORY, node.url, keys.publishable, keys.secret)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +14,7 @@ from supabase_auth.errors import AuthApiError
 from tests.gotrue_people import OURS_ALONE, PASSWORD
 from tests.http.mailbox import landed, newest_to, open_and_press, secret_of
 from tests.serving import Node, start_node
+from tests.stories import told_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
 
 STORY = Path(__file__).with_name("supabase_mail_story.mjs")
-CLIENT = STORY.parents[1] / "clients" / "node_modules" / "@supabase" / "supabase-js"
 APP = "http://localhost:3000/welcome"
 STEPS = [
     "sign up and confirm by the link",
@@ -65,17 +63,7 @@ async def node(database: MigratedDatabase) -> AsyncIterator[Node]:
 @pytest.fixture(scope="module")
 async def told(node: Node) -> dict[str, str | None]:
     """What happened at each step in JavaScript: None, or what went wrong."""
-    if not CLIENT.exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, node.parts.embedded.api_keys.publishable),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    lines = [json.loads(line) for line in output.splitlines()]
-    return {line["step"]: line.get("error") for line in lines}
+    return await told_by(STORY, node.url, node.parts.embedded.api_keys.publishable)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -6,31 +6,15 @@
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
+import { chatOf } from "../clients/ai-sdk-chat.mjs";
+import { same, step } from "../clients/stories.mjs";
 
 const require = createRequire(new URL("../clients/", import.meta.url));
 const [base, token, version] = process.argv.slice(2);
-const { AbstractChat, DefaultChatTransport, convertToModelMessages, generateId, validateUIMessages } =
-  require(version);
+const sdk = require(version);
+const { DefaultChatTransport, convertToModelMessages, generateId, validateUIMessages } = sdk;
+const Chat = chatOf(sdk);
 const headers = { authorization: `Bearer ${token}` };
-
-// What frameworks bring along for `Chat`: a state that can be looked at.
-class State {
-  status = "ready";
-  error = undefined;
-  constructor(messages) {
-    this.messages = messages;
-  }
-  pushMessage = (message) => (this.messages = [...this.messages, message]);
-  popMessage = () => (this.messages = this.messages.slice(0, -1));
-  replaceMessage = (index, message) =>
-    (this.messages = this.messages.map((one, at) => (at === index ? message : one)));
-  snapshot = (value) => structuredClone(value);
-}
-class Chat extends AbstractChat {
-  constructor({ messages = [], ...options }) {
-    super({ ...options, state: new State(messages) });
-  }
-}
 
 let status; // of the last answer
 const watched = async (url, options) => {
@@ -52,10 +36,6 @@ const asUi = (messages) => messages.map(({ id, role, parts }) => ({ id, role, pa
 const text = (message) =>
   message.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
 const user = (words) => ({ id: generateId(), role: "user", parts: [{ type: "text", text: words }] });
-const same = (got, wanted, what) => {
-  if (JSON.stringify(got) !== JSON.stringify(wanted))
-    throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
-};
 const until = async (holds, what) => {
   for (const end = Date.now() + 10_000; !(await holds()); await pause(10))
     if (Date.now() > end) throw new Error(`never: ${what}`);
@@ -272,10 +252,4 @@ const steps = {
   },
 };
 
-for (const [step, live] of Object.entries(steps)) {
-  const failed = await live().then(
-    () => undefined,
-    (error) => `${error.name}: ${error.message}`.slice(0, 500),
-  );
-  console.log(JSON.stringify({ step, error: failed }));
-}
+for (const [name, live] of Object.entries(steps)) await step(name, live);

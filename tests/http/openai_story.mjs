@@ -4,6 +4,7 @@
 // "slow ..." takes its time, "tool ..." calls the function `look`, "fail ..." breaks off midway.
 import { createRequire } from "node:module";
 import { setTimeout as pause } from "node:timers/promises";
+import { same, step } from "../clients/stories.mjs";
 
 const require = createRequire(new URL("../clients/", import.meta.url));
 const OpenAI = require("openai");
@@ -17,10 +18,6 @@ const tool = {
   name: "look",
   parameters: { type: "object", properties: { at: { type: "string" } } },
   strict: false,
-};
-const same = (got, wanted, what) => {
-  if (JSON.stringify(got) !== JSON.stringify(wanted))
-    throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
 };
 const refused = async (promise, kind, code) => {
   const error = await promise.then(
@@ -194,10 +191,4 @@ function plain({ parsed_arguments, content, ...one }) {
   return content ? { ...one, content: content.map(({ parsed, ...part }) => part) } : one;
 }
 
-for (const [step, live] of Object.entries(steps)) {
-  const failed = await live().then(
-    () => undefined,
-    (error) => `${error.name}: ${error.message}`.slice(0, 500),
-  );
-  console.log(JSON.stringify({ step, error: failed }));
-}
+for (const [name, live] of Object.entries(steps)) await step(name, live);

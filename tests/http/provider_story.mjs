@@ -5,10 +5,7 @@
 // Prints one JSON line for each step: its name, and what went wrong if anything did. The browser
 // is played here: it follows redirects and keeps cookies.
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-
-const require = createRequire(new URL("../clients/package.json", import.meta.url));
-const { createClient } = require("@supabase/supabase-js");
+import { createClient, storage } from "../clients/supabase.mjs";
 
 const [url, key, idToken, nonce] = process.argv.slice(2);
 const app = "http://127.0.0.1:9/after";
@@ -32,17 +29,8 @@ async function browse(address, referer) {
   throw new Error("too many redirects");
 }
 
-function kept() {
-  const items = new Map();
-  return {
-    getItem: (name) => items.get(name) ?? null,
-    setItem: (name, value) => void items.set(name, value),
-    removeItem: (name) => void items.delete(name),
-  };
-}
-
 const client = (flowType) =>
-  createClient(url, key, { auth: { flowType, storage: kept(), autoRefreshToken: false } }).auth;
+  createClient(url, key, { auth: { flowType, storage: storage(), autoRefreshToken: false } }).auth;
 const good = ({ data, error }) => {
   assert.equal(error, null);
   return data;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import pytest
 
 from chatkeep.errors import ModelTimeout
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from tests.stories import told_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tests.serving import Node
 
 STORY = Path(__file__).with_name("ai_sdk_story.mjs")
-CLIENTS = STORY.parents[1] / "clients" / "node_modules"
 #: The names that the versions have among the clients.
 VERSIONS = ["ai5", "ai6", "ai"]
 STEPS = [
@@ -80,19 +79,9 @@ class Echo:
 @pytest.fixture(scope="module", params=VERSIONS)
 async def told(node: Node, request: pytest.FixtureRequest) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
-    if not (CLIENTS / request.param).exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     node.stage.model = Echo()  # type: ignore[assignment]  # a stage plays any model
     token = node.person().client.headers["authorization"].removeprefix("Bearer ")
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, token, request.param),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    lines = [json.loads(line) for line in output.splitlines()]
-    return {line["step"]: line.get("error") for line in lines}
+    return await told_by(STORY, node.url, token, request.param)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import pytest
-
 from chatkeep.testing import FakeModel
 from tests.chatkit_client import Kit, said_by_user, text_of
 from tests.http.test_openai_api import MODEL, client_of, key_of
+from tests.stories import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from tests.serving import Node, Person
 
 STORY = Path(__file__).with_name("four_surfaces.mjs")
-CLIENT = STORY.parents[1] / "clients" / "node_modules" / "ai"
 
 
 def echo(prompt: Prompt) -> Sequence[Step]:
@@ -34,15 +30,8 @@ def echo(prompt: Prompt) -> Sequence[Step]:
 
 async def use_chat(node: Node, person: Person, chat: str, words: str) -> list[str]:
     """Send *words* as `useChat` does; return the texts of all messages that it has then."""
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, key_of(person), chat, words),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    texts: list[str] = json.loads(output)
-    return texts
+    (texts,) = await lines_of(STORY, node.url, key_of(person), chat, words)
+    return list(texts)
 
 
 async def texts_of(client: openai.AsyncOpenAI, conversation: str) -> list[str]:
@@ -53,8 +42,6 @@ async def texts_of(client: openai.AsyncOpenAI, conversation: str) -> list[str]:
 
 async def test_a_conversation_goes_round_all_surfaces(node: Node, ana: Person) -> None:
     """Begun in `useChat`, gone on with in ChatKit, over REST and by OpenAI's client, and back."""
-    if not CLIENT.exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     node.stage.model = FakeModel(answer=echo)
     chat = str(uuid4())
     kit = Kit(ana.client)

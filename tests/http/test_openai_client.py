@@ -15,6 +15,7 @@ from chatkeep.events import Done, TextDelta, ToolCall, Usage
 from chatkeep.llm.model import ModelInfo
 from tests.http.test_openai_api import key_of
 from tests.serving import start_node
+from tests.stories import told_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
 
 STORY = Path(__file__).with_name("openai_story.mjs")
-CLIENT = STORY.parents[1] / "clients" / "node_modules" / "openai"
 STEPS = [
     "models",
     "chat, whole and streamed",
@@ -83,20 +83,11 @@ async def told(
     database: MigratedDatabase, session: aiohttp.ClientSession, project: str
 ) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
-    if not CLIENT.exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
     node = await start_node(database.url, session, project, DEFAULT_MODEL="echo/model")
     node.stage.model = Echo()  # type: ignore[assignment]  # a stage plays any model
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, node.url, key_of(node.person())),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
+    told = await told_by(STORY, node.url, key_of(node.person()))
     await node.stop()
-    assert process.returncode == 0, complaints.decode()
-    lines = [json.loads(line) for line in output.splitlines()]
-    return {line["step"]: line.get("error") for line in lines}
+    return told
 
 
 @pytest.mark.parametrize("step", STEPS)

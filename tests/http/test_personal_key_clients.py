@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +13,18 @@ from tests.http.test_ai_sdk_client import STEPS, Echo
 from tests.http.test_conversations import CHAT
 from tests.http.test_openai_api import HELLO, MODEL, client_of
 from tests.http.test_personal_keys import KEYS, make, with_key
+from tests.stories import lines_of, told_by
 
 if TYPE_CHECKING:
     from tests.serving import Node, Person, Stage
 
 HERE = Path(__file__).parent
-CLIENTS = HERE.parent / "clients" / "node_modules"
+STORY = HERE / "personal_key_story.mjs"
 
 
-async def told(story: str, *arguments: str) -> dict[str, Any]:
-    """Run a story of Node.js; return what it said at each step."""
-    if not (CLIENTS / "openai").exists():
-        pytest.skip("the npm packages of tests/clients are not installed: run `make test`")
-    process = await asyncio.create_subprocess_exec(
-        *("node", str(HERE / story), *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    lines = [json.loads(line) for line in output.splitlines()]
-    return {line["step"]: line.get("said", line.get("error")) for line in lines}
+async def said_in(url: str, key: str) -> dict[str, Any]:
+    """Return what the client in Node.js said at each step with this *key*."""
+    return {line["step"]: line["said"] for line in await lines_of(STORY, url, key)}
 
 
 async def test_openai_for_python_chats_with_a_key_until_it_is_revoked(
@@ -72,14 +61,14 @@ async def test_openai_for_node_chats_with_a_key(node: Node, ana: Person, stage: 
     """The same in Node.js; a key for other things and a mistyped one are told apart."""
     stage.play(["Hel", "lo!"], ["Hel", "lo!"])
     made = await make(ana.client, "chat", "models:read")
-    good = await told("personal_key_story.mjs", node.url, made["key"])
+    good = await said_in(node.url, made["key"])
     assert good == {"models": True, "whole": "Hello!", "streamed": "Hello!"}
     other = await make(ana.client, "usage:read")
-    refused = await told("personal_key_story.mjs", node.url, other["key"])
+    refused = await said_in(node.url, other["key"])
     assert set(map(tuple, refused.values())) == {
         ("PermissionDeniedError", 403, "insufficient_scope")
     }
-    mistyped = await told("personal_key_story.mjs", node.url, made["key"][:-1])
+    mistyped = await said_in(node.url, made["key"][:-1])
     assert set(map(tuple, mistyped.values())) == {("AuthenticationError", 401, "invalid_api_key")}
 
 
@@ -87,7 +76,7 @@ async def test_the_whole_story_of_the_ai_sdk_works_with_a_key(node: Node, ana: P
     """Submitting, regenerating, editing, stopping and resuming, as with a token."""
     node.stage.model = Echo()  # type: ignore[assignment]  # a stage plays any model
     made = await make(ana.client, "chat", "conversations:read", "conversations:write")
-    steps = await told("ai_sdk_story.mjs", node.url, made["key"])
+    steps = await told_by(HERE / "ai_sdk_story.mjs", node.url, made["key"], "ai")
     assert steps == dict.fromkeys(STEPS)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from chatkeep.events import Done, TextDelta, ToolCall, Usage
 from chatkeep.tools import ToolContext, Tools
+from tests.stories import told_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -290,13 +291,5 @@ async def test_unmodified_ai_sdk_goes_on(
 ) -> None:
     """Approval, refusal and tools of the client, with the real package; a reload shows the same."""
     token = shop.person().client.headers["authorization"].removeprefix("Bearer ")
-    process = await asyncio.create_subprocess_exec(
-        *("node", STORY, shop.url, token, version, which),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, complaints = await process.communicate()
-    assert process.returncode == 0, complaints.decode()
-    told = [json.loads(line) for line in output.splitlines()]
-    assert [one["step"] for one in told] == steps
-    assert [one["error"] for one in told if "error" in one] == []
+    told = await told_by(STORY, shop.url, token, version, which)
+    assert told == dict.fromkeys(steps)

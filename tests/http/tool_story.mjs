@@ -5,42 +5,26 @@
 // which knows no approvals, its `own` tools alone.
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
+import { chatOf } from "../clients/ai-sdk-chat.mjs";
+import { same, step } from "../clients/stories.mjs";
 
 const require = createRequire(new URL("../clients/", import.meta.url));
 const [base, token, version, which = "all"] = process.argv.slice(2);
+const sdk = require(version);
 const {
-  AbstractChat,
   DefaultChatTransport,
   lastAssistantMessageIsCompleteWithApprovalResponses,
   lastAssistantMessageIsCompleteWithToolCalls,
-} = require(version);
+} = sdk;
+const Chat = chatOf(sdk);
 const headers = { authorization: `Bearer ${token}` };
 
-class State {
-  status = "ready";
-  error = undefined;
-  messages = [];
-  pushMessage = (message) => (this.messages = [...this.messages, message]);
-  popMessage = () => (this.messages = this.messages.slice(0, -1));
-  replaceMessage = (index, message) =>
-    (this.messages = this.messages.map((one, at) => (at === index ? message : one)));
-  snapshot = (value) => structuredClone(value);
-}
-class Chat extends AbstractChat {
-  constructor(options) {
-    super({ ...options, state: new State() });
-  }
-}
 const open = (more) =>
   new Chat({
     id: randomUUID(),
     transport: new DefaultChatTransport({ api: `${base}/api/chat`, headers }),
     ...more,
   });
-const same = (got, wanted, what) => {
-  if (JSON.stringify(got) !== JSON.stringify(wanted))
-    throw new Error(`${what}: ${JSON.stringify(got)} instead of ${JSON.stringify(wanted)}`);
-};
 const ready = async (chat) => {
   for (const end = Date.now() + 10_000; chat.status !== "ready"; )
     if (chat.error || Date.now() > end) throw chat.error ?? new Error(`stays ${chat.status}`);
@@ -96,10 +80,4 @@ const steps = {
   },
 };
 const played = Object.entries(steps).slice(which === "own" ? -1 : 0);
-for (const [step, play] of played)
-  try {
-    await play();
-    console.log(JSON.stringify({ step }));
-  } catch (error) {
-    console.log(JSON.stringify({ step, error: String(error.stack ?? error) }));
-  }
+for (const [name, live] of played) await step(name, live);
