@@ -226,6 +226,7 @@ with run as (
     said = greatest(0,
       octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
   where user_id = %(user)s and id = %(run)s
+    and conversation_id = %(conversation)s and message_id = %(message)s
     and state in ('queued', 'running', 'interrupted')
   returning message_id, stop_requested
 ), kept as (
@@ -248,6 +249,7 @@ with run as (
     cached_tokens = %(cached_tokens)s, reasoning_tokens = %(reasoning_tokens)s,
     paused = %(paused)s
   where user_id = %(user)s and id = %(run)s
+    and conversation_id = %(conversation)s and message_id = %(message)s
     and state in ('queued', 'running', 'interrupted')
   returning message_id
 ), answer as (

@@ -216,9 +216,8 @@ with recursive branch as (
   select ceil((%(size)s + history.size) / 3.0)::bigint as tokens,
     ceil((%(size)s + history.size) / 3.0) * %(prompt_price)s::numeric as cost
   from history
-  where not %(kept)s
-    or (select state from chat.runs where user_id = %(user)s and id = %(id)s
-      and conversation_id = %(conversation)s) = 'running'
+  where not %(kept)s or exists
+    (select from chat.runs where user_id = %(user)s and id = %(id)s and state = 'running')
 ), output as (
   select greatest(1, least(%(output)s::numeric, tokens_per_run - prompt.tokens,
     case when %(output_price)s::numeric > 0
@@ -305,7 +304,7 @@ with old as materialized (
 )
 update chat.charges c set prompt_tokens = %(prompt)s, output_tokens = %(output)s,
   prompt_cost = %(prompt_cost)s, cost = %(cost)s
-from old where c.user_id = %(user)s and c.id = %(id)s
+from old where c.user_id = old.user_id and c.id = %(id)s
 returning c.id
 """
 
@@ -363,7 +362,7 @@ update chat.charges c set settled_at = coalesce(c.settled_at, now()),
   model = case when c.settled_at is null then %(model)s else c.model end,
   prompt_tokens = %(prompt)s, output_tokens = %(output)s, cost = %(cost)s,
   tokens_ceiling = 'infinity', cost_ceiling = 'infinity'
-from old where c.user_id = %(user)s and c.id = %(id)s
+from old where c.user_id = old.user_id and c.id = %(id)s
 returning c.id
 """
 
