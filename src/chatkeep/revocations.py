@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -23,7 +22,7 @@ from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError, TokenRevoked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from chatkeep.db import Database
     from chatkeep.principal import Principal
@@ -84,7 +83,7 @@ class Revocations:
         self._seen = 0
         self._confirmed = float("-inf")
         self._look = asyncio.Event()
-        self._watched: dict[asyncio.Event, Principal] = {}
+        self._watched: dict[Callable[[], None], Principal] = {}
         self._looking: asyncio.Task[None] | None = None
         self._announce: Callable[[], None] | None = None
 
@@ -191,17 +190,18 @@ class Revocations:
         now = datetime.now(UTC)
         await self._revoke("issuer", issuer, "", now, now + _REMEMBERED)
 
-    @contextmanager
-    def watch(self, principal: Principal) -> Iterator[asyncio.Event]:
-        """Lend an event that is set when the credential of *principal* has ended."""
-        ended = asyncio.Event()
+    def watch(self, principal: Principal, ended: Callable[[], None]) -> None:
+        """Call *ended* when the credential of *principal* has ended, at once if it has.
+
+        It may be called more than once, until `unwatch`.
+        """
         self._watched[ended] = principal
         if self.knows(principal):
-            ended.set()
-        try:
-            yield ended
-        finally:
-            del self._watched[ended]
+            ended()
+
+    def unwatch(self, ended: Callable[[], None]) -> None:
+        """Call *ended* no more, if it was to be called."""
+        self._watched.pop(ended, None)
 
     async def catch_up(self) -> None:
         """Learn from the table what ended since the last look, because this node ended some.
@@ -285,9 +285,9 @@ class Revocations:
             self._announce()
 
     def _tell_the_watched(self) -> None:
-        for ended, principal in self._watched.items():
+        for ended, principal in list(self._watched.items()):
             if self.knows(principal):
-                ended.set()
+                ended()
 
     async def _revoke(
         self,

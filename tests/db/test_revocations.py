@@ -283,16 +283,18 @@ async def test_whoever_watches_a_session_is_told_of_its_end(
 ) -> None:
     """Of its own end and of no other, also when it had ended before."""
     mine, other = await sign_up(issuer), await sign_up(issuer)
-    with (
-        elsewhere.watch(shown(mine.session_id)) as of_mine,
-        elsewhere.watch(shown(other.session_id)) as of_other,
-    ):
-        await end(issuer, mine)
-        await elsewhere.catch_up()
-        assert of_mine.is_set()
-        assert not of_other.is_set()
-    with elsewhere.watch(shown(mine.session_id)) as too_late:
-        assert too_late.is_set()
+    of_mine, of_other, too_late, not_any_more = (asyncio.Event() for _ in range(4))
+    elsewhere.watch(shown(mine.session_id), of_mine.set)
+    elsewhere.watch(shown(mine.session_id), not_any_more.set)
+    elsewhere.watch(shown(other.session_id), of_other.set)
+    elsewhere.unwatch(not_any_more.set)
+    await end(issuer, mine)
+    await elsewhere.catch_up()
+    assert of_mine.is_set()
+    assert not of_other.is_set()
+    assert not not_any_more.is_set()
+    elsewhere.watch(shown(mine.session_id), too_late.set)
+    assert too_late.is_set()
 
 
 async def test_restored_database_is_read_anew(

@@ -16,6 +16,7 @@ import chatkeep
 from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions
 from chatkeep.web import problems
+from chatkeep.web.afterwards import Application
 from chatkeep.web.api_document import TAGS, completed
 from chatkeep.web.background import drained, start_metrics
 from chatkeep.web.budget_headers import BUDGET_HEADERS
@@ -147,7 +148,7 @@ def create_app(
     The parts are opened when the application starts and closed when it ends.
     """
     extensions = Extensions(model=model, claims=claims, tools=tools, responder=responder)
-    app = FastAPI(
+    app = Application(
         title="Chatkeep",
         version=chatkeep.__version__,
         summary="The signed-in back end of a chat application.",

@@ -9,21 +9,22 @@ the kernel would tell us after a quarter of an hour. Nothing here knows a route.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from chatkeep.errors import BadRequest, ChatkeepError, HeadersTooLarge, RequestTimeout, Unavailable
 from chatkeep.ids import new_id
+from chatkeep.web.afterwards import LINE
 from chatkeep.web.problems import body_of
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -44,12 +45,55 @@ _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _RETRANSMITS_AND_LAST_ACK: Final = struct.Struct("=2xB53xI")
 
 
+#: Of a request whose body is taken, and that nobody waits for any more.
+_UNHEARD: Final = asyncio.Event()
+
+
 class _Awaiting(Enum):
     """What the client has to send next."""
 
     REQUEST = auto()
     HEAD = auto()
     BODY = auto()
+
+
+class Line:
+    """The connection of one request, for an answer that goes on for long."""
+
+    __slots__ = ("_connection", "_cycle", "_lost")
+
+    def __init__(self, connection: GuardedProtocol, cycle: RequestResponseCycle) -> None:
+        """Stand for *connection* while *cycle* is answered."""
+        self._connection = connection
+        self._cycle = cycle
+        self._lost: Callable[[], None] | None = None
+
+    def begin(self, lost: Callable[[], None]) -> None:
+        """Forget the request, and call *lost*, once, when the client hangs up or has done so."""
+        connection, cycle, scope = self._connection, self._cycle, cast("Any", self._cycle.scope)
+        method = scope["method"]
+        scope["headers"].clear()
+        scope.clear()
+        scope.update(type="http", method=method)
+        cycle.message_event = _UNHEARD
+        self._lost = lost
+        connection.line = self
+        connection.flow.resume_reading()  # a connection that is not read is not seen to end
+        if cycle.disconnected or cycle.response_complete or connection.transport.is_closing():
+            self.hung_up()
+
+    def end(self) -> None:
+        """Call nobody any more."""
+        self._lost = None
+        if self._connection.line is self:
+            self._connection.line = None
+
+    def hung_up(self) -> None:
+        """The client has."""
+        self._cycle.disconnected = True
+        if (lost := self._lost) is not None:
+            self.end()
+            lost()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -78,6 +122,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._listening_for: asyncio.TimerHandle | None = None
         self._refusal: ChatkeepError | None = None
         self._deaf = False
+        #: Who is told when the client hangs up.
+        self.line: Line | None = None
 
     # --- the connection -------------------------------------------------------------------
 
@@ -100,6 +146,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._listening_for.cancel()
         self.resume_writing()
         super().connection_lost(exc)
+        if self.line is not None:
+            self.line.hung_up()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; refuse when it leads nowhere."""
@@ -138,6 +186,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             raise self._refusal
         super().on_headers_complete()
+        cast("Any", self.scope)["extensions"] = {LINE: Line(self, self.cycle)}
         if upgrade:
             # The parser takes the request for ended here, and what follows for the other
             # protocol. We speak no other: this request is answered, and is the last one.

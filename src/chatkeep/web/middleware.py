@@ -12,7 +12,7 @@ import codecs
 import logging
 import re
 import time
-from http import HTTPStatus
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,10 +29,11 @@ from chatkeep.errors import (
     UnsupportedMediaType,
 )
 from chatkeep.ids import new_id
-from chatkeep.metrics import Counter, Histogram
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.web import problems
+from chatkeep.web.afterwards import afterwards_of
 from chatkeep.web.gotrue import errors as gotrue_errors
+from chatkeep.web.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,23 +47,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("chatkeep.access")
 
-_REQUESTS = Counter(
-    "chatkeep_http_requests_total",
-    "Requests that ended; without an answer the status is 0.",
-    "method",
-    "route",
-    "status",
-    most=2000,
-)
-_ANSWERED = Histogram(
-    "chatkeep_http_response_seconds",
-    "From the request to the head of its answer.",
-    "method",
-    "route",
-    most=400,
-)
 _PARENT_HEADERS = ("traceparent", "tracestate")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UPLOAD = re.compile(r"/support/attachments/[^/]+/upload|/api/files")
 MAX_HEADER_BYTES = 32 * 1024
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -115,13 +100,18 @@ class RequestRecord:
                 self._complete(MutableHeaders(scope=message), state)
             await send(message)
 
-        with self._span(scope) as span:
+        with ExitStack() as stack:
+            span = stack.enter_context(self._span(scope))
             try:
                 await self._app(scope, receive, send_recorded)
             finally:
-                _count(scope, status, answered)
-                _describe(span, scope, status)
-                _write_line(scope, status, time.perf_counter() - began)
+                record = Record.of(scope, status, began, answered)
+                record.describe(span)
+                left = afterwards_of(scope)
+                if left is None or not left.note(record):
+                    record.write()
+                elif span.is_recording():
+                    record.span = stack.pop_all()
 
     def _span(self, scope: Scope) -> AbstractContextManager[Span]:
         """Begin a span: within that of a proxy of ours, which strangers cannot choose."""
@@ -141,57 +131,6 @@ class RequestRecord:
             headers.setdefault(name, value)
         if not headers.get("cache-control"):
             headers["cache-control"] = "no-store"
-
-
-def _route(scope: Scope) -> tuple[str, str]:
-    """Return the method, and the route's own path, in which ids are names."""
-    method = scope["method"] if scope["method"] in _METHODS else "other"
-    return method, getattr(scope.get("route"), "path", "none")
-
-
-def _describe(span: Span, scope: Scope, status: int) -> None:
-    if not span.is_recording():
-        return
-    method, route = _route(scope)
-    span.update_name(f"{method} {route}")
-    span.set_attributes(
-        {
-            "http.request.method": method,
-            "http.route": route,
-            "http.response.status_code": status,
-            "chatkeep.request_id": scope["state"]["request_id"],
-        }
-    )
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        tracing.failed(span, str(status))
-
-
-def _count(scope: Scope, status: int, answered_s: float) -> None:
-    method, route = _route(scope)
-    _REQUESTS.add(method, route, str(status))
-    if status:
-        _ANSWERED.observe(answered_s, method, route)
-
-
-_SECRET_PATH = re.compile(r"^(/s/|/api/v1/shared/).+", re.DOTALL)
-
-
-def _write_line(scope: Scope, status: int, took_s: float) -> None:
-    """One record a request. The path only, and of a shared link not what opens it."""
-    state = scope["state"]
-    _log.info(
-        "request",
-        extra={
-            "request_id": state["request_id"],
-            "trace_id": tracing.trace_id(),
-            "method": scope["method"],
-            "path": _SECRET_PATH.sub(r"\1...", scope["path"]),
-            "status": status,
-            "ms": round(took_s * 1000, 1),
-            "client": state["client"].address,
-            "user_id": getattr(state.get("principal"), "user_id", None),
-        },
-    )
 
 
 class Heads:

@@ -9,19 +9,22 @@ when the reader is signed out meanwhile.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.responses import Response
 
 from chatkeep.metrics import Gauge
-from chatkeep.patience import Patience
+from chatkeep.web.afterwards import afterwards_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
+    from contextlib import AbstractContextManager
 
     from starlette.types import Receive, Scope, Send
 
+    from chatkeep.principal import Principal
+    from chatkeep.web.afterwards import Line
     from chatkeep.web.services import Services
 
 # Our own connections end sooner (`web.connections`); this is for other servers.
@@ -57,74 +60,149 @@ class EventStream(Response):
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the end, the reader's disconnect or sign-out, or a stall.
+        """Begin; the rest is sent when whoever handled the request has returned.
+
+        It ends with the frames, with the reader's disconnect or sign-out, or with a stall.
 
         Raises:
             RateLimited: before anything is sent, when the reader has too many open.
         """
-        async with aclosing(self.frames):  # also when it is refused
-            with _one_of_theirs(scope):
-                _OPEN.add()
-                try:
-                    await self._stream(scope, receive, send)
-                finally:
-                    _OPEN.add(by=-1)
+        sending = _Sending(self.frames, self._farewell)
+        try:
+            sending.take_place(scope)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        except BaseException:
+            await sending.close()
+            raise
+        left = afterwards_of(scope)
+        if left is None:
+            await sending.send_all(None, receive, send)
+        else:
+            left.sending = sending
 
     def record(self, frames: AsyncGenerator[bytes, None]) -> None:
         """Send *frames* instead, which yields the same and notes it."""
         self.frames = frames
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        with _signed_out(scope) as signed_out:
-            pump = asyncio.ensure_future(self._pump(send))
-            gone = asyncio.ensure_future(_disconnected(receive))
-            ended = asyncio.ensure_future(signed_out.wait())
-            tasks = (pump, gone, ended)
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        if pump.cancelled() and not ended.cancelled():
+
+class _Sending:
+    """One stream while it is sent, by the task of its request."""
+
+    __slots__ = (
+        *("_ends_at", "_farewell", "_frames", "_loop", "_place", "_services", "_since", "_task"),
+        *("_timer", "_who", "_why"),
+    )
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], farewell: bytes) -> None:
+        self._frames = frames
+        self._farewell = farewell
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = self._loop.time() + _LIFE_S
+        self._place: AbstractContextManager[None] | None = None
+        self._who: Principal | None = None
+        self._services: Services | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._why: Literal["gone", "late", "signed out"] | None = None
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take_place(self, scope: Scope) -> None:
+        """Count the stream among those its reader has open; of nobody, it is not counted."""
+        self._who = scope.get("state", {}).get("principal")
+        if self._who is not None:
+            self._services = scope["app"].state.services
+            place = self._services.limits.hold("streams", self._who.user_id)
+            place.__enter__()
+            self._place = place
+
+    async def send_all(self, line: Line | None, receive: Receive, send: Send) -> None:
+        """Send until the end, or until there is a reason to send no more."""
+        hearing = self._begin_to_hear(line, receive)
+        _OPEN.add()
+        try:
+            await self._send_frames(send)
+        finally:
+            _OPEN.add(by=-1)
+            if hearing is not None:
+                hearing.cancel()
+            if line is not None:
+                line.end()
+            await self.close()
+        if self._why is None:
+            await send({"type": "http.response.body", "body": b""})
+        elif self._why == "late":
+            raise TimeoutError
+        elif self._why == "signed out":
             with suppress(TimeoutError):  # a reader who takes nothing hears no farewell either
                 async with asyncio.timeout(_FAREWELL_S):
                     await send({"type": "http.response.body", "body": self._farewell})
-        if not pump.cancelled() and (error := pump.exception()) is not None:
-            raise error
 
-    async def _pump(self, send: Send) -> None:
-        patience, now = Patience(), asyncio.get_running_loop().time
+    async def close(self) -> None:
+        """Let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._who is not None and self._services is not None:
+            self._services.embedded.revocations.unwatch(self._signed_out)
+        place, self._place = self._place, None
+        if place is not None:
+            place.__exit__(None, None, None)
+        await self._frames.aclose()
+
+    def _begin_to_hear(self, line: Line | None, receive: Receive) -> asyncio.Future[None] | None:
+        """Be told when the reader is signed out, hangs up, or takes too long."""
+        if self._who is not None and self._services is not None:
+            self._services.embedded.revocations.watch(self._who, self._signed_out)
+        self._look()
+        if line is not None:
+            line.begin(self._gone)
+            return None
+        hearing = asyncio.ensure_future(_disconnected(receive))
+        hearing.add_done_callback(self._gone)
+        return hearing
+
+    async def _send_frames(self, send: Send) -> None:
+        if self._is_over():
+            return
+        self._task = task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- ASGI is called by tasks
+        cancelling = task.cancelling()
         try:
-            async with asyncio.timeout(_LIFE_S), aclosing(self.frames) as frames:
-                async for frame in frames:
-                    with patience.until(now() + _STALL_S):
-                        await send({"type": "http.response.body", "body": frame, "more_body": True})
+            async for frame in self._frames:
+                self._since = self._loop.time()
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                self._since = None
+        except asyncio.CancelledError:
+            # Somebody else's cancellation goes before our reasons.
+            if not self._is_over() or task.uncancel() > cancelling:
+                raise
         finally:
-            patience.end()
-        await send({"type": "http.response.body", "body": b""})
+            self._task = None
 
+    def _is_over(self) -> bool:
+        return self._why is not None
 
-def _one_of_theirs(scope: Scope) -> AbstractContextManager[None]:
-    """Count the stream among those that its reader has open; of nobody, it is not counted."""
-    who = scope.get("state", {}).get("principal")
-    if who is None:
-        return nullcontext()
-    services: Services = scope["app"].state.services
-    return services.limits.hold("streams", who.user_id)
+    def _end(self, why: Literal["gone", "late", "signed out"]) -> None:
+        if self._why is None:
+            self._why = why
+            if self._task is not None:
+                self._task.cancel()
 
+    def _gone(self, _hearing: object = None) -> None:
+        self._end("gone")
 
-@contextmanager
-def _signed_out(scope: Scope) -> Iterator[asyncio.Event]:
-    """Lend an event that is set when the caller is signed out; of nobody, it never is."""
-    who = scope.get("state", {}).get("principal")
-    if who is None:
-        yield asyncio.Event()
-        return
-    services: Services = scope["app"].state.services
-    with services.embedded.revocations.watch(who) as event:
-        yield event
+    def _signed_out(self) -> None:
+        self._end("signed out")
+
+    def _look(self) -> None:
+        """One timer for the life of the stream, and for what a reader may take for a frame."""
+        now, stalls_at = self._loop.time(), float("inf")
+        if self._since is not None:
+            stalls_at = self._since + _STALL_S
+        if now >= min(self._ends_at, stalls_at):
+            self._end("late")
+            return
+        self._timer = self._loop.call_at(min(self._ends_at, stalls_at, now + _STALL_S), self._look)
 
 
 async def _disconnected(receive: Receive) -> None:
