@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -69,6 +69,12 @@ class MigratedDatabase:
     def admin_url(self) -> str:
         """The same database as superuser: to look at what no caller may see."""
         return self.server.url(self.name)
+
+    def operate(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Do what an operator does in psql, behind everybody's back; return the rows."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else []
 
     def reached_by(self, folder: Path) -> MigratedDatabase:
         """Return the same database, reached through what listens in *folder*."""

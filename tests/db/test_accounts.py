@@ -53,12 +53,6 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
     opened.close()
 
 
-def change(database: MigratedDatabase, statement: str, *values: object) -> None:
-    """Do what an operator does in psql."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        connection.execute(statement.encode(), values)
-
-
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [
@@ -260,7 +254,7 @@ async def test_outdated_hash_is_renewed_at_sign_in(
     email = new_address()
     user = (await sign_up(issuer, email)).user
     cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
-    change(database, "update chatkeep.users set password_hash = %s where id = %s", cheap, user.id)
+    database.operate("update chatkeep.users set password_hash = %s where id = %s", cheap, user.id)
     await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     credential = await accounts.get_credential(issuer.db, user.id)
     assert credential.password_hash is not None
@@ -273,7 +267,7 @@ async def test_suspended_account(issuer: EmbeddedIssuer, database: MigratedDatab
     email = new_address()
     grant = await sign_up(issuer, email)
     suspend = "update chatkeep.users set banned_until = now() + %s::interval where id = %s"
-    change(database, suspend, "1 hour", grant.user.id)
+    database.operate(suspend, "1 hour", grant.user.id)
     with pytest.raises(InvalidCredentials):
         await password_accounts.sign_in(issuer, email, "wrong", DEVICE)
     with pytest.raises(UserBanned):
@@ -282,7 +276,7 @@ async def test_suspended_account(issuer: EmbeddedIssuer, database: MigratedDatab
         await issuer.refresh(grant.refresh_token, DEVICE)
     with pytest.raises(UserBanned):
         await locate(issuer, grant)
-    change(database, suspend, "-1 second", grant.user.id)
+    database.operate(suspend, "-1 second", grant.user.id)
     assert (
         await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
     ).user.id == grant.user.id
@@ -295,8 +289,7 @@ async def test_suspended_account_begins_no_session(
     """A refused sign-in leaves no session behind."""
     email = new_address()
     grant = await sign_up(issuer, email)
-    change(
-        database,
+    database.operate(
         "update chatkeep.users set banned_until = 'infinity' where id = %s",
         grant.user.id,
     )
@@ -315,7 +308,7 @@ async def test_deleted_person_is_gone_everywhere(
     """Their tokens speak for nobody, and their password is like any other."""
     email = new_address()
     grant = await sign_up(issuer, email)
-    change(database, "delete from chatkeep.users where id = %s", grant.user.id)
+    database.operate("delete from chatkeep.users where id = %s", grant.user.id)
     with pytest.raises(UserNotFound):
         await locate(issuer, grant)
     with pytest.raises(InvalidCredentials):

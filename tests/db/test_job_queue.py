@@ -62,12 +62,6 @@ def jobs(database: MigratedDatabase) -> list[tuple[str, int]]:
         ).fetchall()
 
 
-def run(database: MigratedDatabase, statement: LiteralString) -> None:
-    """Run *statement* as the administrator."""
-    with psycopg.connect(database.admin_url, autocommit=True) as admin:
-        admin.execute(statement)
-
-
 async def test_each_job_is_done_once_by_several_workers(
     db: Database, database: MigratedDatabase
 ) -> None:
@@ -114,7 +108,7 @@ async def test_job_comes_back_when_it_says_so(db: Database, database: MigratedDa
         await db.execute(AUTH, ADD, ["x"])
         await until(lambda: jobs(database) == [("todo", 2)])
         assert turns == [0, 1]
-        run(database, "update chatkeep_queue.procrastinate_jobs set scheduled_at = now()")
+        database.operate("update chatkeep_queue.procrastinate_jobs set scheduled_at = now()")
         await until(lambda: jobs(database) == [])
     assert turns == [0, 1, 2]
 
@@ -133,8 +127,7 @@ async def test_fault_is_no_loop_and_no_leak(
         await db.execute(AUTH, ADD, [CARRIED])
         await until(lambda: jobs(database) == [("todo", 1)])
         assert "(work) failed: RuntimeError" in caplog.text
-        run(
-            database,
+        database.operate(
             "update chatkeep_queue.procrastinate_jobs set attempts = 60, scheduled_at = now()",
         )
         await until(lambda: jobs(database) == [])
@@ -202,8 +195,7 @@ async def test_lost_connections_end_no_queue(db: Database, database: MigratedDat
     async with working(db, work):
         await db.execute(AUTH, ADD, ["first"])
         await until(lambda: done == ["first"])
-        run(
-            database,
+        database.operate(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()",
         )

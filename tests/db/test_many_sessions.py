@@ -34,17 +34,9 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
     opened.close()
 
 
-def run(database: MigratedDatabase, statement: LiteralString, *values: object) -> list[tuple]:  # type: ignore[type-arg]
-    """Run *statement* as an operator does."""
-    with psycopg.connect(database.admin_url, autocommit=True) as operator:
-        cursor = operator.execute(statement, values)
-        return cursor.fetchall() if cursor.description else []
-
-
 def begin_many(database: MigratedDatabase, user_id: str, times: int = MANY) -> None:
     """Begin that many sessions, all of them yesterday."""
-    run(
-        database,
+    database.operate(
         "insert into user_sessions (user_id, id, expires_at, last_activity_at, created_at, address)"
         " select %s, gen_random_uuid(), now() + interval '7 d', at, at, '192.0.2.1' from"
         " (select now() - interval '1 d' - n * interval '1 s' as at from"
@@ -82,8 +74,8 @@ async def test_everybody_goes_on_beside_many_sessions_of_one(
     over.set()
     await busy
     assert len(waits) >= 5, "a log-out waited for the end of all those others"
-    (left,) = run(
-        database, "select count(*) from user_sessions where user_id = %s and is_active", user_id
+    (left,) = database.operate(
+        "select count(*) from user_sessions where user_id = %s and is_active", user_id
     )
     assert left == (0,)
 
@@ -97,12 +89,11 @@ async def test_what_ends_together_shares_a_number(
     begin_many(database, user_id)
     elsewhere = Revocations(db)
     await elsewhere.catch_up()
-    run(database, "update user_sessions set is_active = false where user_id = %s", user_id)
+    database.operate("update user_sessions set is_active = false where user_id = %s", user_id)
     await elsewhere.catch_up()
-    ids = run(database, "select id from user_sessions where user_id = %s", user_id)
+    ids = database.operate("select id from user_sessions where user_id = %s", user_id)
     assert all(elsewhere.knows(shown(one)) for (one,) in ids)
-    numbers = run(
-        database,
+    numbers = database.operate(
         "select count(distinct number), count(*) from chatkeep.revocations where subject in"
         " (select id::text from user_sessions where user_id = %s)",
         user_id,
@@ -126,14 +117,13 @@ async def test_two_transactions_never_share_a_number(
         operator.commit()
         operator.execute(end, [grants[2].session_id])
         operator.commit()
-    numbers = run(
-        database,
+    numbers = database.operate(
         "select subject, number from chatkeep.revocations where subject = any(%s)",
         [str(one.session_id) for one in grants],
     )
     assert {one for one, _ in numbers} == {str(one.session_id) for one in grants[1:]}
     assert len({number for _, number in numbers}) == 2
-    (newest,) = run(database, "select newest from chatkeep.revocation_numbers")
+    (newest,) = database.operate("select newest from chatkeep.revocation_numbers")
     assert newest[0] == max(number for _, number in numbers)
 
 
@@ -159,13 +149,12 @@ async def test_only_old_sessions_are_forgotten(
 ) -> None:
     """What lives stays, and what ended stays as long as it says something."""
     grant = await sign_up(issuer)
-    run(
-        database,
+    database.operate(
         "update user_sessions set " + age + " where id = %s",  # noqa: S608 -- one of those above
         grant.session_id,
     )
     await old_sessions.forget(db)
-    left = run(database, "select id from user_sessions where id = %s", grant.session_id)
+    left = database.operate("select id from user_sessions where id = %s", grant.session_id)
     assert bool(left) is kept
 
 
@@ -176,25 +165,23 @@ async def test_forgetting_waits_for_nobody_and_tells_no_node(
     me = await sign_up(issuer)
     user_id = issuer.issuer.user_id(str(me.user.id))
     begin_many(database, user_id, 3500)
-    run(
-        database,
+    database.operate(
         "update user_sessions set expires_at = now() - interval '91 d' where user_id = %s",
         user_id,
     )
-    before = run(database, "select newest from chatkeep.revocation_numbers")
+    before = database.operate("select newest from chatkeep.revocation_numbers")
     with psycopg.connect(database.admin_url) as operator:
         operator.execute("select from user_sessions where id = %s for update", [me.session_id])
         assert await asyncio.wait_for(old_sessions.forget(db), 10) == 3500
     assert await old_sessions.forget(db) == 1
-    assert run(database, "select newest from chatkeep.revocation_numbers") == before
+    assert database.operate("select newest from chatkeep.revocation_numbers") == before
 
 
 async def test_list_is_read_off_an_index(database: MigratedDatabase) -> None:
     """The newest are found without looking at all the others."""
     begin_many(database, "somebody")
-    run(database, "analyze user_sessions")
-    plan = run(
-        database,
+    database.operate("analyze user_sessions")
+    plan = database.operate(
         "explain select id from user_sessions where user_id = 'somebody' and is_active"
         " and expires_at > now() order by last_activity_at desc, id desc limit 200",
     )

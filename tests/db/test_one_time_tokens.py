@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 
 from chatkeep import authorization_codes, one_time_tokens
@@ -39,13 +38,6 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
     opened = await open_test_issuer(db)
     yield opened
     opened.close()
-
-
-def sql(database: MigratedDatabase, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Look or change behind the door."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode(), values)
-        return cursor.fetchall() if cursor.description else []
 
 
 async def sent(
@@ -88,8 +80,7 @@ async def test_database_holds_nothing_usable(
     """Neither text is in a row, and a code cannot be tried out without the server's secret."""
     person, email = (await sign_up(issuer)).user.id, new_address()
     token = await sent(issuer, person, "recovery", email)
-    ((row,),) = sql(
-        database,
+    ((row,),) = database.operate(
         "select t::text from chatkeep.one_time_tokens t where user_id = %s",
         person,
     )
@@ -148,13 +139,13 @@ async def test_token_expires(issuer: EmbeddedIssuer, database: MigratedDatabase)
     token = await sent(issuer, person, "magiclink", email)
     found = await one_time_tokens.find_by_link(issuer.db, token.link, ["magiclink"])
     assert found is not None
-    sql(database, "update chatkeep.one_time_tokens set expires_at = now()")
+    database.operate("update chatkeep.one_time_tokens set expires_at = now()")
     assert await one_time_tokens.find_by_link(issuer.db, token.link, ["magiclink"]) is None
     guess = issuer.one_time_tokens.guess
     assert await guess(issuer.db, token.code, email=email, kinds=["magiclink"]) is None
     assert not await use(issuer, found)
     await one_time_tokens.sweep(issuer.db)
-    assert sql(database, "select from chatkeep.one_time_tokens") == []
+    assert database.operate("select from chatkeep.one_time_tokens") == []
 
 
 # --- codes of PKCE flows -------------------------------------------------------------------------
@@ -204,7 +195,7 @@ async def test_code_expires_and_dies_with_a_change_of_password(
 ) -> None:
     """After five minutes it is too late, and a code that was dropped never was."""
     _, code = await code_for(issuer)
-    sql(database, "update chatkeep.authorization_codes set expires_at = now()")
+    database.operate("update chatkeep.authorization_codes set expires_at = now()")
     with pytest.raises(FlowStateExpired):
         await authorization_codes.redeem(issuer, code, VERIFIER, DEVICE)
     person, code = await code_for(issuer)
@@ -212,9 +203,9 @@ async def test_code_expires_and_dies_with_a_change_of_password(
     with pytest.raises(FlowStateNotFound):
         await authorization_codes.redeem(issuer, code, VERIFIER, DEVICE)
     await code_for(issuer)
-    sql(database, "update chatkeep.authorization_codes set expires_at = now()")
+    database.operate("update chatkeep.authorization_codes set expires_at = now()")
     await authorization_codes.sweep(issuer.db)
-    assert sql(database, "select from chatkeep.authorization_codes") == []
+    assert database.operate("select from chatkeep.authorization_codes") == []
 
 
 async def test_code_of_a_suspended_person_opens_nothing(
@@ -222,8 +213,7 @@ async def test_code_of_a_suspended_person_opens_nothing(
 ) -> None:
     """A ban between the mail and the exchange counts."""
     person, code = await code_for(issuer)
-    sql(
-        database,
+    database.operate(
         "update chatkeep.users set banned_until = 'infinity' where id = %s",
         person.user.id,
     )
@@ -240,8 +230,8 @@ async def test_tokens_of_a_provider_travel_sealed(
     code = await authorization_codes.issue(
         issuer, person.user.id, "oauth", S256, provider_tokens=theirs
     )
-    ((kept, row),) = sql(
-        database, "select provider_tokens, c::text from chatkeep.authorization_codes c"
+    ((kept, row),) = database.operate(
+        "select provider_tokens, c::text from chatkeep.authorization_codes c"
     )
     assert str(theirs.access).encode() not in bytes(kept)
     assert code not in row

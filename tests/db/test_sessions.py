@@ -58,16 +58,9 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
     opened.close()
 
 
-def change(database: MigratedDatabase, statement: str, *values: object) -> None:
-    """Do what an operator, or time, does to the table."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        connection.execute(statement.encode(), values)
-
-
 def let_time_pass(database: MigratedDatabase, grant: Grant, how_long: str) -> None:
     """Move all that the session remembers into the past."""
-    change(
-        database,
+    database.operate(
         "update public.user_sessions set refreshed_at = refreshed_at - %s::interval,"
         " created_at = created_at - %s::interval, expires_at = expires_at - %s::interval,"
         " last_activity_at = last_activity_at - %s::interval where id = %s",
@@ -384,8 +377,7 @@ async def test_operator_ends_a_session_by_hand(
 ) -> None:
     """An update typed in psql is as good as a log-out."""
     grant = await sign_up(issuer)
-    change(
-        database,
+    database.operate(
         "update public.user_sessions set is_active = false where id = %s",
         grant.session_id,
     )
@@ -460,8 +452,7 @@ async def test_killed_connection_leaves_one_usable_token(
         grant = await sign_up(issuer)
         going = asyncio.ensure_future(refresh(issuer, grant))
         await asyncio.sleep(0)
-        change(
-            database,
+        database.operate(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()",
         )

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from chatkeep import anonymous_accounts
-from tests.http.mailbox import landed, newest_to, open_and_press
-from tests.http.test_gotrue import (
+from tests.gotrue_people import (
     OURS_ALONE,
     PASSWORD,
     claims_of,
     code_of,
+    new_address,
     refresh,
     sign_in,
     sign_up,
     signed_in,
 )
+from tests.http.mailbox import landed, newest_to, open_and_press
 from tests.serving import Node, start_node
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from tests.serving import Client
 
 OPEN: dict[str, Any] = {"ANONYMOUS_SIGN_IN": "on", **OURS_ALONE}
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +47,6 @@ async def node(
 def caller(node: Node) -> Client:
     """A Supabase client that is not signed in."""
     return node.nobody()
-
-
-def new_address() -> str:
-    """Return an address that nobody has yet."""
-    return f"guest-{next(_numbers)}@example.com"
-
-
-def sql(database: MigratedDatabase, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Look or change behind the door."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode(), values)
-        return cursor.fetchall() if cursor.description else []
 
 
 async def guest(caller: Client, **more: object) -> dict[str, Any]:
@@ -164,22 +150,20 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
         await signed_in(caller, session).patch("/api/settings", {"display_name": "Ana"})
     for session in (gone, new, permanent):
         await signed_in(caller, session).post("/auth/v1/logout")
-    sql(
-        database,
+    database.operate(
         "update chatkeep.users set created_at = now() - interval '2 hours' where id <> %s",
         new["user"]["id"],
     )
-    sql(
-        database,
+    database.operate(
         "update user_sessions set expires_at = now() - interval '2 hours' where not is_active",
     )
     assert await anonymous_accounts.sweep(node.parts.embedded) == 1
-    left = {str(row[0]) for row in sql(database, "select id from chatkeep.users")}
+    left = {str(row[0]) for row in database.operate("select id from chatkeep.users")}
     mine = {one["user"]["id"] for one in (gone, stays, new, permanent)}
     assert mine - left == {gone["user"]["id"]}
-    talks = {row[0] for row in sql(database, "select user_id from chat.conversations")}
+    talks = {row[0] for row in database.operate("select user_id from chat.conversations")}
     assert mine - talks == {gone["user"]["id"]}
-    wishes = {row[0] for row in sql(database, "select id from chat.profiles")}
+    wishes = {row[0] for row in database.operate("select id from chat.profiles")}
     assert mine - wishes == {gone["user"]["id"]}
     assert await anonymous_accounts.sweep(node.parts.embedded) == 0
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200

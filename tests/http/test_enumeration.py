@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.gotrue_people import OURS_ALONE, PASSWORD
 from tests.http.mailbox import newest_to
-from tests.http.test_gotrue import OURS_ALONE, PASSWORD
 from tests.serving import Node, start_node
 
 if TYPE_CHECKING:

@@ -6,15 +6,26 @@ import asyncio
 import base64
 import json
 import re
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from chatkeep import limits
+from tests.gotrue_people import (
+    OURS_ALONE,
+    PASSWORD,
+    claims_of,
+    code_of,
+    new_address,
+    nobody,
+    refresh,
+    sign_in,
+    sign_up,
+    signed_in,
+)
 from tests.postgres_servers import MigratedDatabase
-from tests.serving import Answer, Client, Node, start_node, until
+from tests.serving import Client, Node, start_node, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,11 +35,8 @@ if TYPE_CHECKING:
     from tests.http.conftest import StartNode
     from tests.postgres_servers import Server
 
-PASSWORD = "Correct-Horse-42-battery"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-OURS_ALONE: dict[str, Any] = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -44,51 +52,7 @@ async def node(
 @pytest.fixture
 def caller(node: Node) -> Client:
     """A Supabase client that is not signed in."""
-    key = node.parts.embedded.api_keys.publishable
-    return node.nobody(apikey=key, authorization=f"Bearer {key}")
-
-
-def new_address() -> str:
-    """Return an e-mail address that nobody has yet."""
-    return f"somebody-{next(_numbers)}@example.com"
-
-
-def claims_of(token: str) -> dict[str, Any]:
-    """Return what a token says, unverified."""
-    payload = token.split(".")[1]
-    read: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return read
-
-
-async def sign_up(caller: Client, email: str | None = None, **more: object) -> dict[str, Any]:
-    """Make somebody new; return the session."""
-    answer = await caller.post(
-        "/auth/v1/signup", {"email": email or new_address(), "password": PASSWORD, **more}
-    )
-    assert answer.status == 200, answer.text
-    session: dict[str, Any] = answer.json
-    return session
-
-
-async def sign_in(caller: Client, email: str, password: str = PASSWORD) -> Answer:
-    """Try a password."""
-    body = {"email": email, "password": password}
-    return await caller.post("/auth/v1/token?grant_type=password", body)
-
-
-async def refresh(caller: Client, token: object) -> Answer:
-    """Show a refresh token."""
-    return await caller.post("/auth/v1/token?grant_type=refresh_token", {"refresh_token": token})
-
-
-def signed_in(caller: Client, session: dict[str, Any]) -> Client:
-    """Return the caller with the session's access token."""
-    return caller.but(authorization=f"Bearer {session['access_token']}")
-
-
-def code_of(answer: Answer) -> tuple[int, str]:
-    """Return status and error code, from the older envelope."""
-    return answer.status, answer.json["error_code"]
+    return nobody(node)
 
 
 # --- the way in ----------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chatkeep import password_accounts
-from tests.http.test_gotrue import OURS_ALONE, PASSWORD, caller, code_of, node, sign_up, signed_in
+from tests.gotrue_people import OURS_ALONE, PASSWORD, code_of, sign_up, signed_in
+from tests.http.test_gotrue import caller, node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

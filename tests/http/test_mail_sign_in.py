@@ -6,12 +6,22 @@ import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
+from tests.gotrue_people import (
+    OURS_ALONE,
+    PASSWORD,
+    claims_of,
+    code_of,
+    new_address,
+    nobody,
+    refresh,
+    sign_in,
+    signed_in,
+)
 from tests.http.mailbox import (
     landed,
     mails_to,
@@ -20,15 +30,6 @@ from tests.http.mailbox import (
     path_of,
     press,
     secret_of,
-)
-from tests.http.test_gotrue import (
-    OURS_ALONE,
-    PASSWORD,
-    claims_of,
-    code_of,
-    refresh,
-    sign_in,
-    signed_in,
 )
 from tests.serving import Node, start_node, until
 
@@ -49,7 +50,6 @@ CHALLENGE = {
     .decode(),
     "code_challenge_method": "s256",
 }
-_numbers = count()
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +67,7 @@ async def node(
 @pytest.fixture
 def caller(node: Node) -> Client:
     """A Supabase client that is not signed in."""
-    key = node.parts.embedded.api_keys.publishable
-    return node.nobody(apikey=key, authorization=f"Bearer {key}")
-
-
-def new_address() -> str:
-    """Return an address that nobody has yet."""
-    return f"reader-{next(_numbers)}@example.com"
-
-
-def sql(database: MigratedDatabase, statement: str, *values: object) -> list[tuple[Any, ...]]:
-    """Look or change behind the door."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode(), values)
-        return cursor.fetchall() if cursor.description else []
+    return nobody(node)
 
 
 async def ask_to_sign_up(
@@ -208,8 +195,7 @@ async def test_password_that_was_chosen_twice_is_ones_own(
         email = new_address()
         await ask_to_sign_up(caller, email)
         if second != PASSWORD:
-            sql(
-                database,
+            database.operate(
                 "update chatkeep.users set confirmation_sent_at = now() - interval '2 days'"
                 " where email = %s",
                 email,
@@ -380,7 +366,9 @@ async def test_expired_link_is_refused(
     email = new_address()
     await caller.post("/auth/v1/otp", {"email": email})
     mail = await newest_to(node, email, "confirmation")
-    sql(database, "update chatkeep.one_time_tokens set expires_at = now() where email = %s", email)
+    database.operate(
+        "update chatkeep.one_time_tokens set expires_at = now() where email = %s", email
+    )
     _, _, said = landed(await caller.get(path_of(mail.link)))
     assert said["error_code"] == "otp_expired"
     fields = {"type": "magiclink", "token": secret_of(mail.link)}
@@ -550,8 +538,7 @@ async def test_proof_and_change_of_password_cannot_both_win(
 
 def enough_wait_for_locks(database: MigratedDatabase, wanted: int) -> bool:
     """Whether so many statements wait for others in this database."""
-    ((waiting,),) = sql(
-        database,
+    ((waiting,),) = database.operate(
         "select count(*) from pg_stat_activity where datname = current_database()"
         " and wait_event_type = 'Lock'",
     )
@@ -716,7 +703,7 @@ async def test_old_sign_in_changes_the_password_with_a_nonce(
         return await here.call("PUT", "/auth/v1/user", json=body)
 
     assert (await change(None, "while it is fresh")).status == 200
-    sql(database, "update user_sessions set created_at = now() - interval '25 hours'")
+    database.operate("update user_sessions set created_at = now() - interval '25 hours'")
     assert code_of(await change(None)) == (400, "reauthentication_needed")
     assert code_of(await change("123")) == (422, "reauthentication_not_valid")
     assert (await here.get("/auth/v1/reauthenticate")).body == b"{}"
@@ -835,5 +822,5 @@ async def test_nothing_secret_of_a_mail_is_in_the_database_or_the_log(
         "chatkeep.users",
         "chatkeep_queue.procrastinate_jobs",
     ):
-        rows = sql(database, f"select t::text from {table} t")  # noqa: S608 -- from the list above
+        rows = database.operate(f"select t::text from {table} t")  # noqa: S608 -- from the list above
         assert not any(secret_of(mail.link) in row[0] for row in rows), table

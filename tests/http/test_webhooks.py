@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
@@ -34,8 +34,7 @@ OLD, NEW = new_secret(), new_secret()
 @pytest.fixture(autouse=True)
 def nothing_waits(database: MigratedDatabase) -> None:
     """Nobody listens yet, and nothing waits from the test before."""
-    run(
-        database,
+    database.operate(
         "truncate chatkeep_queue.procrastinate_jobs, chatkeep.webhooks, chatkeep.dead_webhooks"
         " cascade",
     )
@@ -46,13 +45,6 @@ async def crm() -> AsyncIterator[Receiver]:
     """Somebody who is told."""
     async with receiving() as receiver:
         yield receiver
-
-
-def run(database: MigratedDatabase, statement: str) -> list[tuple[Any, ...]]:
-    """Do *statement* as whoever may do everything."""
-    with psycopg.connect(database.admin_url, autocommit=True) as admin:
-        cursor = admin.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
 
 
 def listening(receiver: Receiver, name: str = "crm", **changes: str) -> dict[str, str]:
@@ -110,7 +102,7 @@ async def test_words_are_told_to_whoever_is_to_have_them(
     await until(lambda: len(crm.heard) == 2)
     assert (await ana.delete(f"/api/v1/chat/{chat}")).status == 204
     await until(lambda: waits(database))
-    run(database, DUE)
+    database.operate(DUE)
     node.parts.webhooks.missed()
     await until(lambda: len(crm.heard) == 3, within_s=20)
     assert crm.heard[1].data["question"] == "Erase me?"
@@ -139,9 +131,9 @@ async def test_accounts_and_sessions_are_told_of(
     assert crm.heard[1].data["reason"] == "logout"
     assert crm.heard[1].data["user_id"] == account
     await nobody.post("/auth/v1/token?grant_type=password", person)
-    run(database, "update public.user_sessions set is_active = false where is_active")
+    database.operate("update public.user_sessions set is_active = false where is_active")
     await until(lambda: crm.types()[2:] == ["session.ended"])
-    run(database, f"delete from chatkeep.users where id = '{signed['user']['id']}'")  # noqa: S608 -- an id of ours
+    database.operate(f"delete from chatkeep.users where id = '{signed['user']['id']}'")  # noqa: S608 -- an id of ours
     await until(lambda: crm.types()[3:] == ["user.deleted"])
 
 
@@ -167,12 +159,12 @@ async def test_nothing_is_queued_where_nobody_listens(
     await ask(first.person().client)
     await until(lambda: len(crm.heard) == 2)
     crm.statuses = [500]
-    run(database, "insert into chat.conversations (user_id, id) values ('ana', 'never told')")
+    database.operate("insert into chat.conversations (user_id, id) values ('ana', 'never told')")
     await until(lambda: waits(database))
     await first.stop()
     second = await start()
     await ask(second.person().client)
-    assert run(database, "select 1 from chatkeep_queue.procrastinate_jobs") == []
+    assert database.operate("select 1 from chatkeep_queue.procrastinate_jobs") == []
 
 
 async def test_two_secrets_are_good_at_once(start: StartNode, crm: Receiver) -> None:
@@ -195,9 +187,9 @@ async def test_what_is_not_taken_is_told_again_under_the_same_id(
         await until(partial(crm.has_heard, attempt), within_s=20)
         if attempt <= len(PAUSES):
             await until(lambda: waits(database))
-            run(database, DUE)
+            database.operate(DUE)
             node.parts.webhooks.missed()
-    await until(lambda: not run(database, "select 1 from chatkeep_queue.procrastinate_jobs"))
+    await until(lambda: not database.operate("select 1 from chatkeep_queue.procrastinate_jobs"))
     assert len({one.id for one in crm.heard}) == 1
     (dead,) = await records.list_dead(node.parts.db)
     assert (dead.id, dead.reason, dead.attempts) == (crm.heard[0].id, "503", len(PAUSES) + 1)
@@ -211,8 +203,7 @@ async def test_what_is_not_taken_is_told_again_under_the_same_id(
 
 def waits(database: MigratedDatabase) -> bool:
     """Whether something waits for another attempt."""
-    found = run(
-        database,
+    found = database.operate(
         "select 1 from chatkeep_queue.procrastinate_jobs where status = 'todo'"
         " and scheduled_at > now()",
     )
@@ -262,7 +253,7 @@ async def test_two_nodes_tell_once(
     for _ in range(5):
         await asyncio.gather(*(ask(one) for one in people))
     await until(lambda: len(crm.heard) == 20)
-    await until(lambda: not run(database, "select 1 from chatkeep_queue.procrastinate_jobs"))
+    await until(lambda: not database.operate("select 1 from chatkeep_queue.procrastinate_jobs"))
     assert len({one.id for one in crm.heard}) == len(crm.heard) == 20
 
 
@@ -318,8 +309,7 @@ def test_settings_that_fit_nothing_stop_the_start(environ: dict[str, str], probl
 
 async def test_every_event_has_a_trigger_or_a_place(database: MigratedDatabase) -> None:
     """What can be asked for is told of by the database, but for what no row tells."""
-    found = run(
-        database,
+    found = database.operate(
         "select distinct encode(tgargs, 'escape') from pg_trigger where tgname like 'webhooks%'",
     )
     told = {one.removesuffix("\\000") for (one,) in found}
