@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from tests.conftest import MigratedDatabase
     from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client, Node, Person
 
 SURFACES = ["ai_sdk", "chatkit", "responses"]

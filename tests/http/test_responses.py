@@ -97,6 +97,29 @@ async def test_a_response_is_whole_and_kept(
     ]
 
 
+async def test_usage_says_what_was_cached_and_what_was_thought(
+    client: openai.AsyncOpenAI, stage: Stage
+) -> None:
+    """As the provider told it, in a response, in the same retrieved, and in a chat completion."""
+    used = Usage(prompt_tokens=10, completion_tokens=7, cached_tokens=4, reasoning_tokens=5)
+    stage.play(answer=lambda _: ["Hi.", used, Done(finish_reason="stop")])
+    made = checked(await client.responses.create(model=MODEL, input="Hello"))
+    unkept = checked(await client.responses.create(model=MODEL, input="Hello", store=False))
+    for one in (made, unkept, await client.responses.retrieve(made.id)):
+        assert one.usage is not None
+        assert one.usage.input_tokens_details.cached_tokens == 4
+        assert one.usage.output_tokens_details.reasoning_tokens == 5
+    for store in (True, False):
+        chat = await client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Hello"}], store=store
+        )
+        assert chat.usage is not None
+        assert chat.usage.prompt_tokens_details is not None
+        assert chat.usage.prompt_tokens_details.cached_tokens == 4
+        assert chat.usage.completion_tokens_details is not None
+        assert chat.usage.completion_tokens_details.reasoning_tokens == 5
+
+
 async def test_events_are_those_that_the_client_puts_together(
     client: openai.AsyncOpenAI, stage: Stage
 ) -> None:

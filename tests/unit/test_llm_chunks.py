@@ -111,6 +111,25 @@ def test_terminal_chunk_may_come_twice_with_usage_in_either_form() -> None:
         assert read(chunk(content="x") | {"model": "vendor/m"}, STOP, last, b"[DONE]") == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "count"), [(7, 7), (0, 0), (-1, 0), (1e9, 0), ("7", 0), (None, 0), (2**40, 0)]
+)
+def test_details_of_usage_are_taken_where_they_make_sense(told: object, count: int) -> None:
+    """Nothing depends on them, so a good answer does not fail for one."""
+    usage = {
+        "prompt_tokens": 9,
+        "completion_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": told, "audio_tokens": 1},
+        "completion_tokens_details": {"reasoning_tokens": told},
+    }
+    expected = Usage(
+        prompt_tokens=9, completion_tokens=8, cached_tokens=count, reasoning_tokens=count
+    )
+    assert expected in read(STOP | {"usage": usage})
+    odd = {**usage, "prompt_tokens_details": [told], "completion_tokens_details": told}
+    assert Usage(prompt_tokens=9, completion_tokens=8) in read(STOP | {"usage": odd})
+
+
 def test_usage_that_grows_with_each_chunk_is_yielded_once() -> None:
     """Some providers count aloud; the last word counts."""
     growing = [chunk(content="x") | {"usage": {"completion_tokens": n}} for n in (1, 2, 3)]

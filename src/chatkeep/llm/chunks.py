@@ -310,7 +310,7 @@ def _storable(text: str) -> str:
 def _detail(told: object, name: str) -> int:
     """Return a count that nothing depends on: what makes no sense is none."""
     count = told.get(name) if isinstance(told, dict) else None
-    return count if isinstance(count, int) and 0 <= count <= _COUNT_AT_MOST else 0
+    return count if type(count) is int and 0 <= count <= _COUNT_AT_MOST else 0
 
 
 def _plausible(cost: Decimal | None) -> Decimal | None:
