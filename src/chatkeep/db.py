@@ -13,8 +13,9 @@ import logging
 import select
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, ParamSpec, TypeVar
 
 import msgspec
 import psycopg
@@ -28,7 +29,7 @@ from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 
     from psycopg import AsyncConnection
 
@@ -40,12 +41,15 @@ _log = logging.getLogger(__name__)
 #: "none" is whoever the address logs in as: for a database that is not ours.
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
 Row = TypeVar("Row")
+_Done = TypeVar("_Done")
+_Given = ParamSpec("_Given")
 Params = pipelines.Params
 
 _BORROW_TIMEOUT_S = 5.0
 _STATEMENT_TIMEOUT = "15s"
 # Longer than the server's own patience: it does not count where the server itself hangs.
 _PATIENCE_S = 20.0
+_AFTER_A_DEADLOCK_S = 0.05
 _NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
@@ -100,6 +104,27 @@ class ConstraintViolated(Exception):
         """Keep the constraint's name, and none of the row's values."""
         self.name = name
         super().__init__(name)
+
+
+def _again_after_a_deadlock(
+    exchange: Callable[_Given, Coroutine[Any, Any, _Done]],
+) -> Callable[_Given, Coroutine[Any, Any, _Done]]:
+    """Do *exchange*, which is one transaction, once more when it was undone for another's sake.
+
+    PostgreSQL ends one of those that wait for each other, and nothing of that one has happened.
+    """
+
+    @wraps(exchange)
+    async def once_or_twice(*given: _Given.args, **named: _Given.kwargs) -> _Done:
+        try:
+            return await exchange(*given, **named)
+        except Unavailable as error:
+            if not isinstance(error.__cause__, pg.DeadlockDetected):
+                raise
+        await asyncio.sleep(_AFTER_A_DEADLOCK_S)  # else we may be there first, and wait again
+        return await exchange(*given, **named)
+
+    return once_or_twice
 
 
 class Database:
@@ -161,6 +186,7 @@ class Database:
         (rows,) = await self.fetch_all(caller, Query(text, params, row))
         return rows
 
+    @_again_after_a_deadlock
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
@@ -170,6 +196,7 @@ class Database:
                 )
             return answer.command_tuples or 0
 
+    @_again_after_a_deadlock
     async def fetch_all(self, caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
         """Run several statements as *caller* in one round trip and one transaction.
 
@@ -186,6 +213,7 @@ class Database:
                 for query, answer in zip(queries, answers, strict=True)
             ]
 
+    @_again_after_a_deadlock
     async def fetch_each(self, *asked: tuple[Caller, Query[Any]]) -> list[list[Any]]:
         """Run a statement for each of several callers in one round trip and one transaction.
 

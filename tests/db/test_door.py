@@ -372,3 +372,38 @@ async def test_what_one_of_several_callers_cannot_do_undoes_all(single: Database
         await single.fetch_each(*asked)
     (found,) = await single.fetch(as_user(people[0]), ASK, [1], row=Answer)
     assert found.owners == []
+
+
+async def test_victim_of_a_deadlock_is_tried_again(
+    single: Database, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that wait for each other PostgreSQL undoes ours; the other goes on, then we do."""
+    monkeypatch.setattr(door, "_AFTER_A_DEADLOCK_S", 1.0)  # the other may be slow to wake up
+    dora = as_user(new_id())
+    for name in ("first", "second"):
+        await single.execute(
+            dora,
+            "insert into chat.conversations (user_id, id) values (%s, %s)",
+            [dora.user_id, name],
+        )
+    rename: LiteralString = (
+        "update chat.conversations set title = coalesce(title, '') || %s"
+        " where user_id = %s and id = %s"
+    )
+    with psycopg.connect(database.admin_url) as other:
+        other.execute("set deadlock_timeout = '1h'")  # it is ours that is looked for
+        other.execute(rename, ["a", dora.user_id, "first"])
+        ours = asyncio.create_task(
+            single.fetch_all(
+                dora,
+                *(Query(rename, ["b", dora.user_id, name], Answer) for name in ("second", "first")),
+            )
+        )
+        await backends(database.admin_url, "wait_event_type = 'Lock'", 1)
+        await asyncio.to_thread(other.execute, rename, ["a", dora.user_id, "second"])
+    await ours
+    with psycopg.connect(database.admin_url) as reader:
+        rows = reader.execute(
+            "select title from chat.conversations where user_id = %s", [dora.user_id]
+        ).fetchall()
+    assert {title for (title,) in rows} == {"ab"}

@@ -37,9 +37,10 @@ SHAPE: LiteralString = (
     "select version_num, to_jsonb(v) ->> 'oldest_reader' from chatkeep.alembic_version v"
 )
 # Statements of the servers queue up behind whoever waits for a whole table, so that is not long,
-# and after each pause it is tried again. (A table in use is one that somebody reads for long.)
-_WAIT_FOR_TABLES: LiteralString = "set local lock_timeout = '2s'"
-_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+# and after each pause it is tried again. It is also less than half of what PostgreSQL lets pass
+# before it looks for a deadlock, whose victim could be such a statement.
+_WAIT_FOR_TABLES: LiteralString = "set local lock_timeout = '300ms'"
+_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 _ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
 
@@ -154,7 +155,7 @@ def _upgrade_patiently(admin_url: str) -> None:
     for pause_s in _PAUSES_S:
         try:
             _upgrade(admin_url)
-        except pg.LockNotAvailable:
+        except (pg.LockNotAvailable, pg.DeadlockDetected):
             time.sleep(pause_s)
         else:
             return
