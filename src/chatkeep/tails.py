@@ -104,9 +104,16 @@ class Tail:
 class Tails:
     """Every tail of this process. Share one."""
 
-    def __init__(self, redis: RedisLink | None = None, *, secret: bytes = b"") -> None:
+    def __init__(
+        self,
+        redis: RedisLink | None = None,
+        *,
+        secret: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Tell through *redis*, where there is one, with a key derived from *secret*."""
         self._redis = redis
+        self._clock = clock
         self._seal = _Seal(secret)
         self._readers: dict[str, set[Tail]] = {}
         self._seen: dict[str, bytes] = {}
@@ -149,7 +156,7 @@ class Tails:
     def told(self, payload: str) -> None:
         """Take a notification: somebody reads, or there is something to be seen."""
         if payload.startswith(_ASK):
-            self._by_notice[payload[1:]] = time.monotonic() + _ASKED_FOR_S
+            self._note(self._by_notice, payload)
             return
         for tail in self._readers.get(payload, ()):
             tail.look()
@@ -210,13 +217,21 @@ class Tails:
 
     def _told_by_redis(self, payload: str) -> None:
         if payload.startswith(_ASK):
-            self._by_stream[payload[1:]] = time.monotonic() + _ASKED_FOR_S
+            self._note(self._by_stream, payload)
+
+    def _note(self, asked: dict[str, float], payload: str) -> None:
+        """Note that somebody reads, and forget who has stopped: most answers are others' work."""
+        now, run_id = self._clock(), payload.removeprefix(_ASK)
+        asked.pop(run_id, None)  # so that whoever asked longest ago stands first
+        asked[run_id] = now + _ASKED_FOR_S
+        while asked[oldest := next(iter(asked))] < now:
+            del asked[oldest]
 
     def _is_asked(self, asked: dict[str, float], run_id: str) -> bool:
         until = asked.get(run_id)
         if until is None:
             return False
-        if until < time.monotonic():
+        if until < self._clock():
             del asked[run_id]
             return False
         return True
@@ -244,6 +259,8 @@ class Tails:
     def _take(self, run_id: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> None:
         grafts: list[Graft] = []
         over = False
+        if run_id not in self._readers:
+            return  # its last reader left while it was being asked for
         for entry_id, fields in entries:
             self._seen[run_id] = entry_id
             news = self._seal.open(fields.get(b"d", b""), run_id)
