@@ -10,6 +10,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from benchmarks import peers
 from benchmarks.report import RESULTS, write
 from benchmarks.running import NAMES, run
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str]) -> None:
     wanted = [name for name in arguments if not name.startswith("--")] or list(NAMES)
     if unknown := set(wanted) - set(NAMES):
         sys.exit(f"No such benchmark: {', '.join(sorted(unknown))}. There are: {', '.join(NAMES)}.")
+    if not quick:
+        peers.install()
     for name in wanted:
         print(f"{name} ...", flush=True)
         found = run(name, quick=quick)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: The middle half of the rounds lies within this part of their median, or they are noisy.
-_NOISY = 0.25
+NOISY = 0.25
 
 
 def spread(values: Sequence[float]) -> float:
@@ -22,7 +22,7 @@ def spread(values: Sequence[float]) -> float:
 
 def is_noisy(*series: Sequence[float]) -> bool:
     """Whether rounds of the same work lie too far apart to be believed."""
-    return any(spread(values) > _NOISY for values in series)
+    return any(spread(values) > NOISY for values in series)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -40,6 +40,10 @@ TARGETS: dict[str, list[Target]] = {
         Target("EdDSA_ours_of_floor", "<=", 1.1),
         Target("seen_before_with_revocation_us", "<=", 2, steady=False),
     ],
+    "routes": [
+        Target("app_middleware_of_open", ">=", 0.95),
+        Target("middleware_times_fastapi-users", ">=", 8),
+    ],
     "database": [
         Target("profile_ours_of_bare", "<=", 1.4),
         Target("store_ours_of_bare", "<=", 1.2),
