@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.peers import free_port
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

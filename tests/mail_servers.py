@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.peers import free_port
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -156,13 +157,6 @@ def start_litellm(folder: Path) -> Iterator[Peer]:
     ready = f"{_at(port)}/health/liveliness"
     with _running(command, environ, folder / "litellm.log", ready) as pid:
         yield Peer(base_url=_at(port), api_key="sk-upstream-test", pid=pid)
-
-
-def free_port() -> int:
-    """Find a port on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def _at(port: int) -> str:

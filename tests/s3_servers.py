@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.peers import ROOT, free_port
+from tests.free_ports import free_port
+from tests.peers import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from tests.peers import free_port
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -29,6 +29,7 @@ class ServerProcess:
         """Choose a port; nothing runs yet."""
         self.data = data
         self.port = free_port()
+        self._log = data.with_name(f"{data.name}.log")
         self.base = f"http://127.0.0.1:{self.port}"
         self._settings = settings
         self._options = options
@@ -41,17 +42,18 @@ class ServerProcess:
 
     async def start(self) -> None:
         """Start and wait until it is ready."""
-        self._process = await asyncio.create_subprocess_exec(
-            *(COMMAND, "serve", "--port", str(self.port), "--data", str(self.data)),
-            *self._options,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={**os.environ, **self._settings},
-            cwd=self.data.parent,
-        )
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(COMMAND, "serve", "--port", str(self.port), "--data", str(self.data)),
+                *self._options,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._settings},
+                cwd=self.data.parent,
+            )
         async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as http:
             while not await self._is_ready(http):
-                assert self._process.returncode is None, "the server ended while it started"
+                assert self._process.returncode is None, self._log.read_text()[-2000:]
                 await asyncio.sleep(0.02)
 
     async def kill(self) -> None:

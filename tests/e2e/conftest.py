@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
 from chatkeep.embedded_postmaster import stop_left_behind
-from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor, free_port
+from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from playwright.async_api import Browser
+
+
+expect.set_options(timeout=20_000)  # it ends as soon as it holds; a loaded machine takes its time
 
 
 @pytest.fixture

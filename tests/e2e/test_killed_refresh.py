@@ -14,7 +14,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.signing_in import DEVICE, SECRET, open_test_issuer, sign_up
 
 if TYPE_CHECKING:

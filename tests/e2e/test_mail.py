@@ -11,8 +11,8 @@ from chatkeep.config import Settings
 from chatkeep.db import AUTH, Database
 from chatkeep.mail import Mail, outgoing_mail, queued
 from tests.command_line import chatkeep, serving
+from tests.free_ports import free_port
 from tests.mail_servers import PASSWORD, mail_server
-from tests.peers import free_port
 from tests.server_process import server_process
 from tests.serving import SERVER_SECRET, until
 

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.peers import Peer, free_port, numbered, start_aimock
+from tests.free_ports import free_port
+from tests.peers import Peer, numbered, start_aimock
 from tests.server_process import ServerProcess, server_process
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from tests.e2e.visiting import (
     box,
     chats,
     choose,
-    free_port,
     said,
     stop_button,
 )
+from tests.free_ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

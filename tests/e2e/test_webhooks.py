@@ -8,7 +8,7 @@ import aiohttp
 import psycopg
 
 from tests.command_line import chatkeep
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.server_process import server_process
 from tests.serving import SERVER_SECRET, until
 from tests.webhook_receivers import receiving

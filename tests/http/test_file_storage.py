@@ -20,9 +20,9 @@ from chatkeep.errors import FileStorageUnavailable, SetupError
 from chatkeep.files import FileLimits
 from chatkeep.stored_files import StoredFiles
 from tests.chatkit_client import Kit, done_items
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.s3_servers import BUCKET, KEY, S3Server, start_s3
-from tests.serving import listening_socket, until
+from tests.serving import serving, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -320,22 +320,16 @@ async def test_wrong_secret_is_named() -> None:
         code = "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>"
         return web.Response(status=403, text=code, content_type="application/xml")
 
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", refuse)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
-    settings = {
-        "FILES_S3_BUCKET": BUCKET,
-        "FILES_S3_ENDPOINT": f"http://127.0.0.1:{listening.getsockname()[1]}",
-        "FILES_S3_ACCESS_KEY_ID": KEY,
-        "FILES_S3_SECRET_ACCESS_KEY": "a-wrong-secret",
-    }
-    bucket = bucket_of(Settings.from_env(settings))
-    assert bucket is not None
-    problem = str(await bucket.problem())
-    await runner.cleanup()
+    async with serving(web.route("*", "/{rest:.*}", refuse)) as address:
+        settings = {
+            "FILES_S3_BUCKET": BUCKET,
+            "FILES_S3_ENDPOINT": address,
+            "FILES_S3_ACCESS_KEY_ID": KEY,
+            "FILES_S3_SECRET_ACCESS_KEY": "a-wrong-secret",
+        }
+        bucket = bucket_of(Settings.from_env(settings))
+        assert bucket is not None
+        problem = str(await bucket.problem())
     assert "refuses the keys" in problem
     assert "a-wrong-secret" not in problem
 

@@ -17,8 +17,8 @@ from chatkeep.job_queue import GONE_AFTER_S
 from chatkeep.mail import Mail, outgoing_mail, queued
 from chatkeep.mail.delivery import PAUSES
 from chatkeep.mail.outgoing import Posted
+from tests.free_ports import free_port
 from tests.mail_servers import PASSWORD, USER, Certificate, mail_server, make_certificate
-from tests.peers import free_port
 from tests.serving import SERVER_SECRET, until
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from chatkeep.errors import SetupError
 from chatkeep.events import Done, TextDelta, ToolCall
 from chatkeep.mcp_servers import examine_mcp_servers
 from chatkeep.tools import Tools
-from tests.peers import free_port
-from tests.serving import until
+from tests.free_ports import free_port
+from tests.serving import serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -358,18 +358,9 @@ async def test_redirect_to_elsewhere_is_not_followed(shop: Shop) -> None:
         asked.append(request.method)
         raise web.HTTPTemporaryRedirect(shop.url)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", redirect)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
-    try:
-        environ = {"MCP_SERVERS": "shop", "MCP_SHOP_URL": url}
+    async with serving(web.route("*", "/{path:.*}", redirect)) as address:
+        environ = {"MCP_SERVERS": "shop", "MCP_SHOP_URL": f"{address}/mcp"}
         (finding,) = await examine_mcp_servers(Settings.from_env(environ))
-    finally:
-        await runner.cleanup()
     assert asked
     assert not finding.is_good
 

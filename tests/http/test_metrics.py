@@ -12,7 +12,7 @@ import pytest
 from chatkeep.errors import SetupError
 from chatkeep.events import Usage
 from chatkeep.web.app import create_app
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.serving import Client, until
 
 if TYPE_CHECKING:

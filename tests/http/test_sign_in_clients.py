@@ -14,7 +14,7 @@ from playwright.async_api import async_playwright, expect
 
 import chatkeep
 from tests import sign_in_providers
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.serving import start_node
 from tests.sign_in_providers import (
     CLIENT_ID,

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from chatkeep.config import Settings
 from chatkeep.issuer_checks import examine_sign_in_providers
 from chatkeep.tokens import KeySet, Rules, public_key, verify
+from tests.free_ports import free_port
 from tests.identity_providers import INSTALLED, NOT_INSTALLED, openid_provider
-from tests.peers import free_port
 from tests.serving import start_node
 from tests.sign_in_providers import (
     CLIENT_ID,

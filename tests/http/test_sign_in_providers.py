@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.db import AUTH
+from tests.free_ports import free_port
 from tests.http.mailbox import mails_to
-from tests.peers import free_port
 from tests.serving import start_node
 from tests.sign_in_providers import (
     APP,

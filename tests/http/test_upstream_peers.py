@@ -22,12 +22,12 @@ from chatkeep.events import Answering, Done, ModelEvent, ReasoningDelta, TextDel
 from chatkeep.llm.choice import choose_model
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
+from tests.free_ports import free_port
 from tests.peers import (
     LITELLM,
     SHORT,
     UNICODE,
     Peer,
-    free_port,
     numbered,
     start_aimock,
     start_litellm,

@@ -24,7 +24,7 @@ from chatkeep.llm.choice import choose_model
 from chatkeep.llm.eliza import Eliza
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.routing import RoutedModel
-from tests.peers import free_port
+from tests.free_ports import free_port
 from tests.raw_upstream import RawUpstream, Wire, failing, provider_of, raw_upstream
 from tests.serving import until
 
