@@ -442,20 +442,31 @@ def listening_socket(port: int = 0) -> socket.socket:
     return opened
 
 
-async def publish_keys() -> tuple[web.AppRunner, str]:
-    """Serve the published keys of a Supabase project; return who serves, and its address."""
+@asynccontextmanager
+async def serving(*routes: web.RouteDef) -> AsyncIterator[str]:
+    """Serve *routes* of somebody else on a free port; lend the address."""
+    app = web.Application()
+    app.add_routes(routes)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    opened = listening_socket()
+    await web.SockSite(runner, opened).start()
+    try:
+        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def publishing_keys() -> AsyncIterator[str]:
+    """Serve the published keys of a Supabase project; lend its address."""
     keys = forge.document(*(forge.jwk(one) for one in ("RS256", "ES256", "EdDSA")))
 
     async def jwks(_: web.Request) -> web.Response:
         return web.Response(body=keys, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_get("/auth/v1/.well-known/jwks.json", jwks)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
-    return runner, f"http://127.0.0.1:{listening.getsockname()[1]}"
+    async with serving(web.get("/auth/v1/.well-known/jwks.json", jwks)) as address:
+        yield address
 
 
 # --- below HTTP ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from aiohttp import web
 
 from tests import forge
-from tests.serving import listening_socket
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -271,15 +271,8 @@ def person(sub: str, **claims: Any) -> dict[str, Any]:  # noqa: ANN401 -- claims
 async def stand_in() -> AsyncIterator[StandIn]:
     """Run a provider on a free port."""
     provider = StandIn()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", provider.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    opened = listening_socket()
-    await web.SockSite(runner, opened).start()
-    provider.url = f"http://127.0.0.1:{opened.getsockname()[1]}"
-    yield provider
-    await runner.cleanup()
+    async with serving(web.route("*", "/{path:.*}", provider.answer)) as provider.url:
+        yield provider
 
 
 def payload_of(token: str) -> dict[str, Any]:

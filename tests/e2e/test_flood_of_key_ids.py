@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import aiohttp
@@ -16,10 +15,7 @@ from aiohttp import web
 from chatkeep.jwks import COOLDOWN_S
 from tests import forge
 from tests.server_process import server_process
-from tests.serving import listening_socket, token, until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from tests.serving import serving, token, until
 
 WORKERS = 2
 FLOOD = 400
@@ -38,18 +34,6 @@ class Project:
         self.fetches += 1
         keys = forge.document(forge.jwk("ES256"))
         return web.Response(body=keys, content_type="application/json")
-
-    async def serve(self) -> AsyncIterator[None]:
-        """Serve until the generator goes on."""
-        app = web.Application()
-        app.router.add_get("/auth/v1/.well-known/jwks.json", self.answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        opened = listening_socket()
-        await web.SockSite(runner, opened).start()
-        self.address = f"http://127.0.0.1:{opened.getsockname()[1]}"
-        yield
-        await runner.cleanup()
 
 
 def children_of(pid: int) -> list[int]:
@@ -84,12 +68,14 @@ async def test_flood_of_unknown_keys_costs_a_fetch_a_process_even_when_one_is_ki
 ) -> None:
     """Each process asks once, then not again within the cooldown; a new process once more."""
     project = Project()
-    serving = project.serve()
-    await anext(serving)
-    settings = {"SUPABASE_PROJECT_URL": project.address, "RATE_LIMITS": "off"}
     options = ("--workers", str(WORKERS))
     async with (
-        server_process(tmp_path / "data", settings, options) as server,
+        serving(web.get("/auth/v1/.well-known/jwks.json", project.answer)) as project.address,
+        server_process(
+            tmp_path / "data",
+            {"SUPABASE_PROJECT_URL": project.address, "RATE_LIMITS": "off"},
+            options,
+        ) as server,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50)) as http,
     ):
         good = {"authorization": f"Bearer {token(project.address, 'ana', 'ES256')}"}
@@ -103,7 +89,6 @@ async def test_flood_of_unknown_keys_costs_a_fetch_a_process_even_when_one_is_ki
         await until(lambda: len(set(children_of(server.pid or 0)) - {killed}) >= WORKERS)
         await flood_again(http, server.base, project)
         passed = time.monotonic() - began
-    await anext(serving, None)
     # Each process: the first set, and one question about unknown ids in each cooldown.
     allowed = (WORKERS + 1) * (2 + int(passed / COOLDOWN_S))
     assert 1 <= project.fetches <= allowed

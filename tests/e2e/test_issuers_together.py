@@ -26,7 +26,7 @@ from tests.identity_providers import (
     openid_provider,
     openid_sign_in,
 )
-from tests.serving import SERVER_SECRET, Client, publish_keys, token
+from tests.serving import SERVER_SECRET, Client, publishing_keys, token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -71,8 +71,7 @@ async def world(
     async with AsyncExitStack() as stack:
         jar = aiohttp.DummyCookieJar()
         http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
-        runner, project = await publish_keys()
-        stack.push_async_callback(runner.cleanup)
+        project = await stack.enter_async_context(publishing_keys())
         auth = await stack.enter_async_context(better_auth(database.server, database.name, http))
         openid = await stack.enter_async_context(openid_provider("ES256"))
         settings = {

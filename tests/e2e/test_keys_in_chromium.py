@@ -19,7 +19,7 @@ from playwright.async_api import async_playwright
 
 from tests.e2e.visiting import CHROMIUM, FLAGS
 from tests.second_factors import App, join
-from tests.serving import listening_socket, start_node
+from tests.serving import serving, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,15 +99,8 @@ async def app_served() -> AsyncIterator[str]:
     async def library(_: web.Request) -> web.FileResponse:
         return web.FileResponse(LIBRARY)
 
-    app = web.Application()
-    app.router.add_get("/", index)
-    app.router.add_get("/supabase.js", library)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
-    yield f"http://localhost:{listening.getsockname()[1]}"
-    await runner.cleanup()
+    async with serving(web.get("/", index), web.get("/supabase.js", library)) as address:
+        yield address.replace("127.0.0.1", "localhost")
 
 
 @pytest.fixture

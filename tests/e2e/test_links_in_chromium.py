@@ -20,7 +20,7 @@ from playwright.async_api import async_playwright
 from tests.e2e.visiting import CHROMIUM, FLAGS
 from tests.gotrue_people import OURS_ALONE
 from tests.http.mailbox import newest_to, path_of, secret_of
-from tests.serving import listening_socket, start_node
+from tests.serving import serving, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,17 +87,10 @@ async def _serve_app(stack: AsyncExitStack, world: World) -> str:
     async def library(_: web.Request) -> web.FileResponse:
         return web.FileResponse(LIBRARY)
 
-    app = web.Application()
-    app.router.add_get("/supabase.js", library)
-    app.router.add_get("/evil", evil)
-    app.router.add_get("/{name}", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
+    pages = web.get("/supabase.js", library), web.get("/evil", evil), web.get("/{name}", page)
+    address = await stack.enter_async_context(serving(*pages))
     # Another host than the node's, so that the two are of different sites.
-    return f"http://localhost:{listening.getsockname()[1]}"
+    return address.replace("127.0.0.1", "localhost")
 
 
 def new_address() -> str:

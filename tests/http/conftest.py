@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 import pytest
 
-from tests.serving import Node, Person, Stage, publish_keys, start_node
+from tests.serving import Node, Person, Stage, publishing_keys, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,9 +38,8 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture(scope="session")
 async def project() -> AsyncIterator[str]:
     """The address of a Supabase project that publishes its keys."""
-    runner, address = await publish_keys()
-    yield address
-    await runner.cleanup()
+    async with publishing_keys() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

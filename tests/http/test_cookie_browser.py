@@ -17,7 +17,7 @@ from aiohttp import web
 from playwright.async_api import async_playwright
 
 from chatkeep.session_tokens import cookie_name
-from tests.serving import listening_socket
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,14 +85,8 @@ async def elsewhere() -> AsyncIterator[int]:
     async def page(request: web.Request) -> web.Response:
         return web.Response(text=request.query.get("page", ""), content_type="text/html")
 
-    app = web.Application()
-    app.router.add_get("/", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
-    yield listening.getsockname()[1]
-    await runner.cleanup()
+    async with serving(web.get("/", page)) as address:
+        yield int(address.rpartition(":")[2])
 
 
 async def call(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from chatkeep.config import Settings
 from chatkeep.doctor import examine_address
 from chatkeep.issuer_checks import examine_issuers
 from chatkeep.model_checks import examine_models, examine_running
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,25 +34,10 @@ async def answer(request: web.Request) -> web.Response:
     return web.Response(status=200 if request.path == "/healthz" else 404)
 
 
-@asynccontextmanager
-async def serving() -> AsyncIterator[str]:
-    """Serve `answer` and lend its address."""
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def base() -> AsyncIterator[str]:
     """The address of all three."""
-    async with serving() as found:
+    async with serving(web.get("/{path:.*}", answer)) as found:
         yield found
 
 

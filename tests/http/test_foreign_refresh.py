@@ -27,7 +27,7 @@ from tests.identity_providers import (
 )
 from tests.postgres_servers import LOGIN
 from tests.server_process import server_process
-from tests.serving import SERVER_SECRET, listening_socket, start_node, token, until
+from tests.serving import SERVER_SECRET, serving, start_node, token, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -351,15 +351,8 @@ class Project:
 async def odd() -> AsyncIterator[Project]:
     """A project that a test directs."""
     project = Project()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", project.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    listening = listening_socket()
-    await web.SockSite(runner, listening).start()
-    project.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    yield project
-    await runner.cleanup()
+    async with serving(web.post("/{path:.*}", project.answer)) as project.address:
+        yield project
 
 
 @pytest.fixture

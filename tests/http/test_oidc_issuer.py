@@ -29,7 +29,7 @@ from tests.identity_providers import (
     openid_provider,
     openid_sign_in,
 )
-from tests.serving import listening_socket, start_node
+from tests.serving import serving, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -160,15 +160,8 @@ class Provider:
 async def playing() -> AsyncIterator[Provider]:
     """Run a provider on a free port."""
     provider = Provider()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", provider.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    opened = listening_socket()
-    await web.SockSite(runner, opened).start()
-    provider.url = f"http://127.0.0.1:{opened.getsockname()[1]}"
-    yield provider
-    await runner.cleanup()
+    async with serving(web.get("/{path:.*}", provider.answer)) as provider.url:
+        yield provider
 
 
 @pytest.fixture
