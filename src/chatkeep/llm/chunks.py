@@ -184,7 +184,7 @@ class AnswerReader:
             self._read_chunk(_decode(stripped), said)
 
     def _read_chunk(self, chunk: _Chunk, said: _Said) -> None:
-        if chunk.model:
+        if chunk.model and chunk.model != self._model:
             self._model = _storable(chunk.model)[:_MAX_MODEL_CHARACTERS]
         if chunk.usage is not None:
             self._usage = chunk.usage
@@ -298,8 +298,9 @@ class _Said:
 def _reasoning(delta: _Delta) -> str:
     if plain := delta.reasoning or delta.reasoning_content:
         return plain
-    details = delta.reasoning_details or ()
-    return "".join(detail.text or detail.summary or "" for detail in details)
+    if not delta.reasoning_details:  # as of nearly every chunk
+        return ""
+    return "".join(detail.text or detail.summary or "" for detail in delta.reasoning_details)
 
 
 def _storable(text: str) -> str:
