@@ -15,10 +15,10 @@ from chatkeep.budgets.amounts import (
     FREE,
     NO_LIMIT,
     Limits,
+    forms_size,
     refusal,
     tokens_in,
     tokens_of,
-    tools_size,
 )
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.db import WORKER, ConstraintViolated, as_user
@@ -122,7 +122,7 @@ class Budgets:
         """
         size = len((choices.system_prompt or "").encode("utf-8", "replace"))
         size += sum(len(str(part).encode("utf-8", "replace")) for part in turn.has)
-        size += tools_size(choices.tools)
+        size += forms_size(choices.tools, choices.settings)
         asking = Asking(
             id=turn.run_id,
             model=turn.model,

@@ -169,6 +169,10 @@ values
     'a'),
   ('ana', 'sent file', 'his', '{"name": "file of ana"}', 'text/plain', 1, 'file of ana', 'a'),
   ('bo', 'sent file', 'his', '{"name": "file of bo"}', 'text/plain', 1, 'object of bo', 'b');
+insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size) values
+  ('ana', 'large', '{"name": "file of ana"}', 'text/plain', 90000);
+update chat.messages set parts = '[{"type": "file", "url": "/api/files/large"}]'
+  where user_id = 'bo' and conversation_id = 'paid';
 insert into chat.file_uses (user_id, file_id, conversation_id) values
   ('ana', 'sent file', 'hers');
 insert into chat.idempotency_keys (user_id, key, fingerprint, holder) values
@@ -437,6 +441,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "branch in the same id": lambda db: conversation_items.branch_ids(
         db, "bo", SAME, from_id=None, limit=9
     ),
+    "homes of hers": lambda db: conversation_items.find_homes(db, "bo", ["word of ana", "same"]),
     "erase words of hers": lambda db: erase_item(db, ALONE, "word of ana"),
     "erase words of the same id": lambda db: erase_item(db, SAME, "parent"),
     "erase where hers is answered": lambda db: erase_item(db, "hers", "same"),
@@ -511,6 +516,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "charge for a question of hers": lambda db: charge(
         db, asking(ALONE, "word of ana", "charged of bo")
     ),
+    "charge for a file of hers": lambda db: charge(db, asking("paid", "same", "charged of bo")),
     "charge for the same question": lambda db: charge(db, asking(SAME, "same", "charged of bo")),
     "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "running of ana")),
     "total of hers": lambda db: charge_total(db, "run of ana"),

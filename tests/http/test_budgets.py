@@ -186,3 +186,53 @@ async def until_answers(client: Client, count: int) -> None:
         return bool((await used(client))["this_month"]["answers"] == count)
 
     await until(booked)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "size", "status"),
+    [
+        ("text/plain", 300, 200),
+        ("text/plain", 12_000, 429),
+        ("text/csv", 12_000, 429),
+        ("application/pdf", 120_000, 429),
+        ("image/png", 120_000, 200),
+    ],
+)
+async def test_words_are_no_cheaper_in_a_file(
+    start: StartNode, media_type: str, size: int, status: int
+) -> None:
+    """A file that the model is given as words is charged as words, in each question about it."""
+    node = await start(BUDGET_TOKENS_PER_RUN="3500", MAX_TOKENS="500")
+    model, client = node.stage.play(), node.person().client
+    told = {"content-type": media_type}
+    made = await client.call("POST", "/api/files?name=a", data=b"x" * size, headers=told)
+    assert made.status == 200, made.text
+    message = {"role": "user", "parts": [made.json, {"type": "text", "text": "What is this?"}]}
+    for _ in range(2):
+        body = {"id": str(uuid4()), "message": message}
+        answer = await client.call(
+            "POST", "/api/chat", json=body, headers={"accept": "application/json"}
+        )
+        assert answer.status == status, answer.text
+    assert len(model.prompts) == (2 if status == 200 else 0)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_form_of_the_answer_is_charged_too(start: StartNode, *, kept: bool) -> None:
+    """It is sent to the provider with the question, and paid for like it."""
+    node = await start(BUDGET_TOKENS_PER_RUN="3500", MAX_TOKENS="500")
+    model, client = node.stage.play(), node.person().client
+    for size, status in ((30, 200), (12_000, 429)):
+        schema = {"type": "object", "description": "x" * size}
+        body = {
+            "model": "fake/model",
+            "messages": [{"role": "user", "content": "Hi"}],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": schema},
+            },
+            "store": kept,
+        }
+        answer = await client.post("/v1/chat/completions", body)
+        assert answer.status == status, answer.text
+    assert len(model.prompts) == 1

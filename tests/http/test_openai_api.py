@@ -356,6 +356,36 @@ async def test_malformed_json_is_worded_for_the_client(ana: Person) -> None:
     assert answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("depth", [50, 70, 900])
+async def test_form_that_nobody_can_follow_is_refused(
+    ana: Person, stage: Stage, depth: int
+) -> None:
+    """Schemas go to the model as they are, but for those that only nest; said by the field."""
+    model = stage.play(answer=lambda _: ["Yes."])
+    deep: dict[str, Any] = {"a": 1}
+    for _ in range(depth):
+        deep = {"a": deep}
+    function = {"name": "f", "parameters": deep}
+    named = {"name": "n", "schema": deep}
+    forms = {"type": "json_schema", "json_schema": named}
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        (ROUTE, "tools", {"tools": [{"type": "function", "function": function}]}),
+        (ROUTE, "response_format", {"response_format": forms}),
+        (ROUTE, "tool_choice", {"tool_choice": {"type": "function", "function": deep}}),
+        ("/v1/responses", "tools", {"tools": [{"type": "function", **function}]}),
+        ("/v1/responses", "text", {"text": {"format": {"type": "json_schema", **named}}}),
+    ]
+    for route, field, more in asked:
+        body = {"messages": HELLO} if route == ROUTE else {"input": "Hi", "store": False}
+        answer = await ana.client.post(route, {"model": MODEL, **body, **more})
+        if depth < 60:
+            assert answer.status == 200, (field, answer.text)
+        else:
+            assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+            assert field in answer.json["error"]["message"]
+    assert len(model.prompts) == (len(asked) if depth < 60 else 0)
+
+
 async def test_model_outside_the_list_is_not_asked(start: StartNode) -> None:
     """Neither by another spelling nor by a suffix that would cost more."""
     node = await start(MODELS="fake/model")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.db import ConstraintViolated
-    from chatkeep.llm.model import Prompt, Tool
+    from chatkeep.llm.model import ModelSettings, Prompt, Tool
 
 NO_LIMIT: Final = Decimal("Infinity")
 #: What an answer is taken for beforehand when nobody limits its length.
@@ -97,13 +97,14 @@ def tokens_of(prompt: Prompt) -> int:
     calls = (call.arguments for one in prompt.messages for call in one.calls)
     files = sum(len(one.images) + len(one.files) for one in prompt.messages)
     frames = _TOKENS_A_MESSAGE * len(prompt.messages) + _TOKENS_A_FILE * files
-    size = _bytes_in(texts) + _bytes_in(calls) + tools_size(prompt.tools)
+    size = _bytes_in(texts) + _bytes_in(calls) + forms_size(prompt.tools, prompt.settings)
     return tokens_in(size) + frames
 
 
-def tools_size(tools: Iterable[Tool]) -> int:
-    """Return how many bytes of the prompt are spent on offering *tools*."""
-    return _bytes_in(str(one) for one in tools)
+def forms_size(tools: Iterable[Tool], settings: ModelSettings) -> int:
+    """Return how many bytes of the prompt say what *tools* there are, and the answer's form."""
+    forms = (settings.response_format, settings.tool_choice, settings.stop)
+    return _bytes_in(str(one) for one in (*tools, *forms) if one)
 
 
 def _bytes_in(texts: Iterable[str]) -> int:

@@ -182,7 +182,8 @@ def finding_dead() -> Query[Dead]:
     return Query(_DEAD, [], Dead)
 
 
-# A file counts as 1,000 tokens; text parts are in the content already.
+# A file counts as 1,000 tokens at least: one of text as what is in it, which the model is given
+# as words, and another one (images apart) as a tenth. Text parts are in the content already.
 _CHARGE: LiteralString = """
 with recursive branch as (
   select id, parent_id, content, parts, 1 as depth from chat.messages
@@ -194,7 +195,13 @@ with recursive branch as (
   where b.depth < 200
 ), history as (
   select coalesce(sum(octet_length(content) + 12 + case when parts is null then 0 else (
-    select coalesce(sum(case p ->> 'type' when 'text' then 0 when 'file' then 3000
+    select coalesce(sum(case p ->> 'type' when 'text' then 0
+      when 'file' then greatest(3000, (
+        select case when a.media_type like 'text/%%' then a.size
+          when a.media_type not like 'image/%%' then a.size / 10 end
+        from chat.chatkit_attachments a
+        where a.user_id = %(user)s and a.id = substr(p ->> 'url', length('/api/files/') + 1)
+      ))
       else octet_length(p::text) end), 0) from jsonb_array_elements(parts) p
   ) end), 0) as size from branch
 ), allowed as (

@@ -18,6 +18,7 @@ from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP, is_stora
 #: The member of `metadata` that names a conversation.
 CONVERSATION_ID = "conversation_id"
 _TEXT_AT_MOST = 1_000_000
+_DEPTH_AT_MOST = 64
 _IMAGE_SCHEMES = ("https://", "data:image/")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
@@ -33,6 +34,17 @@ def storable(text: str) -> str:
     return text
 
 
+def not_too_deep(sent: Any) -> Any:  # noqa: ANN401 -- JSON can be anything
+    """Refuse what is nested deeper than anybody means it, and than programs can follow."""
+    level = [sent]
+    for _ in range(_DEPTH_AT_MOST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for some in inner for one in some if isinstance(one, dict | list)]
+        if not level:
+            return sent
+    raise ValueError(f"must not be nested more than {_DEPTH_AT_MOST} deep")
+
+
 def _nothing(sent: object) -> None:
     if sent is not None:
         raise ValueError("is not supported by this server")
@@ -44,6 +56,8 @@ def _not_asked(sent: bool) -> bool:  # noqa: FBT001 -- pydantic hands it over so
     return sent
 
 
+#: What is said in JSON of any kind: a schema, or how an answer is to be formed.
+AnyForm = Annotated[dict[str, Any], AfterValidator(not_too_deep)]
 #: A member of the API that does nothing here, and must not be taken for done.
 Unsupported = Annotated[None, BeforeValidator(_nothing, json_schema_input_type=None)]
 _Key = Annotated[str, Field(max_length=64), AfterValidator(storable)]
@@ -144,7 +158,7 @@ class OfferedFunction(_Body):
 
     name: Name
     description: Annotated[str, Field(max_length=20_000)] | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: AnyForm | None = None
     strict: bool | None = None
 
 
@@ -188,9 +202,9 @@ class ChatCompletionRequest(_Body):
     frequency_penalty: Penalty | None = None
     presence_penalty: Penalty | None = None
     reasoning_effort: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: AnyForm | None = None
     tools: Annotated[list[OfferedTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    tool_choice: Literal["none", "auto", "required"] | AnyForm | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     metadata: Metadata | None = None

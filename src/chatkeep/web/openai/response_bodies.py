@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import Tool
-from chatkeep.web.openai.bodies import Metadata, Name, Unsupported, storable
+from chatkeep.web.openai.bodies import AnyForm, Metadata, Name, Unsupported, storable
 from chatkeep.web.openai.inputs import InputItem, StoredText
 from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP
 
@@ -35,7 +35,7 @@ class FunctionTool(_Body):
     type: Literal["function"]
     name: Name
     description: Annotated[str, Field(max_length=20_000), AfterValidator(storable)] | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: AnyForm | None = None
     strict: bool | None = None
     defer_loading: Unsupported = None
     allowed_callers: Unsupported = None
@@ -79,7 +79,7 @@ class TextFormat(_Body):
     type: Literal["text", "json_object", "json_schema"]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     description: Annotated[str, Field(max_length=20_000), AfterValidator(storable)] | None = None
-    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    schema_: Annotated[AnyForm | None, Field(alias="schema")] = None
     strict: bool | None = None
 
     def as_response_format(self) -> dict[str, Any] | None:
