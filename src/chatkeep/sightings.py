@@ -1,17 +1,13 @@
 """When and where each session was used last, without a write for each request.
 
 Sessions that another issuer began are recorded when they are first seen, so that they can be
-listed and ended here. What was seen is kept in memory and written together, each session
-once a minute at most; a server that is killed forgets the last moments and nothing else.
-Must never hold up a request, or decide about one.
+listed and ended here. What was seen is written together (`uses`), each session once a minute
+at most. Must never hold up a request, or decide about one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,20 +15,16 @@ from uuid import UUID
 
 from chatkeep.db import AUTH, Query
 from chatkeep.devices import Device
-from chatkeep.errors import ChatkeepError
 from chatkeep.sessions import ACTIVITY_EVERY
+from chatkeep.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chatkeep.db import Database
     from chatkeep.principal import Principal
 
-_log = logging.getLogger(__name__)
-
-_WRITE_EVERY_S = 2.0
 _REMEMBERED_AT_MOST: Final = 100_000
-_WAITING_AT_MOST: Final = 10_000
 #: A token without an end is taken for one that lives so long.
 _NO_END: Final = timedelta(days=1)
 
@@ -58,25 +50,20 @@ class Sightings:
     def __init__(self, db: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with nobody seen."""
         self._db = db
-        self._clock = clock
-        self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._waiting: dict[tuple[str, str], _Sighting] = {}
+        self._uses: Uses[tuple[str, str], _Sighting] = Uses(
+            self._written,
+            what="sessions",
+            every=ACTIVITY_EVERY,
+            remembered_at_most=_REMEMBERED_AT_MOST,
+            clock=clock,
+        )
 
     def note(self, principal: Principal, *, user_agent: str | None, address: str) -> None:
         """Remember that *principal* was seen now, unless that was written a moment ago."""
         reference = principal.session_id or principal.token_id
-        if reference is None:
+        if reference is None or not self._uses.is_due(key := (principal.issuer, reference)):
             return
-        key, now = (principal.issuer, reference), self._clock()
-        if now - self._noted.get(key, float("-inf")) < ACTIVITY_EVERY.total_seconds():
-            return
-        if len(self._waiting) >= _WAITING_AT_MOST:
-            return
-        self._noted[key] = now
-        self._noted.move_to_end(key)
-        if len(self._noted) > _REMEMBERED_AT_MOST:
-            self._noted.popitem(last=False)
-        self._waiting[key] = _Sighting(
+        sighting = _Sighting(
             user_id=principal.user_id,
             issuer=principal.issuer,
             reference=reference,
@@ -84,36 +71,24 @@ class Sightings:
             device=Device.of(user_agent, address),
             expires_at=principal.expires_at or datetime.now(UTC) + _NO_END,
         )
+        self._uses.note(key, sighting)
 
     async def write(self) -> None:
-        """Write what was seen since the last time, in one round trip.
-
-        Raises:
-            Unavailable: the database is away; it is written the next time.
-        """
-        waiting, self._waiting = self._waiting, {}
-        if not waiting:
-            return
-        # In one order everywhere, so that two servers never wait for each other.
-        seen = [waiting[key] for key in sorted(waiting)]
-        try:
-            await self._db.fetch_all(
-                AUTH,
-                _used([one for one in seen if one.own_row is not None]),
-                _first_seen([one for one in seen if one.own_row is None]),
-            )
-        except ChatkeepError:
-            self._waiting = waiting | self._waiting
-            raise
+        """Write who was seen since the last time, in one round trip. Raises `Unavailable`."""
+        await self._uses.write()
 
     async def run(self) -> None:
         """Keep writing until cancelled."""
-        while True:
-            await asyncio.sleep(_WRITE_EVERY_S)
-            try:
-                await self.write()
-            except ChatkeepError as error:
-                _log.warning("cannot write which sessions are used: %s", error.code)
+        await self._uses.run()
+
+    async def _written(self, waiting: Mapping[tuple[str, str], _Sighting]) -> None:
+        # In one order everywhere, so that two servers never wait for each other.
+        seen = [waiting[key] for key in sorted(waiting)]
+        await self._db.fetch_all(
+            AUTH,
+            _used([one for one in seen if one.own_row is not None]),
+            _first_seen([one for one in seen if one.own_row is None]),
+        )
 
 
 def _own_row(principal: Principal) -> UUID | None:

@@ -684,7 +684,7 @@ async def test_last_use_is_written_once_a_minute_at_most(
             " where id = %s",
             [made["id"]],
         )
-    node.parts.personal_keys._noted.clear()
+    node.parts.personal_keys._uses._noted.clear()
     assert await works(key)
     assert (await ana.client.get(KEYS)).json["keys"][0]["last_used_at"] > first
 

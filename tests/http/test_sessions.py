@@ -169,7 +169,7 @@ async def test_activity_is_written_once_a_minute(
         old = last()
         for _ in range(1000):
             sightings.note(principal, user_agent=FIREFOX, address="192.0.2.1")
-        assert len(sightings._waiting) == 1
+        assert len(sightings._uses._waiting) == 1
         await sightings.write()
         assert last() > old
         connection.execute(

@@ -8,33 +8,28 @@ known is not remembered: whoever guesses must not fill the memory.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from chatkeep.errors import ChatkeepError, TokenExpired, TokenInvalid, TokenRevoked
+from chatkeep.errors import TokenExpired, TokenInvalid, TokenRevoked
 from chatkeep.personal_keys import records, texts
 from chatkeep.principal import Principal
 from chatkeep.roles import roles_in
+from chatkeep.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from chatkeep.db import Database
     from chatkeep.personal_keys.records import Held
-
-_log = logging.getLogger(__name__)
 
 REMEMBERED_AT_MOST: Final = 10_000
 #: After so long a key is looked up again: its owner's roles may have changed.
 BELIEVED_FOR_S: Final = 60.0
 USED_EVERY: Final = timedelta(minutes=1)
-_WRITE_EVERY_S: Final = 2.0
-_WAITING_AT_MOST: Final = 10_000
 
 
 class PersonalKeys:
@@ -52,8 +47,13 @@ class PersonalKeys:
         self._issuers = frozenset(issuers)
         self._clock = clock
         self._remembered: OrderedDict[bytes, tuple[float, Held]] = OrderedDict()
-        self._noted: OrderedDict[UUID, float] = OrderedDict()
-        self._waiting: dict[UUID, str] = {}
+        self._uses: Uses[UUID, str] = Uses(
+            self._written,
+            what="keys",
+            every=USED_EVERY,
+            remembered_at_most=REMEMBERED_AT_MOST,
+            clock=clock,
+        )
 
     async def read(self, key: str) -> Principal:
         """Return whom *key* speaks for, as far as this node knows without what has ended since.
@@ -77,42 +77,22 @@ class PersonalKeys:
         return self._fresh(texts.hash_of(key)) is not None
 
     def note(self, principal: Principal) -> None:
-        """Remember that the key of *principal* was used now."""
-        key_id, now = UUID(str(principal.token_id)), self._clock()
-        if now - self._noted.get(key_id, float("-inf")) < USED_EVERY.total_seconds():
-            return
-        if len(self._waiting) >= _WAITING_AT_MOST:
-            return
-        self._noted[key_id] = now
-        self._noted.move_to_end(key_id)
-        if len(self._noted) > REMEMBERED_AT_MOST:
-            self._noted.popitem(last=False)
-        self._waiting[key_id] = principal.user_id
+        """Remember that the key of *principal* was used now, unless it was a moment ago."""
+        key_id = UUID(str(principal.token_id))
+        if self._uses.is_due(key_id):
+            self._uses.note(key_id, principal.user_id)
 
     async def write(self) -> None:
-        """Write down which keys were used since the last time, in one round trip.
-
-        Raises:
-            Unavailable: the database is away; it is written the next time.
-        """
-        waiting, self._waiting = self._waiting, {}
-        if not waiting:
-            return
-        used = [(user_id, key_id) for key_id, user_id in waiting.items()]
-        try:
-            await records.note_uses(self._db, used, every=USED_EVERY)
-        except ChatkeepError:
-            self._waiting = waiting | self._waiting
-            raise
+        """Write down which keys were used since the last time. Raises `Unavailable`."""
+        await self._uses.write()
 
     async def run(self) -> None:
         """Keep writing until cancelled."""
-        while True:
-            await asyncio.sleep(_WRITE_EVERY_S)
-            try:
-                await self.write()
-            except ChatkeepError as error:
-                _log.warning("cannot write which keys are used: %s", error.code)
+        await self._uses.run()
+
+    async def _written(self, waiting: Mapping[UUID, str]) -> None:
+        used = [(user_id, key_id) for key_id, user_id in waiting.items()]
+        await records.note_uses(self._db, used, every=USED_EVERY)
 
     async def _held(self, key: str) -> Held:
         hashed = texts.hash_of(key)
