@@ -75,16 +75,23 @@ def _output(call_id: str, found: dict[str, Any]) -> ToolResult:
         case {"state": "output-available", "output": output}:
             return ToolResult(call_id=call_id, output=_bounded(output))
         case {"state": "output-error", "errorText": str(text)}:
-            return ToolResult(call_id=call_id, error=text[:OUTPUT_AT_MOST])
+            return ToolResult(call_id=call_id, error=str(_bounded(text[:OUTPUT_AT_MOST])))
     raise Invalid.of("messages", "must have the output of every tool that the client runs")
 
 
 def _bounded(output: object) -> object:
-    written = msgspec.json.encode(output)
+    try:
+        written = msgspec.json.encode(output)
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise _not_storable() from error
     if len(written) > OUTPUT_AT_MOST:
         raise Invalid.of(
             "messages", f"must not have a tool output of more than {OUTPUT_AT_MOST} bytes"
         )
     if b"\\u0000" in written:
-        raise Invalid.of("messages", "must not have a character that cannot be stored")
-    return output
+        raise _not_storable()
+    return msgspec.json.decode(written)  # what was no number is none
+
+
+def _not_storable() -> Invalid:
+    return Invalid.of("messages", "must not have a character that cannot be stored")

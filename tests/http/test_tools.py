@@ -233,6 +233,41 @@ async def test_yes_said_ten_times_at_once_runs_it_once(shop: Node) -> None:
     assert cancelled.count((person.id, 70)) == 1
 
 
+ODD_OUTPUTS = {
+    "half a pair": r'"\ud800"',
+    "half a pair in a name": r'{"\udfff": 1}',
+    "the character NUL": r'{"a": "\u0000"}',
+    "a NUL in a name": r'{"\u0000": 1}',
+    "no number": "NaN",
+    "more than all": "[1e999]",
+    "digits": "9" * 4000,
+    "depth": '{"a":' * 900 + "1" + "}" * 900,
+    "depth of lists": "[" * 980 + "]" * 980,
+}
+
+
+@pytest.mark.parametrize("state", ["output-available", "output-error"])
+@pytest.mark.parametrize("name", ODD_OUTPUTS)
+async def test_odd_output_of_a_clients_tool_is_never_a_5xx(
+    shop: Node, name: str, state: str
+) -> None:
+    """What nobody can keep is refused, and the answer waits on; the rest goes to the model."""
+    person = shop.person()
+    chat, message = await asked(person.client, "locate 1")
+    member = "output" if state == "output-available" else "errorText"
+    written = json.dumps(decided(chat, message, state=state, **{member: "HERE"}))
+    raw = written.replace('"HERE"', ODD_OUTPUTS[name]).encode()
+    headers = {"content-type": "application/json"}
+    answer = await person.client.call("POST", ROUTE, data=raw, headers=headers)
+    assert answer.status in {200, 400, 422}, answer.text
+    page = await person.client.get(f"/api/v1/chat/{chat}")
+    assert page.status == 200
+    if answer.status != 200:
+        assert await newest(person.client, chat) == message
+        here = decided(chat, message, state="output-available", output={"at": 1})
+        assert (await person.client.post(ROUTE, here)).status == 200
+
+
 async def test_nobody_decides_for_somebody_else(shop: Node) -> None:
     """Another's waiting answer is like one that does not exist."""
     ana, bo = shop.person(), shop.person()
