@@ -1,6 +1,6 @@
 """Log-ins with a password: how many one core checks, in what memory, and who waits meanwhile.
 
-100 people sign in at once, again and again, each a new session; the server's process and its
+60 people sign in at once, again and again, each a new session; the server's process and its
 PostgreSQL have one core. `per_core` goes by the processor time of both, and does not see
 what else the machine is doing. The floor is argon2id itself with our parameters, in this process.
 How late the event loop is meanwhile is seen from outside: how long a route that does nothing
@@ -25,7 +25,7 @@ from benchmarks.load import KeptAlive, request_bytes
 from benchmarks.processes import cpu_below_s, cpu_s, forget_peak, memory_kib, peak_memory_kib
 from benchmarks.stack import LOAD_CORE, PASSWORD, chatkeep_process, pin, sign_up
 
-_AT_ONCE = 100
+_AT_ONCE = 60
 _PROBE_EVERY_S = 0.005
 
 
@@ -41,7 +41,7 @@ class _Round:
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Return medians over rounds."""
-    rounds, seconds = (3, 4.0) if quick else (9, 8.0)
+    rounds, seconds = (3, 2.0) if quick else (9, 6.0)
     with chatkeep_process() as (base, pid):
         port = int(base.rpartition(":")[2])
         emails = [f"bench{number}@example.com" for number in range(8)]

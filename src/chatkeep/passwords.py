@@ -2,8 +2,10 @@
 
 Argon2id with t=2, m=19 MiB, p=1 (the OWASP minimum; 18 ms a check). Checking is made to
 be slow, so it happens in a few threads (argon2 lets go of the interpreter lock) behind a
-bounded queue: a flood of sign-ins is answered "busy" and never stops the event loop. No
-account and no database here, and a password is never logged.
+bounded queue: a flood of sign-ins is answered "busy" and never stops the event loop. Those
+threads give way to everything else on their processor, for whoever signs in waits for 18 ms
+anyway, and all others wait for the event loop. No account and no database here, and a
+password is never logged.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -35,6 +40,12 @@ MAX_CHECKED_BYTES: Final = 512
 _QUEUE_PER_THREAD = 64
 #: A wrong password waits no longer than this for the sake of those with slower hashes.
 _LONGEST_WAIT_S: Final = 2.0
+
+#: Among threads that all want a processor one this much nicer gets a tenth of it, and lets
+#: the event loop go first whenever that wakes. Not more: on a machine that is never idle
+#: people must be able to sign in still, and what holds the interpreter lock must get on.
+_NICER_BY: Final = 10
+_NICEST: Final = 19
 
 Result = TypeVar("Result")
 
@@ -60,9 +71,11 @@ class Passwords:
 
     def __init__(self, *, threads: int | None = None, queue: int | None = None) -> None:
         """Start no thread yet; *threads* and *queue* are bounds, by default the machine's."""
-        workers = threads or os.cpu_count() or 1
+        workers = threads or _processors()
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
+        self._threads = ThreadPoolExecutor(
+            workers, thread_name_prefix="argon2", initializer=_give_way
+        )
         self._places = workers + (_QUEUE_PER_THREAD * workers if queue is None else queue)
         # What an unknown person's password is compared with, so that it takes as long.
         self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
@@ -132,3 +145,20 @@ class Passwords:
 
     def _free(self) -> None:
         self._places += 1
+
+
+def _processors() -> int:
+    """Return how many processors this process may use, which can be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _give_way() -> None:
+    """Let whatever else wants the processor of this thread have it first, where one can say so."""
+    if sys.platform != "linux":  # elsewhere it would be the whole process
+        return
+    me = threading.get_native_id()
+    nicer = min(os.getpriority(os.PRIO_PROCESS, me) + _NICER_BY, _NICEST)
+    with suppress(OSError):  # a sandbox that forbids it: hashing is as urgent as the rest then
+        os.setpriority(os.PRIO_PROCESS, me, nicer)

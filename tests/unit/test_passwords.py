@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from statistics import median
@@ -149,3 +151,28 @@ async def test_too_long_a_password_matches_nothing(passwords: Passwords) -> None
     """A password that nobody can have is wrong, even where its beginning is right."""
     stored = await passwords.hash("x" * 72)
     assert not await passwords.matches("x" * 73, stored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority to lower")
+async def test_hashing_gives_way_to_the_event_loop(passwords: Passwords) -> None:
+    """The thread that hashes is nicer than the one that serves, which stays as it was."""
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert await passwords._run(_niceness) == min(before + 10, 19)
+    assert _niceness() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not told")
+def test_as_many_are_hashed_at_once_as_processors_may_be_used() -> None:
+    """In a container of one processor on a large machine that is one, and 19 MiB."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        one = Passwords()
+        one.close()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert one._threads._max_workers == 1
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
