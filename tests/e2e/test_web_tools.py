@@ -45,6 +45,12 @@ async def cancel(_context: ToolContext, order: int) -> dict[str, int]:
     return {"cancelled": order}
 
 
+@tools.tool(needs_approval=True)
+async def pay(_context: ToolContext, to: str) -> str:
+    """Pay somebody."""
+    return f"paid {to}"
+
+
 SOURCES = (
     Source(source_id="1", url="https://example.com/orders", title="All orders"),
     Source(source_id="2", url="javascript:alert(1)", title="A trap"),
@@ -66,7 +72,8 @@ class Asking:
             yield Done(finish_reason="stop")
         else:
             tool, _, order = last.text.partition(" ")
-            arguments = json.dumps({"order": int(order)})
+            given = {"order": int(order)} if order.isdecimal() else {"to": order}
+            arguments = json.dumps(given)
             yield ToolCall(call_id=str(uuid4()), name=tool, arguments=arguments)
             yield Done(finish_reason="tool-calls")
 
@@ -138,6 +145,15 @@ async def test_a_yes_runs_the_tool_and_the_answer_goes_on(shopper: Visitor, when
         await expect(box(page)).to_be_focused()
         await expect(page.get_by_text("Used cancel")).to_be_visible()
         assert cancelled == [7]
+
+
+async def test_what_waits_for_a_yes_reads_as_what_is_run(shopper: Visitor) -> None:
+    """Characters that turn others round, or are not seen, cannot make it look like another."""
+    async with shopper.open() as page:
+        await shopper.sign_up(page)
+        await say(page, "pay \u202emoc.elpmaxe@\u202cana\u200b")
+        asked = page.get_by_role("region", name="Allow pay?")
+        await expect(asked).to_contain_text(r'"to": "\u{202e}moc.elpmaxe@\u{202c}ana\u{200b}"')
 
 
 async def test_a_no_runs_nothing_and_is_told_to_the_model(shopper: Visitor) -> None:

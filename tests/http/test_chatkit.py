@@ -376,6 +376,40 @@ async def test_tool_of_the_client_is_run_by_it(start: StartNode) -> None:
     assert again.status == 409
 
 
+ODD_RESULTS = {
+    "no number": "NaN",
+    "infinity": "[-Infinity]",
+    "more than all": '{"a": 1e999}',
+    "the character NUL": r'"\u0000"',
+    "a NUL in a name": r'{"\u0000": 1}',
+    "half a pair": r'"\ud800"',
+    "digits": "9" * 4000,
+    "depth": '{"a":' * 150 + "1" + "}" * 150,
+}
+
+
+@pytest.mark.parametrize("name", ODD_RESULTS)
+async def test_odd_output_of_a_clients_tool_breaks_no_thread(start: StartNode, name: str) -> None:
+    """Refused, or said to the model as well as it can be; the thread can be read and answered."""
+    node = await start(None, tools)
+    node.stage.play(call("locate"), ["There."])
+    kit = Kit(node.person().client)
+    thread, _ = await kit.create()
+    body = request("threads.add_client_tool_output", thread_id=thread, result="HERE")
+    raw = json.dumps(body).replace('"HERE"', ODD_RESULTS[name]).encode()
+    headers = {"content-type": "application/json"}
+    answer = await kit.client.call("POST", ROUTE, data=raw, headers=headers)
+    assert answer.status in {200, 400, 422}, answer.text
+    kinds = [item["type"] for item in await kit.items(thread)]
+    assert "client_tool_call" in kinds
+    if answer.status != 200:
+        more = await kit.stream("threads.add_client_tool_output", thread_id=thread, result=1)
+        assert text_of(done_items(more)[-1]) == "There."
+    else:
+        assert '"error"' not in answer.text
+        assert kinds[-1] == "assistant_message"
+
+
 @pytest.mark.parametrize(("choice", "runs"), [("Allow", 1), ("Do not allow", 0), ("allow", 0)])
 async def test_tool_that_needs_a_yes_asks_for_it(start: StartNode, choice: str, runs: int) -> None:
     """Exactly the offered yes lets it run; the answer goes on with either."""

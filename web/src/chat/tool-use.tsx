@@ -3,6 +3,7 @@ import { useRef } from "react";
 import { Button } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import type { SourcePart, ToolPart } from "./messages";
+import { written } from "./written";
 
 interface ToolUseProps {
   part: ToolPart;
@@ -10,10 +11,6 @@ interface ToolUseProps {
   /** Nothing can be decided: an answer is on its way, or the conversation has gone on. */
   locked: boolean;
   decide: (approvalId: string, approved: boolean) => void;
-}
-
-function written(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
 }
 
 function heading(part: ToolPart, streaming: boolean): string {
