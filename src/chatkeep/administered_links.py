@@ -219,7 +219,7 @@ def _entry(
 ) -> Query[Any]:
     return audit.entry(
         action,
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         actor=actor,
         issuer=issuer.issuer.name,
         details=details,

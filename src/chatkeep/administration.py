@@ -187,10 +187,10 @@ async def delete_account(
             await keep_one(connection, person, administrators)
         await _locked(connection, person)
         # Before what takes the one row of numbers: others have a key's row, and wait for that.
-        await run_within(connection, keys.erasing(_user_id(issuer, person)))
+        await run_within(connection, keys.erasing(issuer.user_id_of(person)))
         ended = await _sign_out_everywhere(connection, issuer, person, "deleted")
         await connection.execute(
-            "delete from public.user_sessions where user_id = %s", (_user_id(issuer, person),)
+            "delete from public.user_sessions where user_id = %s", (issuer.user_id_of(person),)
         )
         if keep_row:
             await _empty(connection, person)
@@ -271,9 +271,6 @@ async def _empty(connection: AsyncConnection, person: UUID) -> None:
         "delete from chatkeep.webauthn_credentials where user_id = %s", (person,)
     )
     await connection.execute("delete from chatkeep.factors where user_id = %s", (person,))
-    await connection.execute(
-        "delete from chatkeep.webauthn_credentials where user_id = %s", (person,)
-    )
     await connection.execute("delete from chatkeep.identities where user_id = %s", (person,))
     await connection.execute(
         "update chatkeep.users set email = null, new_email = null, password_hash = null,"
@@ -287,7 +284,7 @@ async def _sign_out_everywhere(
     connection: AsyncConnection, issuer: EmbeddedIssuer, person: UUID, reason: str
 ) -> int:
     """End every session, and every token that has none; return how many sessions there were."""
-    user_id = _user_id(issuer, person)
+    user_id = issuer.user_id_of(person)
     cursor = await connection.execute(
         "update public.user_sessions set is_active = false, reason = %s"
         " where user_id = %s and is_active",
@@ -329,7 +326,7 @@ async def _note(
     written = audit.entry(
         action,
         reason=reason,
-        user_id=_user_id(issuer, person),
+        user_id=issuer.user_id_of(person),
         actor=actor,
         issuer=issuer.issuer.name,
         details=details,
@@ -365,10 +362,6 @@ def _merged(before: Mapping[str, Any], change: Mapping[str, Any] | None) -> dict
 
 def _ban(wanted: Wanted) -> timedelta | None:
     return min(wanted.banned_for, LONGEST_BAN) if wanted.banned_for and wanted.bans else None
-
-
-def _user_id(issuer: EmbeddedIssuer, person: UUID) -> str:
-    return issuer.issuer.user_id(str(person))
 
 
 @contextmanager

@@ -192,7 +192,7 @@ async def _put(
     )
     written = audit.entry(
         action,
-        user_id=issuer.issuer.user_id(str(person)),
+        user_id=issuer.user_id_of(person),
         actor=actor,
         issuer=issuer.issuer.name,
         details={"role": role},

@@ -55,7 +55,7 @@ async def sign_up(
     )
     created = audit.entry(
         "user.created",
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         issuer=issuer.issuer.name,
         details={"method": "anonymous"},
     )
@@ -77,7 +77,7 @@ async def sweep(issuer: EmbeddedIssuer) -> int:
         row=_Found,
     )
     for one in found:
-        await erasure.erase_words(issuer.db, issuer.issuer.user_id(str(one.id)))
+        await erasure.erase_words(issuer.db, issuer.user_id_of(one.id))
         try:
             await administration.delete_account(issuer, one.id, actor="server")
         except UserNotFound:

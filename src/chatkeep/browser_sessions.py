@@ -90,7 +90,7 @@ class BrowserSessions:
             ClaimsRefused, Unavailable: see `SessionTokens.issue`.
         """
         grant = await password_accounts.sign_in(self._issuer, email, password, device)
-        user_id = self._issuer.issuer.user_id(str(grant.user.id))
+        user_id = self._issuer.user_id_of(grant.user.id)
         (rows,) = await self._db.fetch_all(AUTH, _by_id(user_id, grant.session_id))
         if not rows:
             raise InvalidCredentials  # ended between the two statements

@@ -146,7 +146,7 @@ async def _change(
         *notice(issuer, person.id, person.email, new_email),
         audit.entry(
             "user.updated",
-            user_id=issuer.issuer.user_id(str(person.id)),
+            user_id=issuer.user_id_of(person.id),
             issuer=issuer.issuer.name,
             details={"changed": ["email"]},
         ),
@@ -162,7 +162,7 @@ def notice(
     mail = Mail(
         kind="email_changed",
         to=old_email,
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         old_email=old_email,
         new_email=new_email,
     )

@@ -223,7 +223,7 @@ def _creation(
         ),
         audit.entry(
             "user.created",
-            user_id=issuer.issuer.user_id(str(user_id)),
+            user_id=issuer.user_id_of(user_id),
             issuer=issuer.issuer.name,
             details={"method": method},
         ),
@@ -393,7 +393,7 @@ async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Wa
         raise OtpExpired
     noted = audit.entry(
         "one_time_token.used",
-        user_id=issuer.issuer.user_id(str(token.user_id)),
+        user_id=issuer.user_id_of(token.user_id),
         issuer=issuer.issuer.name,
         details={"kind": token.kind},
     )

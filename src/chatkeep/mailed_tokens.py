@@ -89,7 +89,7 @@ def mailing(
     *new_email* is named in the mail: the address that an account is about to have.
     """
     token, kept = issuer.one_time_tokens.issue(user_id, kind, to, challenge=way.challenge)
-    whose = issuer.issuer.user_id(str(user_id))
+    whose = issuer.user_id_of(user_id)
     mail = Mail(
         kind=_MAILS[kind],
         to=to,

@@ -219,7 +219,7 @@ async def remove_for(issuer: EmbeddedIssuer, user: User, passkey_id: UUID, *, ac
     Raises:
         PasskeyNotFound: *user* has no such passkey.
     """
-    user_id = issuer.issuer.user_id(str(user.id))
+    user_id = issuer.user_id_of(user.id)
     entry = audit.entry("passkey.removed", user_id=user_id, actor=actor, issuer=issuer.issuer.name)
     await _take_away(issuer, user, passkey_id, entry, but=None)
 
@@ -241,7 +241,7 @@ async def _take_away(
         removed = await cursor.fetchone()
         if removed is None:
             raise PasskeyNotFound
-        await sessions.weaken(connection, issuer.issuer.user_id(str(user.id)), PROOF, but=but)
+        await sessions.weaken(connection, issuer.user_id_of(user.id), PROOF, but=but)
         said = notices.changed(
             issuer, user, "factor_removed", factor_type="passkey", name=removed[0]
         )

@@ -104,7 +104,7 @@ async def sign_up(issuer: EmbeddedIssuer, wish: Wish, device: Device) -> Grant:
     creation = accounts.creation(user_id, email=email, password_hash=stored, metadata=metadata)
     created = audit.entry(
         "user.created",
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         issuer=issuer.issuer.name,
         details={"method": "password"},
     )
@@ -131,11 +131,11 @@ async def sign_in(issuer: EmbeddedIssuer, email: str, password: str, device: Dev
     stored = credential.password_hash if credential else None
     matches = await issuer.passwords.matches(password, stored)
     if not matches or credential is None or stored is None:
-        known = issuer.issuer.user_id(str(credential.id)) if credential else None
+        known = issuer.user_id_of(credential.id) if credential else None
         issuer.notices.note("session.begun", reason=InvalidCredentials.code, user_id=known)
         raise InvalidCredentials
     if not credential.confirmed:
-        whose = issuer.issuer.user_id(str(credential.id))
+        whose = issuer.user_id_of(credential.id)
         issuer.notices.note("session.begun", reason=EmailNotConfirmed.code, user_id=whose)
         raise EmailNotConfirmed
     outdated = issuer.passwords.is_outdated(stored)

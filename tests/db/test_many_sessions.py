@@ -52,7 +52,7 @@ async def test_everybody_goes_on_beside_many_sessions_of_one(
     """Signing in, looking at the list and ending them all; and somebody else meanwhile."""
     email = new_address()
     me = await sign_up(issuer, email)
-    user_id = issuer.issuer.user_id(str(me.user.id))
+    user_id = issuer.user_id_of(me.user.id)
     begin_many(database, user_id)
     began = time.monotonic()
     grant = await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
@@ -85,7 +85,7 @@ async def test_what_ends_together_shares_a_number(
 ) -> None:
     """A plain statement that ends thousands is quick, and every node learns all of them."""
     me = await sign_up(issuer)
-    user_id = issuer.issuer.user_id(str(me.user.id))
+    user_id = issuer.user_id_of(me.user.id)
     begin_many(database, user_id)
     elsewhere = Revocations(db)
     await elsewhere.catch_up()
@@ -163,7 +163,7 @@ async def test_forgetting_waits_for_nobody_and_tells_no_node(
 ) -> None:
     """Rows that somebody holds are passed over; the end of what expired long ago is no news."""
     me = await sign_up(issuer)
-    user_id = issuer.issuer.user_id(str(me.user.id))
+    user_id = issuer.user_id_of(me.user.id)
     begin_many(database, user_id, 3500)
     database.operate(
         "update user_sessions set expires_at = now() - interval '91 d' where user_id = %s",

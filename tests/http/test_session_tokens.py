@@ -55,7 +55,7 @@ async def ana(node: Node) -> Ana:
         DEVICE,
     )
     owner = SessionOwner(
-        user_id=node.parts.embedded.issuer.user_id(str(grant.user.id)),
+        user_id=node.parts.embedded.user_id_of(grant.user.id),
         issuer="embedded",
         subject=str(grant.user.id),
         session_id=grant.session_id,

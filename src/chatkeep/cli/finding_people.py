@@ -47,7 +47,7 @@ async def user_id_named(issuer: EmbeddedIssuer, name: str) -> str:
         return name
     with suppress(SetupError):
         person = await person_named(issuer, name)
-        return issuer.issuer.user_id(str(person.id))
+        return issuer.user_id_of(person.id)
     if "@" in name:
         raise SetupError(f"Nobody has an account with the address {_plain(name)}.")
     return name

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from chatkeep.runs import State
+
 if TYPE_CHECKING:
     from datetime import datetime
 
 Role = Literal["system", "user", "assistant"]
-Status = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
+#: A message of a person, or one that was written in, is `done`.
+Status = State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,7 @@ async def remove_for(issuer: EmbeddedIssuer, user: User, factor_id: UUID, *, act
         await _take_away(issuer, connection, user, factor)
         entry = audit.entry(
             "factor.removed",
-            user_id=issuer.issuer.user_id(str(user.id)),
+            user_id=issuer.user_id_of(user.id),
             actor=actor,
             issuer=issuer.issuer.name,
             details={"factor_type": factor.factor_type},
@@ -176,7 +176,7 @@ async def _take_away(
     )
     if factor.status == "unverified":
         return
-    user_id = issuer.issuer.user_id(str(user.id))
+    user_id = issuer.user_id_of(user.id)
     await sessions.weaken(connection, user_id, PROOFS[factor.factor_type])
     # Recovery codes stand in for another factor, so they go with the last one.
     dropped = await connection.execute(

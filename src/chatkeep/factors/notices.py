@@ -32,7 +32,7 @@ def changed(
     if not user.email:
         return []
     said = _NAMES[factor_type] + (f" “{name}”" if name else "")
-    mail = Mail(kind=kind, to=user.email, user_id=issuer.issuer.user_id(str(user.id)), factor=said)
+    mail = Mail(kind=kind, to=user.email, user_id=issuer.user_id_of(user.id), factor=said)
     return [queued(mail, issuer.outgoing)]
 
 

@@ -84,6 +84,10 @@ class EmbeddedIssuer:
         """Let go of the threads that check passwords."""
         self.passwords.close()
 
+    def user_id_of(self, account: UUID) -> str:
+        """Return the user id of the person who has *account*."""
+        return self.issuer.user_id(str(account))
+
     def subject_of(self, user_id: str) -> UUID | None:
         """Return the account that *user_id* names, None for people of other issuers."""
         prefix = self.issuer.user_id("")
@@ -134,7 +138,7 @@ class EmbeddedIssuer:
         """
         return (
             self.opening(subject, proof, device, password_hash=password_hash, aal=aal),
-            sessions.beyond(self.issuer.user_id(str(subject)), self.bounds),
+            sessions.beyond(self.user_id_of(subject), self.bounds),
             accounts.by_id(subject),
         )
 
@@ -149,7 +153,7 @@ class EmbeddedIssuer:
                 session is ended again.
         """
         self.revocations.ended(one.id for one in beyond)
-        user_id = self.issuer.user_id(str(users[0].id)) if users else None
+        user_id = self.user_id_of(users[0].id) if users else None
         if users and users[0].is_banned:
             self.notices.note("session.begun", reason=UserBanned.code, user_id=user_id)
             raise UserBanned
@@ -226,7 +230,7 @@ class EmbeddedIssuer:
         """Return the statement that starts a session of *subject*; see `sessions.opening`."""
         return sessions.opening(
             UUID(new_id()),
-            user_id=self.issuer.user_id(str(subject)),
+            user_id=self.user_id_of(subject),
             subject=subject,
             proof=proof,
             password_hash=password_hash,

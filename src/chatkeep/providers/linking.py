@@ -83,7 +83,7 @@ async def link(issuer: EmbeddedIssuer, proof: Proof, linking: Linking) -> UUID:
     try:
         async with issuer.db.acting_as(AUTH) as connection:
             held = await identities.hold(connection, linking.user_id)
-            person = issuer.issuer.user_id(str(held.id))
+            person = issuer.user_id_of(held.id)
             await identities.require_session(connection, person, linking.session_id)
             known = await identities.find_known(connection, proof)
             if known is not None and known.user_id != held.id:
@@ -219,7 +219,7 @@ def _noted(
     return audit.entry(
         action,
         reason=reason,
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         issuer=issuer.issuer.name,
         details={"method": "oauth", "provider": provider},
     )
@@ -229,7 +229,7 @@ def _notice(issuer: EmbeddedIssuer, email: str, user_id: UUID, proof: Proof) -> 
     mail = Mail(
         kind="identity_linked",
         to=email,
-        user_id=issuer.issuer.user_id(str(user_id)),
+        user_id=issuer.user_id_of(user_id),
         provider=proof.title,
     )
     return queued(mail, issuer.outgoing)

@@ -213,7 +213,7 @@ class Import:
             yield _identity(arrival, provider, provider_id, data)
         yield audit.entry(
             "user.imported",
-            user_id=self._issuer.issuer.user_id(str(arrival.id)),
+            user_id=self._issuer.user_id_of(arrival.id),
             actor="operator",
             issuer=self._issuer.issuer.name,
             details={"source": self._source},

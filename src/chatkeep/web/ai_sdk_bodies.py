@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chatkeep.conversations import Role
 from chatkeep.errors import Invalid
 from chatkeep.web.schemas import MESSAGE_AT_MOST, ConversationId, MessageId, Overrides, is_storable
 
@@ -16,7 +17,7 @@ class UiMessage(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     id: MessageId | None = None
-    role: Literal["system", "user", "assistant"]
+    role: Role
     parts: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
 
     @property

@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from chatkeep.conversations import Role, Status
+
 MESSAGE_AT_MOST = 200_000
 _MEMBERS_AT_MOST = 100
 
@@ -181,13 +183,13 @@ class MessageAnswer(BaseModel):
     """One message of a conversation."""
 
     id: str
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
     created_at: datetime
     parts: list[dict[str, Any]]
     parent_id: str | None
     client_id: str | None
-    status: Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
+    status: Status
     model: str | None
     run_id: str | None
     error: MessageError | None

@@ -291,7 +291,7 @@ async def list_audit(
 def _user(parts: Services, user: User) -> UserAnswer:
     name = user.user_metadata.get("full_name") or user.user_metadata.get("name")
     return UserAnswer(
-        user_id=parts.embedded.issuer.user_id(str(user.id)),
+        user_id=parts.embedded.user_id_of(user.id),
         email=user.email,
         email_confirmed_at=user.email_confirmed_at,
         name=name if isinstance(name, str) else None,

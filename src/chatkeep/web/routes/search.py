@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from chatkeep import search
+from chatkeep.conversations import Role
 from chatkeep.errors import Invalid
 from chatkeep.search import Found, Position
 from chatkeep.web.auth import SignedIn
@@ -35,7 +36,7 @@ class FoundAnswer(BaseModel):
     conversation_id: str
     message_id: str
     title: str | None
-    role: Literal["system", "user", "assistant"]
+    role: Role
     created_at: datetime
     passage: list[PieceAnswer]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from hashlib import sha256
 from html import escape
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from chatkeep import sharing
+from chatkeep.conversations import Role
 from chatkeep.errors import LinkEnded
 from chatkeep.web.auth import Anybody, SignedIn, SignedInOnRest
 from chatkeep.web.once import Once
@@ -66,7 +67,7 @@ class SharesAnswer(BaseModel):
 class SaidAnswer(BaseModel):
     """A message as strangers see it."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     text: str
     sources: list[str]
 
