@@ -7,6 +7,7 @@ Each process has one, because each counts for itself; whoever collects adds them
 from __future__ import annotations
 
 import hmac
+import os
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -46,8 +47,10 @@ async def serve_metrics(
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
+        # asyncio wraps the system's words in words of its own.
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise SetupError(
-            f"METRICS_PORT: nobody can listen at {host}:{port} ({error.strerror})."
+            f"METRICS_PORT: the metrics cannot be shown at {host}:{port}: {why}."
         ) from error
 
 
