@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.http.test_conversations import CHAT, begin, say
+from tests.serving import types, until
 
 if TYPE_CHECKING:
+    from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
-    from tests.serving import Node, Person
+    from tests.serving import Node, Person, Stage
 
 DATA = "/api/account/data"
+#: What was spent counts on, or whoever erases everything could spend it again.
+KEPT_FOR_BUDGETS = {"budgets", "charges", "usage"}
 #: What is left of somebody who had everything erased.
 _LEFT: tuple[LiteralString, ...] = (
     "select count(*) from chat.conversations where user_id = %s",
@@ -110,3 +116,48 @@ async def test_an_old_sign_in_erases_nothing(node: Node, database: MigratedDatab
     answer = await person.client.delete(f"{DATA}?confirm=erase")
     assert (answer.status, answer.json["code"]) == (401, "step_up_required")
     assert 0 not in left(database, person)
+
+
+async def test_erased_while_answers_are_made_nothing_comes_back(
+    node: Node, ana: Person, stage: Stage, database: MigratedDatabase
+) -> None:
+    """What is being said when everything is erased is kept nowhere, in no table there is."""
+    gate = asyncio.Event()
+    stage.play(["Begun ", gate, "and ended."], ["Named"])
+    client = ana.client.but(idempotency_key="one")
+    message = {"role": "user", "parts": [{"type": "text", "text": "Secret"}]}
+    async with client.stream("/api/chat", {"id": "erased", "message": message}) as answer:
+        await answer.until(lambda one: types([one]) == ["text-delta"])
+        erased = await ana.client.delete(f"{DATA}?confirm=erase")
+        assert erased.status == 200, erased.text
+        gate.set()
+        await answer.rest()
+    await until(lambda: not node.parts.replies._work)
+    with psycopg.connect(database.admin_url) as admin:
+        tables = admin.execute(
+            "select table_name, column_name from information_schema.columns"
+            " where table_schema = 'chat' and (column_name = 'user_id'"
+            "  or (table_name, column_name) = ('profiles', 'id'))"
+        ).fetchall()
+        looked = sql.SQL("select from chat.{} where {} = %s")
+        kept = {
+            table
+            for table, column in tables
+            if admin.execute(
+                looked.format(sql.Identifier(table), sql.Identifier(column)), [ana.id]
+            ).fetchone()
+        }
+    assert len(tables) > 10
+    assert kept <= KEPT_FOR_BUDGETS
+
+
+async def test_exports_are_limited(start: StartNode) -> None:
+    """Each reads everything there is of somebody; of whoever has little as of whoever has much."""
+    node = await start(RATE_LIMITS="on")
+    ana, bo = node.person(), node.person()
+    for path in (DATA, f"{CHAT}/export"):
+        assert (await ana.client.get(path)).status == 200
+    statuses = [(await ana.client.get(f"{CHAT}/export")).status for _ in range(10)]
+    assert statuses == [200] * 8 + [429] * 2
+    assert (await ana.client.get(DATA)).status == 429
+    assert (await bo.client.get(f"{CHAT}/export")).status == 200

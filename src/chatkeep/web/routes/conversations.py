@@ -146,6 +146,7 @@ async def list_conversations(
 @router.get("/export", responses=_EXPORT)
 async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
     """Export every conversation of the caller as JSON, with all branches."""
+    await parts.limits.spend("export", who.user_id)
     return StreamingResponse(
         rest_exports.everything(parts.files, who.user_id),
         media_type="application/json",
