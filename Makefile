@@ -18,7 +18,7 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench bench-check fuzz races strangers lock clean
+.PHONY: help install serve test check bench bench-check fuzz races kills strangers lock clean
 
 help: ## list these commands (the default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -52,6 +52,10 @@ races: .venv/.development ## race log-outs, a dying database and dying servers a
 	@RACES=$(or $(ARGS),1000) scripts/with-node $(BIN)/python -m pytest --timeout=3600 \
 		tests/db/test_sessions.py tests/e2e/test_killed_refresh.py \
 		-k "log_out_during_refresh or killed_connection or killed_between"
+
+kills: .venv/.development tests/clients/node_modules/.installed ## kill the server in the middle of sending a thousand messages (ARGS="messages")
+	@KILLS=$(or $(ARGS),1000) scripts/with-node $(BIN)/python -m pytest --timeout=14400 \
+		tests/e2e/test_survival.py -k killed_at_any_point
 
 strangers: .venv/.development ## let many people try each other's conversations, a million times (ARGS="steps")
 	@STEPS=$(or $(ARGS),1000000) $(BIN)/python -m pytest --timeout=36000 tests/http/test_attacks_strangers.py

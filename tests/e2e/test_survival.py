@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 TURNS = 200
 KILLED = 20
 BEGUN_TOGETHER = 10
+SENT_TOGETHER = 8
+#: How many messages are being sent when the server is killed; `make kills` asks for more.
+KILLS = int(os.environ.get("KILLS", "32"))
+#: Sending takes about so long; the kills come at moments spread over it.
+SENDING_S = 0.35
 ANSWER = numbered("word", 300)
 
 
@@ -233,11 +240,12 @@ async def test_killed_at_any_point_of_sending_nothing_is_lost_or_doubled(
     server: ServerProcess, upstream: Peer
 ) -> None:
     """After kill -9 a repeated message is there once, answered or marked, and was asked once."""
-    del upstream
-    for pause_s in (0.0, 0.03, 0.1, 0.3):
+    rounds = max(KILLS // SENT_TOGETHER, 1)
+    for number in range(rounds):
+        pause_s = SENDING_S * number / rounds
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             token = await server.sign_up(http)
-            talks = [await _start(http, server, token) for _ in range(8)]
+            talks = [await _start(http, server, token) for _ in range(SENT_TOGETHER)]
             sending = [asyncio.create_task(_send(http, server, token, one)) for one in talks]
             await asyncio.sleep(pause_s)
             await server.kill()
@@ -255,6 +263,8 @@ async def test_killed_at_any_point_of_sending_nothing_is_lost_or_doubled(
                 assert question["content"] == f"a short answer in {talk}, please"
                 assert answer["status"] in {"done", "interrupted"}
                 assert page["active_run"] is None
+            asked = [call["messages"][-1]["content"] for call in upstream.received()]
+            assert max(Counter(asked).values(), default=1) == 1
 
 
 async def _start(http: aiohttp.ClientSession, server: ServerProcess, token: str) -> str:

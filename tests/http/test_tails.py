@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -224,9 +225,9 @@ async def test_who_waits_for_a_silent_model_hardly_looks(
         await here.until(lambda event: types([event]) == ["text-delta"])
         async with there.stream(f"{UI}/{chat}/stream", method="GET") as stream:
             await grown(stream, "Hm")
-            looks = Looks(monkeypatch)
-            await asyncio.sleep(3)
-            assert looks.count <= 6
+            looks, began = Looks(monkeypatch), time.monotonic()
+            await until(lambda: looks.count >= 5, within_s=60)
+            assert time.monotonic() - began > 2  # at four times a second it would be 1.25
             gate.set()
             await stream.rest()
             assert said(stream.events) == "Hm."

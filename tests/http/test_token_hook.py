@@ -7,7 +7,7 @@ import base64
 import json
 import re
 import sys
-import time
+import threading
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from chatkeep import token_hook
 from chatkeep.errors import SetupError
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,27 +232,36 @@ async def test_a_broken_hook_signs_nobody_out(hooked: Node, module: ModuleType) 
     assert (await post(hooked, "token?grant_type=refresh_token", refresh_token=token)).status == 200
 
 
+@pytest.mark.parametrize("waits_in", ["the loop", "a thread"])
 async def test_a_slow_hook_is_given_up_and_holds_up_nobody(
-    start: StartNode, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+    start: StartNode, module: ModuleType, monkeypatch: pytest.MonkeyPatch, waits_in: str
 ) -> None:
-    """Whether it waits in the loop or in a thread, others are answered meanwhile."""
-    monkeypatch.setattr(token_hook, "TIME_LIMIT_S", 0.3)
+    """Wherever it waits, others are answered meanwhile, and its time ends."""
+    go_on, entered = threading.Event(), threading.Event()
 
-    async def waiting(_event: Json) -> Json:
-        await asyncio.sleep(60)
-        return {}
+    async def waiting(event: Json) -> Json:
+        entered.set()
+        await until(go_on.is_set, within_s=60)
+        return event
 
-    def blocking(_event: Json) -> Json:
-        time.sleep(1)
-        return {}
+    def blocking(event: Json) -> Json:
+        entered.set()
+        go_on.wait(60)
+        return event
 
-    for function in (waiting, blocking):
-        module.customize = function  # type: ignore[attr-defined]
-        node = await start(ACCESS_TOKEN_HOOK="shop_hooks:customize")
-        slow = asyncio.create_task(sign_up(node))
-        assert (await node.nobody().get("/healthz")).status == 200
-        assert not slow.done()
-        assert (await slow).status == 503
+    module.customize = waiting if waits_in == "the loop" else blocking  # type: ignore[attr-defined]
+    node = await start(ACCESS_TOKEN_HOOK="shop_hooks:customize")
+    monkeypatch.setattr(token_hook, "TIME_LIMIT_S", 60)
+    slow = asyncio.create_task(sign_up(node))
+    await until(entered.is_set)
+    assert (await node.nobody().get("/healthz")).status == 200
+    assert not slow.done()
+    go_on.set()
+    assert (await slow).status == 200
+    go_on.clear()
+    monkeypatch.setattr(token_hook, "TIME_LIMIT_S", 0.05)
+    assert (await sign_up(node)).status == 503
+    go_on.set()
 
 
 async def test_two_at_once_get_their_own_claims(hooked: Node, module: ModuleType) -> None:
