@@ -8,12 +8,12 @@ one that never was are the same `NotFound`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from psycopg.types.json import Jsonb
 
-from chatkeep import runs
+from chatkeep import files, runs
 from chatkeep.db import Query, as_user
 from chatkeep.errors import NotFound, RunInProgress
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from chatkeep.conversations import Role
     from chatkeep.db import Database
-
-Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +192,7 @@ async def make(
 ) -> None:
     """Make a conversation with these *messages*, whole or not at all."""
     more = [adding(user_id, conversation_id, messages)] if messages else []
+    more += _using_files(user_id, conversation_id, messages)
     await db.fetch_all(
         as_user(user_id),
         making(user_id, conversation_id, title),
@@ -233,10 +233,19 @@ async def add(
         queries.append(answering(user_id, conversation_id, *answered, idle=True))
     if messages:
         queries.append(adding(user_id, conversation_id, messages, idle=True, title=title))
-    done = await db.fetch_all(as_user(user_id), *queries)
-    if not all(done):
+    sent = _using_files(user_id, conversation_id, messages)
+    done = await db.fetch_all(as_user(user_id), *queries, *sent)
+    if not all(done[: len(queries)]):
         running = await runs.find_active(db, user_id, conversation_id)
         raise NotFound if running is None else RunInProgress(run_id=running)
+
+
+def _using_files(
+    user_id: str, conversation_id: str, messages: Sequence[NewMessage]
+) -> list[Query[Any]]:
+    """The statement that says which files the conversation has now, if there are any."""
+    found = [file_id for one in messages for file_id in files.in_parts(one.parts)]
+    return [files.using(user_id, conversation_id, found)] if found else []
 
 
 async def branch_ids(
@@ -266,6 +275,37 @@ async def branch_ids(
         row=_Id,
     )
     return [row.id for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """The conversation that a message stands in."""
+
+    id: str
+    conversation_id: str
+
+
+async def find_homes(db: Database, user_id: str, message_ids: Sequence[str]) -> list[Home]:
+    """Find which of the hundred conversations that *user_id* used last have these messages.
+
+    Nothing finds a message by its id alone, so each of the hundred is looked into by the whole
+    key.
+    """
+    return await db.fetch(
+        as_user(user_id),
+        """
+        with used as materialized (
+          select user_id, id from chat.conversations
+          where user_id = %(user)s and deleted_at is null
+          order by updated_at desc, id desc limit 100
+        )
+        select m.id, m.conversation_id from used
+        join chat.messages m on m.user_id = used.user_id and m.conversation_id = used.id
+        where m.id = any(%(messages)s::text[])
+        """,
+        {"user": user_id, "messages": list(message_ids)},
+        row=Home,
+    )
 
 
 async def erase(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -82,11 +82,17 @@ def _images(one: Said) -> tuple[str, ...]:
 
 
 def _files(one: Said) -> tuple[PromptFile, ...]:
-    """The files that a user's message names; `stored_files.ShowsFiles` reads them."""
-    named = (part for part in one.parts or () if file_of(part) is not None)
+    """The files that a user's message names or holds; `stored_files.ShowsFiles` reads them."""
+    named = (part for part in one.parts or () if file_of(part) is not None or _is_held(part))
     return tuple(
         PromptFile(name=str(part.get("filename", "file")), url=part["url"]) for part in named
     )
+
+
+def _is_held(part: dict[str, Any]) -> bool:
+    """Whether *part* is a file with its bytes in it, and no image."""
+    is_image = str(part.get("mediaType")).startswith("image/")
+    return part.get("type") == "file" and str(part.get("url")).startswith("data:") and not is_image
 
 
 def _of_answer(parts: Sequence[Part]) -> Iterator[PromptMessage]:

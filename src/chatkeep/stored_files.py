@@ -239,11 +239,23 @@ class ShowsFiles:
         return shown[::-1]
 
     async def _read(self, user_id: str, named: PromptFile) -> File | None:
+        if named.url.startswith("data:"):  # in the message itself, of which nothing is kept
+            return _held(named)
         file_id = named.url.removeprefix(files.ADDRESS)
         try:
             return await self._stored.read(user_id, file_id)
         except NotFound:
             return None
+
+
+def _held(named: PromptFile) -> File | None:
+    """Return a file that is in its own address (RFC 2397); None where that is broken."""
+    said, _, encoded = named.url.removeprefix("data:").partition(",")
+    try:
+        content = base64.b64decode(encoded)
+    except ValueError:
+        return None
+    return File(name=named.name, media_type=said.partition(";")[0], content=content)
 
 
 def _with(message: PromptMessage, read: Sequence[File]) -> PromptMessage:

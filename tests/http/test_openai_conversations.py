@@ -393,6 +393,35 @@ async def test_tools_of_the_server_run_there(shop: Node, stream: bool) -> None:
     assert person.id in chat.choices[0].message.content
 
 
+async def test_output_is_taken_back_as_it_was_given(shop: Node) -> None:
+    """The examples of the API send all of it with the next question; tools that ran are told."""
+    person = shop.person()
+    async with client_of(shop, key_of(person)) as client:
+        said: list[Any] = [{"role": "user", "content": "whoami"}]
+        first = await client.responses.create(model=MODEL, input=said, store=False)
+        assert "mcp_call" in [one.type for one in first.output]
+        said += [one.to_dict() for one in first.output]
+        said.append({"role": "user", "content": "whoami"})
+        await client.responses.create(model=MODEL, input=said, store=False)
+        kept = await client.responses.create(model=MODEL, input=said)
+        asked = await client.responses.create(model=MODEL, input="cancel 7")
+        back: list[Any] = [one.to_dict() for one in asked.output]
+        back.append(
+            {
+                "type": "mcp_approval_response",
+                "approval_request_id": asked.output[-1].model_dump()["id"],
+                "approve": False,
+            }
+        )
+        await client.responses.create(model=MODEL, input=back[-2:], previous_response_id=asked.id)
+    model: Any = shop.stage.model
+    history = next(one for one in model.prompts if len(one.messages) > 4).messages
+    assert [one.role for one in history[:5]] == ["user", "assistant", "tool", "assistant", "user"]
+    assert history[2].text == person.id
+    assert history[1].calls[0].call_id == history[2].call_id
+    assert kept.output_text.endswith(f"Done: {person.id}")
+
+
 @pytest.mark.parametrize("approve", [True, False])
 async def test_a_tool_waits_for_the_persons_yes(shop: Node, approve: bool) -> None:
     """Asked as an approval request; the answer goes on with what the person said."""

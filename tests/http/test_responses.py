@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -10,6 +11,7 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
+from chatkeep import files
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
 from tests.http.test_openai_api import MODEL, client_of, key_of
@@ -95,6 +97,136 @@ async def test_a_response_is_whole_and_kept(
         ("user", "Say hello."),
         ("assistant", "Hello!"),
     ]
+
+
+async def test_items_may_be_named_by_their_ids(
+    client: openai.AsyncOpenAI, node: Node, bo: Person, stage: Stage
+) -> None:
+    """As clients do that know what is kept; what the conversation has already is not said twice."""
+    model = stage.play(answer=lambda _: ["Hello."])
+    first = await client.responses.create(model=MODEL, input="I am Ana.")
+    brought = await client.responses.input_items.list(first.id)
+    named: Any = [
+        {"type": "item_reference", "id": brought.data[0].id},
+        {"id": first.output[0].id},  # the type may be left out
+        {"role": "user", "content": "Who am I?"},
+    ]
+    for store in (True, False):
+        checked(await client.responses.create(model=MODEL, input=named, store=store))
+        said = [(one.role, one.text) for one in model.prompts[-1].messages]
+        assert said == [("user", "I am Ana."), ("assistant", "Hello."), ("user", "Who am I?")]
+    await client.responses.create(model=MODEL, input=named, previous_response_id=first.id)
+    assert [one.text for one in model.prompts[-1].messages] == ["I am Ana.", "Hello.", "Who am I?"]
+    async with client_of(node, key_of(bo)) as stranger:
+        for ids in (named, [{"type": "item_reference", "id": "msg_nobody_0"}, named[-1]]):
+            with pytest.raises(openai.NotFoundError):
+                await stranger.responses.create(model=MODEL, input=ids)
+    with pytest.raises(openai.BadRequestError):
+        await client.conversations.create(items=named)
+
+
+PDF = b"%PDF-1.7 not much of one"
+
+
+def file_part(content: bytes = PDF, kind: str = "application/pdf", **more: str) -> dict[str, str]:
+    """Return a file as OpenAI's clients send one."""
+    data = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return {"type": "input_file", "filename": "a.pdf", "file_data": data, **more}
+
+
+async def files_of(node: Node, person: Person) -> list[str]:
+    """Return the names of a person's files."""
+    found = await files.list_files(node.parts.db, person.id, limit=100)
+    return sorted(one.name for one in found)
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_file_in_a_message_reaches_the_model(
+    client: openai.AsyncOpenAI, node: Node, ana: Person, stage: Stage, store: bool
+) -> None:
+    """As a file, words as words; what is kept is its owner's file, and is there afterwards."""
+    model = stage.play(answer=lambda _: ["Read."])
+    said: Any = [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "Read both."},
+                file_part(),
+                file_part(b"a,b", "text/csv", filename="t.csv"),
+            ],
+        }
+    ]
+    first = checked(await client.responses.create(model=MODEL, input=said, store=store))
+    asked = model.prompts[0].messages[-1]
+    assert [(one.name, one.url) for one in asked.files] == [
+        ("a.pdf", said[0]["content"][1]["file_data"])
+    ]
+    assert "a,b" in asked.text
+    assert await files_of(node, ana) == (["a.pdf", "t.csv"] if store else [])
+    if store:
+        await client.responses.create(model=MODEL, input="More.", previous_response_id=first.id)
+        assert model.prompts[1].messages[0].files == asked.files
+        items = (await client.responses.input_items.list(first.id)).data
+        assert [one.to_dict()["type"] for one in items] == ["message"]
+
+
+async def test_file_that_was_uploaded_is_named(
+    client: openai.AsyncOpenAI, ana: Person, bo: Person, stage: Stage
+) -> None:
+    """By its id, by its owner alone."""
+    model = stage.play(answer=lambda _: ["Seen."])
+    headers = {"content-type": "application/pdf"}
+    made = await ana.client.call("POST", "/api/files?name=b.pdf", data=PDF, headers=headers)
+    theirs = await bo.client.call("POST", "/api/files?name=b.pdf", data=PDF, headers=headers)
+    part: Any = {"type": "input_file", "file_id": made.json["id"]}
+    for store in (True, False):
+        said: Any = [{"role": "user", "content": [part]}]
+        await client.responses.create(model=MODEL, input=said, store=store)
+        assert [one.name for one in model.prompts[-1].messages[-1].files] == ["b.pdf"]
+    for file_id in (theirs.json["id"], "nothing"):
+        said = [{"role": "user", "content": [{**part, "file_id": file_id}]}]
+        with pytest.raises(openai.BadRequestError, match="not uploaded"):
+            await client.responses.create(model=MODEL, input=said)
+
+
+async def test_file_among_the_items_of_a_conversation_is_kept_with_it(
+    client: openai.AsyncOpenAI, node: Node, ana: Person, stage: Stage
+) -> None:
+    """When it is made, and when more is added; the next answer has both."""
+    model = stage.play(answer=lambda _: ["Read."])
+    one: Any = {"type": "message", "role": "user", "content": [file_part()]}
+    two: Any = {**one, "content": [file_part(b"%PDF-2", filename="b.pdf")]}
+    made = await client.conversations.create(items=[one])
+    added = await client.conversations.items.create(made.id, items=[two])
+    assert added.data[0].to_dict()["content"][0]["filename"] == "b.pdf"  # type: ignore[index]  # JSON
+    await client.responses.create(model=MODEL, input="Both?", conversation=made.id)
+    told = [file.name for message in model.prompts[0].messages for file in message.files]
+    assert told == ["a.pdf", "b.pdf"]
+    assert await files_of(node, ana) == told
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_file"},
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+        {"type": "input_file", "file_data": "https://example.com/a.pdf"},
+        {"type": "input_file", "file_data": "data:application/pdf;base64,%%%"},
+        {"type": "input_file", "file_data": "data:application/x-evil;base64,AAAA"},
+        {"type": "input_file", "file_id": "../a"},
+    ],
+)
+@pytest.mark.parametrize("store", [True, False])
+async def test_what_is_no_file_is_refused(
+    node: Node, ana: Person, stage: Stage, part: dict[str, str], store: bool
+) -> None:
+    """Nothing is fetched, nothing asked, nothing kept."""
+    model = stage.play(["Never."])
+    body = {"model": MODEL, "store": store, "input": [{"role": "user", "content": [part]}]}
+    answer = await ana.client.post(ROUTE, body)
+    assert answer.status == 400, answer.text
+    assert model.prompts == []
+    assert await files_of(node, ana) == []
 
 
 async def test_usage_says_what_was_cached_and_what_was_thought(
@@ -568,7 +700,7 @@ async def test_ten_copies_of_a_request_are_one(
         ({"temperature": 3}, "temperature"),
         ({"max_output_tokens": 10**7}, "max_output_tokens"),
         ({"top_logprobs": 2}, "top_logprobs"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+        ({"input": [{"type": "computer_call", "id": "cu_1"}]}, "input"),
         ({"input": [{"role": "king", "content": "x"}]}, "input"),
         ({"input": []}, "input"),
         ({"input": "\x00"}, "input"),

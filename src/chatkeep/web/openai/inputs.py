@@ -15,9 +15,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from chatkeep.conversation_items import NewMessage
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolCall, ToolResult
+from chatkeep.files import ADDRESS
 from chatkeep.ids import new_id
 from chatkeep.parts import Part, stored
 from chatkeep.tools import OUTPUT_AT_MOST
+from chatkeep.web.openai.held_files import held, media_type_of
 from chatkeep.web.openai.bodies import Name, Text, address_of_an_image, storable
 
 if TYPE_CHECKING:
@@ -36,14 +38,35 @@ class _Item(BaseModel):
 
 
 class InputContent(_Item):
-    """A part of a message: text, or an image by its address."""
+    """A part of a message: text, an image by its address, or a file.
 
-    type: Literal["input_text", "output_text", "text", "refusal", "input_image"]
+    A file is held in its part (`file_data`, a `data:` address), or was uploaded before.
+    """
+
+    type: Literal["input_text", "output_text", "text", "refusal", "input_image", "input_file"]
     text: StoredText | None = None
     refusal: StoredText | None = None
     image_url: (
         Annotated[str, Field(max_length=1_000_000), AfterValidator(address_of_an_image)] | None
     ) = None
+    file_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None = None
+    file_data: Annotated[str, AfterValidator(held)] | None = None
+    filename: Annotated[StoredText, Field(max_length=300)] | None = None
+
+    @property
+    def as_file(self) -> dict[str, Any] | None:
+        """The file as a part of a message of ours; None where there is none.
+
+        Raises:
+            Invalid: it is said to be one, and is nowhere.
+        """
+        url = self.file_data if self.file_id is None else f"{ADDRESS}{self.file_id}"
+        if self.type == "input_file" and url is None:
+            raise Invalid.of("input", "must have a `file_id` or `file_data` in an input_file")
+        if url is None or self.type not in {"input_file", "input_image"}:
+            return None
+        name = self.filename or "file"
+        return {"type": "file", "mediaType": media_type_of(url), "filename": name, "url": url}
 
 
 Contents = Annotated[list[InputContent], Field(max_length=1000)]
@@ -63,6 +86,12 @@ class InputMessage(_Item):
             return self.content
         said = (one.text or one.refusal for one in self.content if one.type in _TEXT_KINDS)
         return "\n\n".join(text for text in said if text)
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """Its files, as parts of a message of ours."""
+        parts = () if isinstance(self.content, str) else self.content
+        return [found for one in parts if (found := one.as_file) is not None]
 
     @property
     def images(self) -> list[str]:
@@ -119,6 +148,31 @@ class InputOutput(_Item):
         return text
 
 
+class InputRan(_Item):
+    """A tool that has run here, in an earlier answer."""
+
+    type: Literal["mcp_call"]
+    id: CallId
+    name: Name
+    arguments: StoredText
+    output: StoredText | None = None
+    error: StoredText | None = None
+
+
+class InputAsked(_Item):
+    """The question whether a tool may run, sent back: it is known here."""
+
+    type: Literal["mcp_approval_request"]
+    id: CallId
+
+
+class InputReference(_Item):
+    """An item that is kept here, by its id; `references.resolved` puts it in its place."""
+
+    type: Literal["item_reference"] | None = None
+    id: CallId
+
+
 class InputApproval(_Item):
     """Whether a tool may be run here."""
 
@@ -128,7 +182,9 @@ class InputApproval(_Item):
 
 
 def _kind_of(sent: object) -> str:
-    kind = sent.get("type", "message") if isinstance(sent, dict) else getattr(sent, "type", "")
+    if isinstance(sent, dict) and sent.get("type") is None:  # both may leave it out
+        return "message" if "role" in sent else "item_reference"
+    kind = sent.get("type") if isinstance(sent, dict) else getattr(sent, "type", "")
     return kind if isinstance(kind, str) else ""
 
 
@@ -137,13 +193,17 @@ InputItem = Annotated[
     | Annotated[InputReasoning, Tag("reasoning")]
     | Annotated[InputCall, Tag("function_call")]
     | Annotated[InputOutput, Tag("function_call_output")]
-    | Annotated[InputApproval, Tag("mcp_approval_response")],
+    | Annotated[InputRan, Tag("mcp_call")]
+    | Annotated[InputAsked, Tag("mcp_approval_request")]
+    | Annotated[InputApproval, Tag("mcp_approval_response")]
+    | Annotated[InputReference, Tag("item_reference")],
     Discriminator(
         _kind_of,
         custom_error_type="item_type",
         custom_error_message=(
             "is of a type that is not taken here: messages, reasoning, function_call,"
-            " function_call_output and mcp_approval_response are"
+            " function_call_output, mcp_call, mcp_approval_request, mcp_approval_response and"
+            " item_reference are"
         ),
     ),
 ]
@@ -203,6 +263,12 @@ class _Reading:
                 self._call(item)
             case InputOutput():
                 self._output(item)
+            case InputRan():
+                self._ran(item)
+            case InputAsked():
+                pass
+            case InputReference():
+                raise Invalid.of("input", "must not have an item_reference here")
             case InputApproval():
                 self._given.approvals[item.approval_request_id] = item.approve
             case _:
@@ -228,6 +294,12 @@ class _Reading:
             self._next_step()
         call = ToolCall(call_id=item.call_id, name=item.name, arguments=item.arguments)
         self._answer.append(Part("tool", call=call))
+
+    def _ran(self, item: InputRan) -> None:
+        self._next_step()
+        call = ToolCall(call_id=item.id, name=item.name, arguments=item.arguments)
+        result = ToolResult(call_id=item.id, output=item.output, error=item.error)
+        self._answer.append(Part("tool", call=call, result=result))
 
     def _output(self, item: InputOutput) -> None:
         result = ToolResult(call_id=item.call_id, output=item.text)
@@ -272,22 +344,24 @@ def _refuse_unanswered(parts: Iterable[Part]) -> None:
 
 def _message(item: InputMessage) -> NewMessage:
     role: Literal["system", "user"] = "user" if item.role == "user" else "system"
-    images = item.images
-    if images and role != "user":
-        raise Invalid.of("input", "may have images only in messages of the user")
-    if not item.text.strip() and not images:
+    images, files = item.images, item.files
+    if (images or files) and role != "user":
+        raise Invalid.of("input", "may have images and files only in messages of the user")
+    if not item.text.strip() and not images and not files:
         raise Invalid.of("input", "must not have a message without text")
     return NewMessage(
-        id=new_id(), role=role, content=item.text, parts=image_parts(item.text, images)
+        id=new_id(), role=role, content=item.text, parts=_shown(item.text, images, files)
     )
 
 
-def image_parts(text: str, images: Sequence[str]) -> list[dict[str, Any]] | None:
-    """Return a user's text and images as a message keeps them; None without images."""
-    if not images:
+def _shown(
+    text: str, images: Sequence[str], files: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]] | None:
+    """Return a user's text, images and files as a message has them; None with text alone."""
+    if not images and not files:
         return None
     said = [{"type": "text", "text": text}] if text else []
-    return [*said, *(_file(url) for url in images)]
+    return [*said, *(_file(url) for url in images), *files]
 
 
 def _file(url: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from chatkeep.files import file_of
 from chatkeep.parts import unstored
 from chatkeep.prompts import result_text
 
@@ -248,7 +249,7 @@ def _message(message: Message, content: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _content(message: Message) -> list[dict[str, Any]]:
-    """A user's text, and the images that came with it."""
+    """A user's text, and the images and files that came with it."""
     found: list[dict[str, Any]] = []
     if message.content:
         found.append({"type": "input_text", "text": message.content})
@@ -256,6 +257,9 @@ def _content(message: Message) -> list[dict[str, Any]]:
         if part.get("type") == "file" and str(part.get("mediaType")).startswith("image/"):
             url = str(part.get("url"))
             found.append({"type": "input_image", "detail": "auto", "image_url": url})
+        elif (file_id := file_of(part)) is not None:
+            name = part.get("filename")
+            found.append({"type": "input_file", "file_id": file_id, "filename": name})
     return found
 
 

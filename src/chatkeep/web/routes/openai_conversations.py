@@ -18,6 +18,7 @@ from chatkeep.web.auth import SignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking
 from chatkeep.web.openai.errors import described
+from chatkeep.web.openai.held_files import keep_files
 from chatkeep.web.openai.inputs import read
 from chatkeep.web.openai.items import CONVERSATION, find_place
 from chatkeep.web.openai.listing import (
@@ -55,7 +56,7 @@ async def create(
 ) -> Response:
     """Make a conversation, with what was said in it so far."""
     wanted = body or ConversationRequest()
-    given = _given(parts, wanted.items or ())
+    given = await _given(parts, who, wanted.items or ())
 
     async def make(conversation_id: str) -> Response:
         await conversation_items.make(
@@ -172,7 +173,9 @@ def _conversation(one: Described) -> dict[str, Any]:
     }
 
 
-def _given(parts: Services, items: Sequence[InputItem], known: Collection[str] = ()) -> Given:
+async def _given(
+    parts: Services, who: Principal, items: Sequence[InputItem], known: Collection[str] = ()
+) -> Given:
     given = read(items, known=known, is_whole=True)
     if "system_prompt" in parts.offered_models.policy.locked and any(
         one.role == "system" for one in given.messages
@@ -181,12 +184,13 @@ def _given(parts: Services, items: Sequence[InputItem], known: Collection[str] =
         raise Invalid.of("items", only)
     if given.approvals or (given.outputs and not known):
         raise Invalid.of("items", "has an answer to what was not asked")
+    given, _ = await keep_files(parts, who.user_id, given, keeps=True)
     return given
 
 
 async def _added(conversation_id: str, body: NewItems, who: Principal, parts: Services) -> Response:
     above = await asking.below_conversation(parts.db, who.user_id, conversation_id)
-    given = _given(parts, body.items, above.calls)
+    given = await _given(parts, who, body.items, above.calls)
     decided = asking.settled(given, above)
     answered = (above.message_id or "", stored(decided) or []) if decided is not None else None
     await conversation_items.add(

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from chatkeep import responses
+from chatkeep import files, responses
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
 from chatkeep.prompts import prompt_of
@@ -24,10 +24,12 @@ from chatkeep.web.once import Once
 from chatkeep.web.openai import asking, keeping
 from chatkeep.web.openai.answers import failure_of
 from chatkeep.web.openai.errors import described
+from chatkeep.web.openai.held_files import keep_files
 from chatkeep.web.openai.inputs import read
 from chatkeep.web.openai.items import RESPONSE
 from chatkeep.web.openai.leaving import begun, stopping, while_connected
 from chatkeep.web.openai.listing import AnyItem, Limit, Order, brought, item_page
+from chatkeep.web.openai.references import resolved
 from chatkeep.web.openai.response_bodies import ResponsesRequest
 from chatkeep.web.openai.response_events import ResponseEvents, farewell
 from chatkeep.web.openai.response_objects import Head, head_of, kept_json, said_in
@@ -190,19 +192,27 @@ async def _above(body: ResponsesRequest, who: Principal, parts: Services) -> Abo
     return None
 
 
-def _given(body: ResponsesRequest, above: Above | None, choices: Choices) -> Given:
-    given = read(body.input, known=above.calls if above is not None else ())
+async def _given(
+    parts: Services, who: Principal, body: ResponsesRequest, above: Above | None, choices: Choices
+) -> tuple[Given, list[str]]:
+    known_in = above.conversation_id if above is not None else None
+    items = await resolved(parts.db, who.user_id, body.input, known_in=known_in)
+    given = read(items, known=above.calls if above is not None else ())
+    given, file_ids = await keep_files(parts, who.user_id, given, keeps=body.keeps)
     if choices.alone and any(one.role == "system" for one in given.messages):
         only = "must have no system or developer message: the operator has set one"
         raise Invalid.of("input", only)
-    return given
+    return given, file_ids
 
 
 async def _turn(body: ResponsesRequest, who: Principal, parts: Services) -> tuple[Turn, Choices]:
     choices = await _choices(body, who, parts)
     above = await _above(body, who, parts)
-    given = _given(body, above, choices)
+    given, file_ids = await _given(parts, who, body, above, choices)
     asked = asking.asked(who.user_id, given, above, model=choices.settings.model)
+    if file_ids:
+        used = files.using(who.user_id, asked.turn.conversation_id, file_ids)
+        asked = replace(asked, turn=replace(asked.turn, after=[*asked.turn.after, used]))
     noted = {**body.noted(), "model": choices.settings.model}
     turn = keeping.noted(who, asked, "response", noted, alone=above is None)
     return turn, choices
@@ -222,7 +232,7 @@ async def _unkept(
     await parts.limits.spend("chat", who.user_id)
     choices = await _choices(body, who, parts)
     above = await _above(body, who, parts)
-    given = _given(body, above, choices)
+    given, _ = await _given(parts, who, body, above, choices)
     asking.asked(who.user_id, given, above, model=choices.settings.model)
     if given.approvals:
         raise Invalid.of("store", "must not be false where a tool is to run here")
