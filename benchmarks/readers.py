@@ -84,13 +84,17 @@ class Reader(asyncio.Protocol):
 
 
 async def open_streams(
-    port: int, requests: Sequence[bytes], heard: Heard, *, at_once: int
+    port: int, requests: Sequence[bytes], heard: Heard, *, at_once: int, every_s: float = 0.0
 ) -> list[Reader]:
-    """Open a stream for each of *requests*, so many *at_once*, until each has its first chunk."""
+    """Open a stream for each of *requests*, so many *at_once*, until each has its first chunk.
+
+    With *every_s* one begins after the other, so many seconds apart.
+    """
     loop = asyncio.get_running_loop()
     places = asyncio.Semaphore(at_once)
 
-    async def one(request: bytes) -> Reader:
+    async def one(number: int, request: bytes) -> Reader:
+        await asyncio.sleep(number * every_s)
         async with places:
             _, reader = await loop.create_connection(
                 lambda: Reader(request, heard), "127.0.0.1", port
@@ -98,7 +102,7 @@ async def open_streams(
             await reader.begun
             return reader
 
-    return await asyncio.gather(*(one(request) for request in requests))
+    return await asyncio.gather(*(one(*each) for each in enumerate(requests)))
 
 
 async def read_all(port: int, requests: Sequence[bytes]) -> Heard:

@@ -10,8 +10,9 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.processes import machine_busy_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ NAMES = (
     "logins",
     "growth",
 )
-_TICKS = os.sysconf("SC_CLK_TCK")
 #: Busier than this with other things, the machine does not measure.
 BUSY = 0.15
 
@@ -65,10 +65,10 @@ def run(name: str, *, quick: bool) -> Result:
         subprocess.CalledProcessError: it failed.
     """
     command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else [])]
-    began, busy, own = time.monotonic(), _busy_s(), _own_s()
+    began, busy, own = time.monotonic(), machine_busy_s(), _own_s()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     took = time.monotonic() - began
-    others = max(0.0, _busy_s() - busy - (_own_s() - own)) / took / (os.cpu_count() or 1)
+    others = max(0.0, machine_busy_s() - busy - (_own_s() - own)) / took / (os.cpu_count() or 1)
     return Result(
         name=name,
         figures=json.loads(done.stdout.splitlines()[-1]),
@@ -76,16 +76,6 @@ def run(name: str, *, quick: bool) -> Result:
         others=round(others, 2),
         measured_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
     )
-
-
-def _busy_s() -> float:
-    """Return the seconds that all cores have been at work, for anybody."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0.0
-    ticks = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
-    idle = ticks[3] + ticks[4]
-    return (sum(ticks) - idle) / _TICKS
 
 
 def _own_s() -> float:

@@ -2,12 +2,18 @@
 
 `open`: 2,000 slow streams (a chunk every two seconds), opened 50 at a time: KiB of the
 server's memory for each, what the first token waited for, and how another route answers
-meanwhile, against the same server idle. `reading`: 500 streams at reading speed (50 chunks a
-second each): what part of a core the server uses and how late a chunk is with the reader,
-from the moment the upstream sent it.
+meanwhile, against the same server idle. Each that begins is followed by another at once, so
+50 questions always share the core: a first token waits for what 50 of them cost.
+
+`reading`: 500 streams at reading speed (50 chunks a second each), of people who come one
+every 10 ms, twice as fast as 500 do who read answers of ten seconds: what part of a core the
+server uses, what the first token waited for, and how late a chunk is with the reader, from
+the moment the upstream sent it.
 
 The bare relay does the same beside it, and is the floor. `load_cpu` is what upstream and
-readers take of their own core: where that is all of it, they are the limit.
+readers take of their own core: where that is all of it, they are the limit. `others` is the
+part of the machine that anybody else used meanwhile; too much of it, or a server that takes
+more in one second than in the next, and the run calls itself `noisy`. `--quick` opens fewer.
 """
 
 from __future__ import annotations
@@ -19,46 +25,98 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from benchmarks import contenders
-from benchmarks.figures import percentile
+from benchmarks.figures import is_noisy, percentile
 from benchmarks.load import load, request_bytes
-from benchmarks.processes import memory_kib
+from benchmarks.processes import machine_busy_s, memory_kib
 from benchmarks.readers import Heard, open_streams
+from benchmarks.running import BUSY
 from benchmarks.stack import LOAD_CORE, pin, raise_file_limit
 from benchmarks.upstream import question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from benchmarks.contenders import Contender
     from benchmarks.readers import Reader
 
-_OPEN = 2000
 _PEOPLE = 25  # nobody may have more than 100 streams
 _AT_ONCE = 50
 _SLOW_MS = 2000
-_READING = 500
 _READING_MS = 20
+_COMES_EVERY_S = 0.01
 _SETTLES_S = 1.0
 _OPENED_WITHIN_S = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    """How many streams of each kind, and for how many seconds they are watched."""
+
+    open: int = 2000
+    open_s: float = 15.0
+    reading: int = 500
+    reading_s: float = 20.0
+
+
+_QUICK = _Size(open=1000, open_s=1.5, reading=250, reading_s=4.0)
 
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Return the figures of Chatkeep and of the bare relay, one after the other."""
     figures: dict[str, object] = {}
-    for who in ("chatkeep", "relay"):
-        with _standing(who) as (people, _):
-            found = uvloop.run(_open(people, 2.0 if quick else 15.0))
-            figures |= _named(who, "open", found)
-    for who in ("chatkeep", "relay"):
-        with _standing(who) as (people, source):
-            found = uvloop.run(_reading(people, source, 4.0 if quick else 20.0))
-            figures |= _named(who, "reading", found)
-    return figures
+    size, noise = _QUICK if quick else _Size(), _Noise()
+    for what, stage in (("open", _open), ("reading", _reading)):
+        for who in ("chatkeep", "relay"):
+            with _standing(who) as (people, source), noise.of(people[0], source) as others:
+                found = uvloop.run(stage(people, source, size, noise))
+                found["others"] = others()
+                figures |= {f"{who}_{what}_{name}": value for name, value in found.items()}
+    return {**figures, "noisy": noise.is_too_much}
+
+
+class _Noise:
+    """What else went on while this was measured."""
+
+    def __init__(self) -> None:
+        self._others: list[float] = []
+        self._seconds: list[list[float]] = []
+
+    @contextmanager
+    def of(self, one: Contender, source: Contender) -> Iterator[Callable[[], float]]:
+        """Watch a stage; what is lent says which part of all cores others have used in it."""
+
+        def ours() -> float:
+            return one.cpu_s() + one.cpu_below_s() + source.cpu_s() + time.process_time()
+
+        began, busy, used = time.perf_counter(), machine_busy_s(), ours()
+
+        def others() -> float:
+            took = (time.perf_counter() - began) * (os.cpu_count() or 1)
+            share = max(0.0, machine_busy_s() - busy - (ours() - used)) / took
+            self._others.append(share)
+            return round(share, 2)
+
+        yield others
+
+    async def watch(self, one: Contender, seconds: float) -> None:
+        """Let *seconds* pass, and note what the server uses in each."""
+        shares, ends_at = [], time.perf_counter() + seconds
+        while (left := ends_at - time.perf_counter()) > 0:
+            began, used = time.perf_counter(), one.cpu_s()
+            await asyncio.sleep(min(1.0, left))
+            shares.append((one.cpu_s() - used) / (time.perf_counter() - began))
+        self._seconds.append(shares)
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether the figures are to be doubted."""
+        return max(self._others) > BUSY or is_noisy(*self._seconds)
 
 
 @contextmanager
@@ -80,23 +138,22 @@ def _standing(who: str) -> Iterator[tuple[Sequence[Contender], Contender]]:
             os.kill(source.pid, signal.SIGTERM)
 
 
-def _named(who: str, what: str, figures: dict[str, float]) -> dict[str, object]:
-    return {f"{who}_{what}_{name}": value for name, value in figures.items()}
-
-
-async def _open(people: Sequence[Contender], seconds: float) -> dict[str, float]:
-    one = people[0]
-    idle = await _other_route(one, seconds)
+async def _open(
+    people: Sequence[Contender], _: Contender, size: _Size, __: _Noise
+) -> dict[str, float]:
+    one, count = people[0], size.open
+    idle = await _other_route(one, size.open_s)
     before = memory_kib(one.pid)
     asked = question(chunks=1000, pause_ms=_SLOW_MS)
     heard = Heard()
-    readers = await _opened(people, asked, _OPEN, heard)
+    requests = _requests(people, asked, count)
+    readers = await open_streams(one.port, requests, heard, at_once=_AT_ONCE)
     await asyncio.sleep(_SETTLES_S)
-    meanwhile = await _other_route(one, seconds)
+    meanwhile = await _other_route(one, size.open_s)
     used = memory_kib(one.pid) - before
     figures = {
         "streams": float(len(heard.first_ms)),
-        "kib_each": round(used / _OPEN, 1),
+        "kib_each": round(used / count, 1),
         "first_token_p50_ms": round(percentile(heard.first_ms, 50), 1),
         "first_token_p99_ms": round(percentile(heard.first_ms, 99), 1),
         "other_route_idle_p99_ms": round(idle, 2),
@@ -108,27 +165,28 @@ async def _open(people: Sequence[Contender], seconds: float) -> dict[str, float]
 
 
 async def _reading(
-    people: Sequence[Contender], source: Contender, seconds: float
+    people: Sequence[Contender], source: Contender, size: _Size, noise: _Noise
 ) -> dict[str, float]:
-    one = people[0]
+    one, count, seconds = people[0], size.reading, size.reading_s
     chunks = int((seconds + _OPENED_WITHIN_S) * 1000 / _READING_MS)
     asked = question(chunks=chunks, pause_ms=_READING_MS)
     opening = Heard()
-    readers = await _opened(people, asked, _READING, opening)
+    requests = _requests(people, asked, count)
+    readers = await open_streams(one.port, requests, opening, at_once=count, every_s=_COMES_EVERY_S)
     await asyncio.sleep(_SETTLES_S)
     heard = Heard()
     for reader in readers:
         reader.heard = heard
     began, own, below = time.perf_counter(), one.cpu_s(), one.cpu_below_s()
     load_began = time.process_time() + source.cpu_s()
-    await asyncio.sleep(seconds)
+    await noise.watch(one, seconds)
     took = time.perf_counter() - began
     figures = {
         "cpu": round((one.cpu_s() - own) / took, 3),
         "below_cpu": round((one.cpu_below_s() - below) / took, 3),
         "load_cpu": round((time.process_time() + source.cpu_s() - load_began) / took, 3),
         "chunks_per_s": round(heard.chunks / took),
-        "of_wanted": round(heard.chunks / took / (_READING * 1000 / _READING_MS), 3),
+        "of_wanted": round(heard.chunks / took / (count * 1000 / _READING_MS), 3),
         "first_token_p50_ms": round(percentile(opening.first_ms, 50), 1),
         "first_token_p99_ms": round(percentile(opening.first_ms, 99), 1),
         "late_p50_ms": round(percentile(heard.late_ms, 50), 2),
@@ -138,11 +196,8 @@ async def _reading(
     return figures
 
 
-async def _opened(
-    people: Sequence[Contender], asked: str, count: int, heard: Heard
-) -> list[Reader]:
-    requests = [people[number % len(people)].request(asked) for number in range(count)]
-    return await open_streams(people[0].port, requests, heard, at_once=_AT_ONCE)
+def _requests(people: Sequence[Contender], asked: str, count: int) -> list[bytes]:
+    return [people[number % len(people)].request(asked) for number in range(count)]
 
 
 async def _hung_up(readers: Sequence[Reader]) -> None:
