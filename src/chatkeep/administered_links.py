@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
 from chatkeep import accounts, audit, one_time_tokens, passwords
-from chatkeep.db import AUTH, ConstraintViolated, Query
+from chatkeep.db import AUTH, Query
 from chatkeep.errors import EmailExists, Invalid, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.mailed_tokens import TYPES, Way, link_of, mailing
@@ -227,9 +227,5 @@ def _entry(
 
 
 async def _run(issuer: EmbeddedIssuer, *statements: Query[Any]) -> None:
-    try:
+    with accounts.address_must_be_free():
         await issuer.db.fetch_all(AUTH, *statements)
-    except ConstraintViolated as error:
-        if error.name == accounts.ADDRESS_TAKEN:
-            raise EmailExists from error
-        raise

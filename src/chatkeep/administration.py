@@ -21,7 +21,7 @@ from chatkeep import accounts, audit, passwords
 from chatkeep.accounts import storable
 from chatkeep.administrators import keep_one
 from chatkeep.db import AUTH, ConstraintViolated, run_within
-from chatkeep.errors import EmailExists, Invalid, UserAlreadyExists, UserNotFound
+from chatkeep.errors import Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.password_hashes import require_importable
 from chatkeep.personal_keys import records as keys
@@ -42,7 +42,6 @@ NOT_BANNED: Final = timedelta(0)
 #: Whoever is banned for longer is banned for so long.
 LONGEST_BAN: Final = timedelta(days=365 * 1000)
 _LONGEST_ROLE: Final = 63
-_BY_EMAIL: Final = {"provider": "email", "providers": ["email"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +98,7 @@ async def create_account(
     _require_sound(wanted)
     email, stored = accounts.normal_address(wanted.email), await _stored(issuer, wanted)
     person = user_id or UUID(new_id())
-    metadata = (_merged({}, wanted.user_metadata), _merged(_BY_EMAIL, wanted.app_metadata))
+    metadata = (_merged({}, wanted.user_metadata), _merged(accounts.BY_EMAIL, wanted.app_metadata))
     with _constraints():
         async with issuer.db.acting_as(AUTH) as connection:
             await connection.execute(
@@ -367,10 +366,9 @@ def _ban(wanted: Wanted) -> timedelta | None:
 @contextmanager
 def _constraints() -> Iterator[None]:
     try:
-        yield
+        with accounts.address_must_be_free():
+            yield
     except ConstraintViolated as error:
-        if error.name == accounts.ADDRESS_TAKEN:
-            raise EmailExists from error
         if error.name == "users_pkey":
             raise UserAlreadyExists from error
         raise

@@ -7,7 +7,6 @@ one look and one write. Only the mail tells, and only the mailbox's reader sees 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,7 +16,6 @@ from chatkeep import accounts, audit, authorization_codes, email_changes, one_ti
 from chatkeep.accounts import User
 from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
 from chatkeep.errors import (
-    EmailExists,
     EmailNotConfirmed,
     Invalid,
     OtpExpired,
@@ -25,10 +23,10 @@ from chatkeep.errors import (
     UserNotFound,
 )
 from chatkeep.ids import new_id
-from chatkeep.mailed_tokens import DIRECTLY, mailing
+from chatkeep.mailed_tokens import mailing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from psycopg import AsyncConnection
 
@@ -57,7 +55,6 @@ _PROOFS: Final[Mapping[Kind, str]] = {
     "email_change_new": "email_change",
     "email_change_current": "email_change",
 }
-_BY_MAIL: Final = {"provider": "email", "providers": ["email"]}
 
 Resendable = Literal["signup", "email_change"]
 
@@ -298,7 +295,7 @@ def _as_signed_up(user_id: UUID, email: str, metadata: Mapping[str, Any]) -> Use
         email_change_sent_at=None,
         reauthentication_sent_at=None,
         user_metadata=dict(metadata),
-        app_metadata=dict(_BY_MAIL),
+        app_metadata=dict(accounts.BY_EMAIL),
         role="authenticated",
         aud="authenticated",
         is_anonymous=False,
@@ -350,7 +347,7 @@ async def use(issuer: EmbeddedIssuer, token: Waiting, device: Device) -> Grant |
         UserBanned: the account is suspended.
     """
     beginning = issuer.beginning(token.user_id, _PROOFS[token.kind], device)
-    with _address_free():
+    with accounts.address_must_be_free():
         async with issuer.db.acting_as(AUTH) as connection:
             done = await _proved(issuer, connection, token)
             rows = await run_within(connection, *beginning) if done else []
@@ -365,23 +362,12 @@ async def use_for_code(issuer: EmbeddedIssuer, token: Waiting) -> str | User:
         raise OtpExpired
     proof = _PROOFS[token.kind]
     code, kept = authorization_codes.issuing(issuer, token.user_id, proof, token.challenge)
-    with _address_free():
+    with accounts.address_must_be_free():
         async with issuer.db.acting_as(AUTH) as connection:
             done = await _proved(issuer, connection, token)
             if done:
                 await run_within(connection, kept)
     return code if done else await accounts.get_user(issuer.db, token.user_id)
-
-
-@contextmanager
-def _address_free() -> Iterator[None]:
-    """Say so when another account got the wished-for address at this very moment."""
-    try:
-        yield
-    except ConstraintViolated as error:
-        if error.name == accounts.ADDRESS_TAKEN:
-            raise EmailExists from error
-        raise
 
 
 async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Waiting) -> bool:
@@ -406,18 +392,3 @@ async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Wa
     if not confirmed:
         raise OtpExpired
     return True
-
-
-__all__ = [
-    "DIRECTLY",
-    "KINDS",
-    "Resendable",
-    "find_shown",
-    "send_again",
-    "send_link",
-    "send_nonce",
-    "send_recovery",
-    "sign_up",
-    "use",
-    "use_for_code",
-]

@@ -26,7 +26,6 @@ from chatkeep.errors import (
     CurrentPasswordInvalid,
     CurrentPasswordRequired,
     EmailAddressInvalid,
-    EmailExists,
     EmailNotConfirmed,
     Invalid,
     InvalidCredentials,
@@ -176,7 +175,7 @@ async def update(
         await email_changes.require_free(issuer, new_email)
         change = replace(change, email=None)
     ended: list[UUID] = []
-    try:
+    with accounts.address_must_be_free():
         async with issuer.db.acting_as(AUTH) as connection:
             await accounts.change_user(connection, here.user.id, change)
             # Asked under the lock on the account: whoever's session a change of the
@@ -192,10 +191,6 @@ async def update(
                 asked = email_changes.asking(issuer, here.user, new_email, way, both=both)
                 await run_within(connection, *asked)
             await audit.write(connection, _updated(here, change, new_email))
-    except ConstraintViolated as error:
-        if error.name == accounts.ADDRESS_TAKEN:
-            raise EmailExists from error
-        raise
     issuer.revocations.ended(ended)
     return await accounts.get_user(issuer.db, here.user.id)
 

@@ -9,7 +9,9 @@ not read what they say.
 from chatkeep.accounts.addresses import normal_address
 from chatkeep.accounts.changes import (
     ADDRESS_TAKEN,
+    BY_EMAIL,
     Change,
+    address_must_be_free,
     change_user,
     confirmation,
     creation,
@@ -30,10 +32,12 @@ from chatkeep.accounts.users import (
 
 __all__ = [
     "ADDRESS_TAKEN",
+    "BY_EMAIL",
     "MAX_METADATA_BYTES",
     "Change",
     "Credential",
     "User",
+    "address_must_be_free",
     "by_email",
     "by_id",
     "by_session",

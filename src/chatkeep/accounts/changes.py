@@ -5,6 +5,7 @@ Most are statements that others put into one round trip with their own.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +13,11 @@ import msgspec
 from psycopg.rows import class_row
 
 from chatkeep.accounts.metadata import storable
-from chatkeep.db import Query
-from chatkeep.errors import UserNotFound
+from chatkeep.db import ConstraintViolated, Query
+from chatkeep.errors import EmailExists, UserNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from psycopg import AsyncConnection
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: The constraint that says: another account has that address.
 ADDRESS_TAKEN: Final = "users_email"
+#: How the metadata that only servers write name the way by an address.
+BY_EMAIL: Final = {"provider": "email", "providers": ["email"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,11 @@ def creation(
             "insert into chatkeep.users (id, email, password_hash, email_confirmed_at,"
             " last_sign_in_at, user_metadata, app_metadata)"
             " values (%s, %s, %s, case when %s then now() end, case when %s then now() end,"
-            ' %s::jsonb, \'{"provider": "email", "providers": ["email"]}\') returning id',
-            (user_id, email, password_hash, confirmed, confirmed, _json(metadata)),
+            " %s::jsonb, %s::jsonb) returning id",
+            (
+                *(user_id, email, password_hash, confirmed, confirmed),
+                *(_json(metadata), _json(BY_EMAIL)),
+            ),
             _Touched,
         ),
         Query(
@@ -109,6 +115,21 @@ def confirmation(user_id: UUID, email: str, *, as_signed_up: bool) -> tuple[Quer
             _Touched,
         ),
     )
+
+
+@contextmanager
+def address_must_be_free() -> Iterator[None]:
+    """Refuse what violates `ADDRESS_TAKEN`.
+
+    Raises:
+        EmailExists: another account has the address, perhaps since this very moment.
+    """
+    try:
+        yield
+    except ConstraintViolated as error:
+        if error.name == ADDRESS_TAKEN:
+            raise EmailExists from error
+        raise
 
 
 def sign_in(credential: Credential, *, new_hash: str | None = None) -> Query[Any]:
@@ -161,10 +182,10 @@ async def change_user(connection: AsyncConnection, user_id: UUID, change: Change
         # Whoever has an address can come back, and so is anonymous no more.
         " is_anonymous = is_anonymous and %s::text is null,"
         " app_metadata = case when is_anonymous and %s::text is not null then app_metadata"
-        '  || \'{"provider": "email", "providers": ["email"]}\' else app_metadata end,'
+        "  || %s::jsonb else app_metadata end,"
         " password_hash = coalesce(%s, password_hash), user_metadata = %s::jsonb,"
         " updated_at = now() where id = %s",
-        (*[change.email] * 5, change.password_hash, _json(kept), user_id),
+        (*[change.email] * 5, _json(BY_EMAIL), change.password_hash, _json(kept), user_id),
     )
     if change.email is not None:
         said = _identity(user_id, change.email, verified=change.email_proved)
