@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _WIDTH, _LABEL, _VALUE, _ROW, _BAR = 760, 190, 90, 26, 16
 _OURS, _FLOOR, _OTHERS = "#2da44e", "#7d8590", "#bf8700"
+_CHUNKS, _FIRST, _ADDED = "apart_{}_chunks_per_s", "first_{}_added_p50_ms", "{}_added_p50_ms"
+_LIMITS = ("floor", "relay", "psycopg", "open to all")
 _INK, _QUIET = "#6e7781", "#7d8590"
 
 
@@ -64,29 +66,69 @@ PLOTS: dict[str, tuple[str, Sequence[Panel]]] = {
             for what, name in (("Read a profile", "profile"), ("Store a message", "store"))
         ],
     ),
-    "turns": (
-        "Answers relayed (more is better)",
+    "routes": (
+        "Who is calling? A route of one's own application (less is better)",
         [
             Panel(
-                "Whole answers a second, one server core, 32 clients",
-                "turn",
+                "Processor time of the server for a request, microseconds",
+                "routes",
                 {
-                    "relay, keeps nothing": "relay_per_s",
-                    "Chatkeep, keeps all": "chatkeep_per_s",
-                    "FastAPI + openai": "fastapi_per_s",
-                    "LiteLLM": "litellm_per_s",
+                    "open to all": "app_open_cpu_us",
+                    "Chatkeep, middleware": "app_middleware_cpu_us",
+                    "Chatkeep, dependency": "app_dependency_cpu_us",
+                    "PyJWT": "app_PyJWT_cpu_us",
+                    "fastapi-users": "app_fastapi-users_cpu_us",
                 },
-            ),
+            )
+        ],
+    ),
+    "answers": (
+        "Answers of a model, relayed: Chatkeep signs in and keeps all, the others nothing",
+        [
             Panel(
-                "Streamed chunks a second, one server core",
-                "stream",
+                f"{what} ({sense} is better)",
+                benchmark,
                 {
-                    "relay, keeps nothing": "apart_relay_chunks_per_s",
-                    "Chatkeep, keeps all": "apart_chatkeep_chunks_per_s",
-                    "FastAPI + openai": "apart_fastapi_chunks_per_s",
-                    "LiteLLM": "apart_litellm_chunks_per_s",
+                    "relay, bare": figure.format("relay"),
+                    "Chatkeep": figure.format("chatkeep"),
+                    "FastAPI + openai": figure.format("sdk"),
+                    "LiteLLM": figure.format("litellm"),
                 },
-            ),
+            )
+            for what, sense, benchmark, figure in (
+                ("Streamed chunks a second of one core", "more", "stream", _CHUNKS),
+                ("First token, milliseconds after the model's", "less", "stream", _FIRST),
+                ("Whole answers a second, 16 clients", "more", "turn", "{}_per_s"),
+                ("Whole answer, milliseconds after the model's", "less", "turn", _ADDED),
+            )
+        ],
+    ),
+    "streams": (
+        "2,000 slow answers open at once (less is better)",
+        [
+            Panel(
+                what,
+                "streams",
+                {"relay, bare": f"relay_{figure}", "Chatkeep": f"chatkeep_{figure}"},
+            )
+            for what, figure in (
+                ("KiB of memory for each open stream", "open_kib_each"),
+                ("First token p99, milliseconds", "open_first_token_p99_ms"),
+            )
+        ],
+    ),
+    "start": (
+        "A start, and a server that waits (less is better)",
+        [
+            Panel(
+                what,
+                "start",
+                {"Chatkeep": f"chatkeep_{figure}", "LiteLLM": f"litellm_{figure}"},
+            )
+            for what, figure in (
+                ("Seconds until it answers", "start_s"),
+                ("MiB of memory, idle", "idle_mib"),
+            )
         ],
     ),
     "growth": (
@@ -148,7 +190,7 @@ def chart(title: str, panels: Sequence[tuple[str, Mapping[str, float]]]) -> str:
 
 def _bar(y: int, label: str, value: float, largest: float) -> list[str]:
     length = max(2.0, (_WIDTH - _LABEL - _VALUE) * value / largest)
-    ours, floor = label.startswith("Chatkeep"), label.startswith(("floor", "relay", "psycopg"))
+    ours, floor = label.startswith("Chatkeep"), label.startswith(_LIMITS)
     colour = _OURS if ours else _FLOOR if floor else _OTHERS
     middle = y + _ROW // 2 + 4
     return [

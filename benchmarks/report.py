@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from benchmarks.plots import plotted
 from benchmarks.running import NAMES, Result
-from benchmarks.targets import TARGETS
+from benchmarks.targets import RECKONED, TARGETS, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+_WITH_LITELLM = ("turn", "stream", "start")
 HERE = Path(__file__).parent
 RESULTS, RAW, PLOTS = HERE / "RESULTS.md", HERE / "results.json", HERE / "plots"
 
@@ -32,6 +33,7 @@ def write(found: Sequence[Result]) -> None:
         (PLOTS / f"{name}.svg").write_text(picture)
     sections = [_section(name, known.get(name)) for name in NAMES]
     parts = [_head(results), _targets(results), *_embedded(pictures), *sections]
+    parts.append(_reckoned(results))
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
@@ -68,23 +70,67 @@ def _head(found: Sequence[Result]) -> str:
         f" altogether: {_machine()}, the server on one core and the load on another.\n"
         "Medians of interleaved rounds; what matters is the ratios.\n"
         "This file, `results.json` and `plots/` are written by the command.\n\n"
-        f"{said}"
+        f"{said}{_without_litellm(found)}"
     )
+
+
+def _without_litellm(found: Sequence[Result]) -> str:
+    alone = [one.name for one in found if one.name in _WITH_LITELLM and not _has_litellm(one)]
+    if not alone:
+        return ""
+    return f"\nLiteLLM was not installed for {', '.join(alone)}: `scripts/litellm-peer`."
+
+
+def _has_litellm(one: Result) -> bool:
+    return any("litellm" in figure for figure in one.figures)
 
 
 def _targets(found: Sequence[Result]) -> str:
     rows = ["| benchmark | figure | measured | must be | |", "| --- | --- | --- | --- | --- |"]
-    for one in found:
-        numbers = one.numbers()
-        for target in TARGETS.get(one.name, []):
+    known = {one.name: one for one in found}
+    for name, targets in TARGETS.items():
+        one = known.get(name)
+        numbers, noise = ({}, "") if one is None else (one.numbers(), " (noisy)" * one.is_noisy)
+        for target in targets:
             value = numbers.get(target.figure)
-            met = "not measured" if value is None else "met" if target.is_met(value) else "missed"
-            figure = target.figure.replace("_", " ")
+            met = "not measured" if value is None else _verdict(target, value) + noise
             rows.append(
-                f"| {one.name} | {figure} | {'' if value is None else f'{value:g}'}"
-                f" | {target.sense} {target.bound:g} | {met} |"
+                f"| {name} | {target.figure.replace('_', ' ')} | {_shown(value)}"
+                f" | {target.sense} {_shown(target.bound)} | {met} |"
             )
     return "## Targets\n\n" + "\n".join(rows)
+
+
+def _verdict(target: Target, value: float) -> str:
+    return "met" if target.is_met(value) else "**not met**"
+
+
+def _shown(value: float | None) -> str:
+    """Return *value* as people read it: no powers of ten, and no digits that mean nothing."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def _reckoned(found: Sequence[Result]) -> str:
+    """What the capacity page takes for its sums, beside what was measured."""
+    known = {one.name: one.numbers() for one in found}
+    rows = [
+        "| benchmark | figure | measured | reckoned with | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for one in RECKONED:
+        value = known.get(one.benchmark, {}).get(one.figure)
+        is_safe = None if value is None else value <= one.value
+        said = {None: "not measured", True: "on the safe side", False: "**not enough**"}[is_safe]
+        rows.append(
+            f"| {one.benchmark} | {one.figure.replace('_', ' ')} | {_shown(value)}"
+            f" | {_shown(one.value)} | {said} |"
+        )
+    return (
+        "## What the sums rest on\n\n"
+        "[Capacity](../docs/explanation/capacity.md) reckons with these.\n\n" + "\n".join(rows)
+    )
 
 
 def _embedded(pictures: dict[str, str]) -> Iterator[str]:
@@ -96,7 +142,9 @@ def _embedded(pictures: dict[str, str]) -> Iterator[str]:
 def _section(name: str, one: Result | None) -> str:
     if one is None:
         return f"## {name}\n\nNot measured yet: `make bench ARGS={name}`."
-    rows = [f"| {key.replace('_', ' ')} | {value:g} |" for key, value in one.numbers().items()]
+    rows = [
+        f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in one.numbers().items()
+    ]
     others = (
         "what else the machine did is not known"
         if one.others is None

@@ -32,6 +32,19 @@ class Target:
         return now / before - 1 if self.sense == "<=" else before / now - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Reckoned:
+    """What the capacity page reckons with, *said* as it stands there in the row of *figure*.
+
+    Round, and no less than what was measured: *value*, in the figure's own unit.
+    """
+
+    benchmark: str
+    figure: str
+    value: float
+    said: str
+
+
 TARGETS: dict[str, list[Target]] = {
     "tokens": [
         Target("HS256_ours_of_floor", "<=", 1.3),
@@ -86,3 +99,21 @@ TARGETS: dict[str, list[Target]] = {
         Target("chatkeep_idle_mib", "<=", 120, steady=False),
     ],
 }
+
+RECKONED: list[Reckoned] = [
+    Reckoned("tokens", "ES256_ours_us", 70, "0.07 ms"),
+    Reckoned("tokens", "seen_before_with_revocation_us", 2, "2 µs"),
+    Reckoned("routes", "server_list_cpu_us", 500, "0.5 ms"),
+    Reckoned("database", "profile_ours_us", 150, "0.15 ms"),
+    Reckoned("turn", "chatkeep_cpu_ms", 1, "1 ms"),
+    Reckoned("stream", "apart_chatkeep_us_a_chunk", 22, "0.022 ms"),
+    Reckoned("logins", "server_cpu_ms", 21, "21 ms"),
+    Reckoned("streams", "chatkeep_open_kib_each", 65, "65 KiB"),
+    Reckoned("streams", "chatkeep_reading_cpu", 0.9, "0.9 of it"),
+    Reckoned("streams", "chatkeep_reading_below_cpu", 0.2, "a fifth of a core"),
+    Reckoned("database", "store_ours_us", 500, "0.5 ms, flush included"),
+    Reckoned("database", "turn_us", 1500, "1.5 ms, flushes included"),
+    Reckoned("growth", "history_1e7_ms", 2, "2 ms, pages not in memory included"),
+    Reckoned("growth", "1e7_gib", 17, "17 GiB"),
+    Reckoned("start", "chatkeep_idle_mib", 120, "120 MB"),
+]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from benchmarks import check, report
-from benchmarks.plots import chart, plotted
+from benchmarks.plots import PLOTS, chart, plotted
 from benchmarks.running import NAMES, Result
-from benchmarks.targets import TARGETS, Target
+from benchmarks.targets import RECKONED, TARGETS, Target
 
-if TYPE_CHECKING:
-    from pathlib import Path
+CAPACITY = Path(__file__).parents[2] / "docs/explanation/capacity.md"
 
 
 def a_result(**figures: object) -> Result:
@@ -127,3 +127,63 @@ def test_committed_results_have_every_ratio() -> None:
         if target.steady and target.figure not in one.figures
     ]
     assert missing == []
+
+
+def test_committed_results_have_every_bar() -> None:
+    """No picture lacks a bar because a figure is called otherwise than where it is drawn."""
+    found = {one.name: one.figures for one in report.read()}
+    missing = [
+        figure
+        for _, panels in PLOTS.values()
+        for panel in panels
+        for figure in panel.bars.values()
+        if panel.benchmark in found and figure not in found[panel.benchmark]
+    ]
+    assert missing == []
+
+
+def test_capacity_page_says_what_it_reckons_with() -> None:
+    """Each number of its sums stands in a line with the figure that it rests on."""
+    lines = CAPACITY.read_text().splitlines()
+    unsaid = [
+        one.figure
+        for one in RECKONED
+        if not any(
+            one.said in line
+            and f"`{one.figure.replace('_', ' ')}`" in line
+            and f"RESULTS.md#{one.benchmark})" in line
+            for line in lines
+        )
+    ]
+    assert unsaid == []
+
+
+def test_capacity_page_names_only_figures_there_are() -> None:
+    """What it rests on was measured, as far as the benchmark was run."""
+    found = {one.name: set(one.figures) for one in report.read()}
+    named = re.findall(r"RESULTS\.md#(\w+)\), `([^`]+)`", CAPACITY.read_text())
+    assert len(named) > len(RECKONED)
+    missing = [
+        figure
+        for name, figure in named
+        if name in found and figure.replace(" ", "_") not in found[name]
+    ]
+    assert missing == []
+
+
+def test_report_says_what_is_met_and_what_was_never_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every target has a row, and the sums of the capacity page one for what they rest on."""
+    for name, place in (("RAW", "results.json"), ("RESULTS", "RESULTS.md"), ("PLOTS", "plots")):
+        monkeypatch.setattr(report, name, tmp_path / place)
+    figures = {"profile_ours_of_bare": 1.0, "store_ours_of_bare": 3.0, "profile_ours_us": 9000.0}
+    report.write(
+        [a_result(**figures, noisy=True), Result(name="turn", figures={}, seconds=1.0, others=0.0)]
+    )
+    said = report.RESULTS.read_text()
+    assert "| database | profile ours of bare | 1 | <= 1.4 | met (noisy) |" in said
+    assert "| database | store ours of bare | 3 | <= 1.2 | **not met** (noisy) |" in said
+    assert "| start | chatkeep start s |  | <= 3 | not measured |" in said
+    assert "| database | profile ours us | 9000 | 150 | **not enough** |" in said
+    assert "LiteLLM was not installed for turn:" in said
