@@ -8,6 +8,7 @@ that is not a trusted proxy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,12 @@ class TrustedProxies:
 
     def vouch_for(self, scope: Scope) -> bool:
         """Whether what the connection says of the request comes from a trusted proxy."""
-        peer = _parse(scope["client"][0]) if scope.get("client") else None
+        peer = _peer(scope["client"][0]) if scope.get("client") else None
         return peer is not None and self._trusts(peer)
 
     def client_of(self, scope: Scope) -> Client:
         """Return the client of an HTTP connection."""
-        peer = _parse(scope["client"][0]) if scope.get("client") else None
+        peer = _peer(scope["client"][0]) if scope.get("client") else None
         if peer is None or not self._trusts(peer):
             return Client(str(peer or _UNKNOWN), scope["scheme"])
         return Client(
@@ -72,6 +73,12 @@ class TrustedProxies:
                 return str(address)
             peer = address
         return str(peer)
+
+
+@lru_cache(4096)  # of addresses, which nobody can make long
+def _peer(text: str) -> IPv4Address | IPv6Address | None:
+    """Return whose connection it is: a client comes with many requests, one after the other."""
+    return _parse(text)
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
@@ -36,7 +36,7 @@ from chatkeep.web.gotrue import errors as gotrue_errors
 from chatkeep.web.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
@@ -56,13 +56,14 @@ _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none';"
     " form-action 'self'; frame-ancestors 'none'"
 )
-_SECURITY_HEADERS = {
-    "content-security-policy": _CONTENT_SECURITY_POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
-}
+_SECURITY_HEADERS = (
+    (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class RequestRecord:
@@ -72,9 +73,9 @@ class RequestRecord:
         """Wrap *app*. *https*: tell browsers to come back encrypted only."""
         self._app = app
         self._proxies = proxies
-        self._headers = dict(_SECURITY_HEADERS)
+        self._headers = list(_SECURITY_HEADERS)
         if https:
-            self._headers["strict-transport-security"] = "max-age=31536000"
+            self._headers.append((b"strict-transport-security", b"max-age=31536000"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -97,7 +98,7 @@ class RequestRecord:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter() - began
-                self._complete(MutableHeaders(scope=message), state)
+                message["headers"] = self._completed(message["headers"], state)
             await send(message)
 
         with ExitStack() as stack:
@@ -121,16 +122,19 @@ class RequestRecord:
             parent = {name: headers[name] for name in _PARENT_HEADERS if name in headers}
         return tracing.span("request", kind=tracing.SpanKind.SERVER, parent=parent)
 
-    def _complete(self, headers: MutableHeaders, state: Mapping[str, Any]) -> None:
-        headers["x-request-id"] = state["request_id"]
+    def _completed(
+        self, headers: Iterable[tuple[bytes, bytes]], state: Mapping[str, Any]
+    ) -> list[tuple[bytes, bytes]]:
+        """Return *headers*, whose names are in lower case as ASGI has them, with ours."""
+        # As pairs: Starlette's MutableHeaders looks through all of them for each one.
+        found = [pair for pair in headers if pair[1] or pair[0] != b"cache-control"]
+        named = {name for name, _ in found}
+        found.append((b"x-request-id", state["request_id"].encode()))
         if state.get("token_expiring"):
-            headers["x-token-expiring"] = "true"
-        for line in state.get("cookies", ()):
-            headers.append("set-cookie", line)
-        for name, value in self._headers.items():
-            headers.setdefault(name, value)
-        if not headers.get("cache-control"):
-            headers["cache-control"] = "no-store"
+            found.append((b"x-token-expiring", b"true"))
+        found += [(b"set-cookie", one.encode("latin-1")) for one in state.get("cookies", ())]
+        found += [pair for pair in self._headers if pair[0] not in named]
+        return found
 
 
 class Heads:
