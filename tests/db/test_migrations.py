@@ -93,12 +93,14 @@ async def test_processes_at_the_same_time(empty_database: str) -> None:
 
 def test_newer_database_is_refused(empty_database: str) -> None:
     """An older Chatkeep does not touch what a newer one made and it cannot serve on."""
-    migrate(empty_database)
+    migrate(empty_database, login=LOGIN)
     run(
         empty_database,
         "update chatkeep.alembic_version set version_num = '9999', oldest_reader = '9998'",
     )
-    assert not serves_this_version(empty_database)
+    for login in ("postgres", LOGIN):
+        with pytest.raises(SetupError, match="newer Chatkeep"):
+            serves_this_version(empty_database.replace("postgres@", f"{login}@"))
     before = catalogue(empty_database)
     with pytest.raises(SetupError, match=r"newer Chatkeep \(revision 9999, this one knows"):
         migrate(empty_database)

@@ -121,14 +121,20 @@ def serves_this_version(url: str) -> bool:
     """Whether the database needs nothing, as far as a login with no rights but our roles' sees.
 
     So a server can start without an administrator's address when others migrate for it.
+
+    Raises:
+        SetupError: made by a newer Chatkeep, beside which this version cannot serve.
     """
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             connection.execute("set local role chatkeep_app")
             shape = shape_of(connection.execute(SHAPE).fetchone())
-            return shape is not None and shape.serves_us
     except psycopg.Error:
         return False  # whoever asks goes on to `migrate`, which says what is wrong
+    if shape is None or not shape.serves_us:
+        _require_known(shape)
+        return False
+    return True
 
 
 def _connect(admin_url: str) -> psycopg.Connection:
