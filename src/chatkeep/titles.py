@@ -72,7 +72,10 @@ def _plain(markdown: str) -> str:
 def _without_greeting(text: str) -> str:
     greeting = _GREETING.match(text)
     rest = greeting and _AFTER_GREETING.match(text, greeting.end())
-    return text[rest.end() :] if rest else text
+    if not rest:
+        return text
+    begun = text[rest.end() :]
+    return begun[:1].upper() + begun[1:]
 
 
 def _first_sentence(text: str) -> str:

@@ -110,6 +110,6 @@ async def test_signing_out_here_on_purpose_says_nothing_of_others(visitor: Visit
         await visitor.sign_up(page)
         await open_devices(page)
         await page.get_by_role("button", name="Sign out of this device").click()
-        await expect(page.get_by_role("heading", name="Welcome back")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Welcome")).to_be_visible()
         await expect(page.get_by_text(ENDED)).to_be_hidden()
         await expect(stop_button(page)).to_be_hidden()

@@ -93,7 +93,7 @@ async def confirmed(page: Page, email: str) -> None:
     await page.keyboard.press("Enter")
     await expect(box(page)).to_be_visible()
     await choose(page, "Account", "Sign out")
-    await expect(page.get_by_role("heading", name="Welcome back")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Welcome")).to_be_visible()
 
 
 async def ask_by_mail(page: Page, email: str, link: str) -> None:

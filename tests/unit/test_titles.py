@@ -41,9 +41,9 @@ def test_title_is_the_first_sentence_without_markup(question: str, title: str | 
     ("question", "title"),
     [
         ("Hi! Can you help me with Python?", "Can you help me with Python?"),
-        ("hey there, what broke the build?", "what broke the build?"),
-        ("Bonjour, comment faire un gâteau ?", "comment faire un gâteau ?"),
-        ("hello can you cook", "can you cook"),
+        ("hey there, what broke the build?", "What broke the build?"),
+        ("Bonjour, comment faire un gâteau ?", "Comment faire un gâteau ?"),
+        ("hello can you cook", "Can you cook"),
         ("Hello World in C", "Hello World in C"),
         ("Yoga for beginners", "Yoga for beginners"),
         ("Hi-fi systems", "Hi-fi systems"),

@@ -25,6 +25,7 @@ export function parseRoute(url: URL): Route {
   if (url.pathname === "/settings/devices") return { page: "settings", tab: "devices" };
   if (url.pathname === "/settings/keys") return { page: "settings", tab: "keys" };
   if (url.pathname === "/settings/usage") return { page: "settings", tab: "usage" };
+  if (url.pathname === "/sign-up") return { page: "sign-in", mode: "sign-up" };
   if (url.pathname === "/sign-in") {
     return { page: "sign-in", mode: MODES[url.searchParams.get("mode") ?? ""] ?? "password" };
   }
@@ -50,6 +51,11 @@ function subscribe(listener: () => void): () => void {
 
 export function useRoute(): Route {
   return parseRoute(new URL(useSyncExternalStore(subscribe, () => location.href)));
+}
+
+/** The message that the address names beside its chat, if any. */
+export function useNamedMessage(): string | null {
+  return new URL(useSyncExternalStore(subscribe, () => location.href)).searchParams.get("m");
 }
 
 type LinkProps = AnchorHTMLAttributes<HTMLAnchorElement> & { href: string };

@@ -38,6 +38,35 @@ export interface ConversationPage {
   next_cursor: string | null;
 }
 
+/** A message that has all of the words one looked for. */
+export interface FoundMessage {
+  conversation_id: string;
+  message_id: string;
+  title: string | null;
+  role: "user" | "assistant" | "system";
+  created_at: string;
+  passage: { text: string; match: boolean }[];
+}
+
+export interface FoundMessages {
+  order: "best" | "newest";
+  found: FoundMessage[];
+  next_cursor: string | null;
+}
+
+/** A link that shows one branch of a chat, without what opens it. */
+export interface Share {
+  id: string;
+  conversation_id: string;
+  head_id: string;
+  created_at: string;
+  expires_at: string;
+}
+
+export interface NewShare extends Share {
+  url: string;
+}
+
 export type MessageStatus = "done" | "queued" | "running" | "stopped" | "failed" | "interrupted";
 
 export interface StoredMessage {

@@ -4,11 +4,13 @@ import { Button, IconButton, Notice, Spinner } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
 import { ApiError } from "../api";
-import { Link, navigate } from "../router";
+import { Link, navigate, useNamedMessage } from "../router";
+import { toast } from "../ui/toasts";
 import { useStore } from "../stores";
 import { describeRefusal } from "../usage";
 import { useLocale, useModels, useWorkspace } from "../workspace";
 import type { MessagePage } from "../wire";
+import { useAttachments } from "./attachments";
 import { BudgetHint } from "./budget-hint";
 import { Composer, type ComposerHandle } from "./composer";
 import { keyOf } from "./messages";
@@ -64,20 +66,42 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
 
   const session = useSession({ id, api, page, model, onAccepted: accepted, onSettled: settled });
   const { messages, busy, settling, trouble } = session;
-  const { scroller, content, away, toBottom } = useStickyScroll(messages[0] && keyOf(messages[0]));
+  const { scroller, content, away, toBottom, toMessage } = useStickyScroll(messages[0] && keyOf(messages[0]));
+  const named = useNamedMessage();
 
+  useEffect(() => {
+    if (named === null) return;
+    // After the page has gone to its end, where a chat opens.
+    const frame = requestAnimationFrame(() => {
+      if (!toMessage(named)) toast("That message is further up, or in another version of this chat.");
+      navigate(location.pathname, { replace: true });
+    });
+    return () => cancelAnimationFrame(frame);
+  }, [named]);
+
+  const attachments = useAttachments();
+  const taking = useRef(false);
   const waitS = useSecondsUntil(trouble?.kind === "unsent" ? trouble.until : null);
   const blocked = trouble?.kind === "unsent";
 
   const send = useLatest(async (text: string) => {
+    if (taking.current) return;
+    taking.current = true;
+    const files = await attachments.take();
+    taking.current = false;
+    if (files === null) return; // what was typed stays, and a notice says what was refused
     draft.hide();
     toBottom();
-    const outcome = await session.ask(text);
-    if (outcome === "withdrawn") draft.change(text);
+    const outcome = await session.ask(text, files);
+    if (outcome !== "withdrawn") return;
+    draft.change(text);
+    attachments.putBack(files);
   });
 
   const takeBack = () => {
-    draft.change(session.withdraw());
+    const { text, files } = session.withdraw();
+    draft.change(text);
+    attachments.putBack(files);
     composer.current?.focus();
   };
 
@@ -156,6 +180,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
             onStop={() => void session.stop()}
             answering={busy}
             blocked={blocked}
+            attachments={attachments}
             placeholder={messages.length === 0 ? "Ask anything" : "Reply"}
           />
           <BudgetHint />

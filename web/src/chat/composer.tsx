@@ -1,6 +1,7 @@
 /** Where one types. Enter sends, Shift+Enter makes a line; on a touch screen Enter makes a line. */
 import { useEffect, useLayoutEffect, useRef, type KeyboardEvent, type Ref, useImperativeHandle } from "react";
 import { IconButton } from "../ui/controls";
+import { AttachmentList, type Attachments } from "./attachments";
 import { isTouch } from "../ui/hooks";
 
 export interface ComposerHandle {
@@ -16,10 +17,12 @@ interface ComposerProps {
   answering: boolean;
   blocked: boolean;
   placeholder: string;
+  attachments: Attachments;
 }
 
-export function Composer({ ref, text, onChange, onSend, onStop, answering, blocked, placeholder }: ComposerProps) {
+export function Composer({ ref, text, onChange, onSend, onStop, answering, blocked, placeholder, attachments }: ComposerProps) {
   const area = useRef<HTMLTextAreaElement>(null);
+  const chooser = useRef<HTMLInputElement>(null);
 
   useImperativeHandle(ref, () => ({ focus: () => area.current?.focus() }), []);
 
@@ -54,7 +57,31 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
         event.preventDefault();
         send();
       }}
+      onPaste={(event) => {
+        if (event.clipboardData.files.length === 0) return;
+        event.preventDefault();
+        attachments.add(event.clipboardData.files);
+      }}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={(event) => {
+        event.preventDefault();
+        attachments.add(event.dataTransfer.files);
+      }}
     >
+      <AttachmentList attachments={attachments} />
+      <input
+        ref={chooser}
+        type="file"
+        multiple
+        hidden
+        aria-label="Files"
+        onChange={(event) => {
+          attachments.add(event.target.files ?? []);
+          event.target.value = "";
+          area.current?.focus();
+        }}
+      />
+      <IconButton label="Attach files" icon="clip" className="composer-button" onClick={() => chooser.current?.click()} />
       <textarea
         ref={area}
         id="message"

@@ -3,7 +3,8 @@ import { memo, useEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Button, IconButton, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { useModels } from "../workspace";
-import { awaitingApproval, blocksOf, hasContent, textOf, type ChatMessage } from "./messages";
+import { SentFiles } from "./attachments";
+import { awaitingApproval, blocksOf, filesOf, hasContent, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
 import { Markdown } from "./markdown";
 import { Sources, ToolUse } from "./tool-use";
@@ -137,8 +138,9 @@ function UserMessage({ message, actions, locked, unsent, locale }: MessageProps)
     );
   }
   return (
-    <article className="message message-user" aria-label="You">
+    <article id={`m-${message.id}`} className="message message-user" aria-label="You">
       <h2 className="visually-hidden">You said</h2>
+      <SentFiles parts={filesOf(message)} />
       <div className={unsent ? "bubble bubble-unsent" : "bubble"}>{text}</div>
       {unsent ? null : (
         <div className="message-actions">
@@ -216,7 +218,7 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
   const again = () => actions.regenerate(message.id);
   const goOn = () => actions.goOn(message.id);
   return (
-    <article className={last ? "message message-assistant is-last" : "message message-assistant"} aria-label="Answer" aria-busy={streaming}>
+    <article id={`m-${message.id}`} className={last ? "message message-assistant is-last" : "message message-assistant"} aria-label="Answer" aria-busy={streaming}>
       <h2 className="visually-hidden">Answer</h2>
       {blocks.map((block, index) => {
         if (block.kind === "text") return <Markdown key={index} text={block.text} />;

@@ -47,6 +47,12 @@ export function hasContent(message: ChatMessage): boolean {
   });
 }
 
+export type FilePart = Extract<Part, { type: "file" }>;
+
+export function filesOf(message: ChatMessage): FilePart[] {
+  return message.parts.filter((part): part is FilePart => part.type === "file");
+}
+
 export type ToolPart = Extract<Part, { type: "dynamic-tool" }>;
 export type SourcePart = Extract<Part, { type: "source-url" }>;
 

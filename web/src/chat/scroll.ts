@@ -58,5 +58,15 @@ export function useStickyScroll(firstKey: string | undefined) {
     before.current = firstKey;
   }, [firstKey]);
 
-  return { scroller, content, away, toBottom };
+  /** Show one message, wherever the reader was; false when it is not on this page. */
+  const toMessage = (id: string): boolean => {
+    const message = content.current?.querySelector(`#m-${CSS.escape(id)}`);
+    if (!message) return false;
+    setStuck(false);
+    message.scrollIntoView({ block: "center" });
+    message.classList.add("is-found");
+    return true;
+  };
+
+  return { scroller, content, away, toBottom, toMessage };
 }

@@ -13,7 +13,7 @@ import { announce } from "../ui/announce";
 import { useLatest } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import type { MessagePage } from "../wire";
-import { awaitingApproval, fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage } from "./messages";
+import { awaitingApproval, filesOf, fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage, type FilePart } from "./messages";
 import { createTransport } from "./transport";
 
 const PAGE = 60;
@@ -192,11 +192,11 @@ export function useSession(options: SessionOptions) {
    * Ask *text*. "unsent": the server could not be asked, and the page says so. "withdrawn": it was
    * stopped before the server knew of it, and is not on the page any more.
    */
-  const ask = useLatest(async (text: string, messageId: string = newId()): Promise<"taken" | "unsent" | "withdrawn"> => {
+  const ask = useLatest(async (text: string, files: FilePart[] = [], messageId: string = newId()): Promise<"taken" | "unsent" | "withdrawn"> => {
     if (isBusy()) await stop();
     const taken = await attempt(() => {
       chat.messages = chat.messages.filter((message) => message.id !== messageId);
-      return chat.sendMessage({ id: messageId, role: "user", parts: [{ type: "text", text }] });
+      return chat.sendMessage({ id: messageId, role: "user", parts: [...files, { type: "text", text }] });
     });
     if (!taken) {
       setTrouble(unsent(chat.error));
@@ -206,27 +206,29 @@ export function useSession(options: SessionOptions) {
     return shown || accepted.current ? "taken" : "withdrawn";
   });
 
-  /** Take the question that was not sent out of the page and hand its text back. */
-  const withdraw = useLatest((): string => {
+  /** Take the question that was not sent out of the page and hand it back. */
+  const withdraw = useLatest((): { text: string; files: FilePart[] } => {
     const last = chat.lastMessage;
     setTrouble(null);
     chat.clearError();
-    if (last?.role !== "user") return "";
+    if (last?.role !== "user") return { text: "", files: [] };
     chat.messages = chat.messages.slice(0, -1);
-    return textOf(last);
+    return { text: textOf(last), files: filesOf(last) };
   });
 
   const retry = useLatest(() => {
     const last = chat.lastMessage;
     chat.clearError();
-    return last?.role === "user" ? ask(textOf(last), last.id) : settle();
+    return last?.role === "user" ? ask(textOf(last), filesOf(last), last.id) : settle();
   });
 
   /** Ask something else in the place of *messageId*, as a new branch; false when it was refused. */
   const edit = useLatest(async (messageId: string, text: string): Promise<boolean> => {
     if (isBusy()) await stop();
-    const metadata = { ...chat.messages.find((message) => message.id === messageId)?.metadata, siblings: [] };
-    const taken = await attempt(() => chat.sendMessage({ text, messageId, metadata }));
+    const before = chat.messages.find((message) => message.id === messageId);
+    const metadata = { ...before?.metadata, siblings: [] };
+    const files = before ? filesOf(before) : [];
+    const taken = await attempt(() => chat.sendMessage({ role: "user", parts: [...files, { type: "text", text }], messageId, metadata }));
     if (!taken) await undoRefused();
     return taken;
   });

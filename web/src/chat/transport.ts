@@ -23,7 +23,7 @@ export function createTransport({ api, model, onAccepted }: TransportOptions): D
       const last = messages.at(-1);
       if (!last) throw new Error("There is no message to send.");
       // Of an answer only what the person decided about its tools is news to the server.
-      const parts = last.parts.filter((part) => (last.role === "user" ? part.type === "text" : part.type === "dynamic-tool"));
+      const parts = last.parts.filter((part) => (last.role === "user" ? part.type === "text" || part.type === "file" : part.type === "dynamic-tool"));
       const chosen = model();
       return {
         body: {

@@ -3,13 +3,13 @@ import { useState } from "react";
 import { ApiError, describe, SessionOver } from "../api";
 import { useAuth } from "../auth";
 import { Button, Notice } from "../ui/controls";
-import { saveFile } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import { EmailPanel, PasswordPanel } from "./credentials";
 import { IdentitiesPanel } from "./identities";
 import { PasskeysPanel } from "./passkeys";
 import { SecondFactorPanel } from "./second-factor";
+import { ExportRow, ImportRow } from "./your-data";
 
 export function AccountTab() {
   const { user } = useWorkspace();
@@ -34,21 +34,8 @@ function SignInPanels() {
 }
 
 function AccountPanel() {
-  const { user, api } = useWorkspace();
+  const { user } = useWorkspace();
   const { signOut } = useAuth();
-  const [busy, setBusy] = useState(false);
-
-  const download = async () => {
-    setBusy(true);
-    try {
-      const response = await api.fetch("/api/v1/chat/export");
-      saveFile(await response.blob(), `chatkeep-${new Date().toISOString().slice(0, 10)}.json`);
-    } catch (error) {
-      toast(`Could not export your chats: ${describe(error)}`, { tone: "error" });
-    } finally {
-      setBusy(false);
-    }
-  };
   return (
     <section className="panel" aria-labelledby="account">
       <h2 id="account">Account</h2>
@@ -61,15 +48,8 @@ function AccountPanel() {
           Sign out
         </Button>
       </div>
-      <div className="panel-row">
-        <div>
-          <p>Your data</p>
-          <p className="field-help">Every chat you have, as one JSON file.</p>
-        </div>
-        <Button icon="download" busy={busy} onClick={() => void download()}>
-          Export all chats
-        </Button>
-      </div>
+      <ExportRow />
+      <ImportRow />
       <EraseRow />
     </section>
   );

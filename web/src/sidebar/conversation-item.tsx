@@ -8,6 +8,7 @@ import { Menu } from "../ui/menu";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import type { Conversation } from "../wire";
+import { ShareDialog } from "./share-dialog";
 
 const UNTITLED = "New chat";
 const LONGEST_TITLE = 200;
@@ -21,6 +22,7 @@ interface ItemProps {
 export const ConversationItem = memo(function ConversationItem({ item, current, onOpen }: ItemProps) {
   const { api, conversations } = useWorkspace();
   const [renaming, setRenaming] = useState(false);
+  const [sharing, setSharing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
   const title = item.title ?? UNTITLED;
 
@@ -76,12 +78,14 @@ export const ConversationItem = memo(function ConversationItem({ item, current, 
         label={`Actions for ${title}`}
         actions={[
           { label: "Rename", icon: "pencil", run: () => setRenaming(true) },
+          { label: "Share", icon: "link", run: () => setSharing(true) },
           { label: "Export as Markdown", icon: "download", run: () => void save() },
           { label: "Delete", icon: "trash", danger: true, run: () => void remove() },
         ]}
       >
         <Icon name="more" />
       </Menu>
+      {sharing ? <ShareDialog id={item.id} title={title} onClose={() => setSharing(false)} /> : null}
     </li>
   );
 });

@@ -12,6 +12,7 @@ import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import { ConversationItem } from "./conversation-item";
 import { groupByDay } from "./days";
+import { FoundMessages } from "./found-messages";
 
 const SEARCH_PAUSE_MS = 200;
 
@@ -61,7 +62,7 @@ function Search() {
         type="text"
         inputMode="search"
         autoComplete="off"
-        aria-label="Search chats by title"
+        aria-label="Search chats"
         aria-keyshortcuts="Control+K Meta+K"
         placeholder="Search chats"
         value={text}
@@ -98,15 +99,16 @@ function ConversationList({ onOpen }: { onOpen: () => void }) {
       </div>
     );
   }
-  if (state.items.length === 0) {
+  if (state.items.length === 0 && state.query === "") {
     return (
       <div className="list-state">
-        <p>{state.query === "" ? "Your chats will be listed here." : `No chat is titled like “${state.query}”.`}</p>
+        <p>Your chats will be listed here.</p>
       </div>
     );
   }
-  return (
-    <nav className="list" aria-label="Chats">
+  const titled = (
+    <nav className={state.query === "" ? "list" : undefined} aria-label="Chats">
+      {state.items.length === 0 && state.status !== "loading" ? <p className="list-none">{`No chat is titled like “${state.query}”.`}</p> : null}
       {groups.map((group) => (
         <section key={group.label} aria-label={group.label}>
           <h2>{group.label}</h2>
@@ -119,6 +121,13 @@ function ConversationList({ onOpen }: { onOpen: () => void }) {
       ))}
       {state.cursor === null ? null : <More busy={state.loadingMore} load={() => conversations.loadMore()} />}
     </nav>
+  );
+  if (state.query === "") return titled;
+  return (
+    <div className="list">
+      {titled}
+      <FoundMessages key={state.query} query={state.query} onOpen={onOpen} />
+    </div>
   );
 }
 

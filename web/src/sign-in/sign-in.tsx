@@ -18,7 +18,7 @@ const NOTICES: Partial<Record<SignedOutNotice, string>> = {
 };
 
 const TITLES: Record<SignInMode, [title: string, lead: string]> = {
-  password: ["Welcome back", "Sign in to go on with your chats."],
+  password: ["Welcome", "Sign in to your chats, on any device."],
   "sign-up": ["Create your account", "Your chats are kept for you alone."],
   mail: ["Sign in by e-mail", "We send you a link and a code. You need no password."],
   forgot: ["Forgot your password?", "We send you a link and a code to choose a new one."],

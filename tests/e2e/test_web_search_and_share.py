@@ -1,0 +1,146 @@
+"""Finding what was said, and showing a chat to somebody else, in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, chats, choose
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator, Page
+
+    from tests.e2e.visiting import Visitor
+
+pytestmark = MARKS
+
+
+def found(page: Page) -> Locator:
+    """The messages that a search has found."""
+    return page.get_by_role("navigation", name="Messages found").get_by_role("link")
+
+
+async def search(page: Page, words: str) -> None:
+    """Look for *words* as a person does."""
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type(words)
+
+
+async def shared_link(page: Page) -> str:
+    """Make a link to the first chat of the list and return it, leaving the window open."""
+    await chats(page).first.hover()
+    await choose(page, "Actions for", "Share")
+    await page.get_by_role("button", name="Make a link").click()
+    return await page.get_by_label("Link to this chat").input_value()
+
+
+async def test_what_was_said_is_found_where_it_was_said(visitor: Visitor) -> None:
+    """A word from the middle of a chat, which no title has, leads to its message."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Let us talk about bread")
+        await ask(page, "My neighbour keeps a wolverine in the attic")
+        for number in range(3):
+            await ask(page, f"And then it was quiet {number}")
+        await page.get_by_role("button", name="New chat").first.click()
+        await search(page, "wolverine")
+        await expect(page.get_by_text("No chat is titled like “wolverine”.")).to_be_visible()
+        await expect(found(page).first.locator("mark").first).to_have_text("wolverine")
+        await found(page).filter(has_text="You: ").click()
+        await expect(page).to_have_url(re.compile("/c/[0-9a-f-]{36}$"))
+        message = page.get_by_role("article", name="You").filter(has_text="wolverine")
+        await expect(message).to_be_in_viewport()
+        await expect(message).to_have_class(re.compile("is-found"))
+
+
+async def test_search_that_finds_nothing_says_so(visitor: Visitor) -> None:
+    """Titles and messages each say that there is none, and clearing brings the list back."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Let us talk about bread")
+        await search(page, "zeppelin")
+        await expect(page.get_by_text("No message has all of these words.")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(chats(page)).to_have_count(1)
+        await expect(found(page)).to_have_count(0)
+
+
+async def test_shared_chat_is_read_by_a_stranger_until_it_is_ended(visitor: Visitor) -> None:
+    """Somebody who is not signed in sees what was said before the link, and nothing after."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "My castle has no roof")
+        link = await shared_link(page)
+        assert re.fullmatch(rf"{re.escape(visitor.url)}/s/[A-Za-z0-9_-]{{20,}}", link)
+        await page.get_by_role("button", name="Copy link").click()
+        assert await page.evaluate("navigator.clipboard.readText()") == link
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        await ask(page, "And a secret cellar")
+        async with visitor.open() as stranger:
+            await stranger.goto(link)
+            await expect(stranger.locator("body")).to_contain_text("My castle has no roof")
+            await expect(stranger.locator("body")).not_to_contain_text("secret cellar")
+        await chats(page).first.hover()
+        await choose(page, "Actions for", "Share")
+        await page.get_by_role("button", name="End it now").click()
+        await expect(page.get_by_role("list", name="Links to this chat")).to_be_hidden()
+        visitor.expected = ("Failed to load resource: the server responded with a status of 404",)
+        async with visitor.open() as stranger:
+            await stranger.goto(link)
+            await expect(stranger.get_by_role("heading")).to_have_text("This link has ended")
+
+
+async def test_share_window_keeps_the_focus_and_gives_it_back(visitor: Visitor) -> None:
+    """Esc closes it without stopping the answer behind it, and a person goes on where they were."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "My castle has no roof")
+        await chats(page).first.hover()
+        menu = page.get_by_role("button", name="Actions for")
+        await choose(page, "Actions for", "Share")
+        await expect(page.get_by_role("dialog", name="Share this chat")).to_be_visible()
+        assert await page.evaluate(NAMELESS) == []
+        for _ in range(6):
+            await page.keyboard.press("Tab")
+            # The browser's own frame may have it between the last and the first.
+            outside = "document.activeElement.closest('#root') !== null"
+            assert not await page.evaluate(outside)
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        await expect(menu).to_be_focused()
+        await expect(answers(page)).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_windows_fit(visitor: Visitor, width: int, scheme: Literal["light", "dark"]) -> None:
+    """Nothing is wider than the screen, and everything has a name."""
+    async with visitor.open(width=width, scheme=scheme) as page:
+        await visitor.sign_up(page)
+        await ask(page, "Averylongwordwithoutanyspacewhatsoever" * 5)
+        if width < 800:
+            await page.get_by_role("button", name="Open sidebar").click()
+        await page.get_by_role("textbox", name="Search chats").fill("Averylongword")
+        await expect(page.get_by_role("navigation", name="Messages found")).to_be_visible()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("navigation", name="Messages found")).to_be_hidden()
+        await shared_link(page)
+        fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert await page.evaluate(fits)
+        assert await page.evaluate(NAMELESS) == []
+
+
+async def test_address_of_the_sign_up_form_shows_it(visitor: Visitor) -> None:
+    """Links in a mail or on a page of one's own lead there, and on to the first chat."""
+    async with visitor.open() as page:
+        await page.goto("/")
+        await expect(page.get_by_role("heading")).to_have_text("Welcome")
+        await page.goto("/sign-up")
+        await expect(page.get_by_role("heading")).to_have_text("Create your account")
+        await visitor.sign_up(page)
+        await page.goto("/sign-up")
+        await expect(box(page)).to_be_visible()
