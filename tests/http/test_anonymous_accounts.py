@@ -167,3 +167,15 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     assert mine - wishes == {gone["user"]["id"]}
     assert await anonymous_accounts.sweep(node.parts.embedded) == 0
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200
+
+
+async def test_guest_asks_for_few_addresses(start: StartNode) -> None:
+    """Wishing for an address tells whether somebody has it, so that is not for thousands."""
+    node = await start(**OPEN, RATE_LIMITS="on", MAILER_AUTOCONFIRM="off")
+    here = signed_in(node.nobody(), await guest(node.nobody()))
+    statuses = []
+    for _ in range(14):
+        body = {"email": new_address()}
+        statuses.append((await here.call("PUT", "/auth/v1/user", json=body)).status)
+    # As many from wherever, and as many from where they signed in.
+    assert statuses == [200] * 12 + [429] * 2

@@ -32,6 +32,7 @@ from chatkeep.chatkit.answering import EngineServer
 from chatkeep.chatkit.requests import CHANGES, Checks, read_request, thread_of
 from chatkeep.chatkit.store import generated_id
 from chatkeep.errors import ChatkeepError, NotFound, RunInProgress, TokenRevoked, Unavailable
+from chatkeep.idempotency import KEPT_AT_MOST
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class _Work:
 
     async def tell(self, frame: bytes | None) -> None:
         """Hand *frame* to the reader, as soon as they take it, if there is one."""
-        if self.told is not None and frame is not None:
-            self.told += frame
+        if self.told is not None and frame is not None and len(self.told) <= KEPT_AT_MOST:
+            self.told += frame  # more than that is not kept anyhow
         if not self.unread:
             await self.frames.put(frame)
 

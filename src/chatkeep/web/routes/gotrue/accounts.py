@@ -26,7 +26,7 @@ from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
 from chatkeep.own_sessions import Scope
 from chatkeep.password_accounts import Rules, Wish
-from chatkeep.web.attempts import attempting
+from chatkeep.web.attempts import attempting, spend_attempt
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import (
     json_answer,
@@ -241,6 +241,8 @@ async def update_user(
             counted = attempting(request, "password", account, harmless=(WeakPassword,))
             await guess.enter_async_context(counted)
         if body.email and rules.confirm_email:
+            if not here.user.email:  # or a guest could ask for thousands who has an account
+                await spend_attempt(request, "mail", str(here.user.id))
             for address in filter(None, (here.user.email, body.email)):
                 await spend_mail(request, address)
         changed = await password_accounts.update(issuer, here, wish, rules=rules, way=way)
