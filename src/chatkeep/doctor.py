@@ -10,7 +10,6 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import psycopg
 from psycopg import errors as pg
 
@@ -21,6 +20,7 @@ from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
+from chatkeep.reaching import status_at
 from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, SHAPE, shape_of
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.data_folder import DataFolder
 
-_TIMEOUT_S: Final = 5.0
 _LARGEST_SKEW_S: Final = 2.0
 
 
@@ -209,22 +208,10 @@ async def examine_address(settings: Settings) -> Finding:
     """See where PUBLIC_URL leads. Nobody there is no fault: the server may be stopped."""
     if settings.public_url is None:
         return Finding(name="Address", note=f"{settings.base_url}, because PUBLIC_URL is not set")
-    status = await _status(f"{settings.public_url}/healthz", {})
+    status = await status_at(f"{settings.public_url}/healthz")
     if status is None:
         return Finding(name="Address", note=f"{settings.public_url}; nobody answers there now")
     if status != HTTPStatus.OK:
         problem = f"{settings.public_url} leads elsewhere (status {status}): check PUBLIC_URL."
         return Finding(name="Address", problems=(problem,))
     return Finding(name="Address", note=f"{settings.public_url} leads to a server that is healthy")
-
-
-async def _status(url: str, headers: dict[str, str]) -> int | None:
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as client,
-            client.get(url, headers=headers, allow_redirects=False) as answer,
-        ):
-            return answer.status
-    except (aiohttp.ClientError, TimeoutError):
-        return None

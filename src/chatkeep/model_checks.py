@@ -6,23 +6,20 @@ Everything is looked at and no model made to work. No finding shows a key.
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
 from chatkeep.config.upstreams import PRESETS, upstreams_of
 from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
+from chatkeep.reaching import body_at, status_at
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.config.upstreams import Upstream
 
-_TIMEOUT_S: Final = 5.0
-_MOST_BYTES: Final = 1 << 16
 _REFUSED: Final = frozenset({401, 403})
 
 
@@ -47,7 +44,7 @@ async def examine_models(settings: Settings) -> list[Finding]:
 
 async def examine_running(settings: Settings) -> Finding | None:
     """Ask the server at our address, if one runs there, which providers it finds down."""
-    body = await _read(f"{settings.base_url}/readyz")
+    body = await body_at(f"{settings.base_url}/readyz")
     try:
         states = msgspec.json.decode(body or b"{}", type=_Ready).upstreams
     except (ValueError, RecursionError):
@@ -69,7 +66,7 @@ async def _examine(one: Upstream) -> Finding:
     # OpenRouter lists its models to anybody, whatever their key.
     url = f"{one.url}/{'key' if one.kind == 'openrouter' else 'models'}"
     headers = {"authorization": f"Bearer {one.api_key}"} if one.api_key else {}
-    status = await _status(url, headers)
+    status = await status_at(url, headers)
     host = urlsplit(url).hostname
     if status is None:
         problem = f"{host} does not answer: check the network."
@@ -81,29 +78,3 @@ async def _examine(one: Upstream) -> Finding:
         takes = "takes the key" if one.api_key else "answers"
         return Finding(name=f"Model {one.name}", note=f"{host} {takes}")
     return Finding(name=f"Model {one.name}", problems=(problem,))
-
-
-async def _status(url: str, headers: dict[str, str]) -> int | None:
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as client,
-            client.get(url, headers=headers, allow_redirects=False) as answer,
-        ):
-            return answer.status
-    except (aiohttp.ClientError, TimeoutError):
-        return None
-
-
-async def _read(url: str) -> bytes | None:
-    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as client,
-            client.get(url, allow_redirects=False) as answer,
-        ):
-            if answer.status != HTTPStatus.OK:
-                return None
-            return await answer.content.read(_MOST_BYTES)
-    except (aiohttp.ClientError, TimeoutError):
-        return None

@@ -46,13 +46,14 @@ def command(data: Path | None) -> None:
     except SetupError as error:
         show(Finding(name="Settings", problems=error.problems))
         sys.exit(1)
-    if not asyncio.run(_all_good(settings)):
+    if not asyncio.run(all_good(_findings(settings))):
         sys.exit(1)
 
 
-async def _all_good(settings: Settings) -> bool:
+async def all_good(findings: AsyncIterator[Finding]) -> bool:
+    """Show each of *findings* as it comes; return whether there is nothing to do."""
     good = True
-    async for finding in _findings(settings):
+    async for finding in findings:
         show(finding)
         good = good and finding.is_good
     return good

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.doctor import database_if_there, show
+from chatkeep.cli.doctor import all_good, database_if_there
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.words import examples
 
@@ -40,16 +40,8 @@ def check(data: Path | None) -> None:
     """
     logging.disable(logging.WARNING)  # what they would warn of is said once, as a finding
     settings = read_settings(data_folder=data)
-    if not asyncio.run(_all_good(settings)):
+    if not asyncio.run(all_good(_findings(settings))):
         sys.exit(1)
-
-
-async def _all_good(settings: Settings) -> bool:
-    good = True
-    async for finding in _findings(settings):
-        show(finding)
-        good = good and finding.is_good
-    return good
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
