@@ -23,6 +23,7 @@ from chatkeep.administrators import keep_one
 from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
+from chatkeep.issuers import ROLES_OF_SERVERS
 from chatkeep.password_hashes import require_importable
 from chatkeep.personal_keys import records as keys
 from chatkeep.revocations import everything_of
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from chatkeep.accounts import User
     from chatkeep.issuance import EmbeddedIssuer
 
-#: Roles of API keys and servers in Supabase Auth: no person has one, and no token of a
-#: person that names one is taken.
-ROLES_OF_SERVERS: Final = frozenset({"anon", "service_role", "supabase_admin"})
 NOT_BANNED: Final = timedelta(0)
 #: Whoever is banned for longer is banned for so long.
 LONGEST_BAN: Final = timedelta(days=365 * 1000)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
 
 _LONGEST_USER_ID: Final = 255
-_ROLES_NOBODY_HAS: Final = frozenset({"anon", "service_role", "supabase_admin"})
 
 
 @click.command(
@@ -50,13 +49,14 @@ def command(user: str, email: str | None, role: str, expires_in: int, data: Path
     The person need not have signed up: the token is theirs because this server signed it.
     """
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+    from chatkeep.issuers import ROLES_OF_SERVERS  # noqa: PLC0415 -- as above
 
     settings = read_settings(data_folder=data)
     if settings.production:
         raise SetupError("ENVIRONMENT=production: tokens are for those who sign in.")
     if not user or len(user) > _LONGEST_USER_ID or not user.isprintable():
         raise click.BadParameter("must have 1 to 255 printable characters", param_hint="--user")
-    if role in _ROLES_NOBODY_HAS:
+    if role in ROLES_OF_SERVERS:
         raise click.BadParameter("is a role that no person has", param_hint="--role")
     steps = Steps(sys.stderr, quiet=True)
     with prepared(settings, steps, "command") as complete:

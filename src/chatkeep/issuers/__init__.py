@@ -14,6 +14,7 @@ from chatkeep.issuers.issuer import (
     shown_text,
 )
 from chatkeep.issuers.presets import (
+    ROLES_OF_SERVERS,
     SUPABASE_ALGORITHMS,
     better_auth_api,
     better_auth_issuer,
@@ -25,6 +26,7 @@ from chatkeep.issuers.presets import (
 from chatkeep.issuers.table import Issuers
 
 __all__ = [
+    "ROLES_OF_SERVERS",
     "SUPABASE_ALGORITHMS",
     "ClaimNames",
     "Endpoints",

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from chatkeep.issuers.issuer import KeySource
 
 #: Roles of API keys and servers in Supabase Auth. Never a person, however well signed.
-_GOTRUE_SYSTEM_ROLES: Final = frozenset({"anon", "service_role", "supabase_admin"})
+ROLES_OF_SERVERS: Final = frozenset({"anon", "service_role", "supabase_admin"})
 SUPABASE_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "Ed25519")
+#: What the server's own keys may be made for.
+_OWN_ALGORITHMS: Final = ("ES256", "RS256", "EdDSA", "Ed25519")
 _FOREIGN_CLOCK_LEEWAY_S: Final = 5
 _MIN_SECRET_BYTES: Final = 32
 _MIN_DISTINCT_CHARACTERS: Final = 8
@@ -61,7 +63,7 @@ def supabase_issuer(
             iss=base,
             audiences=frozenset({audience}),
             algorithms=frozenset({*SUPABASE_ALGORITHMS, "HS256"}),
-            refused_roles=_GOTRUE_SYSTEM_ROLES,
+            refused_roles=ROLES_OF_SERVERS,
             leeway_s=_FOREIGN_CLOCK_LEEWAY_S,
             may_be_bound=True,
         ),
@@ -185,10 +187,6 @@ def openid_issuer(provider: OpenIdProvider, *, production: bool, primary: bool =
     )
 
 
-#: What the server's own keys may be made for.
-_OWN_ALGORITHMS: Final = ("ES256", "RS256", "EdDSA", "Ed25519")
-
-
 def embedded_issuer(
     *,
     base_url: str,
@@ -212,7 +210,7 @@ def embedded_issuer(
                 _OWN_ALGORITHMS if shared is None else (*_OWN_ALGORITHMS, "HS256")
             ),
             types=frozenset({"jwt"}),
-            refused_roles=_GOTRUE_SYSTEM_ROLES,
+            refused_roles=ROLES_OF_SERVERS,
             may_be_bound=True,
         ),
         secret=shared,
