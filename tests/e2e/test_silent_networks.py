@@ -103,9 +103,7 @@ async def reading(
         await reader.communicate()
 
 
-async def test_reader_whose_network_falls_silent_is_let_go(
-    elsewhere: Machine, tmp_path: Path
-) -> None:
+async def test_reader_whose_network_falls_silent_is_let_go(elsewhere: Machine, home: Path) -> None:
     """Where hanging up means stopping, the provider is let go in time; the rest is kept, once."""
     provider = Talkative()
     async with AsyncExitStack() as stack:
@@ -118,7 +116,7 @@ async def test_reader_whose_network_falls_silent_is_let_go(
             "OPENAI_CHAT_MODEL": "m",
         }
         server: ServerProcess = await stack.enter_async_context(
-            server_process(tmp_path / "data", settings, ("--host", "0.0.0.0"))
+            server_process(home / ".chatkeep", settings, ("--host", "0.0.0.0"))
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         token = await server.sign_up(http)
