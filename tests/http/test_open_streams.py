@@ -126,6 +126,25 @@ async def test_stream_before_a_waiting_request_ends_with_the_connection(
     await until(lambda: open_here(node) == 0)
 
 
+async def test_stream_that_has_lived_its_life_is_cut(
+    node: Node, ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next sign of life, on a connection of ours; the answer is made all the same."""
+    monkeypatch.setattr("chatkeep.web.sse._LIFE_S", 0.0)
+    stage.play(["Well."])
+    asked = submit()
+    async with ana.client.stream(ROUTE, asked) as stream:
+        with pytest.raises(Exception, match="not completed"):
+            await stream.rest()
+    assert open_here(node) == 0
+
+    async def is_kept() -> bool:
+        history = await ana.client.get(f"/api/v1/chat/{asked['id']}")
+        return "Well." in history.text
+
+    await until(is_kept)
+
+
 class Breaks:
     """A middleware that fails when the application has begun to answer."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.errors import RateLimited
@@ -13,7 +12,7 @@ from chatkeep.limits.local import LocalCounts
 from chatkeep.limits.rates import AT_ONCE, RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from chatkeep.limits.rates import Rate
     from chatkeep.limits.shared import SharedCounts
@@ -77,9 +76,8 @@ class Limits:
         if self._shared is not None and rate.shared:
             await self._shared.give_back((kind, key), rate)
 
-    @contextmanager
-    def hold(self, kind: str, key: str) -> Iterator[None]:
-        """Count one that goes on until the block ends.
+    def enter(self, kind: str, key: str) -> None:
+        """Count one that goes on until `leave`.
 
         Raises:
             RateLimited: as many go on as may; one of them may end soon.
@@ -87,9 +85,9 @@ class Limits:
         if self._enabled and self._held[kind, key] >= AT_ONCE[kind]:
             raise RateLimited(retry_after_s=_RETRY_S)
         self._held[kind, key] += 1
-        try:
-            yield
-        finally:
-            self._held[kind, key] -= 1
-            if not self._held[kind, key]:
-                del self._held[kind, key]
+
+    def leave(self, kind: str, key: str) -> None:
+        """One that was counted has ended."""
+        self._held[kind, key] -= 1
+        if not self._held[kind, key]:
+            del self._held[kind, key]

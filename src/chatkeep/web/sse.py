@@ -19,7 +19,6 @@ from chatkeep.web.afterwards import afterwards_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
-    from contextlib import AbstractContextManager
 
     from starlette.types import Receive, Scope, Send
 
@@ -89,7 +88,16 @@ class _Sending:
     """One stream while it is sent, by the task of its request."""
 
     __slots__ = (
-        *("_ends_at", "_farewell", "_frames", "_loop", "_place", "_services", "_since", "_task"),
+        *(
+            "_ends_at",
+            "_farewell",
+            "_frames",
+            "_is_counted",
+            "_loop",
+            "_services",
+            "_since",
+            "_task",
+        ),
         *("_timer", "_who", "_why"),
     )
 
@@ -98,7 +106,7 @@ class _Sending:
         self._farewell = farewell
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + _LIFE_S
-        self._place: AbstractContextManager[None] | None = None
+        self._is_counted = False
         self._who: Principal | None = None
         self._services: Services | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -111,9 +119,8 @@ class _Sending:
         self._who = scope.get("state", {}).get("principal")
         if self._who is not None:
             self._services = scope["app"].state.services
-            place = self._services.limits.hold("streams", self._who.user_id)
-            place.__enter__()
-            self._place = place
+            self._services.limits.enter("streams", self._who.user_id)
+            self._is_counted = True
 
     async def send_all(self, line: Line | None, receive: Receive, send: Send) -> None:
         """Send until the end, or until there is a reason to send no more."""
@@ -144,19 +151,19 @@ class _Sending:
             self._timer = None
         if self._who is not None and self._services is not None:
             self._services.embedded.revocations.unwatch(self._signed_out)
-        place, self._place = self._place, None
-        if place is not None:
-            place.__exit__(None, None, None)
+            if self._is_counted:
+                self._is_counted = False
+                self._services.limits.leave("streams", self._who.user_id)
         await self._frames.aclose()
 
     def _begin_to_hear(self, line: Line | None, receive: Receive) -> asyncio.Future[None] | None:
         """Be told when the reader is signed out, hangs up, or takes too long."""
         if self._who is not None and self._services is not None:
             self._services.embedded.revocations.watch(self._who, self._signed_out)
-        self._look()
         if line is not None:
             line.begin(self._gone)
             return None
+        self._look()
         hearing = asyncio.ensure_future(_disconnected(receive))
         hearing.add_done_callback(self._gone)
         return hearing
@@ -169,7 +176,10 @@ class _Sending:
         cancelling = task.cancelling()
         try:
             async for frame in self._frames:
-                self._since = self._loop.time()
+                self._since = now = self._loop.time()
+                if now >= self._ends_at and not self._is_over():
+                    self._why = "late"
+                    break
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
                 self._since = None
         except asyncio.CancelledError:
@@ -195,7 +205,11 @@ class _Sending:
         self._end("signed out")
 
     def _look(self) -> None:
-        """One timer for the life of the stream, and for what a reader may take for a frame."""
+        """One timer for the life of the stream, and for what a reader may take for a frame.
+
+        Without one of our own connections only: those end sooner when nothing is taken, and a
+        sign of life, after which the clock is looked at, comes every few seconds.
+        """
         now, stalls_at = self._loop.time(), float("inf")
         if self._since is not None:
             stalls_at = self._since + _STALL_S
