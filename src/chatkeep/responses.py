@@ -14,54 +14,32 @@ from psycopg.types.json import Jsonb
 
 from chatkeep.db import Query, as_user
 from chatkeep.errors import NotFound
+from chatkeep.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
-    from decimal import Decimal
 
     from chatkeep.db import Database
-    from chatkeep.runs import State
 
 Kind = Literal["response", "completion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
-    """One response. *id* is its run's.
+class Response(Run):
+    """A run that such a client asked for.
 
     *request* is what was asked beside the input, *input* the ids of the items that it brought.
     Of *parts*, those from *begun* up to *until* (None: all) were said in this run. *alone*:
     the request named no conversation, so this one was made for it.
     """
 
-    id: str
     request: dict[str, Any]
     input: list[str]
     alone: bool
-    conversation_id: str
-    message_id: str
-    user_message_id: str | None
-    state: State
-    model: str
-    finish_reason: str | None
-    error_code: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost: Decimal | None
-    cached_tokens: int | None
-    reasoning_tokens: int | None
     started_at: datetime
     ended_at: datetime | None
-    begun: int
     until: int | None
-    content: str
-    parts: list[dict[str, Any]] | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will be added any more."""
-        return self.state not in {"queued", "running"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +84,7 @@ async def get(db: Database, user_id: str, response_id: str, kind: Kind) -> Respo
         select p.id, p.request, p.input, p.alone, r.conversation_id, r.message_id,
           m.parent_id as user_message_id, r.state, r.model, r.finish_reason, r.error_code,
           r.prompt_tokens, r.completion_tokens, r.cost, r.cached_tokens, r.reasoning_tokens,
-          r.started_at, r.ended_at, r.begun,
+          r.started_at, r.ended_at, r.begun, r.said_before,
           (
             select n.begun from chat.runs n
             where n.user_id = %(user)s and n.conversation_id = r.conversation_id
