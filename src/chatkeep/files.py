@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.types.json import Jsonb
 
 from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
-from chatkeep.errors import NotFound
+from chatkeep.errors import NotFound, PayloadTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,10 +35,14 @@ _MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9*][a-z0-9.+-]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileLimits:
-    """What may be uploaded: *types* are media types, of which some end with `/*`."""
+    """What may be uploaded: *types* are media types, of which some end with `/*`.
+
+    *size* is that of one file, *total* that of all that a person has, in bytes.
+    """
 
     size: int
     types: tuple[str, ...]
+    total: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +108,38 @@ def is_media_type(text: str, allowed: tuple[str, ...]) -> bool:
     return text in allowed or f"{text.partition('/')[0]}/*" in allowed
 
 
-async def announce(db: Database, user_id: str, row: FileRow) -> None:
-    """Keep that a file will be uploaded; one with this id that is there stays as it is."""
-    await db.execute(
+async def announce(db: Database, user_id: str, row: FileRow, *, total: int) -> None:
+    """Keep that a file will be uploaded; one with this id that is there stays as it is.
+
+    Raises:
+        PayloadTooLarge: the person's files would have more than *total* bytes.
+    """
+    made = await db.fetch(
         as_user(user_id),
         """
         insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
-        values (%s, %s, %s, %s, %s)
+        select %(user)s, %(id)s, %(attachment)s, %(type)s, %(size)s
+        where %(size)s + (
+          select coalesce(sum(size), 0) from chat.chatkit_attachments where user_id = %(user)s
+        ) <= %(total)s
         on conflict (user_id, id) do nothing
+        returning id
         """,
-        [user_id, row.id, Jsonb(row.attachment), row.media_type, row.size],
+        {
+            "user": user_id,
+            "id": row.id,
+            "attachment": Jsonb(row.attachment),
+            "type": row.media_type,
+            "size": row.size,
+            "total": total,
+        },
+        row=_Id,
     )
+    if not made and await find(db, user_id, row.id) is None:
+        raise PayloadTooLarge(
+            f"Your files may have {total} bytes altogether: erase some, or the conversations"
+            " that they were sent in."
+        )
 
 
 async def find(db: Database, user_id: str, file_id: str) -> FileRow | None:

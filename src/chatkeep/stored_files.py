@@ -111,7 +111,7 @@ class StoredFiles:
         if kind == "image":
             known["preview_url"] = f"{files.ADDRESS}{file_id}"
         row = FileRow(id=file_id, attachment=known, media_type=bare, size=len(content), digest=None)
-        await files.announce(self.db, user_id, row)
+        await files.announce(self.db, user_id, row, total=self.limits.total)
         found = await files.find(self.db, user_id, file_id)
         await self._fill(user_id, found or row, content)
         return found or row

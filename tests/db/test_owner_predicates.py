@@ -375,6 +375,9 @@ async def answered(db: Database, key: str) -> None:
     await door(db).keep("bo", key, "same holder", kept)
 
 
+FILE_OF_BO = files.FileRow(
+    id="file of bo", attachment={"name": "of bo"}, media_type="text/plain", size=9, digest=None
+)
 #: What Bo does: with what is Ana's alone, with what both have, and with his own.
 TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "page of hers": lambda db: conversations.get_page(db, "bo", ALONE, limit=9),
@@ -516,6 +519,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "charge for a question of hers": lambda db: charge(
         db, asking(ALONE, "word of ana", "charged of bo")
     ),
+    "a file beside hers": lambda db: files.announce(db, "bo", FILE_OF_BO, total=50_000),
     "charge for a file of hers": lambda db: charge(db, asking("paid", "same", "charged of bo")),
     "charge for the same question": lambda db: charge(db, asking(SAME, "same", "charged of bo")),
     "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "running of ana")),

@@ -16,7 +16,8 @@ import pytest
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
-    from tests.serving import Client, Event, Node, Person, Stage
+    from tests.http.conftest import StartNode
+    from tests.serving import Answer, Client, Event, Node, Person, Stage
 
 ROUTE: Final = "/api/chat"
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
@@ -32,6 +33,12 @@ def picture(**more: Any) -> dict[str, Any]:  # noqa: ANN401 -- any member of a p
     """Return a picture as a part of a message."""
     known = {"type": "file", "mediaType": "image/png", "filename": "a.png"}
     return {**known, "url": data_url(PNG), **more}
+
+
+def text_file(size: int) -> dict[str, Any]:
+    """Return a file of words as a client sends it in a message."""
+    words = data_url(b"x" * size, "text/plain")
+    return picture(url=words, mediaType="text/plain", filename="a.txt")
 
 
 TEXT: Final = {"type": "text", "text": "What is this?"}
@@ -345,3 +352,29 @@ async def test_upload_once_by_its_key(ana: Person, node: Node) -> None:
     assert await files_of(node, ana) == 1
     other = await ana.client.call("POST", "/api/files?name=a.png", data=PDF, headers=headers)
     assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_files_of_a_person_have_an_end(start: StartNode) -> None:
+    """By each way to send one; of somebody else's nobody hears, and what is erased is free."""
+    node = await start(FILES_BYTES_PER_USER="1000")
+    node.stage.play(answer=lambda _: ["Seen."])
+    ana, bo = node.person(), node.person()
+    text = {"content-type": "text/plain"}
+
+    async def upload(person: Person, size: int) -> Answer:
+        return await person.client.call("POST", "/api/files", data=b"x" * size, headers=text)
+
+    kept = await upload(ana, 600)
+    assert kept.status == 200
+    params = {"name": "a.txt", "size": 500, "mime_type": "text/plain"}
+    ways = [
+        await upload(ana, 500),
+        await ana.client.post(ROUTE, body_of(str(uuid4()), text_file(500), TEXT)),
+        await ana.client.post("/support/chatkit", {"type": "attachments.create", "params": params}),
+    ]
+    assert [one.status for one in ways] == [413, 413, 413]
+    assert "1000 bytes" in ways[0].json["detail"]
+    assert (await upload(bo, 1000)).status == 200
+    assert (await upload(ana, 400)).status == 200
+    assert (await ana.client.delete(kept.json["url"])).status == 204
+    assert (await upload(ana, 500)).status == 200

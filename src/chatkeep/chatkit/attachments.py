@@ -76,7 +76,8 @@ class KeptAttachments(AttachmentStore[ChatKitContext]):
             size=input.size,
             digest=None,
         )
-        await files.announce(self._db, context.who.user_id, row)
+        total = self._stored.limits.total
+        await files.announce(self._db, context.who.user_id, row, total=total)
         return made
 
     async def delete_attachment(self, attachment_id: str, context: ChatKitContext) -> None:

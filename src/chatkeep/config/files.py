@@ -1,4 +1,4 @@
-"""Settings: a bucket for files, in place of the database."""
+"""Settings: how much of files a person may have, and a bucket for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings:
-    """A bucket for files, in place of the database."""
+    """How much of files a person may have; a bucket for them, in place of the database."""
 
     files_s3_bucket: str | None = setting(
         "FILES_S3_BUCKET",
@@ -50,6 +50,9 @@ class FileSettings:
         "FILES_S3_PREFIX",
         _matching(_PREFIX, "must be a path like chatkeep/ that ends with a slash"),
         default="chatkeep/",
+    )
+    files_bytes_per_user: int = setting(
+        "FILES_BYTES_PER_USER", read.whole(1, 1 << 50), default=1 << 30
     )
 
 

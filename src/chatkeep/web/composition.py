@@ -156,7 +156,9 @@ async def _open_answering(
 
 def _file_limits(settings: Settings) -> FileLimits:
     return FileLimits(
-        size=settings.chatkit_attachment_bytes, types=settings.chatkit_attachment_types
+        size=settings.chatkit_attachment_bytes,
+        types=settings.chatkit_attachment_types,
+        total=settings.files_bytes_per_user,
     )
 
 
