@@ -107,6 +107,33 @@ export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, o
   );
 }
 
+interface EmailBoxProps {
+  ref?: Ref<HTMLInputElement>;
+  value: string;
+  onChange: (value: string) => void;
+  invalid?: boolean;
+}
+
+export function EmailBox({ ref, value, onChange, invalid }: EmailBoxProps) {
+  return (
+    <label className="field">
+      <span className="field-label">E-mail</span>
+      <input
+        ref={ref}
+        className="input"
+        type="email"
+        name="email"
+        autoComplete="email"
+        inputMode="email"
+        required
+        value={value}
+        onChange={(event) => onChange(event.target.value)}
+        {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+      />
+    </label>
+  );
+}
+
 interface CodeBoxProps {
   ref?: Ref<HTMLInputElement>;
   label: string;

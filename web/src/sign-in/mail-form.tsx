@@ -3,7 +3,7 @@ import { useEffect, useRef, useState, type FormEvent } from "react";
 import { useAuth } from "../auth";
 import { Button } from "../ui/controls";
 import { isTouch } from "../ui/hooks";
-import { ProblemNotice, useProblem } from "./gate";
+import { EmailBox, ProblemNotice, useProblem } from "./gate";
 import { Mailed } from "./mailed";
 
 export function MailForm({ forgot }: { forgot: boolean }) {
@@ -39,21 +39,7 @@ export function MailForm({ forgot }: { forgot: boolean }) {
   return (
     <form className="gate-form" onSubmit={(event) => void submit(event)}>
       <ProblemNotice problem={problem} waitS={waitS} />
-      <label className="field">
-        <span className="field-label">E-mail</span>
-        <input
-          ref={box}
-          className="input"
-          type="email"
-          name="email"
-          autoComplete="email"
-          inputMode="email"
-          required
-          value={email}
-          onChange={(event) => setEmail(event.target.value)}
-          {...(problem?.field === "email" ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
-        />
-      </label>
+      <EmailBox ref={box} value={email} onChange={setEmail} invalid={problem?.field === "email"} />
       <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || address === ""}>
         {waitS > 0 ? `Wait ${waitS} s` : "Send me an e-mail"}
       </Button>

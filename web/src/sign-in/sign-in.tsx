@@ -4,7 +4,7 @@ import { useAuth, type SignedOutNotice } from "../auth";
 import { Link, type SignInMode } from "../router";
 import { Button, Notice } from "../ui/controls";
 import { isTouch } from "../ui/hooks";
-import { Gate, PasswordBox, ProblemNotice, useProblem } from "./gate";
+import { EmailBox, Gate, PasswordBox, ProblemNotice, useProblem } from "./gate";
 import { MailForm } from "./mail-form";
 import { Mailed } from "./mailed";
 import { PasskeyButton } from "./passkey-button";
@@ -108,21 +108,7 @@ function PasswordForm({ signUp }: { signUp: boolean }) {
     <form className="gate-form" onSubmit={(event) => void submit(event)}>
       <ProblemNotice problem={problem} waitS={waitS} />
       {unconfirmed ? <Button onClick={() => void confirm()}>Send the e-mail again</Button> : null}
-      <label className="field">
-        <span className="field-label">E-mail</span>
-        <input
-          ref={emailBox}
-          className="input"
-          type="email"
-          name="email"
-          autoComplete="email"
-          inputMode="email"
-          required
-          value={email}
-          onChange={(event) => setEmail(event.target.value)}
-          {...(problem?.field === "email" ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
-        />
-      </label>
+      <EmailBox ref={emailBox} value={email} onChange={setEmail} invalid={problem?.field === "email"} />
       <PasswordBox
         ref={passwordBox}
         id="password"
