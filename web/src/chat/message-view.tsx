@@ -231,7 +231,7 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
       {streaming ? null : (
         <div className="message-actions">
           <Versions message={message} locked={locked} switchTo={actions.switchTo} />
-          <CopyButton text={textOf(message)} label="Copy answer" />
+          {textOf(message) === "" ? null : <CopyButton text={textOf(message)} label="Copy answer" />}
           <IconButton label="Answer again" icon="refresh" size={16} disabled={locked} onClick={again} />
           <SentAt message={message} locale={locale} />
         </div>

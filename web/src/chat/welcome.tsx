@@ -1,4 +1,5 @@
 /** An empty conversation: a greeting and a few ways to begin. */
+import { useAuth } from "../auth";
 import { Icon, Mark, type IconName } from "../ui/icons";
 import { useStore } from "../stores";
 import { useModels, useWorkspace } from "../workspace";
@@ -21,6 +22,7 @@ export function Welcome({ onPick }: { onPick: (text: string) => void }) {
   const { preferences } = useWorkspace();
   const name = useStore(preferences)?.display_name?.trim();
   const { current } = useModels();
+  const { config } = useAuth();
   return (
     <section className="welcome">
       <Mark size={44} />
@@ -39,7 +41,14 @@ export function Welcome({ onPick }: { onPick: (text: string) => void }) {
       </div>
       {current === ELIZA ? (
         <p className="hint">
-          You are talking to ELIZA, a very small model built into this server. To talk to a large one, whoever runs the server sets an API key.
+          You are talking to ELIZA, a very small model built into this server.{" "}
+          {config.environment === "development" ? (
+            <>
+              To talk to a large one, put <code>OPENROUTER_API_KEY</code> or <code>OPENAI_API_KEY</code> into <code>.env.local</code> and start the server again.
+            </>
+          ) : (
+            "To talk to a large one, whoever runs the server sets an API key."
+          )}
         </p>
       ) : null}
     </section>
