@@ -300,8 +300,12 @@ async def find_homes(db: Database, user_id: str, message_ids: Sequence[str]) -> 
           order by updated_at desc, id desc limit 100
         )
         select m.id, m.conversation_id from used
-        join chat.messages m on m.user_id = used.user_id and m.conversation_id = used.id
-        where m.id = any(%(messages)s::text[])
+        cross join unnest(%(messages)s::text[]) as named(id)
+        -- `offset 0`: looked up by its whole key, however much they have said.
+        cross join lateral (
+          select id, conversation_id from chat.messages where user_id = used.user_id
+            and conversation_id = used.id and id = named.id offset 0
+        ) m
         """,
         {"user": user_id, "messages": list(message_ids)},
         row=Home,

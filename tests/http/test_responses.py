@@ -123,6 +123,9 @@ async def test_items_may_be_named_by_their_ids(
                 await stranger.responses.create(model=MODEL, input=ids)
     with pytest.raises(openai.BadRequestError):
         await client.conversations.create(items=named)
+    many: Any = [{"type": "item_reference", "id": f"msg_m{number}_0"} for number in range(101)]
+    with pytest.raises(openai.BadRequestError, match="more than 100"):
+        await client.responses.create(model=MODEL, input=many)
 
 
 PDF = b"%PDF-1.7 not much of one"

@@ -6,12 +6,12 @@ stands in the conversation that the request goes on from is known already, and i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
 from chatkeep import conversation_items, conversations
-from chatkeep.errors import NotFound
+from chatkeep.errors import Invalid, NotFound
 from chatkeep.web.openai.inputs import InputItem, InputReference
 from chatkeep.web.openai.items import find_place, items_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Database
 
+_AT_MOST: Final = 100
 _ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 
 
@@ -34,6 +35,7 @@ async def resolved(
 
     Raises:
         NotFound: one is of none of the conversations that the caller has used last.
+        Invalid: they are of too many messages.
     """
     if items is None or isinstance(items, str):
         return items
@@ -54,6 +56,8 @@ async def _named(
     """Return for each id its item, or nothing for what is known."""
     places = {one: find_place(one) for one in ids}
     message_ids = sorted({place.message_id for place in places.values() if place is not None})
+    if len(message_ids) > _AT_MOST:
+        raise Invalid.of("input", f"must not name items of more than {_AT_MOST} messages")
     homes = await conversation_items.find_homes(db, user_id, message_ids)
     found: dict[str, list[InputItem]] = {}
     for home in {one.conversation_id for one in homes}:
