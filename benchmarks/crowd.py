@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, LiteralString
 
 if TYPE_CHECKING:
@@ -61,11 +63,13 @@ def moment(talk: int) -> datetime:
 class Crowd:
     """Fills one database, in stages."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        """Use *connection*, a superuser's in autocommit mode."""
+    def __init__(self, connection: psycopg.Connection, *more: psycopg.Connection) -> None:
+        """Use *connection*, a superuser's in autocommit mode, and *more* of them at once."""
         self._connection = connection
+        self._hands = (connection, *more)
         self._texts = _texts()
-        connection.execute("set session_replication_role = replica")
+        for one in self._hands:
+            one.execute("set session_replication_role = replica")
         connection.execute("set maintenance_work_mem = '1GB'")
         self._words = self._words_of_texts()
         self.talks = 0
@@ -74,19 +78,29 @@ class Crowd:
         """Load until there are so many *messages*."""
         definitions = self._drop_indexes()
         wanted = messages // LENGTH
-        while self.talks < wanted:
-            until = min(wanted, self.talks + _AT_ONCE)
-            self._load(range(self.talks, until))
-            self.talks = until
+        free: SimpleQueue[psycopg.Connection] = SimpleQueue()
+        for one in self._hands:
+            free.put(one)
+
+        def load(began: int) -> None:
+            connection = free.get()
+            self._load(connection, range(began, min(wanted, began + _AT_ONCE)))
+            free.put(connection)
+
+        with ThreadPoolExecutor(len(self._hands)) as pool:
+            for _ in pool.map(load, range(self.talks, wanted, _AT_ONCE)):
+                pass  # raises what went wrong
+        self.talks = wanted
         self._finish(definitions)
 
     def add_long(self, messages: int) -> None:
         """Give the busy person one conversation of so many *messages*."""
         ids = [f"{number:08x}-0000-7000-9000-00000000109a" for number in range(messages)]
         at = moment(self.talks)
-        self._copy(_CONVERSATIONS, [_conversation(BUSY, LONG, ids[-1], at)])
+        self._copy(self._connection, _CONVERSATIONS, [_conversation(BUSY, LONG, ids[-1], at)])
         parents = ["\\N", *ids]
         self._copy(
+            self._connection,
             _MESSAGES,
             (
                 f"{BUSY}\t{LONG}\t{ids[n]}\t{parents[n]}\t{_role(n)}\t{self._texts[n % _TEXTS]}"
@@ -95,9 +109,10 @@ class Crowd:
             ),
         )
 
-    def _load(self, talks: range) -> None:
+    def _load(self, connection: psycopg.Connection, talks: range) -> None:
         owners = {talk: owner(talk) for talk in talks}
         self._copy(
+            connection,
             _CONVERSATIONS,
             (
                 _conversation(owners[talk], name(talk), message(talk, LENGTH - 1), moment(talk))
@@ -106,9 +121,9 @@ class Crowd:
         )
         chosen = random.Random(talks.start)
         texts = [chosen.randrange(_TEXTS) for _ in range(len(talks) * LENGTH)]
-        self._copy(_MESSAGES, self._messages(talks, owners, texts))
-        self._copy(_RUNS, _runs(talks, owners))
-        self._copy(_WORDS, self._vectors(talks, owners, texts))
+        self._copy(connection, _MESSAGES, self._messages(talks, owners, texts))
+        self._copy(connection, _RUNS, _runs(talks, owners))
+        self._copy(connection, _WORDS, self._vectors(talks, owners, texts))
 
     def _messages(self, talks: range, owners: dict[int, str], texts: list[int]) -> Iterator[str]:
         which = iter(texts)
@@ -132,8 +147,11 @@ class Crowd:
                     f"\t{self._words[next(which)]}{rare} '{_lexeme(owners[talk])}'\n"
                 )
 
-    def _copy(self, statement: LiteralString, rows: Iterable[str]) -> None:
-        with self._connection.cursor().copy(statement) as copy:
+    @staticmethod
+    def _copy(
+        connection: psycopg.Connection, statement: LiteralString, rows: Iterable[str]
+    ) -> None:
+        with connection.cursor().copy(statement) as copy:
             held: list[str] = []
             for row in rows:
                 held.append(row)

@@ -41,7 +41,7 @@ class _Round:
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Return medians over rounds."""
-    rounds, seconds = (3, 1.0) if quick else (7, 4.0)
+    rounds, seconds = (3, 1.0) if quick else (5, 4.0)
     with chatkeep_process() as (base, pid):
         port = int(base.rpartition(":")[2])
         emails = [f"bench{number}@example.com" for number in range(8)]

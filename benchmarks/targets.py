@@ -108,7 +108,7 @@ RECKONED: list[Reckoned] = [
     Reckoned("turn", "chatkeep_cpu_ms", 1, "1 ms"),
     Reckoned("stream", "apart_chatkeep_us_a_chunk", 22, "0.022 ms"),
     Reckoned("logins", "server_cpu_ms", 21, "21 ms"),
-    Reckoned("streams", "chatkeep_open_kib_each", 65, "65 KiB"),
+    Reckoned("streams", "chatkeep_open_kib_each", 38.5, "38 KiB"),
     Reckoned("streams", "chatkeep_reading_cpu", 0.9, "0.9 of it"),
     Reckoned("streams", "chatkeep_reading_below_cpu", 0.2, "a fifth of a core"),
     Reckoned("database", "store_ours_us", 500, "0.5 ms, flush included"),

@@ -60,7 +60,7 @@ def measure(*, quick: bool) -> dict[str, object]:
     """Return medians over interleaved rounds, in microseconds, and their ratios to the floor."""
     figures: dict[str, object] = {}
     spreads = []
-    rounds = 80 if quick else 800
+    rounds = 80 if quick else 500
     for algorithm, key in _keys().items():
         tokens = [access_token(algorithm, key) for _ in range(_TOKENS)]
         costs = _race(_contenders(algorithm, key), tokens, rounds=rounds)
