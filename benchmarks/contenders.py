@@ -27,6 +27,8 @@ _ROOT = Path(__file__).parent.parent
 LITELLM = _ROOT / ".cache/litellm-venv/bin/litellm"
 _MODEL = "gpt-4o-mini"
 _UPSTREAM_KEY = "bench"
+#: Everybody's connections wait while the others are asked, on a busy machine for seconds.
+_KEEP_ALIVE_S = "600"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,7 @@ def litellm(upstream_port: int) -> Iterator[Contender]:
     (folder / "litellm.yaml").write_text(json.dumps(settings))  # JSON is YAML
     command = [
         *(str(LITELLM), "--config", str(folder / "litellm.yaml"), "--num_workers", "1"),
-        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--host", "127.0.0.1", "--port", str(port), "--keepalive_timeout", _KEEP_ALIVE_S),
     ]
     env = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -160,7 +162,7 @@ def _uvicorn(name: str, upstream_port: int) -> Iterator[Contender]:
     command = [
         *(str(BIN / "uvicorn"), f"benchmarks.relays:{name}", "--port", str(port)),
         *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"),
-        *("--backlog", "4096"),
+        *("--backlog", "4096", "--timeout-keep-alive", _KEEP_ALIVE_S),
     ]
     env = {"UPSTREAM": f"http://127.0.0.1:{upstream_port}/v1"}
     with running(command, ready=f"http://127.0.0.1:{port}/healthz", env=env) as process:
