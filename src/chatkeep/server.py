@@ -33,7 +33,7 @@ _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
 _AFTER_DRAIN_S: Final = 5
 #: Python's own 700, 10 and 10 look through everything there is for each tenth of it that is
 #: new: with thousands of streams that begin, pauses of 0.2 s one after the other.
-_COLLECTIONS: Final = (5000, 5, 20)
+_COLLECTIONS: Final = (2000, 5, 50)
 
 
 def serve(
