@@ -86,6 +86,25 @@ async def test_questions_have_an_allowance_of_their_own(node: Node) -> None:
     assert len(model.prompts) == 3
 
 
+async def test_what_is_written_without_a_question_counts_too(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beginning, adding and copying conversations: else the disk would be anybody's to fill."""
+    monkeypatch.setitem(RATES, "api", Rate(100, 60))
+    monkeypatch.setitem(RATES, "import", Rate(2, 3600))
+    item = {"type": "message", "role": "user", "content": "Hi"}
+    for path, body in ((f"{LIST}/start", {}), ("/v1/conversations", {"items": [item]})):
+        client = node.person().client
+        assert [(await client.post(path, body)).status for _ in range(4)] == [200] * 3 + [429]
+    client = node.person().client
+    begun = (await client.post("/v1/conversations", {"items": [item]})).json["id"]
+    path = f"/v1/conversations/{begun}/items"
+    statuses = [(await client.post(path, {"items": [item]})).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    copies = f"{LIST}/{begun.removeprefix('conv_')}/fork"
+    assert [(await client.post(copies, {})).status for _ in range(3)] == [200, 200, 429]
+
+
 async def test_bad_token_uses_up_nobodys_allowance(node: Node) -> None:
     """Whoever guesses tokens does not lock out whose they pretend to be."""
     person = node.person()

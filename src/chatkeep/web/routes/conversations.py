@@ -56,6 +56,7 @@ async def start(
     greeting = parts.settings.greeting
 
     async def make(new_id: str) -> StartAnswer:
+        await parts.limits.spend("chat", who.user_id)
         conversation_id = await conversations.start_conversation(
             parts.db, who.user_id, greeting=greeting, conversation_id=new_id
         )

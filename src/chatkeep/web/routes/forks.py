@@ -39,6 +39,7 @@ async def fork(
     """Copy a branch into a new conversation, which goes on by itself."""
 
     async def make(fork_id: str) -> ConversationAnswer:
+        await parts.limits.spend("import", who.user_id)
         made = await forking.fork(
             parts.db,
             who.user_id,

@@ -59,6 +59,7 @@ async def create(
     given = await _given(parts, who, wanted.items or ())
 
     async def make(conversation_id: str) -> Response:
+        await parts.limits.spend("chat", who.user_id)
         await conversation_items.make(
             parts.db,
             who.user_id,
@@ -136,7 +137,12 @@ async def add_items(
     conversation_id: AnyId, body: NewItems, who: SignedIn, parts: Parts, once: Once
 ) -> Response:
     """Add items at the end of the branch that is shown, without asking for an answer."""
-    return await once.answer(who, lambda _: _added(conversation_id, body, who, parts))
+
+    async def add(_: str) -> Response:
+        await parts.limits.spend("chat", who.user_id)
+        return await _added(conversation_id, body, who, parts)
+
+    return await once.answer(who, add)
 
 
 @router.get("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404)})
