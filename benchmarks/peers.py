@@ -28,7 +28,8 @@ def has_peers() -> bool:
     pip = [str(BIN / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(_VENV)], check=True)
-        subprocess.run([*pip, "install", "-r", str(_WANTED)], check=True)
+        install = ["install", "--retries", "1", "-r", str(_WANTED)]
+        subprocess.run([*pip, *install], check=True)
     except subprocess.CalledProcessError as error:
         print(f"The others do not take part, they could not be installed: {error}", flush=True)
         return False

@@ -82,7 +82,7 @@ class _Round:
 
 def measure(*, quick: bool) -> dict[str, object]:
     """Return medians over interleaved rounds, and ratios to the open route in the same round."""
-    rounds, seconds = (5, 0.4) if quick else (11, 0.8)
+    rounds, seconds = (4, 0.3) if quick else (11, 0.8)
     with _applications() as routes:
         found = _raced(routes, rounds, seconds)
     figures = _figures("app", found)
