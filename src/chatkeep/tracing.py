@@ -7,15 +7,16 @@ path, no query and no message of an exception, in which tokens, ids and words of
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, ProxyTracerProvider, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SpanKind", "failed", "is_on", "span", "trace_id"]
 
 _parents = TraceContextTextMapPropagator()
+_NOTHING: Final = nullcontext(INVALID_SPAN)
 
 
 def is_on() -> bool:
@@ -30,21 +32,28 @@ def is_on() -> bool:
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
-@contextmanager
 def span(
     name: str,
     attributes: Mapping[str, AttributeValue] | None = None,
     *,
     kind: SpanKind = SpanKind.INTERNAL,
-    parent: Mapping[str, str] | None = None,
-) -> Iterator[Span]:
+    parent: Callable[[], Mapping[str, str] | None] = lambda: None,
+) -> AbstractContextManager[Span]:
     """Lend a span that ends with the block, and is the parent of those begun within.
 
-    *parent* are headers that may name one (W3C Trace Context).
+    *parent* returns headers that may name one (W3C Trace Context); it is asked only where a
+    span is made.
     """
-    if not is_on():
-        yield INVALID_SPAN
-        return
+    return _span(name, attributes, kind, parent()) if is_on() else _NOTHING
+
+
+@contextmanager
+def _span(
+    name: str,
+    attributes: Mapping[str, AttributeValue] | None,
+    kind: SpanKind,
+    parent: Mapping[str, str] | None,
+) -> Iterator[Span]:
     tracer = trace.get_tracer_provider().get_tracer("chatkeep")
     with tracer.start_as_current_span(
         name,

@@ -116,10 +116,13 @@ class RequestRecord:
 
     def _span(self, scope: Scope) -> AbstractContextManager[Span]:
         """Begin a span: within that of a proxy of ours, which strangers cannot choose."""
-        parent = None
-        if self._proxies.vouch_for(scope):
+
+        def parent() -> dict[str, str] | None:
+            if not self._proxies.vouch_for(scope):
+                return None
             headers = Headers(scope=scope)
-            parent = {name: headers[name] for name in _PARENT_HEADERS if name in headers}
+            return {name: headers[name] for name in _PARENT_HEADERS if name in headers}
+
         return tracing.span("request", kind=tracing.SpanKind.SERVER, parent=parent)
 
     def _completed(
