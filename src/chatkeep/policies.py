@@ -7,11 +7,10 @@ the policy changed is clamped, so that nobody is locked out of chatting.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chatkeep.config.upstreams import ANY_MODEL
+from chatkeep.config.upstreams import ANY_MODEL, MODEL_ID
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import ModelSettings
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from chatkeep.preferences import Profile
 
 _Value = TypeVar("_Value")
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +90,7 @@ class Policy:
 
     def allows(self, model: str) -> bool:
         """Whether *model*, exactly as spelt, may be asked."""
-        return model in self.models if self.models else bool(_MODEL_ID.fullmatch(model))
+        return model in self.models if self.models else bool(MODEL_ID.fullmatch(model))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

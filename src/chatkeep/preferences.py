@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from chatkeep.db import as_user
@@ -42,6 +42,7 @@ class Profile:
 
 
 NO_PROFILE = Profile()
+_FIELDS = tuple(one.name for one in fields(Profile) if one.name != "version")
 
 
 class Preferences:
@@ -120,19 +121,6 @@ async def _read(db: Database, user_id: str) -> Profile:
         row=Profile,
     )
     return rows[0] if rows else NO_PROFILE
-
-
-_FIELDS = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "system_prompt",
-    "default_model",
-    "custom_instructions",
-    "display_name",
-    "theme",
-    "locale",
-)
 
 
 async def _write(

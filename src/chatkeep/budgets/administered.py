@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, LiteralString
 
 from chatkeep import audit
+from chatkeep.budgets.amounts import LIMITS
 from chatkeep.db import ADMIN, AUTH, Query
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def set_limits(
     db: Database, kind: Kind, name: str, wishes: Mapping[str, Decimal | None]
 ) -> OwnLimits:
     """Set the named limits of a role or person; None takes one back. Counts at once."""
-    values = {"kind": kind, "name": name, "named": list(wishes), **dict.fromkeys(_LIMITS), **wishes}
+    values = {"kind": kind, "name": name, "named": list(wishes), **dict.fromkeys(LIMITS), **wishes}
     said = {limit: None if amount is None else str(amount) for limit, amount in wishes.items()}
     rows, _ = await db.fetch_each(
         (ADMIN, Query(_SET, values, OwnLimits)), (AUTH, _noted(kind, name, said))
@@ -62,7 +63,7 @@ async def forget_limits(db: Database, kind: Kind, name: str) -> bool:
         return False
     await db.fetch_each(
         (ADMIN, Query(_FORGET, [kind, name], OwnLimits)),
-        (AUTH, _noted(kind, name, dict.fromkeys(_LIMITS))),
+        (AUTH, _noted(kind, name, dict.fromkeys(LIMITS))),
     )
     return True
 
@@ -75,15 +76,6 @@ def _noted(kind: Kind, name: str, limits: Mapping[str, str | None]) -> Query[Wri
         details={"role": name, **limits} if kind == "role" else limits,
     )
 
-
-_LIMITS: Final = (
-    "tokens_per_day",
-    "tokens_per_month",
-    "tokens_per_run",
-    "cost_per_day",
-    "cost_per_month",
-    "cost_per_run",
-)
 
 _LIST: LiteralString = """
 select kind, name, tokens_per_day, tokens_per_month, tokens_per_run, cost_per_day,

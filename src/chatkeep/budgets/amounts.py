@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -69,6 +69,10 @@ class Limits:
             cost_per_month=_limit(settings.budget_cost_per_month),
             cost_per_run=_limit(settings.budget_cost_per_run),
         )
+
+
+#: What can be limited.
+LIMITS: Final = tuple(one.name for one in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

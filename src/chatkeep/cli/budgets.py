@@ -7,7 +7,7 @@ import json
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from chatkeep.budgets.administered import Kind, OwnLimits
     from chatkeep.db import Database
 
-_LIMITS: Final = (
-    "tokens_per_day",
-    "tokens_per_month",
-    "tokens_per_run",
-    "cost_per_day",
-    "cost_per_month",
-    "cost_per_run",
-)
 _role = click.option("--role", metavar="ROLE", help="Everybody with this role of their token.")
 _user = click.option("--user", metavar="WHO", help="One person: an address, or an id.")
 
@@ -178,7 +170,7 @@ def _limit(name: str, text: str) -> Decimal | None:
 
 
 def _line(one: OwnLimits) -> str:
-    said = {name: getattr(one, name) for name in _LIMITS}
+    said = {name: value for name, value in asdict(one).items() if name not in {"kind", "name"}}
     words = [
         f"{name.replace('_', '-')} {f'{value:f}' if value.is_finite() else 'none'}"
         for name, value in said.items()

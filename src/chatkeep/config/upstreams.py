@@ -24,7 +24,8 @@ TARGETS_AT_MOST: Final = 5
 #: Any model of any upstream, for a role.
 ANY_MODEL: Final = "*"
 
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
+#: What a model may be called.
+MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _ROLE = re.compile(r"[^\s=;,]{1,100}")
 _MOST: Final = 1_000_000
 
@@ -72,7 +73,7 @@ def _routes(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     for one in read.words(text):
         name, _, said = one.partition("=")
         targets = tuple(target.strip() for target in said.split("|"))
-        if not all(_MODEL.fullmatch(part) for part in (name.strip(), *targets)):
+        if not all(MODEL_ID.fullmatch(part) for part in (name.strip(), *targets)):
             raise read.Refused("must be like fast=gpt-4o-mini|llama-3.1-8b@groq")
         if name.strip() in found or len(set(targets)) != len(targets):
             raise read.Refused("must have each name, and each model of a name, once")
@@ -88,7 +89,7 @@ def _roles(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     for one in _entries(text):
         role, _, said = one.partition("=")
         models = tuple(said.replace(",", " ").split())
-        right = all(model == ANY_MODEL or _MODEL.fullmatch(model) for model in models)
+        right = all(model == ANY_MODEL or MODEL_ID.fullmatch(model) for model in models)
         if not models or not right or not _ROLE.fullmatch(role.strip()):
             raise read.Refused("must be like pro=gpt-4o, o3; staff=*")
         if role.strip() in found:
@@ -103,7 +104,7 @@ def _limits(text: str) -> tuple[tuple[str, ModelLimit], ...]:
     for one in _entries(text):
         model, _, said = one.partition("=")
         limit = ModelLimit(**dict(_limit(part) for part in said.replace(",", " ").split()))
-        if not _MODEL.fullmatch(model.strip()) or limit == ModelLimit():
+        if not MODEL_ID.fullmatch(model.strip()) or limit == ModelLimit():
             raise read.Refused(_LIKE_LIMITS)
         if model.strip() in found:
             raise read.Refused("must have each model once")

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from chatkeep.config.upstreams import MODEL_ID
 from chatkeep.conversations import Role, Status
 
 MESSAGE_AT_MOST = 200_000
@@ -69,7 +70,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(max_length=200, description="The same key again: the same request, done once."),
 ]
-ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
+ModelId = Annotated[str, Field(pattern=f"^{MODEL_ID.pattern}$")]
 
 
 class Request(BaseModel):
