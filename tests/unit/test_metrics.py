@@ -28,7 +28,8 @@ LINE = re.compile(
 
 @pytest.fixture(autouse=True)
 def _own_instruments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test declares is gone with it."""
+    """What a test declares is gone with it; what modules declare when they are imported stays."""
+    every_instrument()
     monkeypatch.setattr(metrics, "_declared", dict(metrics._declared))
 
 
