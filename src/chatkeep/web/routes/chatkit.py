@@ -24,6 +24,8 @@ from chatkeep.web.services import Parts
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
+    from starlette.types import Message
+
     from chatkeep.chatkit.surface import Recording
     from chatkeep.principal import Principal
     from chatkeep.web.services import Services
@@ -103,7 +105,7 @@ async def _answered(
     request: Request, who: Principal, parts: Services, recording: Recording | None = None
 ) -> Response:
     body = await request.body()
-    context = ChatKitContext(who=who, request=request, locale=_locale(request))
+    context = ChatKitContext(who=who, request=_kept(request, body), locale=_locale(request))
     surface = await parts.chatkit.surface()
     await parts.limits.spend("chat", who.user_id)
     answer = await surface.process(body, context, recording=recording)
@@ -138,6 +140,15 @@ async def upload(
 async def content(attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts) -> Response:
     """Return a file of the caller. What a browser could run in it, it is told to keep instead."""
     return file_answer(await parts.files.read(who.user_id, attachment_id))
+
+
+def _kept(request: Request, body: bytes) -> Request:
+    """Return *request* as applications may still read it when its stream has let go of it."""
+
+    async def again() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({**request.scope, "headers": [*request.scope["headers"]]}, again)
 
 
 def _locale(request: Request) -> str | None:
