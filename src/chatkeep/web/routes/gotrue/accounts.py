@@ -7,7 +7,7 @@ we do not is in `absent`.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Annotated, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Final, get_args
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -56,6 +56,10 @@ from chatkeep.web.gotrue.callers import (
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 from chatkeep.web.routes.gotrue.providers import by_id_token
 from chatkeep.web.services import Parts, services_of
+
+if TYPE_CHECKING:
+    from chatkeep.accounts import User
+    from chatkeep.config import Settings
 
 router = APIRouter(prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase Auth"])
 
@@ -220,19 +224,13 @@ async def update_user(
         raise Refused(Refusal(403, "not_admin", "Updating app_metadata requires admin privileges"))
     if body.phone:
         raise Refused(Refusal(400, "phone_provider_disabled", "Phone numbers are disabled"))
-    settings = services_of(request).settings
+    rules = _rules(services_of(request).settings)
     wish = Wish(
         email=body.email,
         password=body.password,
         metadata=body.data,
         current_password=body.current_password,
         nonce=body.nonce,
-    )
-    rules = Rules(
-        confirm_email=not settings.autoconfirm,
-        both_mailboxes=settings.secure_email_change,
-        reauthentication=settings.reauthentication,
-        current_password=settings.current_password,
     )
     way = way_of(request, redirect_to, body)
     async with AsyncExitStack() as guess:
@@ -241,12 +239,26 @@ async def update_user(
             counted = attempting(request, "password", account, harmless=(WeakPassword,))
             await guess.enter_async_context(counted)
         if body.email and rules.confirm_email:
-            if not here.user.email:  # or a guest could ask for thousands who has an account
-                await spend_attempt(request, "mail", str(here.user.id))
-            for address in filter(None, (here.user.email, body.email)):
-                await spend_mail(request, address)
+            await _spend_mails(request, here.user, body.email)
         changed = await password_accounts.update(issuer, here, wish, rules=rules, way=way)
     return json_answer(user_members(changed))
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        confirm_email=not settings.autoconfirm,
+        both_mailboxes=settings.secure_email_change,
+        reauthentication=settings.reauthentication,
+        current_password=settings.current_password,
+    )
+
+
+async def _spend_mails(request: Request, user: User, new_email: str) -> None:
+    """Count the mails of a change of address, to either mailbox."""
+    if not user.email:  # or a guest could ask for thousands who has an account
+        await spend_attempt(request, "mail", str(user.id))
+    for address in filter(None, (user.email, new_email)):
+        await spend_mail(request, address)
 
 
 @router.post("/logout", status_code=204, responses=described(400, 401, 403, 503))
