@@ -23,7 +23,7 @@ from chatkeep.findings import Finding
 from chatkeep.reaching import status_at
 from chatkeep.redis_link import redis_problem
 from chatkeep.signing_keys import load_signing_keys
-from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, SHAPE, shape_of
+from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, shape_of
 from chatkeep.token_hook import check_python_hook
 
 if TYPE_CHECKING:
@@ -142,7 +142,10 @@ async def _migrations(url: str) -> Finding:
     try:
         async with await _connected(url) as connection, connection.transaction():
             await connection.execute("set local role chatkeep_app")
-            cursor = await connection.execute(SHAPE)
+            cursor = await connection.execute(
+                "select version_num, to_jsonb(v) ->> 'oldest_reader'"
+                " from chatkeep.alembic_version v"
+            )
             shape = shape_of(await cursor.fetchone())
     except (pg.UndefinedTable, pg.InvalidParameterValue):
         return _NEVER_MIGRATED  # no table, or no role to look at it as
