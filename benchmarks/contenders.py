@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -33,12 +33,18 @@ _KEEP_ALIVE_S = "600"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A server that relays answers."""
+    """A server that relays answers, asked by the owner of *token*, or by *others* too."""
 
     name: str
     port: int
     pid: int
     token: str = _UPSTREAM_KEY
+    others: tuple[str, ...] = ()
+
+    def as_asked_by(self, number: int) -> Contender:
+        """Return it as this one of its people asks it, from the first on again after the last."""
+        people = (self.token, *self.others)
+        return replace(self, token=people[number % len(people)])
 
     def request(self, question: str, *, stream: bool = True) -> bytes:
         """Return the bytes that ask *question*, as a client of this server does."""
@@ -140,14 +146,18 @@ def has_litellm() -> bool:
 
 
 @contextmanager
-def contenders() -> Iterator[list[Contender]]:
-    """Run the upstream and everybody there is; yield them, the upstream first."""
+def contenders(people: int = 1) -> Iterator[list[Contender]]:
+    """Run the upstream and everybody there is; yield them, the upstream first.
+
+    *people*: how many have an account at Chatkeep. The others know nobody.
+    """
     with ExitStack() as stack:
         source = stack.enter_context(upstream())
         port = source.port
+        ours, *more = stack.enter_context(chatkeep(port, people))
         found = [
             source,
-            *stack.enter_context(chatkeep(port)),
+            replace(ours, others=tuple(one.token for one in more)),
             stack.enter_context(relay(port)),
             stack.enter_context(openai_sdk(port)),
         ]

@@ -2,8 +2,8 @@
 
 Chatkeep signs in, reads the profile, stores the question and the answer durably under
 row-level security; the others relay and keep nothing. `added` is asked one at a time;
-`per_s` with 16 clients, where the processor time of the server's process (and beside it of
-its PostgreSQL) says what one core could do.
+`per_s` by 16 clients, at Chatkeep as many people, where the processor time of the server's
+process (and beside it of its PostgreSQL) says what one core could do.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Round:
 def measure(*, quick: bool) -> dict[str, object]:
     """Return medians over interleaved rounds."""
     turns, rounds, seconds = (60, 3, 1.0) if quick else (400, 7, 3.0)
-    with contenders() as everybody:
+    with contenders(people=_CLIENTS) as everybody:
         figures = uvloop.run(_added(everybody, turns))
         found: dict[str, list[_Round]] = {one.name: [] for one in everybody}
         for number in range(rounds + 1):
@@ -75,14 +75,18 @@ async def _loaded(one: Contender, seconds: float) -> _Round:
     connections = [await KeptAlive.open(one.port) for _ in range(_CLIENTS)]
     own, below, began = one.cpu_s(), one.cpu_below_s(), time.perf_counter()
 
-    async def keep_asking(connection: KeptAlive) -> int:
+    async def keep_asking(connection: KeptAlive, asker: Contender) -> int:
         asked = 0
         while time.perf_counter() < began + seconds:
-            await connection.ask(_request(one))
+            await connection.ask(_request(asker))
             asked += 1
         return asked
 
-    asked = sum(await asyncio.gather(*(keep_asking(connection) for connection in connections)))
+    asking = [
+        keep_asking(connection, one.as_asked_by(number))
+        for number, connection in enumerate(connections)
+    ]
+    asked = sum(await asyncio.gather(*asking))
     took = time.perf_counter() - began
     for connection in connections:
         connection.close()
