@@ -31,17 +31,17 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from benchmarks.figures import is_noisy, spread
 from benchmarks.postgres import postgresql
-from chatkeep import checkpoints, turns
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.turns import Turn
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences, Profile
 from chatkeep.runs import Address, Ending
-from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chatkeep.embedded import Addresses
+    from chatkeep.embedded_postgresql.cluster import Addresses
 
     Work = Callable[[], Awaitable[object]]
 

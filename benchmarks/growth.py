@@ -31,15 +31,16 @@ from benchmarks.crowd import BUSY, LENGTH, LONG, Crowd
 from benchmarks.figures import is_noisy, percentile, spread
 from benchmarks.postgres import postgresql
 from benchmarks.stack import SERVER_CORE
-from chatkeep import conversations, embedded, search
+from chatkeep import conversations, search
 from chatkeep.config import Secret
 from chatkeep.db import Database
+from chatkeep.embedded_postgresql import cluster as embedded
 from chatkeep.sql.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from chatkeep.embedded import Addresses
+    from chatkeep.embedded_postgresql.cluster import Addresses
 
     Work = Callable[[], Awaitable[object]]
 

@@ -12,13 +12,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.stack import LOAD_CORE, SERVER_CORE, pin
 from chatkeep.data_folder import prepare
-from chatkeep.embedded import EmbeddedPostgreSQL
+from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL
 from chatkeep.sql.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chatkeep.embedded import Addresses
+    from chatkeep.embedded_postgresql.cluster import Addresses
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from benchmarks.figures import is_noisy
 from benchmarks.stack import BIN, LOAD_CORE, free_port, pin, running, sign_up
 from chatkeep.data_folder import prepare
 from chatkeep.db import Database
-from chatkeep.embedded import EmbeddedPostgreSQL
+from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL
 from chatkeep.principal import Principal
 from chatkeep.revocations import Revocations
 from chatkeep.sql.migrations import migrate

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from chatkeep.embedded import Addresses
+    from chatkeep.embedded_postgresql.cluster import Addresses
 
 SECRET = "a-secret-for-the-benchmark-of-48-bytes-in-length"
 _CLIENTS = 32

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
 
-from chatkeep import password_accounts
 from chatkeep.config import Settings
 from chatkeep.devices import Device
 from chatkeep.issuance import EmbeddedIssuer, Grant, Here, open_issuer
 from chatkeep.issuers import Issuers
-from chatkeep.password_accounts import Wish
 from chatkeep.principal import Principal
+from chatkeep.sign_in import password_accounts
+from chatkeep.sign_in.password_accounts import Wish
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chatkeep.checks import Heard, Instead
+    from chatkeep.answering.checks import Heard, Instead
+    from chatkeep.answering.responders import Asked
+    from chatkeep.answering.retrieval import Passage
     from chatkeep.principal import Principal
-    from chatkeep.responders import Asked
-    from chatkeep.retrieval import Passage
     from chatkeep.tools import ToolContext, ToolFailed, Tools
     from chatkeep.web.app import create_app
     from chatkeep.web.guard import (
@@ -48,10 +48,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Asked": "chatkeep.responders",
-    "Heard": "chatkeep.checks",
-    "Instead": "chatkeep.checks",
-    "Passage": "chatkeep.retrieval",
+    "Asked": "chatkeep.answering.responders",
+    "Heard": "chatkeep.answering.checks",
+    "Instead": "chatkeep.answering.checks",
+    "Passage": "chatkeep.answering.retrieval",
     "Principal": "chatkeep.principal",
     "ToolContext": "chatkeep.tools",
     "ToolFailed": "chatkeep.tools",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
-    """A message to add; *parts* as `chatkeep.parts` keeps them."""
+    """A message to add; *parts* as `chatkeep.answering.parts` keeps them."""
 
     id: str
     role: Role

@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from chatkeep.adapters import adapted
-from chatkeep.checks import CheckedAfter, CheckedBefore
+from chatkeep.answering.checks import CheckedAfter, CheckedBefore
+from chatkeep.answering.responders import ModelResponder
+from chatkeep.answering.retrieval import Grounded
 from chatkeep.errors import CheckFailed, RetrievalFailed, SetupError
 from chatkeep.hooks import Hook, load_function
 from chatkeep.importing import load_object
-from chatkeep.responders import ModelResponder
-from chatkeep.retrieval import Grounded
 from chatkeep.tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from chatkeep.answering.responders import Asked, Responder
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import ReplyEvent
     from chatkeep.llm.model import Model
-    from chatkeep.responders import Asked, Responder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

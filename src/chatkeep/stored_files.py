@@ -27,12 +27,12 @@ from chatkeep.llm.model import PromptFile
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from chatkeep.answering.responders import Asked, Responder
     from chatkeep.buckets import Bucket
     from chatkeep.db import Database
     from chatkeep.events import ReplyEvent
     from chatkeep.files import FileLimits
     from chatkeep.llm.model import PromptMessage
-    from chatkeep.responders import Asked, Responder
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from argon2 import PasswordHasher
 
-from chatkeep import accounts, password_accounts
+from chatkeep import accounts
 from chatkeep.accounts import normal_address, storable
 from chatkeep.db import Database
 from chatkeep.errors import (
@@ -26,8 +26,9 @@ from chatkeep.errors import (
     UserNotFound,
     WeakPassword,
 )
-from chatkeep.password_accounts import Wish
 from chatkeep.passwords import Passwords
+from chatkeep.sign_in import password_accounts
+from chatkeep.sign_in.password_accounts import Wish
 from tests.signing_in import (
     DEVICE,
     PASSWORD,

@@ -11,21 +11,22 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import audit, checkpoints, runs, turns
+from chatkeep import audit, runs
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.charges import ANONYMOUS, Budgets, Charge
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.turns import Turn
 from chatkeep.budgets.administered import forget_limits, list_limits, set_limits
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.overview import overview, totals
-from chatkeep.charges import ANONYMOUS, Budgets, Charge
-from chatkeep.checkpoints import Checkpoint
 from chatkeep.db import Database
 from chatkeep.errors import BudgetExhausted
 from chatkeep.events import NextStep, TextDelta, ToolCall, ToolResult, Usage
-from chatkeep.live import LiveAnswer
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
-from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

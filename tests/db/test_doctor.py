@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from chatkeep.config import Secret, Settings
-from chatkeep.doctor import examine_database
+from chatkeep.setup_checks.doctor import examine_database
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import migrate
 from tests.postgres_servers import LOGIN

@@ -19,8 +19,8 @@ import psycopg
 import pytest
 
 from chatkeep.data_folder import DataFolder, prepare
-from chatkeep.embedded import LOGIN, Addresses, EmbeddedPostgreSQL, attach
-from chatkeep.embedded_postmaster import is_running, read_postmaster
+from chatkeep.embedded_postgresql.cluster import LOGIN, Addresses, EmbeddedPostgreSQL, attach
+from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from chatkeep.errors import DatabaseUnavailable
-from chatkeep.isolation import find_problems
+from chatkeep.setup_checks.isolation import find_problems
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import psycopg
 
 from chatkeep.better_auth import BetterAuth
 from chatkeep.config import Settings
-from chatkeep.issuer_checks import examine_embedded, examine_issuers
 from chatkeep.issuers import better_auth_issuer
 from chatkeep.principal import Principal
+from chatkeep.setup_checks.issuers import examine_embedded, examine_issuers
 from chatkeep.sql.better_auth import allow_reading
 
 if TYPE_CHECKING:

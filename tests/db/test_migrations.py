@@ -15,7 +15,7 @@ import pytest
 from chatkeep import sql as sql_package
 from chatkeep.db import Database, as_user
 from chatkeep.errors import SetupError
-from chatkeep.isolation import find_problems
+from chatkeep.setup_checks.isolation import find_problems
 from chatkeep.sql import adoption, migrations
 from chatkeep.sql.assignment import assign_conversations
 from chatkeep.sql.migrations import HEAD, OLDEST_READER, Migrated, migrate, serves_this_version

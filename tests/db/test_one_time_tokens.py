@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chatkeep import authorization_codes, one_time_tokens
+from chatkeep import one_time_tokens
 from chatkeep.db import AUTH
 from chatkeep.errors import BadCodeVerifier, FlowStateExpired, FlowStateNotFound, UserBanned
 from chatkeep.issuance import ProviderTokens
 from chatkeep.one_time_tokens import Challenge, OneTimeTokens
+from chatkeep.sign_in import authorization_codes
 from tests.signing_in import DEVICE, SECRET, new_address, open_test_issuer, sign_up
 
 if TYPE_CHECKING:

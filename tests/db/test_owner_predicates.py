@@ -21,7 +21,6 @@ import pytest
 
 import chatkeep
 from chatkeep import (
-    checkpoints,
     conversation_items,
     conversations,
     erasure,
@@ -33,17 +32,16 @@ from chatkeep import (
     runs,
     search,
     sharing,
-    titling,
-    turns,
-    waiting,
 )
+from chatkeep.answering import checkpoints, titling, turns, waiting
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.turns import AlreadyStarted, Turn
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.budgets.overview import overview
 from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
-from chatkeep.checkpoints import Checkpoint
 from chatkeep.conversation_items import NewMessage
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
@@ -55,7 +53,6 @@ from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
 from chatkeep.sql.migrations import ROLES
-from chatkeep.turns import AlreadyStarted, Turn
 from chatkeep.webhooks import records as webhooks
 from tests.db.twins import OWNED
 from tests.postgres_servers import MigratedDatabase

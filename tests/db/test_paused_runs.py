@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chatkeep import checkpoints, turns
+from chatkeep.answering import checkpoints, turns
 from chatkeep.errors import RunInProgress
 from chatkeep.ids import new_id
 from chatkeep.runs import Address, Ending
 from tests.db.test_turns import a_turn
 
 if TYPE_CHECKING:
+    from chatkeep.answering.turns import Turn
     from chatkeep.db import Database
-    from chatkeep.turns import Turn
 
 
 def going_on(turn: Turn, **more: Any) -> Turn:  # noqa: ANN401 -- any member of a turn

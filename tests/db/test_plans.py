@@ -21,18 +21,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from chatkeep import (
-    accounts,
-    checkpoints,
-    conversations,
-    own_sessions,
-    runs,
-    sessions,
-    titling,
-    turns,
-    waiting,
-)
-from chatkeep.checkpoints import Checkpoint
+from chatkeep import accounts, conversations, own_sessions, runs, sessions
+from chatkeep.answering import checkpoints, titling, turns, waiting
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.turns import AlreadyStarted, Turn
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query, run_within
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
@@ -42,7 +34,6 @@ from chatkeep.pipelines import _compiled
 from chatkeep.preferences import Preferences
 from chatkeep.refresh_tokens import RefreshToken
 from chatkeep.runs import Address, Ending
-from chatkeep.turns import AlreadyStarted, Turn
 from tests.db.test_owner_predicates import SEED as ANA_AND_BO
 from tests.db.test_owner_predicates import TRIES
 

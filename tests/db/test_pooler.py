@@ -9,7 +9,7 @@ import pytest
 
 from chatkeep import db as door
 from chatkeep.db import Database
-from chatkeep.isolation import find_problems
+from chatkeep.setup_checks.isolation import find_problems
 from chatkeep.sql.migrations import HEAD, migrate
 from tests.db.interleaving import interleave
 from tests.db.twins import CHECKS, Twins, first_failing, seed

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep import checkpoints, conversations, runs, turns
-from chatkeep.checkpoints import Checkpoint
+from chatkeep import conversations, runs
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.turns import Turn
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
 from chatkeep.runs import Address, Ending
-from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from chatkeep import password_accounts
 from chatkeep.devices import Device
 from chatkeep.errors import (
     Invalid,
@@ -25,9 +24,10 @@ from chatkeep.errors import (
     Unavailable,
 )
 from chatkeep.issuance import Grant, Here
-from chatkeep.password_accounts import Wish
 from chatkeep.principal import Principal
 from chatkeep.refresh_tokens import RefreshToken
+from chatkeep.sign_in import password_accounts
+from chatkeep.sign_in.password_accounts import Wish
 from tests.signing_in import (
     DEVICE,
     PASSWORD,

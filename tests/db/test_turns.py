@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from chatkeep import turns
+from chatkeep.answering import turns
+from chatkeep.answering.turns import AlreadyStarted, Turn
 from chatkeep.db import Database
 from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 from chatkeep.ids import new_id
-from chatkeep.turns import AlreadyStarted, Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from chatkeep import accounts, password_accounts
+from chatkeep import accounts
 from chatkeep.errors import InvalidCredentials, SetupError, UserBanned
+from chatkeep.sign_in import password_accounts
 from chatkeep.user_imports import Import, auth0, better_auth, files, supabase
 from tests.signing_in import DEVICE, open_test_issuer
 

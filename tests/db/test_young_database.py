@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from chatkeep.answering.live import Ended
+from chatkeep.answering.replies import Replies
+from chatkeep.answering.responders import ModelResponder
+from chatkeep.answering.turns import Turn
 from chatkeep.db import Database
 from chatkeep.ids import new_id
-from chatkeep.live import Ended
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
-from chatkeep.replies import Replies
-from chatkeep.responders import ModelResponder
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
-from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase

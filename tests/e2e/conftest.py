@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from chatkeep.embedded_postmaster import stop_left_behind
+from chatkeep.embedded_postgresql.postmaster import stop_left_behind
 from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor
 from tests.free_ports import free_port
 

@@ -12,7 +12,7 @@ import pytest
 
 import chatkeep as package
 from chatkeep.data_folder import DataFolder
-from chatkeep.embedded import attach
+from chatkeep.embedded_postgresql.cluster import attach
 from chatkeep.sql.migrations import HEAD
 from tests.command_line import Done, chatkeep, serving
 

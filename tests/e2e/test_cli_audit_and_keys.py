@@ -10,7 +10,7 @@ import aiohttp
 import psycopg
 
 from chatkeep.data_folder import DataFolder
-from chatkeep.embedded import attach
+from chatkeep.embedded_postgresql.cluster import attach
 from tests.command_line import chatkeep, serving
 from tests.e2e.test_cli import said
 

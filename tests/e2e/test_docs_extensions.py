@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pytest
 
+from chatkeep.answering.responders import Asked
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
 from chatkeep.events import Done, ToolCall
 from chatkeep.extensions import Extensions, responder_of, tools_of
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.principal import Principal
-from chatkeep.responders import Asked
 from chatkeep.runs import Address
 from chatkeep.tools import ToolContext
 

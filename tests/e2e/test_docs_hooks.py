@@ -15,13 +15,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.answering.responders import Asked
 from chatkeep.config import Settings
 from chatkeep.errors import AnswerRefused, MessageRefused
 from chatkeep.events import Done, Source, TextDelta
 from chatkeep.extensions import Extensions, answering
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.mcp_servers import examine_mcp_servers
-from chatkeep.responders import Asked
 from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from chatkeep.data_folder import DataFolder
-from chatkeep.embedded import attach
-from chatkeep.embedded_postmaster import is_running, read_postmaster
+from chatkeep.embedded_postgresql.cluster import attach
+from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
 from tests.command_line import PATIENCE_S, Running, chatkeep, serving
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chatkeep import anonymous_accounts
+from chatkeep.sign_in import anonymous_accounts
 from tests.gotrue_people import (
     OURS_ALONE,
     PASSWORD,

@@ -237,7 +237,7 @@ async def test_heartbeats_keep_a_silent_stream_open(
     ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the model thinks, comments pass: proxies close what is silent."""
-    monkeypatch.setattr("chatkeep.live.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("chatkeep.answering.live.HEARTBEAT_S", 0.02)
     gate = asyncio.Event()
     stage.play([gate, "At last."])
     body = {"conversation_id": await begin(ana.client), "message": "Think"}

@@ -9,9 +9,9 @@ from aiohttp import web
 from joserfc.jwk import ECKey
 
 from chatkeep.config import Settings
-from chatkeep.doctor import examine_address
-from chatkeep.issuer_checks import examine_issuers
-from chatkeep.model_checks import examine_models, examine_running
+from chatkeep.setup_checks.doctor import examine_address
+from chatkeep.setup_checks.issuers import examine_issuers
+from chatkeep.setup_checks.models import examine_models, examine_running
 from tests.serving import serving
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from aiohttp import web
 from chatkeep.buckets import Bucket, BucketAddress, bucket_of
 from chatkeep.config import Settings
 from chatkeep.conversations import purge_deleted
-from chatkeep.doctor import examine_files
 from chatkeep.errors import FileStorageUnavailable, SetupError
 from chatkeep.files import FileLimits
+from chatkeep.setup_checks.doctor import examine_files
 from chatkeep.stored_files import StoredFiles
 from tests.chatkit_client import Kit, done_items
 from tests.free_ports import free_port

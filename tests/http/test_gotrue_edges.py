@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep import password_accounts
+from chatkeep.sign_in import password_accounts
 from tests.gotrue_people import OURS_ALONE, PASSWORD, code_of, sign_up, signed_in
 from tests.http.test_gotrue import caller, node
 

@@ -340,7 +340,7 @@ async def test_database_that_stays_away_is_said_so(
     mortal: MigratedDatabase, start: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An end that could not be kept is no success: the reader is told."""
-    monkeypatch.setattr("chatkeep.keeper._PAUSES_S", (0.01,))
+    monkeypatch.setattr("chatkeep.answering.keeper._PAUSES_S", (0.01,))
     node = await start(mortal.url)
     gate = asyncio.Event()
     node.stage.play(["Half", gate, " and half."])

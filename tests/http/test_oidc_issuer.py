@@ -17,9 +17,9 @@ from chatkeep.config import OpenIdProvider, Settings
 from chatkeep.discovery import REDISCOVERY_AGE_S, Discovery
 from chatkeep.errors import IssuerUnavailable, TokenInvalid
 from chatkeep.fetching import FetchFailed
-from chatkeep.issuer_checks import examine_issuers
 from chatkeep.issuers import Issuers, openid_issuer
 from chatkeep.jwks import MAX_STALE_S
+from chatkeep.setup_checks.issuers import examine_issuers
 from tests import forge
 from tests.identity_providers import (
     AUDIENCE,

@@ -10,8 +10,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import checkpoints, runs, turns
-from chatkeep.checkpoints import Checkpoint
+from chatkeep import runs
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.turns import Turn
 from chatkeep.db import as_user
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.events import TextDelta
@@ -19,7 +21,6 @@ from chatkeep.ids import new_id
 from chatkeep.policies import choose
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.principal import Principal
-from chatkeep.turns import Turn
 from chatkeep.web import ai_sdk_answers
 from chatkeep.web.rest_answers import collect
 from chatkeep.web.sse import EventStream
@@ -145,7 +146,7 @@ async def test_answer_that_cannot_be_stopped_yet_is_said_so(
     ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When stopping takes too long: 503 with `Retry-After`, and it works a little later."""
-    monkeypatch.setattr("chatkeep.replies._STOP_WITHIN_S", 0.05)
+    monkeypatch.setattr("chatkeep.answering.replies._STOP_WITHIN_S", 0.05)
     stage.model = model = Stubborn()  # type: ignore[assignment]  # a stage plays any model
     chat = str(uuid4())
     async with ana.client.stream(ROUTE, submit(chat)) as stream:
@@ -265,7 +266,7 @@ async def test_follower_hears_that_it_goes_on(
     node: Node, start: StartNode, ana: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Comments keep the connection of a reader on another node open as well."""
-    monkeypatch.setattr("chatkeep.answers.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("chatkeep.answering.answers.HEARTBEAT_S", 0.01)
     other = await start()
     gate = asyncio.Event()
     node.stage.play(["One", gate])

@@ -14,12 +14,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import password_accounts, tokens
+from chatkeep import tokens
 from chatkeep.claims import STANDARD, Claim, ClaimVersion, ClaimVersions, computed, read_drain
 from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid, Unavailable
 from chatkeep.issuers import Issuers
-from chatkeep.password_accounts import Wish
 from chatkeep.session_tokens import AUDIENCE, TYPE, SessionOwner, SessionTokens, cookie_name
+from chatkeep.sign_in import password_accounts
+from chatkeep.sign_in.password_accounts import Wish
 from tests import forge, shop_claims
 from tests.command_line import chatkeep
 from tests.serving import SERVER_SECRET

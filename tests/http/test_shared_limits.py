@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chatkeep.config import Settings
-from chatkeep.doctor import examine_redis
 from chatkeep.limits import RATES, Limits, Rate, SharedCounts
 from chatkeep.redis_link import RedisLink, redis_problem
+from chatkeep.setup_checks.doctor import examine_redis
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import until
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chatkeep.config import Settings
-from chatkeep.issuer_checks import examine_sign_in_providers
+from chatkeep.setup_checks.issuers import examine_sign_in_providers
 from chatkeep.tokens import KeySet, Rules, public_key, verify
 from tests.free_ports import free_port
 from tests.identity_providers import INSTALLED, NOT_INSTALLED, openid_provider

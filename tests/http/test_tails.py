@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from chatkeep import checkpoints
+from chatkeep.answering import checkpoints
 from tests.redis_servers import needs_redis, running_redis
 from tests.serving import said, types, until
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import titling
+from chatkeep.answering import titling
+from chatkeep.answering.titles import cleaned
 from chatkeep.db import as_user
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import TextDelta, Usage
-from chatkeep.titles import cleaned
 from tests.serving import types, until
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from chatkeep import runs, waiting
+from chatkeep import runs
+from chatkeep.answering import waiting
 from chatkeep.db import as_user
 from tests.serving import said, types, until
 

@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chatkeep.charges import _spoken
-from chatkeep.checks import CheckedAfter, CheckedBefore, Heard
+from chatkeep.answering.charges import _spoken
+from chatkeep.answering.checks import CheckedAfter, CheckedBefore, Heard
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.parts import Part
+from chatkeep.answering.responders import Asked
+from chatkeep.answering.retrieval import AT_MOST, Grounded, Passage
 from chatkeep.config import Settings
 from chatkeep.errors import AnswerRefused, CheckFailed, SetupError
 from chatkeep.events import Done, ReasoningDelta, Source, TextDelta, ToolCall, Usage, Withheld
 from chatkeep.extensions import check_hooks
 from chatkeep.hooks import Hook
-from chatkeep.live import LiveAnswer
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
-from chatkeep.parts import Part
-from chatkeep.responders import Asked
-from chatkeep.retrieval import AT_MOST, Grounded, Passage
 from chatkeep.runs import Address
 from tests import shop_checks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+    from chatkeep.answering.responders import Responder
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import ReplyEvent
-    from chatkeep.responders import Responder
 
 RUN = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
 DONE = Done(finish_reason="stop")

@@ -12,8 +12,8 @@ import pytest
 
 from chatkeep import data_folder
 from chatkeep.data_folder import DataFolder, InUse, prepare
-from chatkeep.doctor import examine_folder
 from chatkeep.errors import SetupError
+from chatkeep.setup_checks.doctor import examine_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

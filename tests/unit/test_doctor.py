@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatkeep.config import Settings
-from chatkeep.doctor import examine_extensions, examine_proxy
+from chatkeep.setup_checks.doctor import examine_extensions, examine_proxy
 
 PRODUCTION = {
     "ENVIRONMENT": "production",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep.embedded_account import Account, let_read, let_through
+from chatkeep.embedded_postgresql.account import Account, let_read, let_through
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:

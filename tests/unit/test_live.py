@@ -12,19 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatkeep import live
-from chatkeep.events import (
-    ApprovalAsked,
-    Done,
-    NextStep,
-    ReasoningDelta,
-    Source,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-    Usage,
-)
-from chatkeep.live import (
+from chatkeep.answering import live
+from chatkeep.answering.live import (
     ApprovalNeeded,
     Ended,
     LiveAnswer,
@@ -39,15 +28,26 @@ from chatkeep.live import (
     ToolCalled,
     usage_json,
 )
-from chatkeep.parts import Growth, stored, unstored
+from chatkeep.answering.parts import Growth, stored, unstored
+from chatkeep.events import (
+    ApprovalAsked,
+    Done,
+    NextStep,
+    ReasoningDelta,
+    Source,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from chatkeep.runs import Address, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.parts import Part
     from chatkeep.events import ReplyEvent
-    from chatkeep.live import AnswerEvent
-    from chatkeep.parts import Part
 
 ADDRESS = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
 ENDING = Ending(state="done", finish_reason="stop")

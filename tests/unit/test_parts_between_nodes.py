@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.parts import Cut, Graft, Growth, stored, unstored
 from chatkeep.events import ApprovalAsked, ReasoningDelta, TextDelta, ToolCall, ToolResult
-from chatkeep.live import LiveAnswer
-from chatkeep.parts import Cut, Graft, Growth, stored, unstored
 from chatkeep.runs import Address
 
 CALL = ToolCall(call_id="c", name="look", arguments='{"order": 7}')

@@ -6,7 +6,7 @@ import pytest
 
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
-from chatkeep.redirects import leading_to, permitted
+from chatkeep.sign_in.redirects import leading_to, permitted
 
 OWN = "https://chat.example.com"
 SETTINGS = Settings.from_env(

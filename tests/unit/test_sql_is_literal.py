@@ -22,7 +22,7 @@ EXEMPT = {
     "token_hook.py": "names the function that an operator configured",
     "audit/entries.py": "puts the literal of a change and that of its entry together",
     "db.py": "the door hands on the literals it is given",
-    "embedded.py": "names our own database, its login and the password of that",
+    "embedded_postgresql/cluster.py": "names our own database, its login and the password of that",
     "sql/migrations.py": "names the login that an administrator configured",
     "sql/versions/0001_initial.py": "hands over whole parts by name",
 }

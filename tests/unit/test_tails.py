@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from chatkeep.tails import Tails
+from chatkeep.answering.tails import Tails
 
 
 class _Clock:

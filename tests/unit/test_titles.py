@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatkeep.answering.titles import title_from
 from chatkeep.llm.eliza_script import INTRODUCTION
-from chatkeep.titles import title_from
 
 TITLES = [
     ("What is the capital of Peru?", "What is the capital of Peru?"),

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from chatkeep.responders import Responder
+    from chatkeep.answering.responders import Responder
 
 
 def adapted(found: object) -> Responder | None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from agents import Agent, RunResultStreaming, RunState
 
+    from chatkeep.answering.parts import Part
     from chatkeep.events import ReplyEvent
-    from chatkeep.parts import Part
 
 _log = logging.getLogger(__name__)
 

@@ -16,6 +16,8 @@ import openai
 from agents.items import MessageOutputItem, ToolCallItem, ToolCallOutputItem
 
 from chatkeep.adapters.agent_pauses import asked_for, lost, refused, restored
+from chatkeep.answering.parts import with_results
+from chatkeep.answering.prompts import answer_messages
 from chatkeep.errors import (
     AnswerRefused,
     MessageRefused,
@@ -36,8 +38,6 @@ from chatkeep.events import (
     ToolResult,
     Usage,
 )
-from chatkeep.parts import with_results
-from chatkeep.prompts import answer_messages
 from chatkeep.tools import OUTPUT_AT_MOST
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from agents.stream_events import RawResponsesStreamEvent, RunItemStreamEvent
     from openai.types.responses import ResponseUsage
 
+    from chatkeep.answering.parts import Part
+    from chatkeep.answering.responders import Asked
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import FinishReason, ReplyEvent
     from chatkeep.llm.model import PromptMessage
-    from chatkeep.parts import Part
-    from chatkeep.responders import Asked
 
 _log = logging.getLogger(__name__)
 

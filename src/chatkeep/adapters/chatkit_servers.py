@@ -38,19 +38,19 @@ from chatkit.types import (
     WorkflowItem,
 )
 
+from chatkeep.answering.prompts import answer_messages
 from chatkeep.errors import ModelBroken, ModelRefused, ModelUnavailable, SetupError
 from chatkeep.events import Done, NextStep, ReasoningDelta, Source, TextDelta, ToolCall
 from chatkeep.ids import new_id
-from chatkeep.prompts import answer_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from chatkit.types import Attachment, ThreadItem, ThreadStreamEvent
 
+    from chatkeep.answering.responders import Asked
     from chatkeep.events import ReplyEvent
     from chatkeep.llm.model import PromptMessage
-    from chatkeep.responders import Asked
 
 _log = logging.getLogger(__name__)
 

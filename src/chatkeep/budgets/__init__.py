@@ -2,5 +2,5 @@
 
 `amounts` says what there is to limit and what a prompt is worth, `ledger` books it,
 `overview` shows it, `administered` changes who may use how much. Answers are charged through
-`chatkeep.charges`.
+`chatkeep.answering.charges`.
 """

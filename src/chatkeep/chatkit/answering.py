@@ -20,23 +20,25 @@ from chatkit.types import (
     UserMessageItem,
 )
 
-from chatkeep import conversations, decisions
+from chatkeep import conversations
+from chatkeep.answering import decisions
+from chatkeep.answering.live import Ended
+from chatkeep.answering.parts import unstored
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Turn
 from chatkeep.chatkit import items
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.encoding import AnswerEncoder
 from chatkeep.errors import ChatkeepError, Unavailable, error_named
 from chatkeep.ids import new_id
-from chatkeep.live import Ended
-from chatkeep.parts import unstored
-from chatkeep.titles import title_from
-from chatkeep.turns import Turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from chatkit.types import InferenceOptions, ThreadMetadata, ThreadStreamEvent
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
+    from chatkeep.answering.replies import Replies
     from chatkeep.chatkit.attachments import KeptAttachments
     from chatkeep.chatkit.store import ConversationStore
     from chatkeep.conversations import AnswerShown
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from chatkeep.offered_models import OfferedModels
     from chatkeep.policies import Choices
     from chatkeep.preferences import Preferences
-    from chatkeep.replies import Replies
     from chatkeep.runs import Ending
     from chatkeep.tools import Tools
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.principal import Principal
 
 

@@ -23,9 +23,7 @@ from chatkit.types import (
     WorkflowTaskUpdated,
 )
 
-from chatkeep.chatkit import items
-from chatkeep.chatkit.items import Place
-from chatkeep.live import (
+from chatkeep.answering.live import (
     ApprovalNeeded,
     PartBegan,
     PartEnded,
@@ -36,14 +34,16 @@ from chatkeep.live import (
     ToolAnswered,
     ToolCalled,
 )
-from chatkeep.parts import Part
+from chatkeep.answering.parts import Part
+from chatkeep.chatkit import items
+from chatkeep.chatkit.items import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chatkit.types import ThreadStreamEvent
 
-    from chatkeep.live import AnswerEvent, Ended
+    from chatkeep.answering.live import AnswerEvent, Ended
 
 #: Reasoning is sent whole each time it grows, so not with every word.
 _THOUGHTS_EVERY_S: Final = 0.25

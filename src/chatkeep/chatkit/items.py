@@ -31,17 +31,17 @@ from chatkit.types import (
 )
 from pydantic import TypeAdapter
 
-from chatkeep.parts import arguments_of, unstored
-from chatkeep.prompts import result_text
+from chatkeep.answering.parts import arguments_of, unstored
+from chatkeep.answering.prompts import result_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from chatkeep.answering.parts import Part
     from chatkeep.chatkit.records import ItemRow
     from chatkeep.conversations import Message
     from chatkeep.events import Source, ToolCall
-    from chatkeep.parts import Part
 
 ALLOW: Final = "Allow"
 DENY: Final = "Do not allow"

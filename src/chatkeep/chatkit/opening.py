@@ -17,12 +17,12 @@ from chatkeep.importing import load_object
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chatkeep.answering.replies import Replies
     from chatkeep.chatkit.surface import Surface
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.offered_models import OfferedModels
     from chatkeep.preferences import Preferences
-    from chatkeep.replies import Replies
     from chatkeep.stored_files import StoredFiles
     from chatkeep.tools import Tools
 

@@ -60,11 +60,11 @@ async def all_good(findings: AsyncIterator[Finding]) -> bool:
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
-    from chatkeep import doctor  # noqa: PLC0415 -- slow to import
     from chatkeep.cli.preparation import at_its_address  # noqa: PLC0415 -- as above
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
     from chatkeep.findings import Finding  # noqa: PLC0415 -- as above
-    from chatkeep.issuer_checks import examine_issuers  # noqa: PLC0415 -- as above
+    from chatkeep.setup_checks import doctor  # noqa: PLC0415 -- slow to import
+    from chatkeep.setup_checks.issuers import examine_issuers  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())
     yield doctor.examine_settings(settings)
@@ -100,7 +100,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
 async def _neighbours(settings: Settings) -> AsyncIterator[Finding]:
     """Look at whom a server asks."""
     from chatkeep.mail.checks import examine_mail  # noqa: PLC0415 -- slow to import
-    from chatkeep.model_checks import examine_models  # noqa: PLC0415 -- as above
+    from chatkeep.setup_checks.models import examine_models  # noqa: PLC0415 -- as above
 
     for finding in await examine_models(settings):
         yield finding
@@ -114,8 +114,8 @@ async def _neighbours(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _address(settings: Settings) -> AsyncIterator[Finding]:
     """Look at the way to our own address, and at who answers there."""
-    from chatkeep import doctor  # noqa: PLC0415 -- slow to import
-    from chatkeep.model_checks import examine_running  # noqa: PLC0415 -- as above
+    from chatkeep.setup_checks import doctor  # noqa: PLC0415 -- slow to import
+    from chatkeep.setup_checks.models import examine_running  # noqa: PLC0415 -- as above
 
     if (proxy := doctor.examine_proxy(settings)) is not None:
         yield proxy

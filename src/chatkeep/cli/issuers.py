@@ -45,7 +45,7 @@ def check(data: Path | None) -> None:
 
 
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
-    from chatkeep.issuer_checks import (  # noqa: PLC0415 -- slow to import
+    from chatkeep.setup_checks.issuers import (  # noqa: PLC0415 -- slow to import
         examine_embedded,
         examine_issuers,
     )

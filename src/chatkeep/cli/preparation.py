@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from chatkeep import logs
 from chatkeep.data_folder import DataFolder, InUse, prepare
-from chatkeep.embedded import EmbeddedPostgreSQL, attach
+from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL, attach
 from chatkeep.errors import SetupError
 from chatkeep.sql.better_auth import allow_reading
 from chatkeep.sql.migrations import HEAD, Migrated, migrate, serves_this_version
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chatkeep.cli.steps import Steps
     from chatkeep.config import Secret, Settings
     from chatkeep.data_folder import Use
-    from chatkeep.embedded import Addresses
+    from chatkeep.embedded_postgresql.cluster import Addresses
 
 _CONNECTIONS_OF_COMMANDS = 20
 _CONNECTIONS_BESIDE_THE_POOL = 3

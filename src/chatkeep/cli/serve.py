@@ -116,7 +116,7 @@ async def _check(settings: Settings, *, alone: bool) -> None:
     """
     from chatkeep import runs  # noqa: PLC0415 -- as above
     from chatkeep.db import Database  # noqa: PLC0415 -- as above
-    from chatkeep.isolation import require_isolation  # noqa: PLC0415 -- as above
+    from chatkeep.setup_checks.isolation import require_isolation  # noqa: PLC0415 -- as above
 
     url = str(settings.database_url)
     await require_isolation(url)

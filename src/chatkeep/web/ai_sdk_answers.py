@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 
 from chatkeep.errors import TokenRevoked
-from chatkeep.live import (
+from chatkeep.answering.live import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -26,7 +26,7 @@ from chatkeep.live import (
     ToolCalled,
     usage_json,
 )
-from chatkeep.parts import arguments_of
+from chatkeep.answering.parts import arguments_of
 from chatkeep.web.rest_answers import failure_of
 from chatkeep.web.sse import HEARTBEAT
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from chatkeep.events import Source, ToolCall, ToolResult
-    from chatkeep.live import AnswerEvent
+    from chatkeep.answering.live import AnswerEvent
     from chatkeep.runs import Ending
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.llm.model import Model
-    from chatkeep.responders import Responder
+    from chatkeep.answering.responders import Responder
     from chatkeep.tools import Tools
 
 #: Tried one after the other until one fits: what is asked most comes first, and last what

@@ -7,14 +7,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import (
-    anonymous_accounts,
-    authorization_codes,
-    conversations,
-    idempotency,
-    old_sessions,
-    one_time_tokens,
-)
+from chatkeep import conversations, idempotency, old_sessions, one_time_tokens
+from chatkeep.sign_in import anonymous_accounts
+from chatkeep.sign_in import authorization_codes
 from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatkeep.admission import Admission
-from chatkeep.browser_sessions import BrowserSessions
+from chatkeep.answering.admission import Admission
+from chatkeep.sign_in.browser_sessions import BrowserSessions
 from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
-from chatkeep.charges import Budgets
+from chatkeep.answering.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.extensions import Extensions, answering, tools_of
 from chatkeep.files import FileLimits
 from chatkeep.foreign_sessions import ForeignSessions
 from chatkeep.idempotency import IdempotencyKeys
-from chatkeep.isolation import require_isolation
+from chatkeep.setup_checks.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits, SharedCounts
 from chatkeep.limits.known_networks import signed_in_from
@@ -37,12 +37,12 @@ from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
 from chatkeep.refresh_cookies import RefreshCookies
-from chatkeep.replies import Replies
+from chatkeep.answering.replies import Replies
 from chatkeep.server_secrets import derived_key
 from chatkeep.sightings import Sightings
 from chatkeep.stored_files import ShowsFiles, StoredFiles
-from chatkeep.tails import Tails
-from chatkeep.titling import Titling
+from chatkeep.answering.tails import Tails
+from chatkeep.answering.titling import Titling
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web.background import start_background
 from chatkeep.web.services import Services
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from chatkeep.llm.model import Model
     from chatkeep.mail.templates import Templates
     from chatkeep.opening import OwnGate
-    from chatkeep.responders import Responder
+    from chatkeep.answering.responders import Responder
     from chatkeep.tools import Tools
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from chatkeep import conversations
 from chatkeep.errors import AnswerNotInterrupted, NotFound
 from chatkeep.ids import new_id
-from chatkeep.turns import Turn
+from chatkeep.answering.turns import Turn
 from chatkeep.web.once import begun_once
 
 if TYPE_CHECKING:
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal

@@ -41,10 +41,10 @@ from chatkeep.web.sse import EventStream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
     from chatkeep.principal import Principal
-    from chatkeep.turns import Turn
+    from chatkeep.answering.turns import Turn
 
 _Made = TypeVar("_Made", bound=BaseModel | Response)
 

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
-from chatkeep.live import (
+from chatkeep.answering.live import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.conversations import Conversation, Message
     from chatkeep.events import ToolCall, ToolResult
     from chatkeep.runs import Ending

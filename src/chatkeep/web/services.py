@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 if TYPE_CHECKING:
     from chatkeep.authentication import Authenticator
-    from chatkeep.browser_sessions import BrowserSessions
+    from chatkeep.sign_in.browser_sessions import BrowserSessions
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from chatkeep.preferences import Preferences
     from chatkeep.providers import Providers
     from chatkeep.refresh_cookies import RefreshCookies
-    from chatkeep.replies import Replies
+    from chatkeep.answering.replies import Replies
     from chatkeep.session_tokens import SessionTokens
     from chatkeep.sightings import Sightings
     from chatkeep.stored_files import StoredFiles
-    from chatkeep.titling import Titling
+    from chatkeep.answering.titling import Titling
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
     from chatkeep.webhooks import Webhooks

@@ -24,7 +24,7 @@ from chatkeep.errors import (
 )
 from chatkeep.issuance import EmbeddedIssuer, Here
 from chatkeep.mailed_tokens import Way
-from chatkeep.redirects import is_permitted
+from chatkeep.sign_in.redirects import is_permitted
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.attempts import spend_attempt
 from chatkeep.web.gotrue.bodies import Challenged, challenge_of

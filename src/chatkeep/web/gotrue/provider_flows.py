@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
-from chatkeep import errors, redirects
+from chatkeep import errors
+from chatkeep.sign_in import redirects
 from chatkeep.providers.flows import LIFE, new_text
 from chatkeep.web.cookies import cookie_line, read_cookies
 from chatkeep.web.gotrue.errors import Refused, worded

@@ -10,7 +10,7 @@ import msgspec
 
 from chatkeep.errors import TokenRevoked, error_named
 from chatkeep.ids import new_id
-from chatkeep.live import (
+from chatkeep.answering.live import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall
-    from chatkeep.live import AnswerEvent
+    from chatkeep.answering.live import AnswerEvent
     from chatkeep.runs import Ending
 
 _END: Final = b"data: [DONE]\n\n"

@@ -15,9 +15,9 @@ from chatkeep import conversation_items, conversations, responses
 from chatkeep.conversation_items import adding, answering, making
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.ids import new_id
-from chatkeep.parts import Part, stored, unstored
-from chatkeep.titles import title_from
-from chatkeep.turns import Said, Turn
+from chatkeep.answering.parts import Part, stored, unstored
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Said, Turn
 from chatkeep.web.openai.inputs import no_call, no_output
 from chatkeep.web.openai.items import (
     CONVERSATION,

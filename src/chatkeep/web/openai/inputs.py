@@ -17,7 +17,7 @@ from chatkeep.errors import Invalid
 from chatkeep.events import ToolCall, ToolResult
 from chatkeep.files import ADDRESS
 from chatkeep.ids import new_id
-from chatkeep.parts import Part, stored
+from chatkeep.answering.parts import Part, stored
 from chatkeep.tools import OUTPUT_AT_MOST
 from chatkeep.web.openai.held_files import held, media_type_of
 from chatkeep.web.openai.bodies import Name, Text, address_of_an_image, storable

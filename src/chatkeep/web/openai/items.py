@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep.files import file_of
-from chatkeep.parts import unstored
-from chatkeep.prompts import result_text
+from chatkeep.answering.parts import unstored
+from chatkeep.answering.prompts import result_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from chatkeep.conversations import Message
     from chatkeep.events import Source, ToolCall, ToolResult
-    from chatkeep.parts import Part
+    from chatkeep.answering.parts import Part
 
 CONVERSATION: Final = "conv_"
 RESPONSE: Final = "resp_"

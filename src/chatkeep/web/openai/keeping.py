@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkeep import runs
 from chatkeep.errors import Conflict, Invalid, NotFound
-from chatkeep.live import Ended, Reader
+from chatkeep.answering.live import Ended, Reader
 from chatkeep.responses import noting
 from chatkeep.web.once import begun_once
 from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
@@ -15,13 +15,13 @@ from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
-    from chatkeep.live import AnswerEvent
+    from chatkeep.answering.live import AnswerEvent
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responses import Kind, Response
-    from chatkeep.turns import Turn
+    from chatkeep.answering.turns import Turn
     from chatkeep.web.openai.asking import Asked
     from chatkeep.web.services import Services
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep.errors import error_named
-from chatkeep.parts import unstored
+from chatkeep.answering.parts import unstored
 from chatkeep.runs import Ending
 from chatkeep.web.openai.items import CONVERSATION, RESPONSE, answer_items, find_place
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from chatkeep.parts import Part
+    from chatkeep.answering.parts import Part
     from chatkeep.responses import Response
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}

@@ -16,14 +16,15 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import conversations, decisions, files
+from chatkeep import conversations, files
+from chatkeep.answering import decisions
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.prompts import prompt_of
-from chatkeep.titles import title_from
-from chatkeep.turns import Said, Turn
+from chatkeep.answering.prompts import prompt_of
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, ai_sdk_files, rest_answers
 from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
 from chatkeep.web.api_document import BEARER_OPTIONAL
@@ -37,7 +38,7 @@ from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
     from chatkeep.principal import Principal
 

@@ -13,8 +13,8 @@ from chatkeep import conversations
 from chatkeep.conversations import FIRST_PAGE
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.ids import new_id
-from chatkeep.titles import title_from
-from chatkeep.turns import Turn
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Turn
 from chatkeep.web import rest_answers, rest_exports
 from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.cursors import cursor_after, read_cursor

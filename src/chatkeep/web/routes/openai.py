@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chatkeep.idempotency import Marked
     from chatkeep.llm.model import ModelSettings
     from chatkeep.principal import Principal
-    from chatkeep.turns import Turn
+    from chatkeep.answering.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["OpenAI API"])
 

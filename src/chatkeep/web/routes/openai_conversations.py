@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from chatkeep import conversation_items, conversations
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
-from chatkeep.parts import Part, stored, unstored
+from chatkeep.answering.parts import Part, stored, unstored
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from chatkeep import files, responses
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
-from chatkeep.prompts import prompt_of
+from chatkeep.answering.prompts import prompt_of
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.once import Once
@@ -39,11 +39,11 @@ from chatkeep.web.sse import EventStream
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.answers import Answer
-    from chatkeep.live import AnswerEvent
+    from chatkeep.answering.answers import Answer
+    from chatkeep.answering.live import AnswerEvent
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
-    from chatkeep.turns import Turn
+    from chatkeep.answering.turns import Turn
     from chatkeep.web.openai.asking import Above
     from chatkeep.web.openai.inputs import Given
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import conversations, waiting
+from chatkeep import conversations
+from chatkeep.answering import waiting
 from chatkeep.errors import NotFound, NotYourConversation
 from chatkeep.web import rest_answers
 from chatkeep.web.auth import SignedInOnRest

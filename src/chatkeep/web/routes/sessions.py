@@ -26,7 +26,7 @@ from chatkeep.web.sse import HEARTBEAT, EventStream
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.titling import Titling
+    from chatkeep.answering.titling import Titling
 
 #: Proxies close what is silent for a minute.
 _HEARTBEAT_S: Final = 20.0

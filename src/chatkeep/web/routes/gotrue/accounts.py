@@ -13,19 +13,16 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import (
-    __version__,
-    anonymous_accounts,
-    authorization_codes,
-    mail_sign_in,
-    password_accounts,
-    passwords,
-)
+from chatkeep import __version__, passwords
+from chatkeep.sign_in import anonymous_accounts
+from chatkeep.sign_in import authorization_codes
+from chatkeep.sign_in import mail_sign_in
+from chatkeep.sign_in import password_accounts
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
 from chatkeep.own_sessions import Scope
-from chatkeep.password_accounts import Rules, Wish
+from chatkeep.sign_in.password_accounts import Rules, Wish
 from chatkeep.web.attempts import attempting, spend_attempt
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import (

@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from chatkeep import accounts, passkeys
+from chatkeep import accounts
+from chatkeep.sign_in import passkeys
 from chatkeep.errors import FactorNotFound, Invalid, PasskeyNotFound, UserNotFound
 from chatkeep.factors.enrolment import remove_for
 from chatkeep.web.gotrue.administrators import SecretKey

@@ -16,7 +16,7 @@ from chatkeep import administered_links
 from chatkeep.administered_links import LinkKind, LinkWish
 from chatkeep.errors import Invalid, UserNotFound
 from chatkeep.mailed_tokens import Way
-from chatkeep.redirects import permitted
+from chatkeep.sign_in.redirects import permitted
 from chatkeep.web.gotrue.administrators import SecretKey
 from chatkeep.web.gotrue.answers import json_answer, user_members
 from chatkeep.web.gotrue.bodies import InviteBody, LinkBody, read_body, request_body

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from chatkeep import mail_sign_in
+from chatkeep.sign_in import mail_sign_in
 from chatkeep.accounts import User
 from chatkeep.errors import ChatkeepError, Invalid, OtpExpired
 from chatkeep.issuance import EmbeddedIssuer, Grant
 from chatkeep.one_time_tokens import PKCE_PREFIX, Waiting
-from chatkeep.redirects import leading_to, permitted
+from chatkeep.sign_in.redirects import leading_to, permitted
 from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import json_answer, session_answer, user_members

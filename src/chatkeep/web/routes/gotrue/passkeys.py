@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import passkeys
+from chatkeep.sign_in import passkeys
 from chatkeep.errors import PasskeyChallengeNotFound, PasskeyNotFound
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.web.auth import Anybody
@@ -22,7 +22,7 @@ from chatkeep.web.routes.gotrue.factors import NamedHere
 from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
-    from chatkeep.passkeys import Ceremony, Passkey
+    from chatkeep.sign_in.passkeys import Ceremony, Passkey
 
 _STATUSES: Final = (400, 401, 403, 404, 413, 415, 422, 429, 503)
 _DISABLED = Refusal(404, "passkey_disabled", "Passkeys are disabled")

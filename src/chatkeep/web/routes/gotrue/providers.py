@@ -18,7 +18,9 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import accounts, authorization_codes, redirects
+from chatkeep import accounts
+from chatkeep.sign_in import authorization_codes
+from chatkeep.sign_in import redirects
 from chatkeep.errors import (
     BadIdToken,
     BadOAuthCallback,

@@ -12,19 +12,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from chatkeep.answering.parts import with_results
+from chatkeep.answering.prompts import answer_messages, result_text
 from chatkeep.events import ApprovalAsked, Done, NextStep, TextDelta, ToolCall, ToolResult
 from chatkeep.ids import new_id
 from chatkeep.llm.model import PromptMessage
-from chatkeep.parts import with_results
-from chatkeep.prompts import answer_messages, result_text
 from chatkeep.tools import ToolContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
+    from chatkeep.answering.parts import Part
     from chatkeep.events import ModelEvent, ReplyEvent
     from chatkeep.llm.model import Model, Prompt
-    from chatkeep.parts import Part
     from chatkeep.principal import Principal
     from chatkeep.runs import Address
     from chatkeep.tools import Tools

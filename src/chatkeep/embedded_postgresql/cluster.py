@@ -31,8 +31,8 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from chatkeep.config import Secret
-from chatkeep.embedded_account import Account, account_for, let_read, let_through
-from chatkeep.embedded_postmaster import (
+from chatkeep.embedded_postgresql.account import Account, account_for, let_read, let_through
+from chatkeep.embedded_postgresql.postmaster import (
     is_running,
     last_failure,
     read_postmaster,

@@ -22,13 +22,13 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chatkeep.parts import Cut
+from chatkeep.answering.parts import Cut
 from chatkeep.server_secrets import derived_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from chatkeep.parts import Graft, Part
+    from chatkeep.answering.parts import Graft, Part
     from chatkeep.redis_link import RedisLink
 
 #: Whoever reads says so this often, and is believed for a little longer.

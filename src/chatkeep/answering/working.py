@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from chatkeep import tracing
+from chatkeep.answering.parts import unstored
 from chatkeep.errors import ChatkeepError, ModelBroken, Unavailable
 from chatkeep.events import NextStep, ToolResult
-from chatkeep.parts import unstored
 from chatkeep.runs import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chatkeep.charges import Budgets, Charge
-    from chatkeep.live import LiveAnswer
+    from chatkeep.answering.charges import Budgets, Charge
+    from chatkeep.answering.live import LiveAnswer
+    from chatkeep.answering.parts import Part
+    from chatkeep.answering.responders import Asked, Responder
+    from chatkeep.answering.turns import Said, Turn
     from chatkeep.llm.model import Prompt
-    from chatkeep.parts import Part
     from chatkeep.policies import Choices
-    from chatkeep.responders import Asked, Responder
-    from chatkeep.turns import Said, Turn
 
 _log = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from chatkeep import accounts, audit, authorization_codes, one_time_tokens
+from chatkeep import accounts, audit, one_time_tokens
 from chatkeep.accounts import Change
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import EmailExists, OtpExpired
 from chatkeep.mail import Mail, queued
 from chatkeep.mailed_tokens import mailing
+from chatkeep.sign_in import authorization_codes
 
 if TYPE_CHECKING:
     from uuid import UUID

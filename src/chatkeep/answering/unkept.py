@@ -8,23 +8,23 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chatkeep.answers import INTERRUPTED
-from chatkeep.charges import ANONYMOUS
+from chatkeep.answering.answers import INTERRUPTED
+from chatkeep.answering.charges import ANONYMOUS
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.responders import Asked
+from chatkeep.answering.working import answer, refuse_when, within
 from chatkeep.errors import ChatkeepError
-from chatkeep.live import LiveAnswer
-from chatkeep.responders import Asked
 from chatkeep.runs import Address
-from chatkeep.working import answer, refuse_when, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.admission import Admission
-    from chatkeep.charges import Budgets, Charge
-    from chatkeep.live import AnswerEvent
+    from chatkeep.answering.admission import Admission
+    from chatkeep.answering.charges import Budgets, Charge
+    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.responders import Responder
     from chatkeep.llm.model import Prompt
     from chatkeep.principal import Principal
-    from chatkeep.responders import Responder
     from chatkeep.runs import Ending
 
 _log = logging.getLogger(__name__)

@@ -13,11 +13,29 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatkeep import runs, turns, waiting
-from chatkeep.admission import Admission
-from chatkeep.answers import RemoteAnswer
+from chatkeep import runs
+from chatkeep.answering import turns, waiting
+from chatkeep.answering.admission import Admission
+from chatkeep.answering.answers import RemoteAnswer
+from chatkeep.answering.charges import Budgets
+from chatkeep.answering.keeper import Keeper
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.prompts import prompt_of
+from chatkeep.answering.responders import Asked
+from chatkeep.answering.tails import Tails
+from chatkeep.answering.turns import AlreadyStarted, Started, Turn
+from chatkeep.answering.unkept import UnkeptAnswers
+from chatkeep.answering.working import (
+    Work,
+    answer,
+    begun_parts,
+    cut_off,
+    is_first,
+    now,
+    refuse_when,
+    within,
+)
 from chatkeep.budgets.amounts import refusal
-from chatkeep.charges import Budgets
 from chatkeep.db import ConstraintViolated
 from chatkeep.errors import (
     BudgetExhausted,
@@ -27,26 +45,18 @@ from chatkeep.errors import (
     RunInProgress,
     Unavailable,
 )
-from chatkeep.keeper import Keeper
-from chatkeep.live import LiveAnswer
-from chatkeep.prompts import prompt_of
-from chatkeep.responders import Asked
 from chatkeep.runs import Address, Ending
-from chatkeep.tails import Tails
-from chatkeep.turns import AlreadyStarted, Started, Turn
-from chatkeep.unkept import UnkeptAnswers
-from chatkeep.working import Work, answer, begun_parts, cut_off, is_first, now, refuse_when, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chatkeep.answers import Answer
+    from chatkeep.answering.answers import Answer
+    from chatkeep.answering.parts import Part
+    from chatkeep.answering.responders import Responder
+    from chatkeep.answering.titling import Titling
     from chatkeep.db import Database
-    from chatkeep.parts import Part
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
-    from chatkeep.responders import Responder
-    from chatkeep.titling import Titling
 
 _log = logging.getLogger(__name__)
 

@@ -10,23 +10,23 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
-from chatkeep import checkpoints
+from chatkeep.answering import checkpoints
+from chatkeep.answering.live import HEARTBEAT_S, Ended, Reader, StillWorking
+from chatkeep.answering.parts import Growth, unstored
+from chatkeep.answering.tails import Tails
 from chatkeep.errors import ChatkeepError
-from chatkeep.live import HEARTBEAT_S, Ended, Reader, StillWorking
-from chatkeep.parts import Growth, unstored
 from chatkeep.runs import Address, Ending
-from chatkeep.tails import Tails
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable
 
+    from chatkeep.answering.live import AnswerEvent, LiveAnswer
+    from chatkeep.answering.parts import Graft
+    from chatkeep.answering.tails import Tail
     from chatkeep.budgets.ledger import Charged
     from chatkeep.db import Database
-    from chatkeep.live import AnswerEvent, LiveAnswer
-    from chatkeep.parts import Graft
     from chatkeep.runs import Run
-    from chatkeep.tails import Tail
 
 _PENDING_AT_MOST: Final = 1000
 

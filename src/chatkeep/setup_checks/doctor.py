@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import errors as pg
 
-from chatkeep import isolation
 from chatkeep.buckets import bucket_of
 from chatkeep.claims.loading import declared_versions
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
-from chatkeep.reaching import status_at
 from chatkeep.redis_link import redis_problem
+from chatkeep.setup_checks import isolation
+from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, shape_of
 from chatkeep.token_hook import check_python_hook

@@ -14,7 +14,7 @@ import msgspec
 from chatkeep.config.upstreams import PRESETS, upstreams_of
 from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
-from chatkeep.reaching import body_at, status_at
+from chatkeep.setup_checks.reaching import body_at, status_at
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings

@@ -68,7 +68,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One message of the history that the model is given. *parts* as `chatkeep.parts` keeps."""
+    """One message of the history that the model is given. *parts* as `parts` keeps them."""
 
     role: Literal["system", "user", "assistant"]
     content: str

@@ -22,10 +22,10 @@ from chatkeep.llm.model import PromptMessage
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
+    from chatkeep.answering.responders import Asked, Responder
     from chatkeep.events import ReplyEvent
     from chatkeep.hooks import Hook
     from chatkeep.llm.model import Prompt
-    from chatkeep.responders import Asked, Responder
 
 #: More than this the model is not given, whatever was found; in characters.
 AT_MOST: Final = 32 * 1024

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.titles import cleaned
 from chatkeep.db import as_user
 from chatkeep.errors import ChatkeepError
-from chatkeep.live import LiveAnswer
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.runs import Address
-from chatkeep.titles import cleaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chatkeep.charges import Budgets
+    from chatkeep.answering.charges import Budgets
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
     from chatkeep.principal import Principal

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+from chatkeep.answering.parts import Part, stored
 from chatkeep.errors import ModelBroken
 from chatkeep.events import (
     Answering,
@@ -30,7 +31,6 @@ from chatkeep.events import (
     Withheld,
 )
 from chatkeep.metrics import Counter, Histogram
-from chatkeep.parts import Part, stored
 from chatkeep.patience import News
 
 if TYPE_CHECKING:

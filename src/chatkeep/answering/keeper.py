@@ -9,20 +9,20 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from chatkeep import checkpoints
-from chatkeep.checkpoints import Checkpoint
+from chatkeep.answering import checkpoints
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.working import ended, now
 from chatkeep.errors import ChatkeepError, Unavailable
-from chatkeep.titles import title_from
-from chatkeep.working import ended, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chatkeep.charges import Budgets
+    from chatkeep.answering.charges import Budgets
+    from chatkeep.answering.tails import Tails
+    from chatkeep.answering.working import Work
     from chatkeep.db import Database, Query
     from chatkeep.runs import Ending
-    from chatkeep.tails import Tails
-    from chatkeep.working import Work
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 
-from chatkeep import accounts, audit, authorization_codes, email_changes, one_time_tokens, passwords
+from chatkeep import accounts, audit, one_time_tokens, passwords
 from chatkeep.accounts import User
 from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
 from chatkeep.errors import (
@@ -24,6 +24,7 @@ from chatkeep.errors import (
 )
 from chatkeep.ids import new_id
 from chatkeep.mailed_tokens import mailing
+from chatkeep.sign_in import authorization_codes, email_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from chatkeep.issuance import EmbeddedIssuer, Grant, Here
     from chatkeep.mailed_tokens import Way
     from chatkeep.one_time_tokens import Kind, Waiting
-    from chatkeep.password_accounts import Wish
+    from chatkeep.sign_in.password_accounts import Wish
 
 #: What clients call a token when they show it, and the kinds that it may be then. Whoever
 #: signs in by mail for the first time signs up by it, so these two are one.

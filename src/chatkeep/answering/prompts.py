@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from chatkeep.answering.parts import unstored
 from chatkeep.files import file_of
 from chatkeep.llm.model import Prompt, PromptFile, PromptMessage
-from chatkeep.parts import unstored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from chatkeep.answering.parts import Part
+    from chatkeep.answering.turns import Said
     from chatkeep.events import ToolResult
-    from chatkeep.parts import Part
     from chatkeep.policies import Choices
-    from chatkeep.turns import Said
 
 #: Every call needs an answer, or providers refuse the conversation.
 _UNANSWERED: Final = "The tool was not run."

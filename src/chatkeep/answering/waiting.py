@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.types.json import Jsonb
 
 from chatkeep import runs
+from chatkeep.answering.turns import AlreadyStarted
 from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
 from chatkeep.errors import IdempotencyKeyReused, NotFound, NotWaiting, QueueFull
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
-from chatkeep.turns import AlreadyStarted
 
 if TYPE_CHECKING:
+    from chatkeep.answering.turns import Turn
     from chatkeep.db import Database
-    from chatkeep.turns import Turn
 
 PER_CONVERSATION_AT_MOST: Final = 10
 PER_USER_AT_MOST: Final = 50

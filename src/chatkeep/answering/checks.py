@@ -24,9 +24,9 @@ from chatkeep.llm.model import Prompt
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from chatkeep.answering.responders import Asked, Responder
     from chatkeep.events import ReplyEvent
     from chatkeep.hooks import Hook
-    from chatkeep.responders import Asked, Responder
 
 #: A sentence that does not end is looked at after so many characters.
 _SENTENCE_AT_MOST: Final = 2000

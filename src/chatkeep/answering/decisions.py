@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from chatkeep.answering.parts import stored, unstored
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolResult
-from chatkeep.parts import stored, unstored
 from chatkeep.tools import OUTPUT_AT_MOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chatkeep.answering.parts import Part
     from chatkeep.conversations import AnswerShown
-    from chatkeep.parts import Part
 
 
 def resolved(

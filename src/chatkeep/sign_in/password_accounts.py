@@ -11,16 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatkeep import (
-    accounts,
-    audit,
-    authorization_codes,
-    email_changes,
-    one_time_tokens,
-    own_sessions,
-    passwords,
-    sessions,
-)
+from chatkeep import accounts, audit, one_time_tokens, own_sessions, passwords, sessions
 from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import (
     CurrentPasswordInvalid,
@@ -40,6 +31,7 @@ from chatkeep.factors.records import require_aal2
 from chatkeep.ids import new_id
 from chatkeep.mail import Mail, queued
 from chatkeep.mailed_tokens import DIRECTLY
+from chatkeep.sign_in import authorization_codes, email_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatkeep import accounts, audit, password_accounts
+from chatkeep import accounts, audit
 from chatkeep.claims.counts import TOKEN_LIFE
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError, InvalidCredentials, TokenRevoked
 from chatkeep.ids import new_id
 from chatkeep.issuance import WEAK_TOKEN_LIFE_S
 from chatkeep.session_tokens import SessionOwner
+from chatkeep.sign_in import password_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from chatkeep.answering.prompts import result_text
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import (
     ASSUMED_OUTPUT_TOKENS,
@@ -24,20 +25,19 @@ from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.db import WORKER, ConstraintViolated, as_user
 from chatkeep.events import Usage
 from chatkeep.ids import new_id
-from chatkeep.prompts import result_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from chatkeep.answering.live import LiveAnswer
+    from chatkeep.answering.parts import Part
+    from chatkeep.answering.turns import Turn
     from chatkeep.budgets.amounts import Price
     from chatkeep.db import Database, Query
     from chatkeep.errors import BudgetExhausted
-    from chatkeep.live import LiveAnswer
     from chatkeep.llm.model import Prompt
-    from chatkeep.parts import Part
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
-    from chatkeep.turns import Turn
 
 #: Whose account everybody uses who is not signed in; no issuer has an empty subject.
 ANONYMOUS: Final = "anonymous:"
