@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 
-from chatkeep import sessions
 from chatkeep.config import Settings
+from chatkeep.sessions import records as sessions
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 
 if TYPE_CHECKING:
-    from chatkeep.sessions import Rotated
+    from chatkeep.sessions.records import Rotated
 
 
 def main() -> None:

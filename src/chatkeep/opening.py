@@ -21,8 +21,8 @@ from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.personal_keys.reading import PersonalKeys
 from chatkeep.redis_link import RedisLink
-from chatkeep.session_tokens import SessionTokens
-from chatkeep.supabase_sessions import SupabaseSessions
+from chatkeep.sessions.cookie_tokens import SessionTokens
+from chatkeep.sessions.supabase import SupabaseSessions
 from chatkeep.token_binding import Proofs
 
 if TYPE_CHECKING:

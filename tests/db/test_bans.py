@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from chatkeep.administration import LONGEST_BAN, Wanted, change_account, delete_account
+from chatkeep.administration.accounts import LONGEST_BAN, Wanted, change_account, delete_account
 from chatkeep.errors import InvalidCredentials, UserBanned
 from tests.serving import until
 from tests.signing_in import DEVICE, open_test_issuer, sign_up

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from chatkeep import old_sessions, own_sessions
 from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.revocations import Revocations
+from chatkeep.sessions import forgetting as old_sessions
+from chatkeep.sessions import own as own_sessions
 from chatkeep.sign_in import password_accounts
 from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, shown, sign_up
 

@@ -27,7 +27,6 @@ from chatkeep import (
     exports,
     files,
     forking,
-    own_sessions,
     responses,
     runs,
     search,
@@ -52,6 +51,7 @@ from chatkeep.policies import Choices
 from chatkeep.preferences import Preferences
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
+from chatkeep.sessions import own as own_sessions
 from chatkeep.sql.migrations import ROLES
 from chatkeep.webhooks import records as webhooks
 from tests.db.twins import OWNED

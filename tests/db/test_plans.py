@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from chatkeep import accounts, conversations, own_sessions, runs, sessions
+from chatkeep import accounts, conversations, runs
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.turns import AlreadyStarted, Turn
@@ -32,8 +32,10 @@ from chatkeep.ids import new_id
 from chatkeep.personal_keys import records as keys
 from chatkeep.pipelines import _compiled
 from chatkeep.preferences import Preferences
-from chatkeep.refresh_tokens import RefreshToken
 from chatkeep.runs import Address, Ending
+from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions import records as sessions
+from chatkeep.sessions.refresh_tokens import RefreshToken
 from tests.db.test_owner_predicates import SEED as ANA_AND_BO
 from tests.db.test_owner_predicates import TRIES
 

@@ -15,7 +15,7 @@ from chatkeep.db import AUTH, Database
 from chatkeep.errors import Unavailable
 from chatkeep.notifications import Listener
 from chatkeep.revocations import TRUSTED_S, Revocations
-from chatkeep.session_administration import force_everybody_out, force_out
+from chatkeep.sessions.administration import force_everybody_out, force_out
 from tests.signing_in import locate, open_test_issuer, shown, sign_up
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from chatkeep.errors import (
 )
 from chatkeep.issuance import Grant, Here
 from chatkeep.principal import Principal
-from chatkeep.refresh_tokens import RefreshToken
+from chatkeep.sessions.refresh_tokens import RefreshToken
 from chatkeep.sign_in import password_accounts
 from chatkeep.sign_in.password_accounts import Wish
 from tests.signing_in import (

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chatkeep import administrators, audit
+from chatkeep import audit
+from chatkeep.administration import administrators
 from chatkeep.db import AUTH
 from chatkeep.web.routes import admin_operations
 from tests.gotrue_people import OURS_ALONE, PASSWORD, nobody, sign_in, sign_up, signed_in

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright
 
-from chatkeep.session_tokens import cookie_name
+from chatkeep.sessions.cookie_tokens import cookie_name
 from tests.serving import serving
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep.session_tokens import SessionOwner, SessionTokens, cookie_name
+from chatkeep.sessions.cookie_tokens import SessionOwner, SessionTokens, cookie_name
 from tests.serving import Client, token
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from chatkeep.refresh_cookies import PREFIX, Kept, RefreshCookies
+from chatkeep.sessions.refresh_cookies import PREFIX, Kept, RefreshCookies
 from tests.identity_providers import (
     AUDIENCE,
     CLIENT_ID,

@@ -184,7 +184,7 @@ async def strangers(node: Node) -> dict[str, Person]:
     """Everybody but the owner, by role."""
     from uuid import UUID  # noqa: PLC0415 -- for this line alone
 
-    from chatkeep import administrators  # noqa: PLC0415 -- as above
+    from chatkeep.administration import administrators  # noqa: PLC0415 -- as above
 
     other, admin, revoked = [await join(node) for _ in range(3)]
     await administrators.grant_role(

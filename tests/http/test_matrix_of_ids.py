@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from chatkeep import administrators
+from chatkeep.administration import administrators
 from chatkeep.config import Settings
 from chatkeep.web.app import create_app
 from tests.gotrue_people import OURS_ALONE, nobody, sign_up, signed_in

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.errors import TokenRevoked
-from chatkeep.session_administration import force_out
+from chatkeep.sessions.administration import force_out
 from tests.serving import types, until
 
 if TYPE_CHECKING:

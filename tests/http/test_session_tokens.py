@@ -18,7 +18,7 @@ from chatkeep import tokens
 from chatkeep.claims import STANDARD, Claim, ClaimVersion, ClaimVersions, computed, read_drain
 from chatkeep.errors import ClaimsRefused, SessionExpired, SetupError, TokenInvalid, Unavailable
 from chatkeep.issuers import Issuers
-from chatkeep.session_tokens import AUDIENCE, TYPE, SessionOwner, SessionTokens, cookie_name
+from chatkeep.sessions.cookie_tokens import AUDIENCE, TYPE, SessionOwner, SessionTokens, cookie_name
 from chatkeep.sign_in import password_accounts
 from chatkeep.sign_in.password_accounts import Wish
 from tests import forge, shop_claims

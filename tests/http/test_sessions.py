@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep.sightings import Sightings
+from chatkeep.sessions.sightings import Sightings
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chatkeep.db import AUTH
-from chatkeep.session_tokens import SessionOwner
+from chatkeep.sessions.cookie_tokens import SessionOwner
 from chatkeep.signing_keys import changes
 from chatkeep.signing_keys.imported import shared_secret_of
 from tests import forge

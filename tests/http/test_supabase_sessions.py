@@ -11,7 +11,7 @@ from psycopg import sql
 
 from chatkeep.claims.lookups import TTL_S
 from chatkeep.errors import SetupError
-from chatkeep.supabase_sessions import SupabaseSessions
+from chatkeep.sessions.supabase import SupabaseSessions
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chatkeep.api_keys import ApiKeys
 from chatkeep.better_auth import _SIGNED, _TOKEN
 from chatkeep.personal_keys import texts
-from chatkeep.refresh_tokens import RefreshToken, RefreshTokens
+from chatkeep.sessions.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.web.key_access import SCOPES_OF
 from tests.http.test_matrix import ROUTES
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkeep.errors import Invalid, RefreshTokenNotFound
-from chatkeep.refresh_tokens import PREFIX, RefreshToken, RefreshTokens
+from chatkeep.sessions.refresh_tokens import PREFIX, RefreshToken, RefreshTokens
 
 TOKENS = RefreshTokens(b"s" * 32)
 TOKEN = RefreshToken(session_id=UUID(int=7), counter=3)

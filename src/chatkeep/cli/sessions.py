@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
-    from chatkeep.session_administration import SessionOfSomebody
+    from chatkeep.sessions.administration import SessionOfSomebody
 
 _user = click.option(
     "--user", metavar="WHO", help="Whose: an address, or an id of whichever issuer."
@@ -56,7 +56,7 @@ def list_sessions(*, user: str | None, ended: bool, as_json: bool, data: Path | 
 
     async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
-        from chatkeep.session_administration import list_sessions_of  # noqa: PLC0415 -- as above
+        from chatkeep.sessions.administration import list_sessions_of  # noqa: PLC0415 -- as above
 
         whose = await user_id_named(issuer, user) if user else None
         found = await list_sessions_of(issuer.db, whose, ended=ended)
@@ -81,7 +81,7 @@ def revoke(*, session_id: UUID, reason: str | None, data: Path | None) -> None:
     """End one session, at once and everywhere."""
 
     async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
-        from chatkeep.session_administration import end_session_of  # noqa: PLC0415 -- slow
+        from chatkeep.sessions.administration import end_session_of  # noqa: PLC0415 -- slow
 
         why = reason or "revoked"
         if not await end_session_of(issuer.db, None, session_id, actor=ACTOR, reason=why):
@@ -113,8 +113,8 @@ def revoke_all(
         require_yes("Sign everybody out?", yes=yes)
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import session_administration  # noqa: PLC0415 -- slow to import
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+        from chatkeep.sessions import administration as session_administration  # noqa: PLC0415 -- slow to import
 
         if user is None:
             ended = await session_administration.force_everybody_out(

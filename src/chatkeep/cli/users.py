@@ -116,7 +116,7 @@ def ban_user(*, who: str, length: str | None, reason: str | None, data: Path | N
     """Suspend somebody, and end all their sessions at once and everywhere."""
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import administration  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
         from chatkeep.durations import read_duration  # noqa: PLC0415 -- as above
 
         banned_for = administration.LONGEST_BAN if length is None else read_duration(length)
@@ -154,7 +154,7 @@ def grant_role(*, who: str, role: str, data: Path | None) -> None:
         raise click.BadParameter("is a name of letters, digits and underscores", param_hint="ROLE")
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import administrators  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import administrators  # noqa: PLC0415 -- slow to import
 
         person = await _person(issuer, who)
         new = await administrators.grant_role(issuer, person.id, role, actor=ACTOR)
@@ -174,7 +174,7 @@ def revoke_role(*, who: str, role: str, data: Path | None) -> None:
     """Take a role away, from somebody's next request on. The last administrator stays one."""
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import administrators  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import administrators  # noqa: PLC0415 -- slow to import
 
         person = await _person(issuer, who)
         had = await administrators.revoke_role(
@@ -193,7 +193,7 @@ def delete_user(*, who: str, yes: bool, data: Path | None) -> None:
     """Delete somebody's account and sessions. It cannot be undone."""
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import administration  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
 
         person = await _person(issuer, who)
         require_yes(f"Delete the account of {person.email or person.id}?", yes=yes)
@@ -221,7 +221,7 @@ def set_password(*, who: str, data: Path | None) -> None:
     """
 
     async def work(issuer: EmbeddedIssuer) -> None:
-        from chatkeep import administration  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
 
         person = await _person(issuer, who)
         wanted = administration.Wanted(password=_asked_password())
@@ -249,7 +249,7 @@ def _asked_password() -> str:
 async def _change(
     issuer: EmbeddedIssuer, settings: Settings, who: str, length: timedelta, reason: str | None
 ) -> None:
-    from chatkeep import administration  # noqa: PLC0415 -- slow to import
+    from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
 
     person = await _person(issuer, who)
     await administration.change_account(

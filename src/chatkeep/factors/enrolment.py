@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
-from chatkeep import audit, sessions
+from chatkeep import audit
 from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import (
     FactorNameConflict,
@@ -18,6 +18,7 @@ from chatkeep.errors import (
 from chatkeep.factors import notices, totp
 from chatkeep.factors.records import PROOFS, held, require_aal2, sealed
 from chatkeep.ids import new_id
+from chatkeep.sessions import records as sessions
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection

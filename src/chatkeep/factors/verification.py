@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chatkeep import accounts, sessions
+from chatkeep import accounts
 from chatkeep.db import AUTH, run_within
 from chatkeep.errors import (
     FactorNotFound,
@@ -21,6 +21,7 @@ from chatkeep.factors import notices, totp
 from chatkeep.factors.challenges import drop_challenge, get_challenge
 from chatkeep.factors.enrolment import hold_account
 from chatkeep.factors.records import PROOFS, held, note_failure, note_success, opened
+from chatkeep.sessions import records as sessions
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from chatkeep.devices import Device
     from chatkeep.factors.records import Factor
     from chatkeep.issuance import EmbeddedIssuer, Grant, Here
-    from chatkeep.sessions import Session
+    from chatkeep.sessions.records import Session
 
 
 async def verify_code(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chatkeep.accounts import User
-    from chatkeep.sessions import Session
+    from chatkeep.sessions.records import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatkeep import accounts, own_sessions, sessions, tokens
+from chatkeep import accounts, tokens
 from chatkeep.db import AUTH
 from chatkeep.errors import (
     AccessTokenHookFailed,
@@ -25,7 +25,9 @@ from chatkeep.errors import (
 )
 from chatkeep.ids import new_id
 from chatkeep.issuance.grants import Grant, Here
-from chatkeep.refresh_tokens import RefreshToken
+from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions import records as sessions
+from chatkeep.sessions.refresh_tokens import RefreshToken
 from chatkeep.token_binding import confirmation
 
 if TYPE_CHECKING:
@@ -40,12 +42,12 @@ if TYPE_CHECKING:
     from chatkeep.issuers import Issuer
     from chatkeep.mail import Outgoing
     from chatkeep.one_time_tokens import OneTimeTokens
-    from chatkeep.own_sessions import Scope
     from chatkeep.passwords import Passwords
     from chatkeep.principal import Principal
-    from chatkeep.refresh_tokens import RefreshTokens
     from chatkeep.revocations import Revocations
-    from chatkeep.sessions import Rotated, Session
+    from chatkeep.sessions.own import Scope
+    from chatkeep.sessions.records import Rotated, Session
+    from chatkeep.sessions.refresh_tokens import RefreshTokens
     from chatkeep.signing_keys import KeyRing
     from chatkeep.token_hook import TokenHook
 
@@ -168,7 +170,7 @@ class EmbeddedIssuer:
             raise
 
     async def refresh(self, refresh_token: str, device: Device) -> Grant:
-        """Exchange a refresh token; the rules are those of `chatkeep.sessions`.
+        """Exchange a refresh token; the rules are those of `chatkeep.sessions.records`.
 
         Raises:
             RefreshTokenNotFound, RefreshTokenReused, SessionExpired, UserBanned, Invalid,

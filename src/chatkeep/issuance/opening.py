@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatkeep import sessions
 from chatkeep.api_keys import ApiKeys
 from chatkeep.audit import Notices
 from chatkeep.issuance.issuer import EmbeddedIssuer
@@ -14,9 +13,10 @@ from chatkeep.issuers import embedded_issuer
 from chatkeep.mail import outgoing_mail
 from chatkeep.one_time_tokens import OneTimeTokens
 from chatkeep.passwords import Passwords
-from chatkeep.refresh_tokens import RefreshTokens
 from chatkeep.revocations import Revocations
 from chatkeep.server_secrets import derived_key
+from chatkeep.sessions import records as sessions
+from chatkeep.sessions.refresh_tokens import RefreshTokens
 from chatkeep.signing_keys import open_ring
 from chatkeep.token_hook import open_hook
 

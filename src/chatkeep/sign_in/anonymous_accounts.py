@@ -14,7 +14,8 @@ from uuid import UUID
 
 import msgspec
 
-from chatkeep import accounts, administration, audit, erasure
+from chatkeep import accounts, audit, erasure
+from chatkeep.administration import accounts as administration
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import SignUpDisabled, UserNotFound
 from chatkeep.ids import new_id

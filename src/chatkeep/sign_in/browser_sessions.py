@@ -21,7 +21,7 @@ from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError, InvalidCredentials, TokenRevoked
 from chatkeep.ids import new_id
 from chatkeep.issuance import WEAK_TOKEN_LIFE_S
-from chatkeep.session_tokens import SessionOwner
+from chatkeep.sessions.cookie_tokens import SessionOwner
 from chatkeep.sign_in import password_accounts
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chatkeep.devices import Device
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.principal import Principal
-    from chatkeep.session_tokens import SessionToken, SessionTokens
+    from chatkeep.sessions.cookie_tokens import SessionToken, SessionTokens
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from chatkeep import audit, sessions
+from chatkeep import audit
 from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
 from chatkeep.errors import (
     FactorChallengeExpired,
@@ -40,6 +40,7 @@ from chatkeep.factors.credentials import REGISTERED, find_passkey, keep_key, key
 from chatkeep.factors.enrolment import hold_account, sound_name
 from chatkeep.factors.records import require_aal2
 from chatkeep.ids import new_id
+from chatkeep.sessions import records as sessions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

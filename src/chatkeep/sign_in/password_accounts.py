@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatkeep import accounts, audit, one_time_tokens, own_sessions, passwords, sessions
+from chatkeep import accounts, audit, one_time_tokens, passwords
 from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import (
     CurrentPasswordInvalid,
@@ -31,6 +31,8 @@ from chatkeep.factors.records import require_aal2
 from chatkeep.ids import new_id
 from chatkeep.mail import Mail, queued
 from chatkeep.mailed_tokens import DIRECTLY
+from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions import records as sessions
 from chatkeep.sign_in import authorization_codes, email_changes
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import Request
 
-from chatkeep.administrators import require_administrator, require_fresh
+from chatkeep.administration.administrators import require_administrator, require_fresh
 from chatkeep.errors import Forbidden, StepUpRequired
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer

@@ -7,7 +7,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import conversations, idempotency, old_sessions, one_time_tokens
+from chatkeep import conversations, idempotency, one_time_tokens
+from chatkeep.sessions import forgetting as old_sessions
 from chatkeep.sign_in import anonymous_accounts
 from chatkeep.sign_in import authorization_codes
 from chatkeep.audit import keep_chain

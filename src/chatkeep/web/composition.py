@@ -22,7 +22,7 @@ from chatkeep.answering.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.extensions import Extensions, answering, tools_of
 from chatkeep.files import FileLimits
-from chatkeep.foreign_sessions import ForeignSessions
+from chatkeep.sessions.foreign import ForeignSessions
 from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.setup_checks.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
@@ -36,10 +36,10 @@ from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
-from chatkeep.refresh_cookies import RefreshCookies
+from chatkeep.sessions.refresh_cookies import RefreshCookies
 from chatkeep.answering.replies import Replies
 from chatkeep.server_secrets import derived_key
-from chatkeep.sightings import Sightings
+from chatkeep.sessions.sightings import Sightings
 from chatkeep.stored_files import ShowsFiles, StoredFiles
 from chatkeep.answering.tails import Tails
 from chatkeep.answering.titling import Titling

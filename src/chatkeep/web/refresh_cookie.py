@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chatkeep import own_sessions, sessions
+from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions import records as sessions
 from chatkeep.db import AUTH
 from chatkeep.errors import BadRequest, Invalid, RefreshTokenNotFound, TokenInvalid
 from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chatkeep.principal import Principal
-    from chatkeep.refresh_cookies import Kept
+    from chatkeep.sessions.refresh_cookies import Kept
     from chatkeep.web.services import Services
 
 _LIFE_S: Final = 7 * 86_400

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
-    from chatkeep.foreign_sessions import ForeignSessions
+    from chatkeep.sessions.foreign import ForeignSessions
     from chatkeep.idempotency import IdempotencyKeys
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from chatkeep.personal_keys.reading import PersonalKeys
     from chatkeep.preferences import Preferences
     from chatkeep.providers import Providers
-    from chatkeep.refresh_cookies import RefreshCookies
+    from chatkeep.sessions.refresh_cookies import RefreshCookies
     from chatkeep.answering.replies import Replies
-    from chatkeep.session_tokens import SessionTokens
-    from chatkeep.sightings import Sightings
+    from chatkeep.sessions.cookie_tokens import SessionTokens
+    from chatkeep.sessions.sightings import Sightings
     from chatkeep.stored_files import StoredFiles
     from chatkeep.answering.titling import Titling
     from chatkeep.token_binding import Proofs

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chatkeep.authentication import Presented
     from chatkeep.principal import Principal
-    from chatkeep.session_tokens import SessionToken
+    from chatkeep.sessions.cookie_tokens import SessionToken
     from chatkeep.web.services import Services
 
 SAME_SITE: Final = "Lax"

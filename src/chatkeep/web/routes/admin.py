@@ -14,8 +14,10 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chatkeep import accounts, administration, audit, session_administration
-from chatkeep.administration import NOT_BANNED, Wanted
+from chatkeep import accounts, audit
+from chatkeep.administration import accounts as administration
+from chatkeep.sessions import administration as session_administration
+from chatkeep.administration.accounts import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
 from chatkeep.errors import NotFound, UserNotFound
 from chatkeep.roles import roles_in

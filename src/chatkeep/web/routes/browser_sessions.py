@@ -27,7 +27,7 @@ from chatkeep.web.services import Parts, Services
 from chatkeep.web.session_cookies import previous_sessions, set_session_cookie
 
 if TYPE_CHECKING:
-    from chatkeep.session_tokens import SessionToken
+    from chatkeep.sessions.cookie_tokens import SessionToken
 
 
 class SignInRequest(schemas.Request):

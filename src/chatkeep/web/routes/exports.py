@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from chatkeep import erasure, exports
-from chatkeep.administrators import require_fresh
+from chatkeep.administration.administrators import require_fresh
 from chatkeep.web import rest_exports
 from chatkeep.web.auth import StrictlySignedIn
 from chatkeep.web.problems import described

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chatkeep.administrators import require_fresh
+from chatkeep.administration.administrators import require_fresh
 from chatkeep.db import AUTH
 from chatkeep.errors import Forbidden, Invalid, StepUpRequired, TokenRevoked
 from chatkeep.personal_keys import records

@@ -27,9 +27,9 @@ from chatkeep.errors import (
     Unavailable,
     UserBanned,
 )
-from chatkeep.foreign_sessions import Shown
-from chatkeep.refresh_cookies import Kept
-from chatkeep.refresh_tokens import PREFIX as OURS
+from chatkeep.sessions.foreign import Shown
+from chatkeep.sessions.refresh_cookies import Kept
+from chatkeep.sessions.refresh_tokens import PREFIX as OURS
 from chatkeep.token_binding import NOTHING
 from chatkeep.web import schemas
 from chatkeep.web.auth import Anybody

@@ -15,10 +15,10 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import own_sessions
-from chatkeep.administrators import require_administrator, require_fresh
+from chatkeep.sessions import own as own_sessions
+from chatkeep.administration.administrators import require_administrator, require_fresh
 from chatkeep.errors import BadRequest, Forbidden, NotFound, TokenInvalid
-from chatkeep.session_administration import end_session_of
+from chatkeep.sessions.administration import end_session_of
 from chatkeep.web import schemas
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
@@ -28,7 +28,7 @@ from chatkeep.web.session_cookies import clear_session_cookie, previous_sessions
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
-    from chatkeep.refresh_cookies import Kept
+    from chatkeep.sessions.refresh_cookies import Kept
 
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import own_sessions
+from chatkeep.sessions import own as own_sessions
 from chatkeep.errors import NotFound
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described

@@ -21,7 +21,7 @@ from chatkeep.sign_in import password_accounts
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
-from chatkeep.own_sessions import Scope
+from chatkeep.sessions.own import Scope
 from chatkeep.sign_in.password_accounts import Rules, Wish
 from chatkeep.web.attempts import attempting, spend_attempt
 from chatkeep.web.auth import Anybody

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import accounts, administration, audit
-from chatkeep.administration import NOT_BANNED, Wanted
+from chatkeep import accounts, audit
+from chatkeep.administration import accounts as administration
+from chatkeep.administration.accounts import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
 from chatkeep.durations import read_duration
 from chatkeep.errors import Invalid, UserNotFound

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import administered_links
-from chatkeep.administered_links import LinkKind, LinkWish
+from chatkeep.administration import links as administered_links
+from chatkeep.administration.links import LinkKind, LinkWish
 from chatkeep.errors import Invalid, UserNotFound
 from chatkeep.mailed_tokens import Way
 from chatkeep.sign_in.redirects import permitted

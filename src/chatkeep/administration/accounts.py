@@ -19,7 +19,7 @@ from psycopg.rows import class_row
 
 from chatkeep import accounts, audit, passwords
 from chatkeep.accounts import storable
-from chatkeep.administrators import keep_one
+from chatkeep.administration.administrators import keep_one
 from chatkeep.db import AUTH, ConstraintViolated, run_within
 from chatkeep.errors import Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id

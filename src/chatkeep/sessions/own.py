@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from chatkeep import audit
 from chatkeep.db import AUTH, Query, as_user
 from chatkeep.revocations import everything_of
-from chatkeep.sessions import ENDED_AT_ONCE, Ended
+from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.principal import Principal
     from chatkeep.revocations import Revoked
-    from chatkeep.sessions import Session
+    from chatkeep.sessions.records import Session
 
 _LISTED_AT_MOST: Final = 200
 

@@ -12,7 +12,7 @@ The rules of rotation, for the newest number N:
   committed before the refusal is raised (RFC 9700 section 4.14.2).
 
 Time is the database's, so that all nodes agree. Rows of other issuers' sessions are in
-the same table (`chatkeep.sightings` puts them there) and not touched here, but for `is_active`.
+the same table (`sightings` puts them there) and not touched here, but for `is_active`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from chatkeep.errors import (
     SessionExpired,
     UserBanned,
 )
-from chatkeep.refresh_tokens import RefreshToken
+from chatkeep.sessions.refresh_tokens import RefreshToken
 
 if TYPE_CHECKING:
     from datetime import datetime

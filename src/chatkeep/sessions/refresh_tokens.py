@@ -2,7 +2,7 @@
 
 The proof is an HMAC under a key that is not in the database. So a dump of the database
 holds nothing usable, and the same token can be written again when an answer was lost.
-Pure: whether a token is still good is for `chatkeep.sessions` to say.
+Pure: whether a token is still good is for `records` to say.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 
 from chatkeep.errors import BadRequest, Invalid
-from chatkeep.refresh_tokens import PREFIX as OURS
 from chatkeep.server_secrets import derived_key
+from chatkeep.sessions.refresh_tokens import PREFIX as OURS
 
 #: Names the format, so that a later one can be told from it.
 PREFIX: Final = "ckf1"

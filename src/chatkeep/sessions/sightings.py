@@ -15,7 +15,7 @@ from uuid import UUID
 
 from chatkeep.db import AUTH, Query
 from chatkeep.devices import Device
-from chatkeep.sessions import ACTIVITY_EVERY
+from chatkeep.sessions.records import ACTIVITY_EVERY
 from chatkeep.uses import Uses
 
 if TYPE_CHECKING:

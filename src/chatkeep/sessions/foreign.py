@@ -27,8 +27,8 @@ from chatkeep.upstream_tokens import is_refresh_token
 if TYPE_CHECKING:
     from chatkeep.authentication import Authenticator
     from chatkeep.issuers import Issuer, Issuers
-    from chatkeep.refresh_cookies import Kept
     from chatkeep.revocations import Revocations
+    from chatkeep.sessions.refresh_cookies import Kept
     from chatkeep.upstream_tokens import Successor, UpstreamTokens
 
 _log = logging.getLogger(__name__)
