@@ -76,6 +76,7 @@ truncate chat.conversations, chat.profiles, public.user_sessions restart identit
 insert into chat.conversations (user_id, id, title, head_id, deleted_at) values
   ('ana', 'the-talk-of-ana-alone', 'secret of ana', 'word of ana', null),
   ('ana', 'the-deleted-talk-of-ana', 'secret of ana', 'word of ana', now()),
+  ('ana', 'the-old-talk-of-ana', 'secret of ana', 'word of ana', now() - interval '2 days'),
   ('ana', 'same', 'secret of ana', 'same', null),
   ('bo', 'same', 'secret of bo', 'same', null),
   ('ana', 'hers', 'secret of ana', 'same', null),

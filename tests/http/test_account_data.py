@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from chatkeep.conversations import purge_deleted
 from tests.http.test_conversations import CHAT, begin, say
 from tests.serving import types, until
 
@@ -85,11 +86,14 @@ async def test_nothing_is_left_but_of_others(
     before = left(database, bo)
     assert 0 not in left(database, ana)
     answer = await ana.client.delete(f"{DATA}?confirm=erase")
-    assert (answer.status, answer.json) == (200, {"conversations": 2})
+    assert (answer.status, answer.json) == (200, {"conversations": 2, "left": 0})
     assert left(database, ana) == [0] * len(_LEFT)
     assert left(database, bo) == before
     assert (await ana.client.get("/api/settings")).json["display_name"] is None
-    assert (await ana.client.delete(f"{DATA}?confirm=erase")).json == {"conversations": 0}
+    assert (await ana.client.delete(f"{DATA}?confirm=erase")).json == {
+        "conversations": 0,
+        "left": 0,
+    }
     with psycopg.connect(database.admin_url) as admin:
         entries = admin.execute(
             "select details from chatkeep.audit_log where action = 'data.erased'"
@@ -97,6 +101,40 @@ async def test_nothing_is_left_but_of_others(
             [ana.id],
         ).fetchall()
     assert entries == [({"conversations": 2},), ({"conversations": 0},)]
+
+
+async def test_much_is_erased_in_steps_and_out_of_reach_at_the_first(
+    ana: Person, bo: Person, database: MigratedDatabase
+) -> None:
+    """Whoever shows how far it is asks until nothing is left; nothing comes back meanwhile."""
+    await lived(ana, database)
+    await lived(bo, database)
+    before = left(database, bo)
+    chats = [str((await ana.client.post("/api/v1/chat/start", {})).json["conversation_id"])]
+    chats += [one["id"] for one in (await ana.client.get("/api/v1/chat")).json["conversations"]]
+    steps = list[dict[str, int]]()
+    while not steps or steps[-1]["left"]:
+        steps.append((await ana.client.delete(f"{DATA}?confirm=erase&at_most=1")).json)
+        assert (await ana.client.get("/api/v1/chat")).json["conversations"] == []
+        for chat in chats:
+            assert (await ana.client.post(f"/api/v1/chat/{chat}/restore")).status == 403
+            assert (await ana.client.get(f"/api/v1/chat/{chat}")).status == 403
+    assert [one["conversations"] for one in steps] == [1, 1, 1]
+    assert [one["left"] for one in steps] == [2, 1, 0]
+    assert left(database, ana) == [0] * len(_LEFT)
+    assert left(database, bo) == before
+
+
+async def test_what_an_interrupted_erasure_leaves_goes_by_itself(
+    node: Node, ana: Person, database: MigratedDatabase
+) -> None:
+    """The chore that erases what was deleted long ago takes it, however much it is."""
+    for _ in range(3):
+        await ana.client.post("/api/v1/chat/start", {})
+    erased = await ana.client.delete(f"{DATA}?confirm=erase&at_most=1")
+    assert erased.json == {"conversations": 1, "left": 2}
+    await purge_deleted(node.parts.db)
+    assert left(database, ana) == [0] * len(_LEFT)
 
 
 @pytest.mark.parametrize("query", ["", "?confirm=", "?confirm=yes"])

@@ -72,8 +72,12 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
                 f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes
             )
             stored = _stored_files(settings, issuer.db)
-            number = await erasure.erase(issuer.db, user_id, by=None, actor=ACTOR, stored=stored)
-        click.echo(f"Everything of {who} is erased. Conversations: {number}")
+            label = "Conversations"
+            with click.progressbar(length=found.conversations, label=label, file=sys.stderr) as bar:
+                erased = await erasure.erase(
+                    issuer.db, user_id, by=None, actor=ACTOR, stored=stored, tell=bar.update
+                )
+        click.echo(f"Everything of {who} is erased. Conversations: {erased.conversations}")
 
     with with_database(read_settings(data_folder=data)) as complete:
         asyncio.run(work(complete))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from chatkeep.conversations.records import Conversation
 from chatkeep.db import WORKER, as_user
@@ -12,6 +12,8 @@ from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
+
+_PURGED_TOGETHER: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +112,13 @@ async def delete(db: Database, user_id: str, conversation_id: str) -> None:
 
 
 async def restore(db: Database, user_id: str, conversation_id: str) -> Conversation:
-    """Undo `delete`; one that is there stays, so that it can be asked again."""
+    """Undo `delete`, within a day; one that is there stays, so that it can be asked again."""
     rows = await db.fetch(
         as_user(user_id),
         """
         update chat.conversations set deleted_at = null
         where user_id = %s and id = %s
+          and (deleted_at is null or deleted_at >= now() - interval '24 hours')
         returning id, title, created_at, updated_at
         """,
         [user_id, conversation_id],
@@ -125,15 +128,23 @@ async def restore(db: Database, user_id: str, conversation_id: str) -> Conversat
 
 
 async def purge_deleted(db: Database) -> int:
-    """Erase for good what was deleted more than a day ago; return how many."""
-    return await db.execute(
-        WORKER,
-        "delete from chat.conversations where deleted_at < now() - interval '24 hours'",
-        [],
-    )
+    """Erase for good what was deleted more than a day ago, a few at a time; return how many."""
+    purged = 0
+    while (some := await db.execute(WORKER, _PURGE, [_PURGED_TOGETHER])) > 0:
+        purged += some
+    return purged
 
 
 def _only(rows: list[Conversation]) -> Conversation:
     if not rows:
         raise NotYourConversation
     return rows[0]
+
+
+# The worker sees of a conversation when it was deleted, and nothing else.
+_PURGE: LiteralString = """
+delete from chat.conversations where deleted_at <= (
+  select max(oldest.deleted_at) from (
+    select deleted_at from chat.conversations where deleted_at < now() - interval '24 hours'
+    order by deleted_at limit %s) oldest)
+"""

@@ -24,9 +24,10 @@ _JSON: dict[int | str, dict[str, Any]] = {
 
 
 class ErasedAnswer(BaseModel):
-    """What was erased."""
+    """What was erased; what is left is out of reach, and goes when it is asked for again."""
 
     conversations: int
+    left: int
 
 
 @router.get("/data", responses=_JSON)
@@ -50,12 +51,18 @@ async def erase_everything(
     who: StrictlySignedIn,
     parts: Parts,
     confirm: Annotated[Literal["erase"], Query(description="It cannot be undone.")],
+    at_most: Annotated[
+        int | None,
+        Query(ge=1, le=1000, description="Conversations to erase now, to show how far it is."),
+    ] = None,
 ) -> ErasedAnswer:
     """Erase everything the caller said, was told and chose, at once and for good."""
     del confirm  # whoever does not say it is refused
     require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
     me = who.user_id
-    number = await erasure.erase(parts.db, me, by=who, actor=me, stored=parts.files)
+    erased = await erasure.erase(
+        parts.db, me, by=who, actor=me, stored=parts.files, at_most=at_most
+    )
     parts.preferences.forget(who.user_id)
     await parts.embedded.revocations.catch_up()
-    return ErasedAnswer(conversations=number)
+    return ErasedAnswer(conversations=erased.conversations, left=erased.left)
