@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pyotp
 from playwright.async_api import expect
 
@@ -172,6 +173,31 @@ async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, serve
         await page.get_by_role("button", name="Sign in with a passkey").click()
         await expect(page.get_by_role("alert")).to_contain_text("passkey")
     assert visitor.unexpected == []
+
+
+async def begin_chats(visitor: Visitor, number: int) -> None:
+    """Begin so many chats as the same person, who does so with a program."""
+    said = {"email": visitor.email, "password": PASSWORD}
+    async with aiohttp.ClientSession(visitor.url) as http:
+        async with http.post("/auth/v1/token?grant_type=password", json=said) as answer:
+            token = (await answer.json())["access_token"]
+        headers = {"authorization": f"Bearer {token}"}
+        for _ in range(number):
+            async with http.post("/api/v1/chat/start", json={}, headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+
+
+async def test_more_than_goes_at_once_is_erased_to_the_end(visitor: Visitor) -> None:
+    """Hundreds of chats go a part at a time, and how many that were is said in the end."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "My castle has no roof")
+        await begin_chats(visitor, 230)
+        await open_account(page)
+        await page.get_by_role("button", name="Erase everything").click()
+        await page.get_by_role("button", name="Yes, erase everything for good").click()
+        await expect(page.get_by_text("231 chats and your settings are erased.")).to_be_visible()
+        await expect(chats(page)).to_have_count(0)
 
 
 async def test_everything_is_erased_after_a_second_yes(visitor: Visitor) -> None:

@@ -1,6 +1,6 @@
 /** The account of the person who is signed in: how they sign in, and what they can take along. */
 import { useState } from "react";
-import { ApiError, describe, SessionOver } from "../api";
+import { ApiError, describe, SessionOver, type Api } from "../api";
 import { useAuth } from "../auth";
 import { Button, Notice } from "../ui/controls";
 import { toast } from "../ui/toasts";
@@ -9,7 +9,7 @@ import { EmailPanel, PasswordPanel } from "./credentials";
 import { IdentitiesPanel } from "./identities";
 import { PasskeysPanel } from "./passkeys";
 import { SecondFactorPanel } from "./second-factor";
-import { ExportRow, ImportRow } from "./your-data";
+import { ExportRow, ImportRow, ProgressBar, type Progress } from "./your-data";
 
 export function AccountTab() {
   const { user } = useWorkspace();
@@ -56,11 +56,25 @@ function AccountPanel() {
 }
 
 
+const ERASED_TOGETHER = 200;
+
+/** Erase everything, a part at a time, telling how much of it is gone; returns how many chats that were. */
+async function eraseAll(api: Api, tell: (progress: Progress) => void): Promise<number> {
+  for (let done = 0; ; ) {
+    const path = `/api/account/data?confirm=erase&at_most=${ERASED_TOGETHER}`;
+    const { conversations, left } = await api.json<{ conversations: number; left: number }>("DELETE", path);
+    done += conversations;
+    if (left === 0) return done;
+    tell({ done, total: done + left });
+  }
+}
+
 /** Erasing asks twice, and for a fresh sign-in: nothing brings it back. */
 function EraseRow() {
   const { api, conversations, preferences } = useWorkspace();
   const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
+  const [progress, setProgress] = useState<Progress | null>(null);
   const [problem, setProblem] = useState<{ text: string; late: boolean } | null>(null);
   const { signInAgain } = useAuth();
 
@@ -68,7 +82,7 @@ function EraseRow() {
     setBusy(true);
     setProblem(null);
     try {
-      const { conversations: count } = await api.json<{ conversations: number }>("DELETE", "/api/account/data?confirm=erase");
+      const count = await eraseAll(api, setProgress);
       setAsking(false);
       toast(count === 1 ? "One chat and your settings are erased." : `${count} chats and your settings are erased.`);
       // Read anew, and not joined to the pages that were loaded before.
@@ -79,6 +93,7 @@ function EraseRow() {
       setProblem({ text: late ? "Your sign-in is too long ago for this." : describe(error), late });
     } finally {
       setBusy(false);
+      setProgress(null);
     }
   };
   return (
@@ -87,6 +102,7 @@ function EraseRow() {
         <div>
           <p>Erase</p>
           <p className="field-help">Every chat and your settings, at once and for good. Your account stays.</p>
+          {progress === null ? null : <ProgressBar label="Erasing" progress={progress} />}
         </div>
         {asking ? null : (
           <Button tone="danger" icon="trash" onClick={() => setAsking(true)}>
@@ -104,9 +120,11 @@ function EraseRow() {
           <Button tone="danger" icon="trash" busy={busy} onClick={() => void erase()}>
             Yes, erase everything for good
           </Button>
-          <Button autoFocus onClick={() => setAsking(false)}>
-            Keep everything
-          </Button>
+          {busy ? null : (
+            <Button autoFocus onClick={() => setAsking(false)}>
+              Keep everything
+            </Button>
+          )}
         </div>
       ) : null}
     </>

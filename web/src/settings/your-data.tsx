@@ -8,12 +8,12 @@ import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 
 /** How far it has come; *total* null while that is not known. */
-interface Progress {
+export interface Progress {
   done: number;
   total: number | null;
 }
 
-function ProgressBar({ label, progress }: { label: string; progress: Progress }) {
+export function ProgressBar({ label, progress }: { label: string; progress: Progress }) {
   const { done, total } = progress;
   return (
     <div className="progress" role="status">
