@@ -68,12 +68,14 @@ class StoredFiles:
         """Return the bare media type of a file that may be uploaded.
 
         Raises:
-            PayloadTooLarge: it is empty, or too large.
-            BadRequest: files of its type are not taken.
+            PayloadTooLarge: it is too large.
+            BadRequest: it is empty, or files of its type are not taken.
         """
         bare = media_type.partition(";")[0].strip().lower()
-        if not 0 < size <= self.limits.size:
-            raise PayloadTooLarge(f"A file may have from 1 to {self.limits.size} bytes.")
+        if size > self.limits.size:
+            raise PayloadTooLarge(f"A file may have {self.limits.size} bytes at most.")
+        if size <= 0:
+            raise BadRequest("The file is empty.")
         if not files.is_media_type(bare, self.limits.types):
             raise BadRequest("Files of this type are not taken here.")
         return bare

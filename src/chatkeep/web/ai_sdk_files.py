@@ -70,7 +70,7 @@ async def _held(
     place: tuple[str, str | None, str],
 ) -> dict[str, Any]:
     if len(encoded) > parts.files.limits.size * 4 // 3 + 4:
-        raise PayloadTooLarge(f"A file may have from 1 to {parts.files.limits.size} bytes.")
+        raise PayloadTooLarge(f"A file may have {parts.files.limits.size} bytes at most.")
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
