@@ -149,6 +149,24 @@ async def test_edits_and_new_answers_are_versions(visitor: Visitor) -> None:
         await expect(answers(page).get_by_text("Version 2 of 2")).to_be_visible()
 
 
+async def test_a_chat_goes_on_in_two_directions(visitor: Visitor) -> None:
+    """A copy up to an answer is a chat of its own; the first one stays as it is."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Apples are red")
+        await ask(page, "Pears are green")
+        first = page.url
+        await page.get_by_role("button", name="Go on in a new chat").first.click()
+        await expect(page).not_to_have_url(first)
+        await expect(chats(page)).to_have_count(2)
+        asked = page.get_by_role("article", name="You").locator(".bubble")
+        await expect(asked).to_have_text(["Apples are red"])
+        await ask(page, "Plums are blue")
+        await expect(asked).to_have_text(["Apples are red", "Plums are blue"])
+        await page.goto(first)
+        await expect(asked).to_have_text(["Apples are red", "Pears are green"])
+
+
 async def test_settings_are_saved_and_a_newer_version_is_not_overwritten(visitor: Visitor) -> None:
     """Two windows change settings: the later one is told and nothing is lost."""
     visitor.expected = ("Failed to load resource: the server responded with a status of 412",)

@@ -68,6 +68,13 @@ export class Conversations extends Store<ConversationsState> {
     this.#patch({ items: [item, ...this.value.items.filter((other) => other.id !== id)] });
   }
 
+  /** Copy a conversation up to a message into a new one; returns its id. */
+  async fork(id: string, messageId: string): Promise<string> {
+    const made = await this.#api.json<Conversation>("POST", `/api/v1/chat/${id}/fork`, { message_id: messageId });
+    if (this.value.query === "") this.#patch({ items: [made, ...this.value.items] });
+    return made.id;
+  }
+
   async rename(id: string, title: string): Promise<void> {
     const before = this.find(id)?.title ?? null;
     this.#retitle(id, title);

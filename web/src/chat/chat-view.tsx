@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "react";
 import { Button, IconButton, Notice, Spinner } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
-import { ApiError } from "../api";
+import { ApiError, describe, SessionOver } from "../api";
 import { Link, navigate, useNamedMessage } from "../router";
 import { toast } from "../ui/toasts";
 import { useStore } from "../stores";
@@ -105,6 +105,15 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
     composer.current?.focus();
   };
 
+  const fork = useLatest(async (messageId: string) => {
+    try {
+      navigate(`/c/${await conversations.fork(id, messageId)}`);
+      toast("This is a copy of the chat up to there. The other stays as it is.");
+    } catch (error) {
+      if (!(error instanceof SessionOver)) toast(`Could not copy the chat: ${describe(error)}`, { tone: "error" });
+    }
+  });
+
   const actions = useMemo<MessageActions>(
     () => ({
       edit: session.edit,
@@ -114,9 +123,10 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
       },
       goOn: (messageId) => void session.goOn(messageId),
       switchTo: (messageId) => void session.switchTo(messageId),
+      fork: (messageId) => void fork(messageId),
       decide: (approvalId, approved) => void session.decide(approvalId, approved),
     }),
-    [session.edit, session.regenerate, session.goOn, session.switchTo, session.decide],
+    [fork, session.edit, session.regenerate, session.goOn, session.switchTo, session.decide],
   );
 
   useEffect(() => {

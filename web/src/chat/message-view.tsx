@@ -15,6 +15,8 @@ export interface MessageActions {
   /** Go on with an answer that was cut off. */
   goOn: (id: string) => void;
   switchTo: (id: string) => void;
+  /** Copy the chat up to this message, and go on there. */
+  fork: (id: string) => void;
   /** Say yes or no to a tool that waits. */
   decide: (approvalId: string, approved: boolean) => void;
 }
@@ -233,6 +235,7 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
           <Versions message={message} locked={locked} switchTo={actions.switchTo} />
           {textOf(message) === "" ? null : <CopyButton text={textOf(message)} label="Copy answer" />}
           <IconButton label="Answer again" icon="refresh" size={16} disabled={locked} onClick={again} />
+          <IconButton label="Go on in a new chat" icon="fork" size={16} disabled={locked} onClick={() => actions.fork(message.id)} />
           <SentAt message={message} locale={locale} />
         </div>
       )}
