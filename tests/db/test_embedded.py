@@ -31,7 +31,7 @@ ABANDON = """
 import os, signal, sys
 from pathlib import Path
 from chatkeep.data_folder import prepare
-from chatkeep.embedded import EmbeddedPostgreSQL
+from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL
 folder = prepare(Path(sys.argv[1]))
 with folder.locked("server"):
     EmbeddedPostgreSQL(folder, max_connections=20).start()

@@ -400,7 +400,7 @@ async def test_database_that_comes_back(start: StartNode, database: MigratedData
         node = await start(**settings_for(server))
         with psycopg.connect(database.admin_url, autocommit=True) as admin:
             admin.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
+                "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
         await queue(node, a_mail(node))

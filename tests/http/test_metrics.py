@@ -94,6 +94,18 @@ async def test_stranger_cannot_multiply_the_series(watched: Watched) -> None:
     assert "invented" not in text.lower()
 
 
+async def test_methods_that_a_route_has_not_take_no_room(watched: Watched) -> None:
+    """Whoever tries them all on every route leaves the series of those that there are."""
+    nobody = watched.node.nobody()
+    refused = 'chatkeep_http_requests_total{method="PATCH",route="none",status="405"}'
+    before = await watched.number(refused)
+    answers = [await nobody.call("PATCH", path) for path in watched.node.app.openapi()["paths"]]
+    wrong = sum(answer.status == 405 for answer in answers)
+    assert wrong > 80
+    assert await watched.number(refused) == before + wrong
+    assert not re.search(r'method="PATCH",route="/[^"]*",status="405"', await watched.text())
+
+
 async def test_refused_sign_in_is_counted(watched: Watched) -> None:
     """A rise of these is somebody who guesses."""
     series = 'chatkeep_audit_entries_total{action="session.begun",outcome="refused"}'

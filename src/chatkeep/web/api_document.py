@@ -65,6 +65,9 @@ TAGS: Final = [
 _FOR_ANY_REQUEST: Final = (400, 403, 408, 413, 431, 500, 503)
 _WITH_A_BODY: Final = (415,)
 _WITH_A_CREDENTIAL: Final = (401, 429)
+_WITH_A_NARROW_PARAMETER: Final = (422,)
+_ANY_TEXT: Final = frozenset({"string", "null"})
+_SAYS_NOTHING: Final = frozenset({"type", "title", "default", "description"})
 _HEADERS: Final = {
     "X-Request-Id": {
         "description": "Under which the request is logged.",
@@ -102,17 +105,27 @@ def _responses(path: str, operation: dict[str, Any]) -> dict[str, Any]:
         for status, response in operation["responses"].items()
         if "HTTPValidationError" not in str(response)
     }
-    for status in _statuses(operation):
+    for status in _statuses(path, operation):
         _describe(found, path, status)
     for status, response in found.items():
         response["headers"] = _HEADERS | (_RETRY_AFTER if status in _WAITING else {})
     return dict(sorted(found.items()))
 
 
-def _statuses(operation: dict[str, Any]) -> tuple[int, ...]:
+def _statuses(path: str, operation: dict[str, Any]) -> tuple[int, ...]:
     body = _WITH_A_BODY if "requestBody" in operation else ()
     credential = _WITH_A_CREDENTIAL if "security" in operation else ()
-    return _FOR_ANY_REQUEST + body + credential
+    in_their_words = openai_errors.speaks_for(path) or gotrue_errors.speaks_for(path)
+    narrow = any(_is_narrow(one) for one in operation.get("parameters", ()))
+    refusal = _WITH_A_NARROW_PARAMETER if narrow and not in_their_words else ()
+    return _FOR_ANY_REQUEST + body + credential + refusal
+
+
+def _is_narrow(parameter: dict[str, Any]) -> bool:
+    """Whether some text in its place is refused."""
+    schema = parameter["schema"]
+    kinds = schema.get("anyOf", [schema])
+    return any(one.keys() - _SAYS_NOTHING or one.get("type") not in _ANY_TEXT for one in kinds)
 
 
 def _describe(responses: dict[str, Any], path: str, status: int) -> None:

@@ -35,6 +35,7 @@ _ANSWERED = Histogram(
     "route",
     most=400,
 )
+_NO_ROUTE = "none"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECRET_PATH = re.compile(r"^(/s/|/api/v1/shared/).+", re.DOTALL)
 
@@ -44,7 +45,7 @@ class Record:
     """What is counted and logged of a request when it has ended.
 
     The path only, and of a shared link not what opens it. It is counted by its *route*'s own
-    path, in which ids are names. Of a stream *span* is closed with it.
+    path, in which ids are names; a method that a route has not is no route. Of a stream *span* is closed with it.
     """
 
     request_id: str
@@ -62,13 +63,13 @@ class Record:
     @classmethod
     def of(cls, scope: Scope, status: int, began: float, answered_s: float) -> Self:
         """Take from *scope* what is told of it."""
-        state = scope["state"]
+        state, has_not = scope["state"], status == HTTPStatus.METHOD_NOT_ALLOWED
         return cls(
             request_id=state["request_id"],
             trace_id=tracing.trace_id(),
             method=scope["method"],
             path=_SECRET_PATH.sub(r"\1...", scope["path"]),
-            route=getattr(scope.get("route"), "path", "none"),
+            route=_NO_ROUTE if has_not else getattr(scope.get("route"), "path", _NO_ROUTE),
             client=state["client"].address,
             user_id=getattr(state.get("principal"), "user_id", None),
             status=status,
