@@ -11,11 +11,24 @@ import pytest
 
 from tests.gotrue_people import OURS_ALONE, nobody, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, masked, say
+from tests.postgres_servers import MigratedDatabase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.http.conftest import StartNode
-    from tests.postgres_servers import MigratedDatabase
+    from tests.postgres_servers import Server
     from tests.serving import Client, Node, Person, Stage
+
+
+@pytest.fixture
+def own_database(postgres: Server) -> Iterator[MigratedDatabase]:
+    """A database of one test: whose people have bare user ids is decided once in each."""
+    made = MigratedDatabase(
+        server=postgres, name=postgres.new_database(template=postgres.migrated_template())
+    )
+    yield made
+    postgres.drop_database(made.name)
 
 
 async def shared(client: Client, conversation: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 -- JSON
@@ -125,10 +138,10 @@ async def test_ended_links_are_one_answer(
 
 @pytest.mark.parametrize("is_primary", [True, False])
 async def test_link_of_an_account_that_is_gone_shows_nothing(
-    start: StartNode, *, is_primary: bool
+    own_database: MigratedDatabase, start: StartNode, *, is_primary: bool
 ) -> None:
     """Suspended, deleted or emptied: what it shared is not there, as if it never was."""
-    node = await start(**(OURS_ALONE if is_primary else {}))
+    node = await start(own_database.url, **(OURS_ALONE if is_primary else {}))
     secret = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
     users = "/auth/v1/admin/users"
     for body in ({}, {"should_soft_delete": True}):
