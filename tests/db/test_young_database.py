@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from chatkeep.answering.live import Ended
+from chatkeep.answering.reading import Ended
 from chatkeep.answering.replies import Replies
 from chatkeep.answering.responders import ModelResponder
 from chatkeep.answering.turns import Turn

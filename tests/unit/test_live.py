@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatkeep.answering import live
-from chatkeep.answering.live import (
+from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.parts import Growth, stored, unstored
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
-    LiveAnswer,
     PartBegan,
     PartEnded,
     PartGrew,
@@ -26,9 +25,7 @@ from chatkeep.answering.live import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
-    usage_json,
 )
-from chatkeep.answering.parts import Growth, stored, unstored
 from chatkeep.events import (
     ApprovalAsked,
     Done,
@@ -45,8 +42,10 @@ from chatkeep.runs import Address, Ending
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chatkeep.answering.live import AnswerEvent
+    import pytest
+
     from chatkeep.answering.parts import Part
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.events import ReplyEvent
 
 ADDRESS = Address(id="r", conversation_id="c", message_id="m", user_message_id="q")
@@ -286,21 +285,3 @@ def test_usage_and_the_end_are_no_parts() -> None:
     )
     assert (answer.usage.prompt_tokens, answer.model) == (1, "other")
     assert len(answer.parts) == 1
-
-
-@pytest.mark.parametrize(
-    ("counted", "shown"),
-    [
-        ((None, None, None), None),
-        ((3, None, None), {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}),
-        (
-            (3, 4, Decimal("0.5")),
-            {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cost": 0.5},
-        ),
-    ],
-)
-def test_usage_is_shown_where_it_was_counted(
-    counted: tuple[int | None, int | None, Decimal | None], shown: dict[str, object] | None
-) -> None:
-    """What the provider did not say is not made up."""
-    assert usage_json(*counted) == shown

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from chatkeep.answering import checkpoints
-from chatkeep.answering.live import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.answering.parts import Growth, unstored
+from chatkeep.answering.reading import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.answering.tails import Tails
 from chatkeep.errors import ChatkeepError
 from chatkeep.runs import Address, Ending
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable
 
-    from chatkeep.answering.live import AnswerEvent, LiveAnswer
+    from chatkeep.answering.live import LiveAnswer
     from chatkeep.answering.parts import Graft
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.tails import Tail
     from chatkeep.budgets.ledger import Charged
     from chatkeep.db import Database

@@ -1,20 +1,16 @@
-"""An answer while it is being made, and how any number of readers follow it.
+"""An answer while it is being made in this process, which any number of readers follow.
 
-The answer is a list of parts that only grow. A reader keeps how far it has read and, when
-woken, takes everything that is new: a slow reader gets larger pieces instead of making
-anything queue up, a late one begins with everything so far, and what is in memory is the
-answer itself, once. The same holds for a reader on another node, whose "new" is what the
-last checkpoint has more than the one before.
+It wakes them and queues nothing for them: what is in memory is the answer itself, once, and
+each takes from it what is new to it, as `reading` says.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from chatkeep.answering.parts import Part, stored
+from chatkeep.answering.reading import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.errors import ModelBroken
 from chatkeep.events import (
     Answering,
@@ -34,8 +30,9 @@ from chatkeep.metrics import Counter, Histogram
 from chatkeep.patience import News
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.budgets.ledger import Charged
     from chatkeep.events import ReplyEvent
     from chatkeep.runs import Address, Ending
@@ -61,164 +58,6 @@ _TOKENS = Counter(
     "kind",
 )
 _COST = Counter("chatkeep_cost_dollars_total", "What models said they cost, in dollars.", "model")
-
-#: Readers hear at least this often, so that proxies keep their connection open.
-HEARTBEAT_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartBegan:
-    """Part number *index* begins."""
-
-    index: int
-    kind: Literal["text", "reasoning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartGrew:
-    """More of part number *index*."""
-
-    index: int
-    kind: Literal["text", "reasoning"]
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartEnded:
-    """Nothing more will be added to part number *index*."""
-
-    index: int
-    kind: Literal["text", "reasoning"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCalled:
-    """The model asked for a tool, whole."""
-
-    index: int
-    call: ToolCall
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalNeeded:
-    """The tool of part number *index* waits for the person."""
-
-    index: int
-    asked: ApprovalAsked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolAnswered:
-    """The tool of part number *index* has answered, failed, or was not allowed."""
-
-    index: int
-    result: ToolResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceShown:
-    """Where something comes from, whole."""
-
-    index: int
-    source: Source
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepBegan:
-    """The model is asked again."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StillWorking:
-    """Nothing new for a while, and not ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """The last event of every answer."""
-
-    ending: Ending
-
-
-AnswerEvent = (
-    PartBegan
-    | PartGrew
-    | PartEnded
-    | ToolCalled
-    | ApprovalNeeded
-    | ToolAnswered
-    | SourceShown
-    | StepBegan
-    | StillWorking
-    | Ended
-)
-
-
-class Reader:
-    """How far one reader has come, and what is new to it."""
-
-    def __init__(self, has: int = 0, waiting: Collection[int] = (), *, pieces: int = 0) -> None:
-        """Begin after so many parts, which the reader *has*, *waiting* for these tools of them.
-
-        Of the part after those it has so many *pieces*.
-        """
-        self._index = has
-        self._pieces = pieces
-        self._began = False
-        self._waiting = list(waiting)
-        self._asked = set(waiting)
-
-    def advance(self, parts: Sequence[Part], *, ended: bool) -> Iterator[AnswerEvent]:
-        """Yield what *parts* have that was not read yet; close the last part when *ended*."""
-        yield from self._news_of_tools(parts)
-        while self._index < len(parts):
-            part = parts[self._index]
-            match part.kind:
-                case "text" | "reasoning" as kind:
-                    yield from self._read(part, kind)
-                    if self._pieces < len(part.pieces):
-                        continue  # it grew while the reader was busy with what we gave it
-                    if self._index == len(parts) - 1 and not ended:
-                        return
-                    if self._began:
-                        yield PartEnded(index=self._index, kind=kind)
-                case "tool" | "source" | "step":
-                    yield from self._whole(part)
-                case _:
-                    assert_never(part.kind)
-            self._index, self._pieces, self._began = self._index + 1, 0, False
-            yield from self._news_of_tools(parts)
-
-    def _whole(self, part: Part) -> Iterator[AnswerEvent]:
-        if part.call is not None:
-            self._waiting.append(self._index)
-            yield ToolCalled(index=self._index, call=part.call)
-        elif part.source is not None:
-            yield SourceShown(index=self._index, source=part.source)
-        else:
-            yield StepBegan(index=self._index)
-
-    def _news_of_tools(self, parts: Sequence[Part]) -> Iterator[AnswerEvent]:
-        for index in list(self._waiting):
-            part = parts[index]
-            if part.call is not None and part.approval_id and index not in self._asked:
-                self._asked.add(index)
-                asked = ApprovalAsked(call_id=part.call.call_id, approval_id=part.approval_id)
-                yield ApprovalNeeded(index=index, asked=asked)
-            if part.result is not None:
-                self._waiting.remove(index)
-                yield ToolAnswered(index=index, result=part.result)
-
-    def _read(self, part: Part, kind: Literal["text", "reasoning"]) -> Iterator[AnswerEvent]:
-        if self._pieces < len(part.pieces):
-            if not self._began:
-                self._began = True
-                yield PartBegan(index=self._index, kind=kind)
-            new = "".join(part.pieces[self._pieces :])
-            self._pieces = len(part.pieces)
-            yield PartGrew(index=self._index, kind=kind, text=new)
 
 
 class LiveAnswer:
@@ -332,7 +171,7 @@ class LiveAnswer:
         """Take what readers are not told of."""
         match event:
             case Usage():
-                self.usage = _sum(self.usage, event)
+                self.usage += event
             case Withheld(size=size):
                 self.withheld += size
             case Done():
@@ -383,29 +222,3 @@ def _storable(text: str) -> str:
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    """Add up what several questions to the model cost."""
-    costs = [usage.cost for usage in (one, other) if usage.cost is not None]
-    return Usage(
-        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
-        completion_tokens=one.completion_tokens + other.completion_tokens,
-        cost=sum(costs, start=Decimal(0)) if costs else None,
-        cached_tokens=one.cached_tokens + other.cached_tokens,
-        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
-    )
-
-
-def usage_json(
-    prompt_tokens: int | None, completion_tokens: int | None, cost: Decimal | None
-) -> dict[str, Any] | None:
-    """Return usage as every surface shows it, None when the provider did not say."""
-    if prompt_tokens is None and completion_tokens is None:
-        return None
-    shown: dict[str, Any] = {
-        "prompt_tokens": prompt_tokens or 0,
-        "completion_tokens": completion_tokens or 0,
-        "total_tokens": (prompt_tokens or 0) + (completion_tokens or 0),
-    }
-    return shown if cost is None else {**shown, "cost": float(cost)}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chatkeep.answering.admission import Admission
     from chatkeep.answering.charges import Budgets, Charge
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.responders import Responder
     from chatkeep.llm.model import Prompt
     from chatkeep.principal import Principal

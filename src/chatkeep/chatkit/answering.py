@@ -22,8 +22,8 @@ from chatkit.types import (
 
 from chatkeep import conversations
 from chatkeep.answering import decisions
-from chatkeep.answering.live import Ended
 from chatkeep.answering.parts import unstored
+from chatkeep.answering.reading import Ended
 from chatkeep.answering.titles import title_from
 from chatkeep.answering.turns import Turn
 from chatkeep.chatkit import items

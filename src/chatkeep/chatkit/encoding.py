@@ -23,7 +23,8 @@ from chatkit.types import (
     WorkflowTaskUpdated,
 )
 
-from chatkeep.answering.live import (
+from chatkeep.answering.parts import Part
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     PartBegan,
     PartEnded,
@@ -34,7 +35,6 @@ from chatkeep.answering.live import (
     ToolAnswered,
     ToolCalled,
 )
-from chatkeep.answering.parts import Part
 from chatkeep.chatkit import items
 from chatkeep.chatkit.items import Place
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadStreamEvent
 
-    from chatkeep.answering.live import AnswerEvent, Ended
+    from chatkeep.answering.reading import AnswerEvent, Ended
 
 #: Reasoning is sent whole each time it grows, so not with every word.
 _THOUGHTS_EVERY_S: Final = 0.25

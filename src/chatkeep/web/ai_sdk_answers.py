@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 
 from chatkeep.errors import TokenRevoked
-from chatkeep.answering.live import (
+from chatkeep.web.usage import usage_json
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -24,7 +25,6 @@ from chatkeep.answering.live import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
-    usage_json,
 )
 from chatkeep.answering.parts import arguments_of
 from chatkeep.web.rest_answers import failure_of
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from chatkeep.events import Source, ToolCall, ToolResult
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.runs import Ending
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}
@@ -104,7 +104,7 @@ def _ending(ending: Ending) -> bytes:
     metadata: dict[str, Any] = {"status": ending.state}
     if ending.model is not None:
         metadata["model"] = ending.model
-    usage = usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost)
+    usage = usage_json(ending)
     if usage is not None:
         metadata["usage"] = usage
     reason = ending.finish_reason or "other"

@@ -9,7 +9,8 @@ import msgspec
 from starlette.responses import Response
 
 from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
-from chatkeep.answering.live import (
+from chatkeep.web.usage import usage_json
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -20,7 +21,6 @@ from chatkeep.answering.live import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
-    usage_json,
 )
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.problems import body_of, request_id_of
@@ -87,7 +87,7 @@ def answer_json(answer: Answer, text: str, ending: Ending) -> dict[str, Any]:
         "user_message_id": answer.address.user_message_id,
         "run_id": answer.address.id,
         "model": ending.model or answer.model,
-        "usage": usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost),
+        "usage": usage_json(ending),
         "status": ending.state,
     }
 

@@ -10,7 +10,8 @@ import msgspec
 
 from chatkeep.errors import TokenRevoked, error_named
 from chatkeep.ids import new_id
-from chatkeep.answering.live import (
+from chatkeep.web.usage import usage_json
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -21,7 +22,6 @@ from chatkeep.answering.live import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
-    usage_json,
 )
 from chatkeep.web.openai.errors import body_of
 from chatkeep.web.sse import HEARTBEAT
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.runs import Ending
 
 _END: Final = b"data: [DONE]\n\n"
@@ -255,7 +255,7 @@ def _finished(ending: Ending, *, has_calls: bool) -> str:
 
 
 def _usage(ending: Ending) -> dict[str, Any]:
-    known = usage_json(ending.prompt_tokens, ending.completion_tokens, ending.cost)
+    known = usage_json(ending)
     return {
         **(known or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}),
         "prompt_tokens_details": {"cached_tokens": ending.cached_tokens or 0},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatkeep import runs
 from chatkeep.errors import Conflict, Invalid, NotFound
-from chatkeep.answering.live import Ended, Reader
+from chatkeep.answering.reading import Ended, Reader
 from chatkeep.responses import noting
 from chatkeep.web.once import begun_once
 from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responses import Kind, Response

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 from chatkeep.errors import ClientGone
-from chatkeep.answering.live import Ended
+from chatkeep.answering.reading import Ended
 from chatkeep.web.openai.answers import failure_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
 
 _Result = TypeVar("_Result")
 

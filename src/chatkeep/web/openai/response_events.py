@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import msgspec
 
 from chatkeep.errors import TokenRevoked
-from chatkeep.answering.live import (
+from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
     PartBegan,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from chatkeep.events import Source, ToolCall
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.parts import Part
     from chatkeep.runs import Ending
     from chatkeep.web.openai.response_objects import Head

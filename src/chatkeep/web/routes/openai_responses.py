@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from chatkeep.answering.answers import Answer
-    from chatkeep.answering.live import AnswerEvent
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.answering.turns import Turn
