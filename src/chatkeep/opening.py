@@ -21,8 +21,10 @@ from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.personal_keys.reading import PersonalKeys
 from chatkeep.redis_link import RedisLink
+from chatkeep.server_secrets import derived_key
 from chatkeep.sessions.cookie_tokens import SessionTokens
 from chatkeep.sessions.supabase import SupabaseSessions
+from chatkeep.shared_proofs import SharedProofs
 from chatkeep.token_binding import Proofs
 
 if TYPE_CHECKING:
@@ -101,7 +103,8 @@ async def open_own_gate(
     )
     redis = await _start_issuer(stack, settings, embedded)
     foreign = _foreign_issuers(settings, primary)
-    issuers = Issuers([embedded.issuer, *foreign])
+    proofs = _proofs(settings, redis)
+    issuers = Issuers([embedded.issuer, *foreign], proofs=proofs)
     stack.push_async_callback(issuers.close)
     better_auth = await _open_better_auth(stack, settings, foreign, ours=db)
     admissions = _admissions(better_auth) | await _supabase_admission(stack, settings, db)
@@ -109,7 +112,6 @@ async def open_own_gate(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
     stack.push_async_callback(session_tokens.close)
-    proofs = Proofs(public_url=settings.public_url)
     personal_keys = PersonalKeys(db, settings.issuer_names)
     authenticator = Authenticator(
         issuers,
@@ -183,7 +185,8 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
             " BETTER_AUTH_URL or OIDC_ISSUER, or DATABASE_URL and CHATKEEP_SECRET of a Chatkeep"
             " server."
         )
-    issuers = Issuers(foreign)
+    proofs = _proofs(settings, None)
+    issuers = Issuers(foreign, proofs=proofs)
     stack.push_async_callback(issuers.close)
     better_auth = await _open_better_auth(stack, settings, foreign, ours=None)
     authenticator = Authenticator(
@@ -192,9 +195,17 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
         admissions=_admissions(better_auth),
         cookies=_better_auth_cookies(better_auth, settings),
         development_header=settings.development_user_header,
-        proofs=Proofs(public_url=settings.public_url),
+        proofs=proofs,
     )
     return Gate(issuers=issuers, authenticator=authenticator, embedded=None)
+
+
+def _proofs(settings: Settings, redis: RedisLink | None) -> Proofs:
+    """Return what takes proofs of keys, each once on all servers that share *redis*."""
+    if redis is None or settings.secret is None:
+        return Proofs(public_url=settings.public_url)
+    shared = SharedProofs(redis, derived_key(settings.secret.encode(), "shown proofs"))
+    return Proofs(public_url=settings.public_url, elsewhere=shared.is_first)
 
 
 def _wanted_primary(settings: Settings) -> str:

@@ -5,8 +5,9 @@ request. A network (an address, or its /64 in IPv6) or a kind of device, for ope
 choose that: both can be imitated, and networks change by themselves. In a token stands a
 `cnf` claim (RFC 7800) that names one of them; a token without it is anybody's who has it.
 
-Proofs are remembered in this process for as long as they are taken, so that one is good for
-one request here; another node would take a copy of it for those few seconds.
+A proof is good for one request. It is remembered for as long as it could be taken, by this
+process and by whoever else is told: but only once the token that it came with was found to be
+good, so that strangers cannot fill the memory, and only so many of one person.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import hashlib
 import hmac
 import time
 from base64 import urlsafe_b64encode
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any, Final
@@ -25,18 +26,25 @@ import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from chatkeep.devices import device_name
-from chatkeep.errors import TokenInvalid
+from chatkeep.errors import RateLimited, TokenInvalid, Unavailable
 from chatkeep.request_origin import request_origin
 from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, is_identifier, read, read_key
 from chatkeep.tokens.compact import decode_base64url, refuse_repeated_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 #: A proof is taken for so long after it was made, and as much before, for clocks differ.
 PROOF_LIFE_S: Final = 60
 _LONGEST_PROOF: Final = 4096
+#: A proof made by a clock that is ahead is taken for twice its life, so it is remembered.
+_REMEMBERED_FOR_S: Final = 2 * PROOF_LIFE_S
 _REMEMBERED_AT_MOST: Final = 100_000
+#: Of one person: more than the limit of requests lets anybody show in that time.
+_OF_ONE_AT_MOST: Final = 10_000
+#: Of requests that nobody is known to have made, such as sign-ins.
+_OF_NOBODY_AT_MOST: Final = 50_000
+NOBODY: Final = ""
 _TYPE: Final = "dpop+jwt"
 #: The members of a key that its thumbprint is made of (RFC 7638 section 3.2, RFC 8037).
 _THUMBPRINT: Final = {"EC": ("crv", "kty", "x", "y"), "RSA": ("e", "kty", "n")} | {
@@ -54,17 +62,25 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """What the request at hand has: the thumbprint of a key, where it comes from, and with what."""
+class ShownKey:
+    """A key that a proof proved: its thumbprint, and what the proof calls itself (`jti`)."""
 
-    key: str | None = None
+    thumbprint: str
+    proof_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """What the request at hand has: a key, where it comes from, and with what."""
+
+    key: ShownKey | None = None
     address: str | None = None
     user_agent: str | None = None
 
     def binding(self, kind: str) -> str | None:
         """Return what a token for this request is bound to by *kind*; a key comes before it."""
         if self.key is not None:
-            return f"jkt:{self.key}"
+            return f"jkt:{self.key.thumbprint}"
         value = self._value(kind)
         return None if value is None else f"{kind}:{value}"
 
@@ -76,7 +92,10 @@ class Proven:
         if not isinstance(confirmation, dict) or len(confirmation) != 1:
             return False
         ((kind, wanted),) = confirmation.items()
-        found = self.key if kind == "jkt" else self._value(kind) if self.key is None else None
+        if self.key is not None:
+            found = self.key.thumbprint if kind == "jkt" else None
+        else:
+            found = self._value(kind)
         return found is not None and isinstance(wanted, str) and hmac.compare_digest(found, wanted)
 
     def _value(self, kind: str) -> str | None:
@@ -100,20 +119,39 @@ def confirmation(bound_to: str | None) -> dict[str, object]:
     return {"cnf": {kind: value}}
 
 
-class Proofs:
-    """Verifies DPoP proofs, each for one request. Share one per process."""
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    until: float
+    request_id: str | None
+    owner: str
 
-    def __init__(self, *, public_url: str | None, clock: Callable[[], float] = time.time) -> None:
+
+class Proofs:
+    """Verifies DPoP proofs, and lets each be used for one request. Share one per process.
+
+    *elsewhere* tells everybody else who takes the same proofs that one is shown, and returns
+    whether it is the first time that anybody does; where nobody can be asked, it says so too.
+    """
+
+    def __init__(
+        self,
+        *,
+        public_url: str | None,
+        elsewhere: Callable[[ShownKey], Awaitable[bool]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Take *public_url* for the address people use; None: what a request says itself."""
         self._public_url = public_url
+        self._elsewhere = elsewhere
         self._clock = clock
-        self._seen: OrderedDict[tuple[str, str], tuple[float, str | None]] = OrderedDict()
+        self._spent: OrderedDict[ShownKey, _Spent] = OrderedDict()
+        self._owners: Counter[str] = Counter()
 
-    def check(self, proof: str, request: Request, *, access_token: str | None = None) -> str:
-        """Return the thumbprint of the key that *proof* proves (RFC 9449 section 4.3).
+    def check(self, proof: str, request: Request, *, access_token: str | None = None) -> ShownKey:
+        """Return the key that *proof* proves (RFC 9449 section 4.3), which is to be `spend`ed.
 
         Raises:
-            TokenInvalid: it proves none for this request, or was shown before.
+            TokenInvalid: it proves none for this request.
         """
         if not 0 < len(proof) <= _LONGEST_PROOF:
             raise TokenInvalid
@@ -129,28 +167,63 @@ class Proofs:
         identifier = claims.get("jti")
         if not is_identifier(identifier):
             raise TokenInvalid
-        self._spend((key, str(identifier)), now)
-        return key
+        return ShownKey(thumbprint=key, proof_id=str(identifier))
 
-    def _spend(self, shown: tuple[str, str], now: float) -> None:
-        """Remember a proof; refuse one that another request has shown."""
-        while self._seen and next(iter(self._seen.values()))[0] < now:
-            self._seen.popitem(last=False)
-        at_hand = request_origin.get().request_id
-        until, request_id = self._seen.get(shown, (0.0, None))
-        if until >= now and (request_id is None or request_id != at_hand):
+    async def spend(self, shown: ShownKey, *, owner: str = NOBODY) -> None:
+        """Use a proof for the request at hand, whose looks at it all count as one.
+
+        *owner* is whose token it came with; only proofs of good tokens have one.
+
+        Raises:
+            TokenInvalid: another request has shown it, here or elsewhere.
+            RateLimited: *owner* has shown too many of late.
+            Unavailable: so many were shown that no more can be remembered.
+        """
+        if not self._is_first_look(shown, owner) or self._elsewhere is None:
+            return
+        if not await self._elsewhere(shown):
             raise TokenInvalid
-        if len(self._seen) >= _REMEMBERED_AT_MOST:
-            raise TokenInvalid  # rather none than one that could be a copy
-        self._seen[shown] = (now + 2 * PROOF_LIFE_S, at_hand)
+
+    def _is_first_look(self, shown: ShownKey, owner: str) -> bool:
+        self._forget()
+        at_hand = request_origin.get().request_id
+        before = self._spent.get(shown)
+        if before is not None:
+            if before.request_id is None or before.request_id != at_hand:
+                raise TokenInvalid
+            return False
+        self._require_room(owner)
+        until = self._clock() + _REMEMBERED_FOR_S
+        self._spent[shown] = _Spent(until, at_hand, owner)
+        self._owners[owner] += 1
+        return True
+
+    def _require_room(self, owner: str) -> None:
+        """Refuse rather than forget one that could still be copied."""
+        if owner != NOBODY and self._owners[owner] >= _OF_ONE_AT_MOST:
+            raise RateLimited(retry_after_s=PROOF_LIFE_S)
+        too_many = owner == NOBODY and self._owners[owner] >= _OF_NOBODY_AT_MOST
+        if too_many or len(self._spent) >= _REMEMBERED_AT_MOST:
+            raise Unavailable
+
+    def _forget(self) -> None:
+        now = self._clock()
+        while self._spent:
+            shown, spent = next(iter(self._spent.items()))
+            if spent.until >= now:
+                break
+            del self._spent[shown]
+            self._owners[spent.owner] -= 1
+            if not self._owners[spent.owner]:
+                del self._owners[spent.owner]
 
     def _is_for(self, said: object, request: Request) -> bool:
         if not isinstance(said, str):
             return False
         wanted = request.url
-        if self._public_url is not None:
-            wanted = self._public_url + urlsplit(request.url).path
         try:
+            if self._public_url is not None:
+                wanted = self._public_url + urlsplit(request.url).path
             return _normal(said) == _normal(wanted)
         except ValueError:
             return False

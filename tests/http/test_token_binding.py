@@ -15,9 +15,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from chatkeep import audit, tokens
-from chatkeep.errors import TokenInvalid
+from chatkeep.errors import RateLimited, TokenInvalid, Unavailable
 from chatkeep.request_origin import RequestOrigin, request_origin
-from chatkeep.token_binding import PROOF_LIFE_S, Proofs, Proven, Request, thumbprint
+from chatkeep.token_binding import (
+    PROOF_LIFE_S,
+    Proofs,
+    Proven,
+    Request,
+    ShownKey,
+    thumbprint,
+)
 from tests.serving import token
 
 if TYPE_CHECKING:
@@ -186,7 +193,7 @@ HERE = Request(method="POST", url="https://chat.example/auth/v1/token")
 def judged(proof: str, *, access_token: str | None = None, later: float = 0) -> str:
     """Return the thumbprint of the key that *proof* proves to a server that saw none before."""
     proofs = Proofs(public_url=None, clock=lambda: time.time() + later)
-    return proofs.check(proof, HERE, access_token=access_token)
+    return proofs.check(proof, HERE, access_token=access_token).thumbprint
 
 
 @pytest.mark.parametrize(
@@ -244,38 +251,100 @@ def test_address_is_compared_as_addresses_are() -> None:
         assert judged(ana.proof("POST", url)) == ana.jkt
     proofs = Proofs(public_url="https://chat.example")
     behind = Request(method="POST", url="http://10.0.0.7:8000/auth/v1/token")
-    assert proofs.check(ana.proof("POST", HERE.url), behind) == ana.jkt
-
-
-def test_proof_is_good_for_a_minute_and_once() -> None:
-    """A copy is refused while it could be taken, and nothing is remembered for longer."""
-    ana, now = Holder(), time.time()
-    moments = iter([now, now, now + 3 * PROOF_LIFE_S])
-    proofs = Proofs(public_url=None, clock=lambda: next(moments))
-    shown = ana.proof(HERE.method, HERE.url)
-    assert proofs.check(shown, HERE) == ana.jkt
+    assert proofs.check(ana.proof("POST", HERE.url), behind).thumbprint == ana.jkt
+    nowhere = Request(method="POST", url="http://[::1/auth/v1/token")
     with pytest.raises(TokenInvalid):
-        proofs.check(shown, HERE)
-    late = ana.proof(HERE.method, HERE.url, iat=int(now + 3 * PROOF_LIFE_S))
-    assert proofs.check(late, HERE) == ana.jkt
-    assert len(proofs._seen) == 1
+        proofs.check(ana.proof("POST", HERE.url), nowhere)
+
+
+def test_proof_is_good_for_a_minute() -> None:
+    """By either clock, whichever is ahead."""
+    ana = Holder()
     for later in (PROOF_LIFE_S + 2, -PROOF_LIFE_S - 2):
         with pytest.raises(TokenInvalid):
             judged(ana.proof(HERE.method, HERE.url), later=later)
 
 
-def test_one_request_may_look_at_its_proof_twice() -> None:
+class Time:
+    """A clock that stands until it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def proven(number: int) -> ShownKey:
+    """Return a key as the proof of this number showed it."""
+    return ShownKey(thumbprint="ana's", proof_id=str(number))
+
+
+async def test_proof_is_good_once_and_remembered_no_longer_than_it_could_be_copied() -> None:
+    """A copy is refused until it is too old anyway; then there is nothing left of it."""
+    clock = Time()
+    proofs = Proofs(public_url=None, clock=clock)
+    await proofs.spend(proven(1), owner="ana")
+    clock.now += 2 * PROOF_LIFE_S
+    with pytest.raises(TokenInvalid):
+        await proofs.spend(proven(1), owner="ana")
+    clock.now += 1
+    await proofs.spend(proven(2), owner="ana")
+    assert len(proofs._spent) == 1
+    assert proofs._owners == {"ana": 1}
+
+
+async def test_one_request_may_look_at_its_proof_twice() -> None:
     """Whoever calls and what is made for them are two looks at one request."""
-    ana, proofs = Holder(), Proofs(public_url=None)
-    shown = ana.proof(HERE.method, HERE.url)
+    proofs = Proofs(public_url=None)
     before = request_origin.set(RequestOrigin(request_id="one"))
     try:
-        assert proofs.check(shown, HERE) == proofs.check(shown, HERE) == ana.jkt
+        await proofs.spend(proven(1))
+        await proofs.spend(proven(1), owner="ana")
         request_origin.set(RequestOrigin(request_id="two"))
         with pytest.raises(TokenInvalid):
-            proofs.check(shown, HERE)
+            await proofs.spend(proven(1))
     finally:
         request_origin.reset(before)
+
+
+async def test_nobody_fills_the_memory_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one person, nor people who are not signed in: the others go on."""
+    monkeypatch.setattr("chatkeep.token_binding._OF_ONE_AT_MOST", 3)
+    monkeypatch.setattr("chatkeep.token_binding._OF_NOBODY_AT_MOST", 5)
+    monkeypatch.setattr("chatkeep.token_binding._REMEMBERED_AT_MOST", 10)
+    clock = Time()
+    proofs = Proofs(public_url=None, clock=clock)
+    for number in range(5):
+        await proofs.spend(proven(number))
+    with pytest.raises(Unavailable):
+        await proofs.spend(proven(5))
+    for number in range(5, 8):
+        await proofs.spend(proven(number), owner="eve")
+    with pytest.raises(RateLimited):
+        await proofs.spend(proven(8), owner="eve")
+    for number in range(8, 10):
+        await proofs.spend(proven(number), owner="ana")
+    with pytest.raises(Unavailable):  # rather none than one that could be a copy
+        await proofs.spend(proven(10), owner="ana")
+    clock.now += 2 * PROOF_LIFE_S + 1
+    await proofs.spend(proven(11), owner="eve")
+
+
+async def test_strangers_leave_nothing_in_the_memory(node: Node) -> None:
+    """What comes with a token that is no good is not remembered, however well it is signed."""
+    ana, thief = Holder(), Holder()
+    access = (await ana.sign_up(node))["access_token"]
+    known = len(node.parts.proofs._spent)
+    url = f"{node.url}/auth/me"
+    for token_shown in (access, access[:-3], "x", "a.b.c"):
+        proof = thief.proof("GET", url, token_shown)
+        headers = {"dpop": proof, "authorization": f"DPoP {token_shown}"}
+        assert (await node.nobody(**headers).get("/auth/me")).status == 401
+    assert len(node.parts.proofs._spent) == known
+    assert (await ana.call(node, "GET", "/auth/me", access=access)).status == 200
+    assert len(node.parts.proofs._spent) == known + 1
 
 
 async def test_replayed_request_is_refused(node: Node) -> None:
@@ -306,7 +375,7 @@ def test_example_of_the_standard_has_its_thumbprint() -> None:
 def test_network_and_device_are_what_they_say() -> None:
     """An address in IPv4, a /64 in IPv6, a browser and system without version."""
 
-    def bound(kind: str, **request: str) -> str | None:
+    def bound(kind: str, **request: Any) -> str | None:
         return Proven(**request).binding(kind)
 
     home = bound("address", address="2001:db8::1")

@@ -12,7 +12,7 @@ from chatkeep.authentication import Authenticator
 from chatkeep.db import Database
 from chatkeep.issuers import Issuer, Issuers, StaticKeys
 from chatkeep.revocations import TRUSTED_S, Revocations
-from chatkeep.token_binding import Proven
+from chatkeep.token_binding import Proofs, Proven, ShownKey
 from chatkeep.tokens import KeySet
 from chatkeep.web.guard import ChatkeepMiddleware
 from chatkeep.web.presented import authorization_alone
@@ -56,7 +56,7 @@ class Seen:
             secret=self.keys,
             primary=True,
         )
-        self.issuers = Issuers([issuer], clock=self.time)
+        self.issuers = Issuers([issuer], proofs=Proofs(public_url=None), clock=self.time)
         self.revocations = Revocations(Database(""), clock=self.counted)
         self.revocations._confirmed = 0
         self.authenticator = Authenticator(self.issuers, revocations=self.revocations, **more)
@@ -134,7 +134,8 @@ async def test_bound_token_is_not_known() -> None:
     """It is good only with what it is bound to, which this way does not look at."""
     seen = Seen()
     bound = forge.forge(payload=claims(cnf={"jkt": "x"}))
-    assert await seen.issuers.authenticate(bound, Proven(key="x"))
+    key = ShownKey(thumbprint="x", proof_id="1")
+    assert await seen.issuers.authenticate(bound, Proven(key=key))
     assert not seen.knows(f"Bearer {bound}".encode())
 
 

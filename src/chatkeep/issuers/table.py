@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chatkeep.issuers.issuer import Issuer, KeySource
     from chatkeep.principal import Principal
-    from chatkeep.token_binding import Proven
+    from chatkeep.token_binding import Proofs, Proven
 
 _MAX_VERIFIED: Final = 8192
 #: All remembered tokens together. Claims take up to twenty times the memory of their text, and
@@ -44,6 +44,8 @@ class _Verified:
 class Issuers:
     """All issuers whose tokens are taken here.
 
+    *proofs* remembers which proofs of a key came with a token; without it none is taken.
+
     Raises:
         SetupError: two of them could not be told apart.
     """
@@ -52,6 +54,7 @@ class Issuers:
         self,
         issuers: Iterable[Issuer],
         *,
+        proofs: Proofs | None = None,
         clock: Callable[[], float] = time.time,
         max_verified: int = _MAX_VERIFIED,
         max_verified_bytes: int = _MAX_VERIFIED_BYTES,
@@ -61,6 +64,7 @@ class Issuers:
         if problems := _problems(self._issuers):
             raise SetupError(*problems)
         self._by_iss = {one.rules.iss: one for one in self._issuers}
+        self._proofs = proofs
         self._clock = clock
         self._max_verified = max_verified
         self._max_verified_bytes = max_verified_bytes
@@ -74,21 +78,33 @@ class Issuers:
     async def authenticate(self, token: str, proven: Proven = NOTHING) -> Principal:
         """Return who *token* speaks for. Whether that was revoked is not looked at.
 
-        A token that is bound to something is refused unless the request has *proven* that.
+        A token that is bound to something is refused unless the request has *proven* that, by
+        a proof that no other request has shown.
 
         Raises:
             TokenInvalid, TokenExpired, TokenNotActive, TokenWrongAudience: as `tokens.verify`.
             IssuerUnavailable: it names a key that we cannot ask its issuer for now.
+            RateLimited, Unavailable: too many proofs, see `Proofs.spend`.
         """
+        principal = await self._found(token)
+        if not proven.has(principal.claims.get("cnf")):
+            raise TokenInvalid
+        if proven.key is not None:
+            if self._proofs is None:
+                raise TokenInvalid
+            await self._proofs.spend(proven.key, owner=principal.user_id)
+        return principal
+
+    async def _found(self, token: str) -> Principal:
         # The whole text is the key: tokens that begin alike are common.
         digest = hashlib.sha256(token_bytes(token)).digest()
         seen = self._verified.get(digest)
         if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
-            return _held(seen.principal, proven)
+            return seen.principal
         self._forget(digest)
         verified = await self._verify(read(token), self._clock())
         self._remember(digest, verified)
-        return _held(verified.principal, proven)
+        return verified.principal
 
     def remembered(self, token: bytes) -> Principal | None:
         """Return who *token* speaks for if it was seen and still holds, else None: `authenticate`.
@@ -117,7 +133,10 @@ class Issuers:
         now = self._clock()
         if isinstance(ended, int | float):
             now = min(now, ended - 1)
-        return _held((await self._verify(unverified, now)).principal, NOTHING)
+        principal = (await self._verify(unverified, now)).principal
+        if not NOTHING.has(principal.claims.get("cnf")):
+            raise TokenInvalid
+        return principal
 
     async def close(self) -> None:
         """Stop whatever the issuers do in the background."""
@@ -160,13 +179,6 @@ class Issuers:
         forgotten = self._verified.pop(digest, None)
         if forgotten is not None:
             self._verified_bytes -= forgotten.token_bytes
-
-
-def _held(principal: Principal, proven: Proven) -> Principal:
-    """Return *principal* if the request has what the token is bound to."""
-    if not proven.has(principal.claims.get("cnf")):
-        raise TokenInvalid
-    return principal
 
 
 def _problems(issuers: tuple[Issuer, ...]) -> list[str]:

@@ -126,33 +126,30 @@ SignedInHere = Annotated[Here, Depends(here_of)]
 Issuer = Annotated[EmbeddedIssuer, Depends(issuer_of)]
 
 
-def device_of(request: Request) -> Device:
+async def device_of(request: Request) -> Device:
     """Return the device that *request* comes from, as far as it says and proves.
 
     Raises:
         TokenInvalid: it comes with a DPoP proof that is none for it.
     """
+    bound_to = (await proven_of(request)).binding(services_of(request).settings.token_binding)
     address = request.scope["state"]["client"].address
-    bound_to = binding_of(request)
     return Device.of(request.headers.get("user-agent"), address, bound_to=bound_to)
 
 
-def binding_of(request: Request) -> str | None:
-    """Return what tokens that *request* asks for are bound to: its key, else as settings say."""
-    services = services_of(request)
-    return proven_of(request).binding(services.settings.token_binding)
-
-
-def proven_of(request: Request) -> Proven:
+async def proven_of(request: Request) -> Proven:
     """Return what *request* has that a token could be bound to, without showing one.
 
     Raises:
-        TokenInvalid: it comes with a DPoP proof that is none for it.
+        TokenInvalid: it comes with a DPoP proof that is none for it, or was shown before.
+        Unavailable: too many proofs, see `Proofs.spend`.
     """
     presented = presented_by(request)
     if not presented.proofs or presented.request is None:
         return presented.proven
     if len(presented.proofs) > 1:
         raise TokenInvalid
-    key = services_of(request).proofs.check(presented.proofs[0], presented.request)
+    proofs = services_of(request).proofs
+    key = proofs.check(presented.proofs[0], presented.request)
+    await proofs.spend(key)
     return replace(presented.proven, key=key)

@@ -140,13 +140,13 @@ def _is_ours(parts: Services, wish: RefreshRequest, kept: Kept | None, token: st
 
 async def _of_ours(request: Request, parts: Services, token: str) -> _Renewed:
     try:
-        grant = await parts.embedded.refresh(token, device_of(request))
+        grant = await parts.embedded.refresh(token, await device_of(request))
     except Invalid as error:
         raise BadRequest(error.detail) from error
     except (RefreshTokenNotFound, RefreshTokenReused, SessionExpired, UserBanned) as error:
         # One status for "sign in again", whoever issued the token.
         raise RefreshTokenRefused(error.detail) from error
-    proven = NOTHING if grant.bound_to is None else proven_of(request)
+    proven = NOTHING if grant.bound_to is None else await proven_of(request)
     principal = await parts.authenticator.principal_of(grant.access_token, proven)
     return _Renewed(
         principal=principal,

@@ -123,7 +123,9 @@ async def sign_up(
         raise Invalid("Signup requires a valid password")
     wish = Wish(email=body.email, password=body.password, metadata=body.data)
     if services_of(request).settings.autoconfirm:
-        return session_answer(await password_accounts.sign_up(issuer, wish, device_of(request)))
+        return session_answer(
+            await password_accounts.sign_up(issuer, wish, await device_of(request))
+        )
     passwords.require_acceptable(body.password)
     await spend_mail(request, body.email)
     return json_answer(user_members(await mail_sign_in.sign_up(issuer, wish, way)))
@@ -135,7 +137,7 @@ async def _without_address(request: Request, issuer: EmbeddedIssuer, body: SignU
             Refusal(422, "anonymous_provider_disabled", "Anonymous sign-ins are disabled")
         )
     await spend_limit(request, "anonymous_sign_up")
-    grant = await anonymous_accounts.sign_up(issuer, body.data, device_of(request))
+    grant = await anonymous_accounts.sign_up(issuer, body.data, await device_of(request))
     return session_answer(grant)
 
 
@@ -173,14 +175,14 @@ async def _by_password(request: Request, issuer: EmbeddedIssuer) -> Response:
         raise Invalid("missing email or phone")
     async with attempting(request, "password", body.email):
         grant = await password_accounts.sign_in(
-            issuer, body.email, body.password or "", device_of(request)
+            issuer, body.email, body.password or "", await device_of(request)
         )
     return session_answer(grant)
 
 
 async def _by_refresh_token(request: Request, issuer: EmbeddedIssuer) -> Response:
     body = await read_body(request, RefreshBody)
-    grant = await issuer.refresh(body.refresh_token or "", device_of(request))
+    grant = await issuer.refresh(body.refresh_token or "", await device_of(request))
     return session_answer(grant, refreshed=True)
 
 
@@ -189,7 +191,7 @@ async def _by_code(request: Request, issuer: EmbeddedIssuer) -> Response:
     if not body.auth_code or not body.code_verifier:
         raise Invalid("invalid request: both auth code and code verifier should be non-empty")
     grant = await authorization_codes.redeem(
-        issuer, body.auth_code, body.code_verifier, device_of(request)
+        issuer, body.auth_code, body.code_verifier, await device_of(request)
     )
     return session_answer(grant)
 

@@ -168,7 +168,7 @@ async def challenge_factor(
     factor_id: FactorId, here: NamedHere, request: Request, issuer: Issuer
 ) -> Response:
     """Begin to verify a factor: five minutes, on this network."""
-    address = device_of(request).address
+    address = (await device_of(request)).address
     made = await make_challenge(issuer.db, here.user.id, _id(factor_id), address)
     members: dict[str, object] = {
         "id": made.id,
@@ -201,9 +201,11 @@ async def verify_factor(
             challenge_id=asked[1],
             credential=credential if isinstance(credential, dict) else {},
         )
-        return session_answer(await verify_key(issuer, here, asked[0], answer, device_of(request)))
+        return session_answer(
+            await verify_key(issuer, here, asked[0], answer, await device_of(request))
+        )
     async with attempting(request, "code", str(here.user.id), harmless=_NO_GUESSES):
-        grant = await verify_code(issuer, here, *asked, body.code or "", device_of(request))
+        grant = await verify_code(issuer, here, *asked, body.code or "", await device_of(request))
     return session_answer(grant)
 
 

@@ -206,7 +206,7 @@ async def verify(_: Anybody, request: Request, issuer: Issuer) -> Response:
     if body.phone or body.type in {"sms", "phone_change"}:
         raise Refused(_NO_PHONE)
     found = await _shown(request, issuer, body)
-    outcome = await mail_sign_in.use(issuer, found, device_of(request))
+    outcome = await mail_sign_in.use(issuer, found, await device_of(request))
     if isinstance(outcome, Grant):
         return session_answer(outcome)
     return json_answer({**user_members(outcome), "msg": _HALF_DONE})
@@ -259,7 +259,7 @@ async def _used(
     outcome: Grant | User | str
     try:
         if found.challenge is None:
-            outcome = await mail_sign_in.use(issuer, found, device_of(request))
+            outcome = await mail_sign_in.use(issuer, found, await device_of(request))
         else:
             outcome = await mail_sign_in.use_for_code(issuer, found)
     except ChatkeepError as error:

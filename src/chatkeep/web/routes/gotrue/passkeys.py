@@ -74,7 +74,7 @@ async def verify_registration(
     """Keep the passkey that the browser made."""
     body = await read_body(request, PasskeyBody)
     made = await passkeys.register(
-        issuer, here, party, _challenge(body), body.credential or {}, device_of(request)
+        issuer, here, party, _challenge(body), body.credential or {}, await device_of(request)
     )
     return json_answer(members_of(made))
 
@@ -101,7 +101,7 @@ async def verify_authentication(
     """Sign in whoever's passkey has signed the challenge."""
     body = await read_body(request, PasskeyBody)
     grant = await passkeys.sign_in(
-        issuer, party, _challenge(body), body.credential or {}, device_of(request)
+        issuer, party, _challenge(body), body.credential or {}, await device_of(request)
     )
     return session_answer(grant)
 

@@ -221,7 +221,7 @@ async def _come_back(request: Request, issuer: EmbeddedIssuer, flow: Flow, state
     subject = await _account(issuer, proof, flow.linking)
     method = f"oauth:{flow.provider}"
     if flow.challenge is None:
-        grant = await issuer.begin(subject, method, device_of(request))
+        grant = await issuer.begin(subject, method, await device_of(request))
         return signed_in(flow.redirect_to, replace(grant, provider_tokens=proof.tokens))
     if (await accounts.get_user(issuer.db, subject)).is_banned:
         raise UserBanned
@@ -269,7 +269,7 @@ async def by_id_token(request: Request, issuer: EmbeddedIssuer) -> Response:
         return _oauth_error(error)
     subject = await _account(issuer, proof, wanted)
     return session_answer(
-        await issuer.begin(subject, f"oauth:{proof.provider}", device_of(request))
+        await issuer.begin(subject, f"oauth:{proof.provider}", await device_of(request))
     )
 
 
