@@ -13,6 +13,8 @@ from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.revocations import Revocations
 from chatkeep.sessions import forgetting as old_sessions
 from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions.administration import force_out
+from chatkeep.sessions.records import ENDED_AT_ONCE
 from chatkeep.sign_in import password_accounts
 from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, shown, sign_up
 
@@ -189,3 +191,27 @@ async def test_list_is_read_off_an_index(database: MigratedDatabase) -> None:
     )
     assert "user_sessions_active" in str(plan)
     assert "Sort" not in str(plan)
+
+
+async def test_administrators_end_them_in_turns_too(
+    issuer: EmbeddedIssuer, db: Database, database: MigratedDatabase
+) -> None:
+    """However many somebody has, no transaction ends more than others can wait for."""
+    me = await sign_up(issuer)
+    user_id = issuer.user_id_of(me.user.id)
+    begin_many(database, user_id, 3500)
+    assert await force_out(db, issuer.revocations, user_id, actor="an operator") == 3501
+    turns = database.operate(
+        "select count(*) from chatkeep.revocations where subject in"
+        " (select id::text from user_sessions where user_id = %s and not is_active)"
+        " group by number",
+        user_id,
+    )
+    assert sum(size for (size,) in turns) == 3501
+    assert max(size for (size,) in turns) <= ENDED_AT_ONCE
+    noted = database.operate(
+        "select actor, reason, count(*) from chatkeep.audit_log where user_id = %s"
+        " and action = 'session.ended' group by actor, reason",
+        user_id,
+    )
+    assert noted == [("an operator", "forced_out", 3501)]

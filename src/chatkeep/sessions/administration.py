@@ -8,12 +8,14 @@ stands in the audit log with who did it and why.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chatkeep import audit
 from chatkeep.db import AUTH, Query
 from chatkeep.personal_keys import records as keys
-from chatkeep.revocations import everything_of
+from chatkeep.sessions.ending import end
+from chatkeep.sessions.own import end_everything
+from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,11 +23,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chatkeep.db import Database
-    from chatkeep.revocations import Revocations, Revoked
+    from chatkeep.revocations import Revocations
 
 LISTED_AT_MOST: Final = 500
-#: So many are ended in one transaction, so that nobody else's log-out waits for long.
-_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,6 @@ class SessionOfSomebody:
     is_active: bool
     ended_at: datetime | None
     reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    id: UUID
 
 
 async def list_sessions_of(
@@ -75,19 +70,14 @@ async def end_session_of(
     db: Database, user_id: str | None, session_id: UUID, *, actor: str, reason: str = "revoked"
 ) -> bool:
     """End one session of *user_id* (None: of whoever has it); return whether it had not ended."""
-    ended = await _end(
-        db,
-        Query(
-            "update public.user_sessions set is_active = false, reason = %s"
-            " where id = %s and (%s::text is null or user_id = %s)"
-            " and is_active and expires_at > now() returning id, user_id, issuer",
-            (reason, session_id, user_id, user_id),
-            _Ended,
-        ),
-        actor,
-        reason,
+    ending = Query(
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where id = %s and (%s::text is null or user_id = %s)"
+        " and is_active and expires_at > now() returning id, user_id, issuer",
+        (reason, session_id, user_id, user_id),
+        Ended,
     )
-    return ended > 0
+    return bool(await end(db, ending, reason, actor=actor))
 
 
 async def force_out(
@@ -100,20 +90,9 @@ async def force_out(
     await audit.record(
         db, audit.entry("user.forced_out", user_id=user_id, actor=actor, reason=reason)
     )
-    ended = await _end(
-        db,
-        Query(
-            "update public.user_sessions set is_active = false, reason = %s"
-            " where user_id = %s and is_active returning id, user_id, issuer",
-            (reason, user_id),
-            _Ended,
-        ),
-        actor,
-        reason,
-        everything_of(user_id),
-    )
+    ended = await end_everything(db, user_id, reason=reason, actor=actor)
     await revocations.catch_up()
-    return ended
+    return len(ended)
 
 
 async def force_everybody_out(
@@ -132,28 +111,16 @@ async def force_everybody_out(
     names = list(issuers)
     for name in names:
         await revocations.revoke_issuer(name)
+    ending = Query(
+        "update public.user_sessions set is_active = false, reason = %s"
+        " where id in (select id from public.user_sessions where is_active limit %s)"
+        " and is_active returning id, user_id, issuer",
+        (reason, ENDED_AT_ONCE),
+        Ended,
+    )
     total = 0
-    while ended := await _end(
-        db,
-        Query(
-            "update public.user_sessions set is_active = false, reason = %s"
-            " where id in (select id from public.user_sessions where is_active limit %s)"
-            " and is_active returning id, user_id, issuer",
-            (reason, _AT_ONCE),
-            _Ended,
-        ),
-        actor,
-        reason,
-    ):
-        total += ended
+    while ended := await end(db, ending, reason, actor=actor):
+        total += len(ended)
     await keys.end_everybodys(db, names, reason=reason)
     await revocations.catch_up()
     return total
-
-
-async def _end(
-    db: Database, ending: Query[Any], actor: str, reason: str, *together_with: Query[Revoked]
-) -> int:
-    written = audit.of_change(ending, "session.ended", reason=reason, actor=actor)
-    ended, *_ = await db.fetch_all(AUTH, written, *together_with)
-    return len(ended)

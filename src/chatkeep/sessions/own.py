@@ -1,4 +1,4 @@
-"""A person's sessions: where they are signed in, and ending it, by themselves.
+"""A person's own sessions: where they are signed in, and ending it.
 
 Of every issuer, unless a function says otherwise. Each ending stands in the audit log, in
 its own transaction, and takes effect on every node when that is committed.
@@ -7,15 +7,15 @@ its own transaction, and takes effect on every node when that is committed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from chatkeep import audit
-from chatkeep.db import AUTH, Query, as_user
+from chatkeep.db import Query, as_user
 from chatkeep.revocations import everything_of
+from chatkeep.sessions.ending import end, end_in_turns
 from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Database
     from chatkeep.principal import Principal
-    from chatkeep.revocations import Revoked
     from chatkeep.sessions.records import Session
 
 _LISTED_AT_MOST: Final = 200
@@ -72,7 +71,7 @@ async def end_own(db: Database, user_id: str, session_id: UUID, *, reason: str) 
         (reason, user_id, session_id),
         Ended,
     )
-    return bool(await _end(db, ending, reason))
+    return bool(await end(db, ending, reason))
 
 
 async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bool:
@@ -87,7 +86,7 @@ async def end_named(db: Database, user_id: str, name: str, *, reason: str) -> bo
         (reason, user_id, name, name),
         Ended,
     )
-    return bool(await _end(db, ending, reason))
+    return bool(await end(db, ending, reason))
 
 
 async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUID]:
@@ -104,7 +103,7 @@ async def end_sessions(db: Database, session: Session, scope: Scope) -> list[UUI
         (session.user_id, scope, session.id, session.id, ENDED_AT_ONCE),
         Ended,
     )
-    return await _end_in_turns(db, ending, "logout", details={"scope": scope})
+    return await end_in_turns(db, ending, "logout", details={"scope": scope})
 
 
 async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID]:
@@ -121,11 +120,16 @@ async def end_all_but(db: Database, who: Principal, *, reason: str) -> list[UUID
         ),
         Ended,
     )
-    return await _end_in_turns(db, ending, reason)
+    return await end_in_turns(db, ending, reason)
 
 
-async def end_everything(db: Database, user_id: str, *, reason: str) -> list[UUID]:
-    """End every session of a person, of every issuer, and every token issued before now."""
+async def end_everything(
+    db: Database, user_id: str, *, reason: str, actor: str | None = None
+) -> list[UUID]:
+    """End every session of a person, of every issuer, and every token issued before now.
+
+    *actor* is who did it, if not the person themselves.
+    """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = %s"
         " where is_active and (user_id, id) in (select user_id, id from public.user_sessions"
@@ -134,7 +138,7 @@ async def end_everything(db: Database, user_id: str, *, reason: str) -> list[UUI
         (reason, user_id, ENDED_AT_ONCE),
         Ended,
     )
-    return await _end_in_turns(db, ending, reason, with_first=(everything_of(user_id),))
+    return await end_in_turns(db, ending, reason, actor=actor, with_first=(everything_of(user_id),))
 
 
 async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
@@ -150,38 +154,3 @@ async def end_others(connection: AsyncConnection, session: Session, *, reason: s
         reason=reason,
     )
     return [one.id for one in await audit.write(connection, ending)]
-
-
-async def _end_in_turns(
-    db: Database,
-    ending: Query[Ended],
-    reason: str,
-    *,
-    details: Mapping[str, Any] | None = None,
-    with_first: Sequence[Query[Revoked]] = (),
-) -> list[UUID]:
-    """Run *ending*, which ends `ENDED_AT_ONCE` at most, until it finds no more.
-
-    The newest end first, and nobody else's log-out waits for more than one turn. The first
-    turn is one transaction with *with_first*.
-    """
-    ended = turn = await _end(db, ending, reason, details=details, together_with=with_first)
-    # Somebody else may have ended a few of a turn; who ends all of them goes on as we do.
-    while len(turn) > ENDED_AT_ONCE // 2:
-        turn = await _end(db, ending, reason, details=details)
-        ended = ended + turn
-    return ended
-
-
-async def _end(
-    db: Database,
-    ending: Query[Ended],
-    reason: str,
-    *,
-    details: Mapping[str, Any] | None = None,
-    together_with: Sequence[Query[Revoked]] = (),
-) -> list[UUID]:
-    """Run *ending*, with an entry in the audit log for each session; return which they were."""
-    written = audit.of_change(ending, "session.ended", reason=reason, details=details)
-    ended, *_ = await db.fetch_all(AUTH, written, *together_with)
-    return [one.id for one in ended]
