@@ -375,8 +375,10 @@ def test_example_of_the_standard_has_its_thumbprint() -> None:
 def test_network_and_device_are_what_they_say() -> None:
     """An address in IPv4, a /64 in IPv6, a browser and system without version."""
 
-    def bound(kind: str, **request: Any) -> str | None:
-        return Proven(**request).binding(kind)
+    def bound(
+        kind: str, *, address: str | None = None, user_agent: str | None = None
+    ) -> str | None:
+        return Proven(address=address, user_agent=user_agent).binding(kind)
 
     home = bound("address", address="2001:db8::1")
     assert home == bound("address", address="2001:db8::ffff:1")

@@ -66,7 +66,7 @@ class Clock:
         return self.now
 
 
-def table(*issuers: Issuer, clock: Clock | None = None, **more: int) -> Issuers:
+def table(*issuers: Issuer, clock: Clock | None = None, **more: Any) -> Issuers:  # noqa: ANN401 -- whatever a table takes
     """Return a table whose clock stands at the forger's now."""
     return Issuers(issuers or (an_issuer(),), clock=clock or Clock(), **more)
 
