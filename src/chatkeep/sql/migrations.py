@@ -17,21 +17,19 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from chatkeep.errors import SetupError
-from chatkeep.sql import adoption
+from chatkeep.sql import adoption, indexes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
-HEAD = "0025"
+HEAD = "0026"
 #: The oldest revision whose servers work on tables at `HEAD`: they run beside newer ones while
 #: these are replaced, and again when a version is taken back. At least the one before, always.
 OLDEST_READER = "0023"
 OLDEST_POSTGRESQL = 150000
 _MEMBERSHIP_OPTIONS = 160000
 ROLES = ("chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin")
-# One migration at a time, over all nodes. It ends with the transaction: a lock of the session
-# would stay behind in a pooler. ('chat' as a number.)
 #: Asks a database for its `Shape`; those of before 0025 do not have the second column.
 SHAPE: LiteralString = (
     "select version_num, to_jsonb(v) ->> 'oldest_reader' from chatkeep.alembic_version v"
@@ -40,7 +38,11 @@ SHAPE: LiteralString = (
 # and after each pause it is tried again. It is also less than half of what PostgreSQL lets pass
 # before it looks for a deadlock, whose victim could be such a statement.
 _WAIT_FOR_TABLES: LiteralString = "set local lock_timeout = '300ms'"
+# Hosted databases often give a statement two minutes, of which adopting tables may need more.
+_NO_OTHER_LIMIT: LiteralString = "set local statement_timeout = 0"
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+# One migration at a time, over all nodes. It ends with the transaction: a lock of the session
+# would stay behind in a pooler. ('chat' as a number.)
 _ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
 
@@ -101,7 +103,30 @@ def migrate(
             _upgrade_patiently(admin_url)
         connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
-        return Migrated(before=before, after=max(before or HEAD, HEAD))
+    if shape is None:  # nobody serves on it yet, and it has no rows, or adopted ones
+        build_indexes(admin_url, progress=progress)
+    return Migrated(before=before, after=max(before or HEAD, HEAD))
+
+
+def build_indexes(admin_url: str, *, progress: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Build what is missing of `indexes.BESIDE` and return the names; nobody waits meanwhile.
+
+    A database that a newer Chatkeep has brought further has the indexes of that one, and is
+    let be. *progress* is told how far it is.
+
+    Raises:
+        SetupError: unreachable, or one could not be built.
+    """
+    if not indexes.BESIDE:
+        return []
+    try:
+        with _connect(admin_url) as connection:
+            shape = _shape(connection)
+        if shape is None or shape.revision != HEAD:
+            return []
+        return indexes.build(admin_url, progress=progress)
+    except psycopg.OperationalError as error:
+        raise SetupError(f"Cannot reach the database: {_first_line(error)}") from error
 
 
 def _shape(connection: psycopg.Connection) -> Shape | None:
@@ -185,6 +210,7 @@ def _upgrade(admin_url: str) -> None:
     try:
         # Alembic joins this transaction: all of it happens, or nothing.
         with engine.begin() as connection:
+            connection.exec_driver_sql(_NO_OTHER_LIMIT)
             connection.exec_driver_sql(_ONE_AT_A_TIME)
             connection.exec_driver_sql(_WAIT_FOR_TABLES)
             connection.exec_driver_sql("create schema if not exists chatkeep")
