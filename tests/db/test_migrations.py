@@ -149,6 +149,20 @@ def test_table_that_somebody_reads_for_long_is_tried_again(
     assert pauses == sorted(pauses)
 
 
+def test_time_limit_of_the_database_does_not_cut_it_short(empty_database: str) -> None:
+    """Hosted databases have one for each statement, and adopting tables may take longer."""
+    run(
+        empty_database,
+        "do $$ begin execute format("
+        "'alter database %I set statement_timeout = 120000', current_database()); end $$;"
+        "create function public.limits() returns event_trigger language plpgsql as $$ begin"
+        " if current_setting('statement_timeout') <> '0' then raise 'limited'; end if; end $$;"
+        "create event trigger limits on ddl_command_end when tag in ('CREATE TABLE')"
+        " execute function public.limits()",
+    )
+    assert migrate(empty_database).after == HEAD
+
+
 def test_old_postgresql_is_refused(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server without what we need is named with what would do."""
     monkeypatch.setattr(migrations, "OLDEST_POSTGRESQL", 990000)

@@ -10,7 +10,8 @@ import pytest
 from chatkeep import db as door
 from chatkeep.db import Database
 from chatkeep.setup_checks.isolation import find_problems
-from chatkeep.sql.migrations import HEAD, migrate
+from chatkeep.sql import indexes
+from chatkeep.sql.migrations import HEAD, build_indexes, migrate
 from tests.db.interleaving import interleave
 from tests.db.twins import CHECKS, Twins, first_failing, seed
 from tests.pgbouncer import PROGRAM, SERVER_CONNECTIONS, pooled
@@ -66,10 +67,15 @@ async def test_checks_before_serving_work_behind_a_pooler(through: MigratedDatab
     assert await find_problems(through.url) == []
 
 
-def test_migrations_work_behind_a_pooler(through: MigratedDatabase, postgres: Server) -> None:
+def test_migrations_work_behind_a_pooler(
+    through: MigratedDatabase, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They hold no lock of a session, which would outlive them on a shared connection."""
     name = postgres.new_database()
     url = MigratedDatabase(server=through.server, name=name).admin_url
     assert migrate(url, login=LOGIN).before is None
     assert migrate(url, login=LOGIN).before == HEAD
+    by_role = indexes.Index("create index concurrently by_role on chat.messages (role)")
+    monkeypatch.setattr(indexes, "BESIDE", (by_role,))
+    assert build_indexes(url) == ["chat.by_role"]
     postgres.drop_database(name)

@@ -23,6 +23,7 @@ EXEMPT = {
     "audit/entries.py": "puts the literal of a change and that of its entry together",
     "db.py": "the door hands on the literals it is given",
     "embedded_postgresql/cluster.py": "names our own database, its login and the password of that",
+    "sql/indexes.py": "builds the literals of its list, and names what it drops",
     "sql/migrations.py": "names the login that an administrator configured",
     "sql/versions/0001_initial.py": "hands over whole parts by name",
 }

@@ -77,9 +77,7 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
 
     And of the rights to read Better Auth's tables, if they are there.
     """
-    admin_url = settings.database_admin_url or settings.database_url
-    if admin_url is None:
-        raise SetupError("Set DATABASE_URL.")
+    admin_url = administered_at(settings)
     done = Migrated(before=HEAD, after=HEAD)
     if settings.database_admin_url is not None or not serves_this_version(admin_url):
         login = None
@@ -90,6 +88,14 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
     if "better-auth" in settings.issuer_names and settings.better_auth_database_url is None:
         allow_reading(admin_url)
     return done
+
+
+def administered_at(settings: Settings) -> str:
+    """Return the address at which the database of prepared *settings* is migrated."""
+    url = settings.database_admin_url or settings.database_url
+    if url is None:
+        raise SetupError("Set DATABASE_URL.")
+    return url
 
 
 def _require_readable_addresses(settings: Settings) -> None:

@@ -97,6 +97,7 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
     load_templates(settings.mail_templates)  # a broken one is said before anything is started
     with prepared(settings, steps, "server") as complete:
         bring_up_to_date(complete, steps)
+        _see_to_indexes(complete, alone=settings.database_url is None)
         asyncio.run(_check(complete, alone=settings.database_url is None))
         with ExitStack() as starting:
             starting.enter_context(steps.step("Starting the server"))
@@ -106,6 +107,22 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
                 _greet(settings, took_s=time.perf_counter() - began)
 
             _runner(settings)(complete, sockets, started=started, stopping=partial(_part, settings))
+
+
+def _see_to_indexes(settings: Settings, *, alone: bool) -> None:
+    """Build what is missing on a database of our own; say so where others wait for a start."""
+    from chatkeep.cli.preparation import administered_at  # noqa: PLC0415 -- as above
+    from chatkeep.sql.indexes import find_missing  # noqa: PLC0415 -- as above
+    from chatkeep.sql.migrations import build_indexes  # noqa: PLC0415 -- as above
+
+    if alone:
+        build_indexes(administered_at(settings))
+    elif missing := find_missing(str(settings.database_url)):
+        names = ", ".join(missing)
+        click.echo(
+            f"chatkeep: Slower than it should be: run `chatkeep migrate` to build {names}.",
+            err=True,
+        )
 
 
 async def _check(settings: Settings, *, alone: bool) -> None:

@@ -1,0 +1,263 @@
+"""Indexes that are built beside the traffic: nobody waits, and what was interrupted goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from chatkeep.cli import migrate as migrate_command
+from chatkeep.cli.serve import _see_to_indexes
+from chatkeep.config import Settings
+from chatkeep.errors import SetupError
+from chatkeep.setup_checks.doctor import examine_database
+from chatkeep.sql import indexes
+from chatkeep.sql.indexes import Index, build, find_missing
+from chatkeep.sql.migrations import build_indexes, migrate
+from tests.postgres_servers import LOGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+BY_ROLE: Final = Index(
+    "create index concurrently messages_by_role on chat.messages (user_id, role)"
+)
+ONE_ROLE: Final = Index(
+    "create unique index concurrently messages_one_role on chat.messages (user_id, role)"
+)
+DEADLINE_S: Final = 60
+#: A process of its own, to be killed: argv is the address.
+BUILDER: Final = f"""
+import sys
+from chatkeep.sql import indexes
+indexes.BESIDE = (indexes.Index({BY_ROLE.create!r}),)
+indexes.build(sys.argv[1], progress=lambda said: print(said, flush=True))
+"""
+
+
+@pytest.fixture
+def url(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The administrator's address of a database with messages, and an index yet to be built."""
+    migrate(empty_database, login=LOGIN)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("insert into chat.conversations (user_id, id) values ('ana', 'talk')")
+        connection.execute(
+            "insert into chat.messages (user_id, conversation_id, id, role, content)"
+            " select 'ana', 'talk', n::text, 'user', 'said' from generate_series(1, 1000) n"
+        )
+    monkeypatch.setattr(indexes, "BESIDE", (BY_ROLE,))
+    monkeypatch.setattr(indexes, "_LOOK_AGAIN_S", 0.02)
+    return empty_database
+
+
+class Said:
+    """What was told of the progress, to be waited for."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self._told = threading.Condition()
+
+    def __call__(self, step: str) -> None:
+        """Be told of a step."""
+        with self._told:
+            self.steps.append(step)
+            self._told.notify_all()
+
+    def wait_for(self, words: str) -> None:
+        """Return when a step has these *words*."""
+        with self._told:
+            heard = self._told.wait_for(
+                lambda: any(words in step for step in self.steps), DEADLINE_S
+            )
+        assert heard, (words, self.steps)
+
+
+def write(url: str, message: str, *, limit: str = "500ms") -> None:
+    """Write a message as an application does, waiting for locks no longer than *limit*."""
+    with psycopg.connect(url) as connection:
+        connection.execute("select set_config('lock_timeout', %s, true)", [limit])
+        connection.execute(
+            "insert into chat.messages (user_id, conversation_id, id, role, content)"
+            " values ('ana', 'talk', %s, 'user', 'said meanwhile')",
+            [message],
+        )
+
+
+@contextmanager
+def old_transaction(url: str) -> Iterator[psycopg.Connection]:
+    """Have somebody who has written into the table, until they roll back or the block ends."""
+    with psycopg.connect(url, application_name="report") as connection:
+        connection.execute("update chat.messages set content = '' where id = '1'")
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+
+
+@contextmanager
+def building(
+    url: str, said: Said, *, behind: psycopg.Connection | None = None
+) -> Iterator[Future[list[str]]]:
+    """Build in the background; at the end of the block whoever is before it gives way."""
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        try:
+            yield threads.submit(build, url, progress=said)
+        finally:
+            if behind is not None:
+                behind.rollback()
+
+
+def test_writers_and_readers_go_on_while_it_is_built(url: str) -> None:
+    """Also while it waits for somebody who does not end a transaction."""
+    said = Said()
+    with old_transaction(url) as somebody, building(url, said, behind=somebody) as built:
+        said.wait_for("waiting for writers before build: for process")
+        for number in range(50):
+            write(url, f"meanwhile-{number}")
+        assert not built.done()
+        assert any("(report), in a transaction since" in step for step in said.steps)
+        somebody.rollback()
+        assert built.result(DEADLINE_S) == [BY_ROLE.name]
+    assert find_missing(url) == []
+    with psycopg.connect(url) as connection:
+        connection.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+        counted = connection.execute(
+            "select count(*) from chat.messages where user_id = 'ana' and role = 'user'"
+        )
+        assert counted.fetchone() == (1050,)
+
+
+def test_an_ordinary_index_would_hold_them_up(url: str) -> None:
+    """What this is for: that the test above can fail."""
+    with psycopg.connect(url) as connection:
+        connection.execute("create index messages_by_role on chat.messages (user_id, role)")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            write(url, "meanwhile", limit="50ms")
+
+
+def test_what_was_cancelled_is_built_anew(url: str) -> None:
+    """It leaves half an index behind, says so, and the next call takes it away and builds it."""
+    said = Said()
+    with old_transaction(url) as somebody, building(url, said, behind=somebody) as built:
+        said.wait_for("waiting for writers")
+        with psycopg.connect(url) as admin:
+            admin.execute(
+                "select pg_cancel_backend(pid) from pg_stat_activity where query = %s",
+                [BY_ROLE.create],
+            )
+        with pytest.raises(SetupError, match="messages_by_role was not built: cancel"):
+            built.result(DEADLINE_S)
+    with psycopg.connect(url) as connection:
+        halves = "select count(*) from pg_index where not indisvalid"
+        assert connection.execute(halves).fetchone() == (1,)
+    assert find_missing(url) == [BY_ROLE.name]
+    again = Said()
+    assert build(url, progress=again) == [BY_ROLE.name]
+    assert "was interrupted" in again.steps[0]
+    assert find_missing(url) == []
+
+
+def test_what_a_killed_process_has_begun_is_waited_for(url: str) -> None:
+    """PostgreSQL goes on with it: it is neither taken away in the middle nor built twice."""
+    said = Said()
+    with old_transaction(url) as somebody:
+        process = subprocess.Popen(
+            [sys.executable, "-c", BUILDER, url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert any("waiting for writers" in line for line in process.stdout)
+        process.kill()
+        process.communicate()
+        with building(url, said, behind=somebody) as built:
+            said.wait_for("Waiting: chat.messages_by_role")
+            somebody.rollback()
+            assert built.result(DEADLINE_S) == []
+    assert find_missing(url) == []
+
+
+def test_two_at_once_build_it_once(url: str) -> None:
+    """The second waits without being in the way of the first, and finds it built."""
+    first, second = Said(), Said()
+    with old_transaction(url) as somebody, building(url, first, behind=somebody) as one:
+        first.wait_for("waiting for writers")
+        with building(url, second, behind=somebody) as two:
+            second.wait_for("Another process is building")
+            somebody.rollback()
+            assert one.result(DEADLINE_S) == [BY_ROLE.name]
+            assert two.result(DEADLINE_S) == []
+    assert find_missing(url) == []
+
+
+def test_rows_that_are_not_unique_leave_nothing_behind(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a unique index would refuse what people write."""
+    monkeypatch.setattr(indexes, "BESIDE", (ONE_ROLE,))
+    with pytest.raises(SetupError, match="not built: rows that are there are not unique") as raised:
+        build(url, progress=Said())
+    assert "ana" not in str(raised.value)
+    write(url, "afterwards")
+    with psycopg.connect(url) as connection:
+        assert connection.execute(
+            "select count(*) from pg_class where relname = 'messages_one_role'"
+        ).fetchone() == (0,)
+
+
+def test_new_database_has_it_from_the_start(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one of a newer version is let be."""
+    monkeypatch.setattr(indexes, "BESIDE", (BY_ROLE,))
+    migrate(empty_database, login=LOGIN)
+    assert find_missing(empty_database.replace("postgres@", f"{LOGIN}@")) == []
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("drop index chat.messages_by_role")
+        connection.execute("update chatkeep.alembic_version set version_num = '9999'")
+    assert build_indexes(empty_database) == []
+    assert find_missing(empty_database) == [BY_ROLE.name]
+
+
+async def test_operators_are_told_and_have_a_command(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A start says what is missing and goes on, doctor finds it, `chatkeep migrate` builds it."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    settings = Settings.from_env(
+        {"DATABASE_URL": url, "CHATKEEP_SECRET": "a secret that nobody else has 1234"}
+    )
+    _see_to_indexes(settings, alone=False)
+    assert "run `chatkeep migrate` to build chat.messages_by_role" in capsys.readouterr().err
+    problems = [said async for one in examine_database(settings) for said in one.problems]
+    assert any("chat.messages_by_role" in said for said in problems)
+    called = CliRunner().invoke(migrate_command.command, [])
+    assert called.exit_code == 0
+    assert "Building chat.messages_by_role …" in called.stderr
+    assert "The index chat.messages_by_role was built." in called.stdout
+    _see_to_indexes(settings, alone=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_our_own_database_has_it_when_a_server_starts(url: str) -> None:
+    """There nobody else serves, and nobody calls `chatkeep migrate`."""
+    _see_to_indexes(Settings.from_env({"DATABASE_URL": url}), alone=True)
+    assert find_missing(url) == []
+
+
+def test_what_cannot_be_found_again_is_refused() -> None:
+    """An index is known by its name and table, so its statement has to have them."""
+    for statement in (
+        "create index messages_by_role on chat.messages (role)",
+        "create index concurrently on chat.messages (role)",
+        "create index concurrently if not exists by_role on chat.messages (role)",
+        "create index concurrently by_role on messages (role)",
+    ):
+        with pytest.raises(ValueError, match="not 'create index concurrently"):
+            Index(statement)
