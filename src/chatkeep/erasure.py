@@ -96,41 +96,15 @@ async def _put_out_of_reach(db: Database, user_id: str) -> int:
     *_, found = await db.fetch_all(
         as_user(user_id),
         Query(
-            """
-            with hidden as (
-              update chat.conversations set deleted_at = clock_timestamp() - interval '25 hours'
-              where user_id = %s
-                and (deleted_at is null or deleted_at >= now() - interval '24 hours')
-              returning 1)
-            select count(*) as number from hidden
-            """,
+            "update chat.conversations set deleted_at = clock_timestamp() - interval '25 hours'"
+            " where user_id = %s"
+            " and (deleted_at is null or deleted_at >= now() - interval '24 hours')",
             [user_id],
             _Gone,
         ),
-        Query(
-            """
-            with gone as (delete from chat.chatkit_attachments where user_id = %s returning 1)
-            select count(*) as number from gone
-            """,
-            [user_id],
-            _Gone,
-        ),
-        Query(
-            """
-            with gone as (delete from chat.idempotency_keys where user_id = %s returning 1)
-            select count(*) as number from gone
-            """,
-            [user_id],
-            _Gone,
-        ),
-        Query(
-            """
-            with gone as (delete from chat.profiles where id = %s returning 1)
-            select count(*) as number from gone
-            """,
-            [user_id],
-            _Gone,
-        ),
+        Query("delete from chat.chatkit_attachments where user_id = %s", [user_id], _Gone),
+        Query("delete from chat.idempotency_keys where user_id = %s", [user_id], _Gone),
+        Query("delete from chat.profiles where id = %s", [user_id], _Gone),
         Query(
             "select count(*) as number from chat.conversations where user_id = %s",
             [user_id],

@@ -28,7 +28,7 @@ _Row = TypeVar("_Row")
 
 _WRITTEN = Counter(
     "chatkeep_audit_entries_total",
-    "Entries of the audit log that were made; sign-ins and their refusals among them.",
+    "Entries of the audit log; not those that go with a change of sessions or API keys.",
     "action",
     "outcome",
 )
@@ -93,7 +93,7 @@ def of_change(
 
     *change* returns `id`, `user_id` and `issuer` of those sessions, of which the columns
     *keep* are left. Without *actor* the person did it. For changes that may find nothing to
-    do: no row, no entry.
+    do: no row, no entry; so nothing is counted, because nobody knows here.
     """
     return Query(
         "with changed as ("  # noqa: S608 -- of literals: that of *change*, and of this file
