@@ -1,7 +1,8 @@
-import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
@@ -52,8 +53,28 @@ function apiDocs(): Plugin {
   };
 }
 
+/** What is worth it lies there packed, too: the server has nothing to do but choose. */
+function packed(): Plugin {
+  return {
+    name: "packed",
+    apply: "build",
+    closeBundle: {
+      order: "post",
+      sequential: true,
+      handler() {
+        for (const name of readdirSync(outDir, { recursive: true, encoding: "utf8" })) {
+          if (!/\.(js|css|svg)$/.test(name)) continue;
+          const whole = readFileSync(join(outDir, name));
+          const small = gzipSync(whole, { level: 9 });
+          if (small.length < whole.length * 0.9) writeFileSync(join(outDir, `${name}.gz`), small);
+        }
+      },
+    },
+  };
+}
+
 export default defineConfig({
-  plugins: [react(), themeBeforePaint(), apiDocs()],
+  plugins: [react(), themeBeforePaint(), apiDocs(), packed()],
   build: {
     outDir,
     emptyOutDir: true,
@@ -61,6 +82,7 @@ export default defineConfig({
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
     assetsInlineLimit: 0,
     sourcemap: false,
+    rolldownOptions: { input: [join(here, "index.html"), join(here, "templates/shared.html")] },
   },
   server: {
     proxy: Object.fromEntries(

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 from playwright.async_api import expect
 
+from tests.e2e.test_web_files_and_data import of_chatgpt, open_account
 from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, chats, choose
 
 if TYPE_CHECKING:
-    from playwright.async_api import Locator, Page
+    from pathlib import Path
+
+    from playwright.async_api import Locator, Page, Request
 
     from tests.e2e.visiting import Visitor
 
 pytestmark = MARKS
+
+# What a model writes, and what somebody would like it to have written.
+ANSWER = """## The plan
+
+It is **bold**, and `short`.
+
+| step | what |
+| --- | --- |
+| 1 | dig |
+
+```python
+print("a roof")
+```
+
+- [a page](https://example.com/a) and [a trap](javascript:document.title='caught')
+- <b onclick="document.title='caught'">raw</b> <script>document.title = 'caught'</script>
+- ![a picture](https://example.com/track.png) ![another](x "onerror=alert(1)")
+"""
 
 
 def found(page: Page) -> Locator:
@@ -92,6 +114,66 @@ async def test_shared_chat_is_read_by_a_stranger_until_it_is_ended(visitor: Visi
         async with visitor.open() as stranger:
             await stranger.goto(link)
             await expect(stranger.get_by_role("heading")).to_have_text("This link has ended")
+
+
+async def share_answer(page: Page, folder: Path, answer: str) -> str:
+    """Bring a chat with *answer* along and return a link to it."""
+    chat = of_chatgpt(1)
+    chat["mapping"]["a"]["message"]["content"]["parts"] = ["**Not bold**\n  <i>and as typed</i>"]
+    chat["mapping"]["b"]["message"]["content"]["parts"] = [answer]
+    (folder / "conversations.json").write_text(json.dumps([chat]))
+    await open_account(page)
+    await page.get_by_label("Export to import").set_input_files(folder / "conversations.json")
+    await expect(chats(page)).to_have_count(1)
+    return await shared_link(page)
+
+
+async def test_shared_answer_looks_as_in_the_chat(visitor: Visitor, tmp_path: Path) -> None:
+    """Markdown is shown, nothing in it runs or calls anybody, and code can be copied."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        link = await share_answer(page, tmp_path, ANSWER)
+    async with visitor.open(width=360, scheme="dark") as stranger:
+        stranger.on("request", note)
+        await stranger.goto(link)
+        await expect(stranger.get_by_role("heading", name="The plan")).to_be_visible()
+        await expect(stranger.locator("strong")).to_have_text(["bold"])
+        await expect(stranger.get_by_role("cell")).to_have_text(["1", "dig"])
+        await expect(stranger.locator(".hljs-string")).to_have_text('"a roof"')
+        await expect(stranger.locator(".user .said")).to_have_text(re.compile(r"^\*\*Not bold\*\*"))
+        await expect(stranger.get_by_role("link", name="a page")).to_have_attribute(
+            "rel", "noopener noreferrer nofollow"
+        )
+        assert await stranger.locator('[href^="javascript"], [onclick], [onerror]').count() == 0
+        assert await stranger.locator("main script, b, i").count() == 0
+        await stranger.get_by_text("raw").click()
+        await stranger.get_by_role("button", name="Copy code").click()
+        copied = await stranger.evaluate("navigator.clipboard.readText()")
+        assert copied == 'print("a roof")'
+        assert await stranger.title() == "Brought along 1"
+        assert await stranger.evaluate(NAMELESS) == []
+        assert await stranger.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert asked
+    assert [url for url in asked if not url.startswith(visitor.url)] == []
+
+
+async def test_shared_chat_is_read_without_scripts(visitor: Visitor, tmp_path: Path) -> None:
+    """Whoever lets no page run anything reads the same words."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        link = await share_answer(page, tmp_path, ANSWER)
+    context = await visitor.browser.new_context(java_script_enabled=False)
+    stranger = await visitor.page(context)
+    try:
+        await stranger.goto(link)
+        await expect(stranger.locator(".said")).to_contain_text(["Not bold", "It is **bold**"])
+    finally:
+        await context.close()
 
 
 async def test_share_window_keeps_the_focus_and_gives_it_back(visitor: Visitor) -> None:

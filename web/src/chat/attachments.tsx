@@ -1,5 +1,5 @@
 /** Files that go with the next message: uploaded while one types, and kept by the server for their owner. */
-import { useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { describe, SessionOver, type Api } from "../api";
 import { newId } from "../ids";
 import { announce } from "../ui/announce";
@@ -9,6 +9,7 @@ import { Icon } from "../ui/icons";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import type { FilePart } from "./messages";
+import { isPicture, Picture, PictureDialog } from "./pictures";
 
 const MOST = 10;
 
@@ -17,6 +18,8 @@ export interface Attachment {
   name: string;
   /** Null while it is uploaded. */
   part: FilePart | null;
+  /** What to show of it: the picture that was chosen, or where the server has it. */
+  picture: Blob | string | null;
 }
 
 async function upload(api: Api, file: File, key: string): Promise<FilePart> {
@@ -48,7 +51,7 @@ export function useAttachments() {
     if (taken.length < wanted.length) toast(`A message takes ${MOST} files at most.`, { tone: "error" });
     for (const file of taken) {
       const key = newId();
-      change([...latest.current, { key, name: file.name, part: null }]);
+      change([...latest.current, { key, name: file.name, part: null, picture: isPicture(file.type) ? file : null }]);
       const ended = upload(api, file, key).then(
         (part) => {
           change(latest.current.map((one) => (one.key === key ? { ...one, part } : one)));
@@ -73,12 +76,17 @@ export function useAttachments() {
     change([]);
     return parts;
   });
-  const putBack = (parts: FilePart[]) => change(parts.map((part) => ({ key: newId(), name: part.filename ?? "file", part })));
+  const putBack = (parts: FilePart[]) =>
+    change(parts.map((part) => ({ key: newId(), name: nameOf(part), part, picture: isPicture(part.mediaType) ? part.url : null })));
 
   return { items, add, remove, take, putBack };
 }
 
 export type Attachments = ReturnType<typeof useAttachments>;
+
+function nameOf(part: FilePart): string {
+  return part.filename ?? "file";
+}
 
 /** What will be sent, each with a way to leave it out. */
 export function AttachmentList({ attachments }: { attachments: Attachments }) {
@@ -86,40 +94,78 @@ export function AttachmentList({ attachments }: { attachments: Attachments }) {
   return (
     <ul className="files" aria-label="Files to send">
       {attachments.items.map((one) => (
-        <li key={one.key} className="file">
-          {one.part === null ? <Spinner /> : <Icon name="clip" size={16} />}
-          <span className="file-name">{one.name}</span>
-          {one.part === null ? <span className="visually-hidden">is being uploaded</span> : null}
-          <IconButton label={`Leave out ${one.name}`} icon="close" size={14} onClick={() => attachments.remove(one.key)} />
-        </li>
+        <Attached key={one.key} one={one} leaveOut={() => attachments.remove(one.key)} />
       ))}
     </ul>
   );
 }
 
-/** The files of a message that was sent; each can be saved again. */
-export function SentFiles({ parts }: { parts: FilePart[] }) {
-  const { api } = useWorkspace();
-  if (parts.length === 0) return null;
+function Attached({ one, leaveOut }: { one: Attachment; leaveOut: () => void }) {
+  const [failed, setFailed] = useState(false);
+  const picture = failed ? null : one.picture;
+  const waiting = one.part === null;
+  return (
+    <li className={picture === null ? "file" : "file file-picture"}>
+      {picture === null ? null : <Picture source={picture} alt={`Preview of ${one.name}`} onFailed={() => setFailed(true)} />}
+      {waiting ? <Spinner /> : picture === null ? <Icon name="clip" size={16} /> : null}
+      <span className="file-name">{one.name}</span>
+      {waiting ? <span className="visually-hidden">is being uploaded</span> : null}
+      <IconButton label={`Leave out ${one.name}`} icon="close" size={14} onClick={leaveOut} />
+    </li>
+  );
+}
 
-  const save = async (part: FilePart) => {
+/** The files of a message that was sent; each can be saved again, and pictures are seen. */
+export function SentFiles({ parts }: { parts: FilePart[] }) {
+  if (parts.length === 0) return null;
+  return (
+    <ul className="files" aria-label="Files">
+      {parts.map((part, index) => (
+        <li key={index}>{isPicture(part.mediaType) ? <SentPicture part={part} /> : <SentFile part={part} />}</li>
+      ))}
+    </ul>
+  );
+}
+
+function SentPicture({ part }: { part: FilePart }) {
+  const [blob, setBlob] = useState<Blob | null>(null);
+  const [open, setOpen] = useState(false);
+  const [failed, setFailed] = useState(false);
+  const name = nameOf(part);
+
+  // One that cannot be shown can perhaps be saved; online again it is worth another try.
+  useEffect(() => {
+    if (!failed) return;
+    const again = () => setFailed(false);
+    addEventListener("online", again);
+    return () => removeEventListener("online", again);
+  }, [failed]);
+
+  if (failed) return <SentFile part={part} />;
+  return (
+    <>
+      <button type="button" className="sent-picture" aria-label={`Show ${name}`} title={name} disabled={blob === null} onClick={() => setOpen(true)}>
+        <Picture source={part.url} alt={name} onLoaded={setBlob} onFailed={() => setFailed(true)} />
+      </button>
+      {open && blob !== null ? <PictureDialog blob={blob} name={name} onClose={() => setOpen(false)} /> : null}
+    </>
+  );
+}
+
+function SentFile({ part }: { part: FilePart }) {
+  const { api } = useWorkspace();
+  const save = async () => {
     try {
       const response = await api.fetch(part.url);
-      saveFile(await response.blob(), part.filename ?? "file");
+      saveFile(await response.blob(), nameOf(part));
     } catch (error) {
       if (!(error instanceof SessionOver)) toast(`The file could not be saved: ${describe(error)}`, { tone: "error" });
     }
   };
   return (
-    <ul className="files" aria-label="Files">
-      {parts.map((part, index) => (
-        <li key={index}>
-          <button type="button" className="file" title="Save this file" onClick={() => void save(part)}>
-            <Icon name="clip" size={16} />
-            <span className="file-name">{part.filename ?? "file"}</span>
-          </button>
-        </li>
-      ))}
-    </ul>
+    <button type="button" className="file" title="Save this file" onClick={() => void save()}>
+      <Icon name="clip" size={16} />
+      <span className="file-name">{nameOf(part)}</span>
+    </button>
   );
 }

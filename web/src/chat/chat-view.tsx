@@ -1,5 +1,5 @@
 /** An open conversation: its messages, and the box to go on. */
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState, type DragEvent } from "react";
 import { Button, IconButton, Notice, Spinner } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
@@ -80,6 +80,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   }, [named]);
 
   const attachments = useAttachments();
+  const dropping = useDropping(attachments.add);
   const taking = useRef(false);
   const waitS = useSecondsUntil(trouble?.kind === "unsent" ? trouble.until : null);
   const blocked = trouble?.kind === "unsent";
@@ -145,7 +146,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const unanswered = lastIsQuestion && !busy && !settling && trouble === null;
 
   return (
-    <div className="chat">
+    <div className={dropping.over ? "chat is-dropping" : "chat"} {...dropping.handlers}>
       <div className="chat-scroll" ref={scroller} tabIndex={-1}>
         <div className="chat-column" ref={content}>
           {session.hasOlder ? <Older session={session} /> : null}
@@ -199,6 +200,30 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
       </div>
     </div>
   );
+}
+
+/** Files may be dropped anywhere on the chat: beside it the browser would leave the page for them. */
+function useDropping(add: (files: FileList) => void) {
+  const [over, setOver] = useState(false);
+  const holdsFiles = (event: DragEvent) => event.dataTransfer.types.includes("Files");
+  const handlers = {
+    onDragOver: (event: DragEvent) => {
+      if (!holdsFiles(event)) return;
+      event.preventDefault();
+      setOver(true);
+    },
+    onDragLeave: (event: DragEvent) => {
+      const inside = event.relatedTarget instanceof Node && event.currentTarget.contains(event.relatedTarget);
+      if (!inside) setOver(false);
+    },
+    onDrop: (event: DragEvent) => {
+      setOver(false);
+      if (!holdsFiles(event)) return;
+      event.preventDefault();
+      add(event.dataTransfer.files);
+    },
+  };
+  return { over, handlers };
 }
 
 function Older({ session }: { session: Session }) {

@@ -40,7 +40,7 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
     box.setSelectionRange(box.value.length, box.value.length);
   }, []);
 
-  const empty = text.trim() === "";
+  const empty = text.trim() === "" && attachments.items.length === 0;
   const send = () => {
     if (!empty && !blocked) onSend();
   };
@@ -62,11 +62,6 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
         event.preventDefault();
         attachments.add(event.clipboardData.files);
       }}
-      onDragOver={(event) => event.preventDefault()}
-      onDrop={(event) => {
-        event.preventDefault();
-        attachments.add(event.dataTransfer.files);
-      }}
     >
       <AttachmentList attachments={attachments} />
       <input
@@ -86,6 +81,7 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
         ref={area}
         id="message"
         rows={1}
+        dir="auto"
         value={text}
         aria-label="Message"
         aria-keyshortcuts="Enter"

@@ -1,5 +1,4 @@
 import { useEffect, useState } from "react";
-import { describe } from "../api";
 import { IconButton } from "../ui/controls";
 import { announce } from "../ui/announce";
 import { copyText } from "../ui/hooks";
@@ -23,7 +22,7 @@ export function CopyButton({ text, label }: { text: string; label: string }) {
       setCopied(true);
       announce("Copied");
     } catch (error) {
-      toast(`Could not copy: ${describe(error)}`, { tone: "error" });
+      toast(`Could not copy: ${error instanceof Error ? error.message : "the browser refused."}`, { tone: "error" });
     }
   };
   return <IconButton label={label} icon={copied ? "check" : "copy"} size={16} className={copied ? "is-done" : ""} onClick={() => void copy()} />;

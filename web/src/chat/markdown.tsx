@@ -3,7 +3,7 @@
  * pictures are shown only from this server or from the text itself, so that no answer can make a
  * reader's browser call somebody else.
  */
-import { isValidElement, memo, type ReactNode } from "react";
+import { createContext, isValidElement, memo, useContext, type ReactNode } from "react";
 import ReactMarkdown, { defaultUrlTransform, type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "./blocks";
@@ -11,6 +11,9 @@ import { CodeBlock } from "./code-block";
 
 const INLINE_PICTURE = /^data:image\/(png|jpe?g|gif|webp|avif);/i;
 const PLUGINS = [remarkGfm];
+
+/** Whether pictures of this server are shown: not where a stranger wrote what is read. */
+export const OwnPictures = createContext(true);
 
 function safeUrl(url: string, key: string): string {
   return key === "src" && INLINE_PICTURE.test(url) ? url : defaultUrlTransform(url);
@@ -26,6 +29,16 @@ function plainText(node: ReactNode): string {
   return "";
 }
 
+function ToldPicture({ src, alt }: { src: string; alt: string }) {
+  const own = useContext(OwnPictures);
+  if (own ? isOurs(src) : INLINE_PICTURE.test(src)) return <img src={src} alt={alt} loading="lazy" />;
+  return (
+    <a href={src} target="_blank" rel="noopener noreferrer nofollow">
+      {alt || src}
+    </a>
+  );
+}
+
 const COMPONENTS: Components = {
   a: ({ href, children }) =>
     href ? (
@@ -35,15 +48,7 @@ const COMPONENTS: Components = {
     ) : (
       <span>{children}</span>
     ),
-  img: ({ src, alt }) => {
-    if (typeof src !== "string" || src === "") return <span>{alt}</span>;
-    if (isOurs(src)) return <img src={src} alt={alt ?? ""} loading="lazy" />;
-    return (
-      <a href={src} target="_blank" rel="noopener noreferrer nofollow">
-        {alt || src}
-      </a>
-    );
-  },
+  img: ({ src, alt }) => (typeof src === "string" && src !== "" ? <ToldPicture src={src} alt={alt ?? ""} /> : <span>{alt}</span>),
   table: ({ children }) => (
     <div className="table-scroll" tabIndex={0} role="group" aria-label="Table">
       <table>{children}</table>

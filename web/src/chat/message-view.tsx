@@ -104,6 +104,7 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
       <textarea
         ref={area}
         aria-label="Edit message"
+        dir="auto"
         value={text}
         rows={Math.min(12, text.split("\n").length + 1)}
         onChange={(event) => onChange(event.target.value)}
@@ -143,12 +144,16 @@ function UserMessage({ message, actions, locked, unsent, locale }: MessageProps)
     <article id={`m-${message.id}`} className="message message-user" aria-label="You">
       <h2 className="visually-hidden">You said</h2>
       <SentFiles parts={filesOf(message)} />
-      <div className={unsent ? "bubble bubble-unsent" : "bubble"}>{text}</div>
+      {text === "" ? null : (
+        <div className={unsent ? "bubble bubble-unsent" : "bubble"} dir="auto">
+          {text}
+        </div>
+      )}
       {unsent ? null : (
         <div className="message-actions">
           <SentAt message={message} locale={locale} />
           <Versions message={message} locked={locked} switchTo={actions.switchTo} />
-          <CopyButton text={text} label="Copy message" />
+          {text === "" ? null : <CopyButton text={text} label="Copy message" />}
           <IconButton label="Edit message" icon="pencil" size={16} disabled={locked} onClick={() => setDraft(text)} />
         </div>
       )}

@@ -196,7 +196,7 @@ export function useSession(options: SessionOptions) {
     if (isBusy()) await stop();
     const taken = await attempt(() => {
       chat.messages = chat.messages.filter((message) => message.id !== messageId);
-      return chat.sendMessage({ id: messageId, role: "user", parts: [...files, { type: "text", text }] });
+      return chat.sendMessage({ id: messageId, role: "user", parts: text === "" ? files : [...files, { type: "text", text }] });
     });
     if (!taken) {
       setTrouble(unsent(chat.error));

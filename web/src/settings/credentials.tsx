@@ -1,6 +1,7 @@
 /** The address and the password of an account. */
 import { useState, type FormEvent } from "react";
 import { useAuth } from "../auth";
+import { Link } from "../router";
 import { CodeBox, PasswordBox, ProblemNotice, useProblem } from "../sign-in/gate";
 import { Button, Notice } from "../ui/controls";
 import { toast } from "../ui/toasts";
@@ -63,6 +64,7 @@ export function PasswordPanel() {
   const [present, setPresent] = useState("");
   const [password, setPassword] = useState("");
   const [nonce, setNonce] = useState<string | null>(null);
+  const [changed, setChanged] = useState(false);
   const [busy, setBusy] = useState(false);
   const { problem, waitS, fail, clear } = useProblem();
 
@@ -87,6 +89,7 @@ export function PasswordPanel() {
     setPresent("");
     setPassword("");
     setNonce(null);
+    setChanged(true);
     toast("Your password is changed. Your other devices are signed out.");
   };
 
@@ -95,6 +98,11 @@ export function PasswordPanel() {
       <h2 id="password-title">Password</h2>
       <form className="panel-form" aria-label="Change password" onSubmit={(event) => void submit(event)}>
         <ProblemNotice problem={problem} waitS={waitS} />
+        {changed ? (
+          <Notice tone="info" actions={<Link href="/settings/keys">Look at your API keys</Link>}>
+            Programs that have an API key of yours go on. Revoke the keys that you do not trust.
+          </Notice>
+        ) : null}
         <PasswordBox id="present-password" label="Present password" value={present} onChange={setPresent} fresh={false} optional help="Leave it empty if you have none." />
         <PasswordBox id="new-password" label="New password" value={password} onChange={setPassword} fresh invalid={problem?.field === "password"} help="Your other devices will be signed out." />
         {nonce === null ? null : <CodeBox label="Code from the e-mail" value={nonce} onChange={setNonce} invalid={problem?.field === "code"} />}

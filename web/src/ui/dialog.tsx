@@ -6,10 +6,11 @@ import { IconButton } from "./controls";
 interface DialogProps {
   title: string;
   onClose: () => void;
+  className?: string;
   children: ReactNode;
 }
 
-export function Dialog({ title, onClose, children }: DialogProps) {
+export function Dialog({ title, onClose, className = "", children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
   const id = useId();
 
@@ -24,7 +25,7 @@ export function Dialog({ title, onClose, children }: DialogProps) {
   return createPortal(
     <dialog
       ref={box}
-      className="dialog"
+      className={`dialog ${className}`}
       aria-labelledby={id}
       onClose={onClose}
       // Esc closes this and nothing else: it must not also stop an answer behind it.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from hashlib import sha256
-from html import escape
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Path
@@ -23,16 +20,16 @@ from chatkeep.web.problems import described
 from chatkeep.web.schemas import MessageId
 from chatkeep.web.schemas import Request as Body
 from chatkeep.web.services import Parts, services_of
+from chatkeep.web.shared_page import UNSEEN, ended_page, shown_page
 
 if TYPE_CHECKING:
-    from chatkeep.sharing import Said, Share, Shown
+    from chatkeep.sharing import Share, Shown
 
 router = APIRouter(tags=["conversations"])
 
 AConversation = Annotated[str, Path(max_length=200, description="A conversation of the caller.")]
 AShare = Annotated[str, Path(max_length=200, description="A link of the caller, by its id.")]
 AToken = Annotated[str, Path(max_length=200, description="The last part of the link.")]
-_SPEAKERS = {"user": "Question", "assistant": "Answer"}
 
 
 class ShareRequest(Body):
@@ -131,7 +128,7 @@ async def revoke(share_id: AShare, who: SignedIn, parts: Parts) -> None:
 async def shared(token: AToken, request: Request, response: Response, _: Anybody) -> SharedAnswer:
     """Read what a link shows; nobody needs to sign in."""
     shown = await _opened(request, token)
-    response.headers.update(_UNSEEN)
+    response.headers.update(UNSEEN)
     return SharedAnswer(
         title=shown.title,
         messages=[SaidAnswer(**asdict(one)) for one in shown.messages],
@@ -144,13 +141,9 @@ async def shared(token: AToken, request: Request, response: Response, _: Anybody
 async def shared_page(token: AToken, request: Request, _: Anybody) -> HTMLResponse:
     """Show the same as a page."""
     try:
-        shown = await _opened(request, token)
+        return shown_page(await _opened(request, token))
     except LinkEnded as ended:
-        page = _page("This link has ended", f"<p>{escape(ended.detail)}</p>")
-        return HTMLResponse(page, status_code=ended.status, headers=_OF_PAGE)
-    cut = "<p>The beginning is left out.</p>" if shown.cut else ""
-    said = "".join(_section(one) for one in shown.messages)
-    return HTMLResponse(_page(shown.title or "Conversation", cut + said), headers=_OF_PAGE)
+        return ended_page(ended)
 
 
 async def _opened(request: Request, token: str) -> Shown:
@@ -162,46 +155,3 @@ async def _opened(request: Request, token: str) -> Shown:
 
 def _answer(one: Share) -> ShareAnswer:
     return ShareAnswer(**asdict(one))
-
-
-def _section(one: Said) -> str:
-    sources = "".join(
-        f'<li><a rel="noopener noreferrer nofollow" href="{escape(url)}">{escape(url)}</a></li>'
-        for url in one.sources
-    )
-    return (
-        f'<section class="{one.role}"><h2>{_SPEAKERS.get(one.role, "Note")}</h2>'
-        f'<p dir="auto">{escape(one.text)}</p>{f"<ul>{sources}</ul>" if sources else ""}</section>'
-    )
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="robots" content="noindex, nofollow"><meta name="color-scheme"'
-        f' content="light dark"><title>{escape(title)}</title><style>{_STYLE}</style></head>'
-        f"<body><main><h1>{escape(title)}</h1>{body}</main></body></html>"
-    )
-
-
-_STYLE = (
-    "body{margin:0;font:16px/1.6 system-ui,sans-serif}main{max-width:44rem;margin:auto;"
-    "padding:2rem 1rem}h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:.8rem;"
-    "color:GrayText;margin:0}section{margin:1.5rem 0}p{white-space:pre-wrap;"
-    "overflow-wrap:anywhere;margin:.25rem 0}.user p{font-weight:600}li{overflow-wrap:anywhere}"
-)
-#: The address is the key to it: it goes into no search, no cache, and to no other site.
-_UNSEEN = {
-    "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
-    "x-robots-tag": "noindex, nofollow",
-}
-_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
-_OF_PAGE = {
-    **_UNSEEN,
-    "content-security-policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-}
