@@ -81,7 +81,7 @@ class _Brought:
 
 
 class JobQueue:
-    """The queue, and this process's worker on it. Share one per process."""
+    """The queue, and a worker of this process: one for all queues that may wait for each other."""
 
     def __init__(self, db: Database, *, drain_s: float) -> None:
         """Prepare; `start` begins. At the end a job may go on for *drain_s* seconds."""
@@ -94,8 +94,9 @@ class JobQueue:
         self._stopping = False
 
     def add(self, name: str, work: Callable[[Turn, str], Awaitable[None]]) -> None:
-        """Let jobs called *name* be done by *work*, which is given what they carry, sealed.
+        """Let jobs called *name* be done by *work*, which is given the text that they carry.
 
+        It is their argument `sealed`, because what opens something is sealed by its owner.
         *work* raises `TryAgain` to get the job back later; when it returns, the job is gone.
         """
 
@@ -158,8 +159,8 @@ class JobQueue:
                 stalled_worker_timeout=GONE_AFTER_S,
             )
             try:
-                await self._worker.run()  # type: ignore[no-untyped-call]  # as below
-            except Exception as error:  # noqa: BLE001 -- whatever it was, the mail must go on
+                await self._worker.run()  # type: ignore[no-untyped-call]  # procrastinate says no types here
+            except Exception as error:  # noqa: BLE001 -- whatever it was, the jobs must go on
                 _log.warning("the job queue starts anew after %s", type(error).__name__)
             if not self._stopping:
                 await asyncio.sleep(_PAUSE_S)

@@ -46,7 +46,7 @@ class OfferedModels:
         """Return what *who* is allowed; None: whoever is not signed in."""
         if not self.policy.for_roles:
             return self.policy
-        roles = frozenset({ANONYMOUS_ROLE}) if who is None else who.roles | {who.role}
+        roles = frozenset({ANONYMOUS_ROLE}) if who is None else who.all_roles
         return self.policy.seen_by(roles)
 
     async def listed(self, who: Principal | None) -> Sequence[ModelInfo]:

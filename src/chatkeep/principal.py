@@ -43,6 +43,11 @@ class Principal:
     expires_at: datetime | None = None
     claims: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def all_roles(self) -> frozenset[str]:
+        """What models and budgets may be given to: *roles*, and the *role* of the token."""
+        return self.roles | {self.role}
+
     def expires_within(self, window: timedelta, *, now: datetime) -> bool:
         """Whether the credential ends before *window* has passed; never for one without end."""
         return self.expires_at is not None and self.expires_at - now <= window

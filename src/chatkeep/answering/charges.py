@@ -13,6 +13,7 @@ from chatkeep.answering.prompts import result_text
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import (
     ASSUMED_OUTPUT_TOKENS,
+    BYTES_IN_A_TOKEN,
     FREE,
     NO_LIMIT,
     Limits,
@@ -25,6 +26,7 @@ from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.db import WORKER, ConstraintViolated, as_user
 from chatkeep.events import Usage
 from chatkeep.ids import new_id
+from chatkeep.offered_models import ANONYMOUS_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 #: Whose account everybody uses who is not signed in; no issuer has an empty subject.
 ANONYMOUS: Final = "anonymous:"
-_BYTES_A_TOKEN: Final = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,7 +133,7 @@ class Budgets:
             # What is kept of an answer is given to the model too, when it is to go on.
             question_id=turn.user_message_id if turn.continues is None else turn.message_id,
         )
-        return self._charging(who.user_id, who.roles | {who.role}, asking, self._limits)
+        return self._charging(who.user_id, who.all_roles, asking, self._limits)
 
     def admitted(
         self, who: Principal, charged: Charged, choices: Choices, begun: Sequence[Part]
@@ -156,11 +157,11 @@ class Budgets:
         asking = Asking(
             id=new_id(),
             model=settings.model,
-            size=tokens_of(prompt) * _BYTES_A_TOKEN,
+            size=tokens_of(prompt) * BYTES_IN_A_TOKEN,
             max_tokens=settings.max_tokens,
         )
         user_id = ANONYMOUS if who is None else who.user_id
-        roles = frozenset({"anon"}) if who is None else who.roles | {who.role}
+        roles = frozenset({ANONYMOUS_ROLE}) if who is None else who.all_roles
         limits = Limits() if who is None else self._limits
         try:
             charged, *_ = await self._db.fetch_all(

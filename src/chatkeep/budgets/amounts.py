@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 NO_LIMIT: Final = Decimal("Infinity")
 #: What an answer is taken for beforehand when nobody limits its length.
 ASSUMED_OUTPUT_TOKENS: Final = 1000
-#: Bytes of UTF-8 in a token, at the low end of what tokenizers make of prose.
-_BYTES_IN_A_TOKEN: Final = 3
+#: Bytes of UTF-8 in a token, at the low end of what tokenizers make of prose. The statement
+#: of `ledger.charging` has it too.
+BYTES_IN_A_TOKEN: Final = 3
 #: What the frame of a message takes, and what a picture is taken for.
 _TOKENS_A_MESSAGE: Final = 4
 _TOKENS_A_FILE: Final = 1000
@@ -92,7 +93,7 @@ FREE: Final = Price()
 
 def tokens_in(size: int) -> int:
     """Return how many tokens *size* bytes of UTF-8 are taken for: rather too many."""
-    return math.ceil(size / _BYTES_IN_A_TOKEN)
+    return math.ceil(size / BYTES_IN_A_TOKEN)
 
 
 def tokens_of(prompt: Prompt) -> int:

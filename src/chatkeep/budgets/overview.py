@@ -81,7 +81,7 @@ async def overview(db: Database, who: Principal, limits: Limits, *, days: int) -
     """Return what *who* used in the last *days* and this month; *limits* are everybody's."""
     values = {
         "user": who.user_id,
-        "roles": [*who.roles, who.role],
+        "roles": list(who.all_roles),
         "days": days,
         "models": _MODELS_AT_MOST,
         "tokens_per_day": limits.tokens_per_day,
