@@ -18,10 +18,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 
+from chatkeep.metrics import Gauge
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
 _log = logging.getLogger(__name__)
+_UP = Gauge(
+    "chatkeep_redis_up", "Whether Redis answers and tells this process what is new: 1 or 0."
+)
+_UP.forget()  # where none is configured there is none to be away
 
 #: The same names as those of PostgreSQL's notifications, for the same news.
 Channel = Literal["chatkeep_profiles", "chatkeep_revocations", "chatkeep_tails"]
@@ -78,6 +84,7 @@ class RedisLink:
         """Look whether it is there, and keep looking. That it is away is no error."""
         if not await self._reach():
             _log.warning("redis is away: going on without it")
+        self._show()
         self._start(self._keep_reaching())
         self._start(self._keep_listening())
 
@@ -87,6 +94,7 @@ class RedisLink:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._answer_nobody()
+        _UP.forget()
         await self._client.aclose()
 
     async def ask(self, *command: Word) -> Any:  # noqa: ANN401 -- each command answers otherwise
@@ -178,6 +186,10 @@ class RedisLink:
             _log.warning("redis is away (%s): going on without it", type(error).__name__)
         self._usable = False
         self._lost.set()
+        self._show()
+
+    def _show(self) -> None:
+        _UP.set(float(self._usable and self.listening.is_set()))
 
     async def _keep_reaching(self) -> None:
         while True:
@@ -199,6 +211,7 @@ class RedisLink:
             return False
         self._usable = True
         self._lost.clear()
+        self._show()
         untold, self._untold = self._untold, set()
         for channel in untold:
             self.tell(channel)
@@ -210,7 +223,10 @@ class RedisLink:
                 await self._listen()
             except (RedisError, OSError) as error:
                 _log.debug("redis: no messages (%s)", type(error).__name__)
+                if not isinstance(error, ResponseError):  # as a user who may not subscribe gets
+                    self._lose(error)
             self.listening.clear()
+            self._show()
             self._tell_gap()
             await asyncio.sleep(_TRY_AGAIN_S)
 
@@ -224,6 +240,7 @@ class RedisLink:
                 if message["type"] == "subscribe":
                     self._tell_gap()
                     self.listening.set()
+                    self._show()
                 elif message["type"] == "message":
                     self._hear(message["channel"], message["data"])
 

@@ -147,6 +147,7 @@ async def test_state_of_the_process_is_shown(watched: Watched) -> None:
     assert await watched.number("chatkeep_database_connections_most") == 5
     assert 0 <= await watched.number("chatkeep_revocations_age_seconds") < 5
     assert await watched.number("process_resident_memory_bytes") > 1_000_000
+    assert await watched.number("process_open_fds") < await watched.number("process_max_fds")
 
     async def measured() -> bool:
         return await watched.number("chatkeep_event_loop_lag_seconds_count") > 0

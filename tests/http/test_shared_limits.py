@@ -12,13 +12,14 @@ import pytest
 
 from chatkeep.config import Settings
 from chatkeep.limits import RATES, Limits, Rate, SharedCounts
+from chatkeep.metrics import rendered
 from chatkeep.redis_link import RedisLink, redis_problem
 from chatkeep.setup_checks.doctor import examine_redis
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.http.conftest import StartNode
     from tests.serving import Client, Node
@@ -140,11 +141,13 @@ async def test_keys_tell_no_addresses(links: list[RedisLink], server: RedisServe
 
 
 async def test_killed_and_started_again(
-    links: list[RedisLink], server: RedisServer, caplog: pytest.LogCaptureFixture
+    server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While it is away each process counts for itself; one line says so, one that it is back."""
     caplog.set_level(logging.INFO, "chatkeep.redis_link")
-    nodes = limits_of(links[:1])
+    link = RedisLink(server.url, patience_s=PATIENCE_S)
+    await link.open()
+    nodes = limits_of([link])
     server.kill()
     try:
         assert await admitted(nodes, 1000) == BURST
@@ -153,9 +156,34 @@ async def test_killed_and_started_again(
     finally:
         server.start()
     assert [one.getMessage()[:13] for one in caplog.records] == ["redis is away"]
-    await until(lambda: links[0].usable)
+    await until(lambda: link.usable)
     assert [one.getMessage()[:18] for one in caplog.records][1:] == ["redis is there aga"]
     assert await admitted(nodes, 1000, "c") == BURST
+    await link.close()
+
+
+async def test_server_that_goes_away_is_said_before_anybody_asks(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator sees it in the metrics and the log, also where nobody is limited just now."""
+
+    def shown(number: int) -> Callable[[], bool]:
+        return lambda: f"\nchatkeep_redis_up {number}\n" in rendered()
+
+    link = RedisLink(server.url)
+    await link.open()
+    await until(shown(1))
+    server.kill()
+    try:
+        await until(shown(0))
+        assert [one.message for one in caplog.records] == [
+            "redis is away (ConnectionError): going on without it"
+        ]
+    finally:
+        server.start()
+    await until(shown(1))
+    await link.close()
+    assert "\nchatkeep_redis_up " not in rendered()  # where there is none, none is away
 
 
 async def test_held_up_server_holds_up_nobody(links: list[RedisLink], server: RedisServer) -> None:

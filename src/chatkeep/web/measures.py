@@ -32,6 +32,7 @@ _BUILD = Gauge("chatkeep_build_info", "1; which version runs.", "version")
 _CPU = Counter("process_cpu_seconds_total", "Seconds of processor time that were used.")
 _MEMORY = Gauge("process_resident_memory_bytes", "Bytes of memory in use.")
 _FILES = Gauge("process_open_fds", "Open files and connections.")
+_MOST_FILES = Gauge("process_max_fds", "How many files and connections there may be.")
 _STARTED = Gauge("process_start_time_seconds", "When the process began, in seconds since 1970.")
 _LAG = Histogram(
     "chatkeep_event_loop_lag_seconds",
@@ -97,6 +98,7 @@ def _read_process() -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     _CPU.add(by=used.ru_utime + used.ru_stime - _CPU.value())
     _STARTED.set(_BEGAN)
+    _MOST_FILES.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     with suppress(OSError):  # other systems have no such folder
         _FILES.set(len(list(_DESCRIPTORS.iterdir())))
         _MEMORY.set(int(_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
