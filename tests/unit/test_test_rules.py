@@ -1,10 +1,18 @@
-"""The rules that hold for every test, proven on themselves."""
+"""The rules that hold for every test and for what checks the code, proven on themselves."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+import chatkeep
+
+PACKAGE = Path(chatkeep.__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "chatkeep.example", "2001:db8::1"])
@@ -20,3 +28,11 @@ def test_this_machine_is_in_reach() -> None:
         port = server.getsockname()[1]
         for host in ("127.0.0.1", "localhost"):
             socket.create_connection((host, port), timeout=5).close()
+
+
+def test_every_file_of_the_package_is_looked_at_by_the_linter() -> None:
+    """A folder that is left out elsewhere does not leave out one of ours with the same name."""
+    asked = [sys.executable, "-m", "ruff", "check", "--show-files", str(PACKAGE)]
+    shown = subprocess.run(asked, cwd=ROOT, check=True, capture_output=True, text=True)
+    looked_at = {Path(line) for line in shown.stdout.splitlines()}
+    assert set(PACKAGE.rglob("*.py")) <= looked_at

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
-from chatkeep.errors import TokenRevoked
-from chatkeep.web.usage import usage_json
+from chatkeep.answering.parts import arguments_of
 from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
@@ -26,15 +25,16 @@ from chatkeep.answering.reading import (
     ToolAnswered,
     ToolCalled,
 )
-from chatkeep.answering.parts import arguments_of
+from chatkeep.errors import TokenRevoked
 from chatkeep.web.rest_answers import failure_of
 from chatkeep.web.sse import HEARTBEAT
+from chatkeep.web.usage import usage_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from chatkeep.events import Source, ToolCall, ToolResult
     from chatkeep.answering.reading import AnswerEvent
+    from chatkeep.events import Source, ToolCall, ToolResult
     from chatkeep.runs import Ending
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1"}

@@ -58,10 +58,10 @@ from chatkeep.web.services import Services
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from chatkeep.answering.responders import Responder
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.llm.model import Model
-    from chatkeep.answering.responders import Responder
     from chatkeep.tools import Tools
 
 #: Tried one after the other until one fits: what is asked most comes first, and last what

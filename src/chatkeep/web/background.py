@@ -8,14 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import conversations, idempotency, one_time_tokens
-from chatkeep.sessions import forgetting as old_sessions
-from chatkeep.sign_in import anonymous_accounts
-from chatkeep.sign_in import authorization_codes
 from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
 from chatkeep.personal_keys import records as key_records
+from chatkeep.sessions import forgetting as old_sessions
+from chatkeep.sign_in import anonymous_accounts, authorization_codes
 from chatkeep.web.measures import collect, watch_loop
 
 if TYPE_CHECKING:

@@ -14,17 +14,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatkeep.answering.admission import Admission
-from chatkeep.sign_in.browser_sessions import BrowserSessions
+from chatkeep.answering.charges import Budgets
+from chatkeep.answering.replies import Replies
+from chatkeep.answering.tails import Tails
+from chatkeep.answering.titling import Titling
 from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
-from chatkeep.answering.charges import Budgets
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.extensions import Extensions, answering, tools_of
 from chatkeep.files import FileLimits
-from chatkeep.sessions.foreign import ForeignSessions
 from chatkeep.idempotency import IdempotencyKeys
-from chatkeep.setup_checks.isolation import require_isolation
 from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits, SharedCounts
 from chatkeep.limits.known_networks import signed_in_from
@@ -36,13 +36,13 @@ from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
-from chatkeep.sessions.refresh_cookies import RefreshCookies
-from chatkeep.answering.replies import Replies
 from chatkeep.server_secrets import derived_key
+from chatkeep.sessions.foreign import ForeignSessions
+from chatkeep.sessions.refresh_cookies import RefreshCookies
 from chatkeep.sessions.sightings import Sightings
+from chatkeep.setup_checks.isolation import require_isolation
+from chatkeep.sign_in.browser_sessions import BrowserSessions
 from chatkeep.stored_files import ShowsFiles, StoredFiles
-from chatkeep.answering.tails import Tails
-from chatkeep.answering.titling import Titling
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web.background import start_background
 from chatkeep.web.services import Services
@@ -51,13 +51,13 @@ from chatkeep.webhooks import Webhooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chatkeep.answering.responders import Responder
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.llm.model import Model
     from chatkeep.mail.templates import Templates
     from chatkeep.opening import OwnGate
-    from chatkeep.answering.responders import Responder
     from chatkeep.tools import Tools
 
 

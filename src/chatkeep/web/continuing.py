@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep import conversations
+from chatkeep.answering.turns import Turn
 from chatkeep.errors import AnswerNotInterrupted, NotFound
 from chatkeep.ids import new_id
-from chatkeep.answering.turns import Turn
 from chatkeep.web.once import begun_once
 
 if TYPE_CHECKING:

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chatkeep.answering.answers import Answer
+    from chatkeep.answering.turns import Turn
     from chatkeep.idempotency import Marked
     from chatkeep.principal import Principal
-    from chatkeep.answering.turns import Turn
 
 _Made = TypeVar("_Made", bound=BaseModel | Response)
 

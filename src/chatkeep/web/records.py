@@ -45,7 +45,8 @@ class Record:
     """What is counted and logged of a request when it has ended.
 
     The path only, and of a shared link not what opens it. It is counted by its *route*'s own
-    path, in which ids are names; a method that a route has not is no route. Of a stream *span* is closed with it.
+    path, in which ids are names; a method that a route has not is no route. Of a stream *span*
+    is closed with it.
     """
 
     request_id: str

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chatkeep.sessions import own as own_sessions
-from chatkeep.sessions import records as sessions
 from chatkeep.db import AUTH
 from chatkeep.errors import BadRequest, Invalid, RefreshTokenNotFound, TokenInvalid
+from chatkeep.sessions import own as own_sessions
+from chatkeep.sessions import records as sessions
 from chatkeep.web.cookies import add_cookie, cookie_line, read_cookies
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, assert_never
 import msgspec
 from starlette.responses import Response
 
-from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
-from chatkeep.web.usage import usage_json
 from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
@@ -22,9 +20,11 @@ from chatkeep.answering.reading import (
     ToolAnswered,
     ToolCalled,
 )
+from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.problems import body_of, request_id_of
 from chatkeep.web.sse import HEARTBEAT, EventStream
+from chatkeep.web.usage import usage_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

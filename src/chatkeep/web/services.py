@@ -9,12 +9,12 @@ from fastapi import Depends
 from starlette.requests import Request
 
 if TYPE_CHECKING:
+    from chatkeep.answering.replies import Replies
+    from chatkeep.answering.titling import Titling
     from chatkeep.authentication import Authenticator
-    from chatkeep.sign_in.browser_sessions import BrowserSessions
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
-    from chatkeep.sessions.foreign import ForeignSessions
     from chatkeep.idempotency import IdempotencyKeys
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from chatkeep.personal_keys.reading import PersonalKeys
     from chatkeep.preferences import Preferences
     from chatkeep.providers import Providers
-    from chatkeep.sessions.refresh_cookies import RefreshCookies
-    from chatkeep.answering.replies import Replies
     from chatkeep.sessions.cookie_tokens import SessionTokens
+    from chatkeep.sessions.foreign import ForeignSessions
+    from chatkeep.sessions.refresh_cookies import RefreshCookies
     from chatkeep.sessions.sightings import Sightings
+    from chatkeep.sign_in.browser_sessions import BrowserSessions
     from chatkeep.stored_files import StoredFiles
-    from chatkeep.answering.titling import Titling
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
     from chatkeep.webhooks import Webhooks

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 
 from chatkeep import errors
-from chatkeep.sign_in import redirects
 from chatkeep.providers.flows import LIFE, new_text
+from chatkeep.sign_in import redirects
 from chatkeep.web.cookies import cookie_line, read_cookies
 from chatkeep.web.gotrue.errors import Refused, worded
 from chatkeep.web.hosts import host_name

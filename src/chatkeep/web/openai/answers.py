@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
-from chatkeep.errors import TokenRevoked, error_named
-from chatkeep.ids import new_id
-from chatkeep.web.usage import usage_json
 from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
@@ -23,15 +20,18 @@ from chatkeep.answering.reading import (
     ToolAnswered,
     ToolCalled,
 )
+from chatkeep.errors import TokenRevoked, error_named
+from chatkeep.ids import new_id
 from chatkeep.web.openai.errors import body_of
 from chatkeep.web.sse import HEARTBEAT
+from chatkeep.web.usage import usage_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Sequence
 
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall
-    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.runs import Ending
 
 _END: Final = b"data: [DONE]\n\n"

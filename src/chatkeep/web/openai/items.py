@@ -11,16 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from chatkeep.files import file_of
 from chatkeep.answering.parts import unstored
 from chatkeep.answering.prompts import result_text
+from chatkeep.files import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from chatkeep.answering.parts import Part
     from chatkeep.conversations import Message
     from chatkeep.events import Source, ToolCall, ToolResult
-    from chatkeep.answering.parts import Part
 
 CONVERSATION: Final = "conv_"
 RESPONSE: Final = "resp_"

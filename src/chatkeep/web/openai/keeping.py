@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import runs
-from chatkeep.errors import Conflict, Invalid, NotFound
 from chatkeep.answering.reading import Ended, Reader
+from chatkeep.errors import Conflict, Invalid, NotFound
 from chatkeep.responses import noting
 from chatkeep.web.once import begun_once
 from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from chatkeep.answering.answers import Answer
-    from chatkeep.idempotency import Marked
     from chatkeep.answering.reading import AnswerEvent
+    from chatkeep.answering.turns import Turn
+    from chatkeep.idempotency import Marked
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
     from chatkeep.responses import Kind, Response
-    from chatkeep.answering.turns import Turn
     from chatkeep.web.openai.asking import Asked
     from chatkeep.web.services import Services
 

@@ -6,8 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from chatkeep.errors import ClientGone
 from chatkeep.answering.reading import Ended
+from chatkeep.errors import ClientGone
 from chatkeep.web.openai.answers import failure_of
 
 if TYPE_CHECKING:

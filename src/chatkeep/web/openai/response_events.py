@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 
-from chatkeep.errors import TokenRevoked
 from chatkeep.answering.reading import (
     ApprovalNeeded,
     Ended,
@@ -28,6 +27,7 @@ from chatkeep.answering.reading import (
     ToolAnswered,
     ToolCalled,
 )
+from chatkeep.errors import TokenRevoked
 from chatkeep.web.openai import items
 from chatkeep.web.openai.response_objects import response_json, status_of
 from chatkeep.web.sse import HEARTBEAT
@@ -35,9 +35,9 @@ from chatkeep.web.sse import HEARTBEAT
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
-    from chatkeep.events import Source, ToolCall
-    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.parts import Part
+    from chatkeep.answering.reading import AnswerEvent
+    from chatkeep.events import Source, ToolCall
     from chatkeep.runs import Ending
     from chatkeep.web.openai.response_objects import Head
 

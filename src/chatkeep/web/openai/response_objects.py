@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from chatkeep.errors import error_named
 from chatkeep.answering.parts import unstored
+from chatkeep.errors import error_named
 from chatkeep.runs import Ending
 from chatkeep.web.openai.items import CONVERSATION, RESPONSE, answer_items, find_place
 

@@ -18,13 +18,13 @@ from starlette.responses import Response
 
 from chatkeep import conversations, files
 from chatkeep.answering import decisions
+from chatkeep.answering.prompts import prompt_of
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Said, Turn
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.answering.prompts import prompt_of
-from chatkeep.answering.titles import title_from
-from chatkeep.answering.turns import Said, Turn
 from chatkeep.web import ai_sdk_answers, ai_sdk_files, rest_answers
 from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
 from chatkeep.web.api_document import BEARER_OPTIONAL

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from chatkeep import conversations
+from chatkeep.answering.titles import title_from
+from chatkeep.answering.turns import Turn
 from chatkeep.conversations import FIRST_PAGE
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.ids import new_id
-from chatkeep.answering.titles import title_from
-from chatkeep.answering.turns import Turn
 from chatkeep.web import rest_answers, rest_exports
 from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.cursors import cursor_after, read_cursor

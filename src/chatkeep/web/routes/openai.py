@@ -31,10 +31,10 @@ from chatkeep.web.services import Parts, Services
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
+    from chatkeep.answering.turns import Turn
     from chatkeep.idempotency import Marked
     from chatkeep.llm.model import ModelSettings
     from chatkeep.principal import Principal
-    from chatkeep.answering.turns import Turn
 
 router = APIRouter(prefix="/v1", tags=["OpenAI API"])
 

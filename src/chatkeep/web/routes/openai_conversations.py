@@ -12,8 +12,8 @@ from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse, Response
 
 from chatkeep import conversation_items, conversations
-from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.answering.parts import Part, stored, unstored
+from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from chatkeep import files, responses
+from chatkeep.answering.prompts import prompt_of
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
-from chatkeep.answering.prompts import prompt_of
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.once import Once
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
     from chatkeep.answering.answers import Answer
     from chatkeep.answering.reading import AnswerEvent
+    from chatkeep.answering.turns import Turn
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
-    from chatkeep.answering.turns import Turn
     from chatkeep.web.openai.asking import Above
     from chatkeep.web.openai.inputs import Given
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.sessions import own as own_sessions
 from chatkeep.administration.administrators import require_administrator, require_fresh
 from chatkeep.errors import BadRequest, Forbidden, NotFound, TokenInvalid
+from chatkeep.sessions import own as own_sessions
 from chatkeep.sessions.administration import end_session_of
 from chatkeep.web import schemas
 from chatkeep.web.auth import SignedIn

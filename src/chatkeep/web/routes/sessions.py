@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.sessions import own as own_sessions
 from chatkeep.errors import NotFound
+from chatkeep.sessions import own as own_sessions
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.services import Parts

@@ -14,14 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import __version__, passwords
-from chatkeep.sign_in import anonymous_accounts
-from chatkeep.sign_in import authorization_codes
-from chatkeep.sign_in import mail_sign_in
-from chatkeep.sign_in import password_accounts
 from chatkeep.errors import Invalid, WeakPassword
 from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.issuance import EmbeddedIssuer
 from chatkeep.sessions.own import Scope
+from chatkeep.sign_in import (
+    anonymous_accounts,
+    authorization_codes,
+    mail_sign_in,
+    password_accounts,
+)
 from chatkeep.sign_in.password_accounts import Rules, Wish
 from chatkeep.web.attempts import attempting, spend_attempt
 from chatkeep.web.auth import Anybody

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from chatkeep import accounts
-from chatkeep.sign_in import passkeys
 from chatkeep.errors import FactorNotFound, Invalid, PasskeyNotFound, UserNotFound
 from chatkeep.factors.enrolment import remove_for
+from chatkeep.sign_in import passkeys
 from chatkeep.web.gotrue.administrators import SecretKey
 from chatkeep.web.gotrue.answers import factor_members, json_answer
 from chatkeep.web.gotrue.callers import Issuer

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from chatkeep.sign_in import mail_sign_in
 from chatkeep.accounts import User
 from chatkeep.errors import ChatkeepError, Invalid, OtpExpired
 from chatkeep.issuance import EmbeddedIssuer, Grant
 from chatkeep.one_time_tokens import PKCE_PREFIX, Waiting
+from chatkeep.sign_in import mail_sign_in
 from chatkeep.sign_in.redirects import leading_to, permitted
 from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody

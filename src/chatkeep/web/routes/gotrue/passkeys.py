@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.sign_in import passkeys
 from chatkeep.errors import PasskeyChallengeNotFound, PasskeyNotFound
 from chatkeep.factors.ceremonies import RelyingParty
+from chatkeep.sign_in import passkeys
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import json_answer, session_answer
 from chatkeep.web.gotrue.bodies import read_body, request_body

@@ -19,8 +19,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import accounts
-from chatkeep.sign_in import authorization_codes
-from chatkeep.sign_in import redirects
 from chatkeep.errors import (
     BadIdToken,
     BadOAuthCallback,
@@ -36,6 +34,7 @@ from chatkeep.errors import (
 )
 from chatkeep.providers import Proof, Provider, Returned, Sent, flows, linking
 from chatkeep.providers.flows import Flow, Linking
+from chatkeep.sign_in import authorization_codes, redirects
 from chatkeep.web.auth import Anybody
 from chatkeep.web.gotrue.answers import json_answer, session_answer
 from chatkeep.web.gotrue.bodies import (
