@@ -333,6 +333,29 @@ def everything_of(user_id: str) -> Query[Revoked]:
     )
 
 
+def everything_until(user_id: str, length: timedelta) -> tuple[Query[Revoked], Query[Revoked]]:
+    """Return the statements that end every token of a person that is issued until *length* on.
+
+    They replace what was said before of tokens to come: with no *length* those are good again,
+    and only what was issued before now has ended. They belong together, at the end of their
+    transaction, as `everything_of` does.
+    """
+    return (
+        Query(
+            "select chatkeep.revoke('user', '', %s, now() + %s, now() + %s)::text as done",
+            (user_id, length, length + _REMEMBERED),
+            Revoked,
+        ),
+        # That one never takes back what was said before.
+        Query(
+            "update chatkeep.revocations set not_before = now() + %s"
+            " where kind = 'user' and issuer = '' and subject = %s returning subject as done",
+            (length, user_id),
+            Revoked,
+        ),
+    )
+
+
 def _asked(principal: Principal) -> Query[_Verdict]:
     """Whether the table says that the credential of *principal* has ended."""
     issuer, session = principal.issuer, principal.session_id or principal.token_id

@@ -146,7 +146,8 @@ async def open_link(db: Database, token: str, *, people: str) -> Shown:
     """Return what the link with *token* shows.
 
     *people* is what the ids of our own issuer's people begin with: whose account there is
-    deleted, or suspended now, shows nothing to anybody.
+    deleted, or suspended now, shows nothing to anybody. Neither does a suspended person of
+    another issuer.
 
     Raises:
         LinkEnded: it has, was revoked, or never was: nobody can tell which.
@@ -165,6 +166,9 @@ async def open_link(db: Database, token: str, *, people: str) -> Shown:
             select from chatkeep.users u where u.id = account.id and u.deleted_at is null
               and (u.banned_until is null or u.banned_until <= now())
           )
+        ) and not exists (
+          select from chatkeep.revocations r where r.kind = 'user' and r.issuer = ''
+            and r.subject = s.user_id and r.not_before > now()
         )
         """,
         {"people": people, "hash": _hash(token)},

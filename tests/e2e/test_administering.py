@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.command_line import CHATKEEP, Done, chatkeep, environment
+from tests.forge import SECRET
 from tests.server_process import ServerProcess, server_process
 
 if TYPE_CHECKING:
@@ -114,6 +116,28 @@ async def test_ban_and_lift(server: ServerProcess, http: aiohttp.ClientSession) 
     assert (await run(server, "users", "unban", email)).out == f"{email} may sign in again.\n"
     wrong = await run(server, "users", "ban", email, "--for", "long")
     assert (wrong.code, "1h30m" in wrong.err) == (1, True)
+
+
+async def test_person_of_another_issuer_is_suspended(server: ServerProcess) -> None:
+    """By their id; only where there is such an issuer, and until it is lifted."""
+    eve = "supabase:8d1c4e9a"
+    asked = ("users", "ban", eve, "--for", "24h", "--reason", "spam")
+    refused = await run(server, *asked)
+    assert (refused.code, "Nobody has an account" in refused.err) == (1, True)
+    project = {"SUPABASE_JWT_SECRET": SECRET.decode(), "PRIMARY_ISSUER": "embedded"}
+
+    async def run_beside(*arguments: str) -> Done:
+        data = ("--data", str(server.data))
+        return await chatkeep(*arguments, *data, cwd=server.data.parent, settings=project)
+
+    done = await run_beside(*asked)
+    assert (done.code, done.out) == (0, f"{eve} is banned and signed out everywhere.\n"), done.err
+    listed = await run_beside("users", "banned")
+    assert re.search(rf"^{eve}  until \d{{4}}-\d\d-\d\d \d\d:\d\d  -$", listed.out, re.MULTILINE)
+    found = json.loads((await run_beside("users", "banned", "--json")).out)
+    assert eve in {one["user_id"] for one in found}
+    assert (await run_beside("users", "unban", eve)).out == f"{eve} may sign in again.\n"
+    assert eve not in (await run_beside("users", "banned")).out
 
 
 async def test_sessions_are_listed_and_ended(

@@ -59,6 +59,9 @@ async def test_a_password_is_changed(visitor: Visitor) -> None:
         await page.get_by_label("Present password").fill(PASSWORD)
         await page.get_by_role("button", name="Change password").click()
         await expect(page.get_by_text("Your password is changed.")).to_be_visible()
+        await expect(page.get_by_text("an API key of yours go on")).to_be_visible()
+        keys = page.get_by_role("link", name="Look at your API keys")
+        assert await keys.get_attribute("href") == "/settings/keys"
         await page.get_by_role("button", name="Sign out", exact=True).click()
         await page.get_by_label("E-mail").fill(visitor.email)
         await page.get_by_label("Password", exact=True).fill(NEW_PASSWORD)

@@ -22,6 +22,7 @@ from chatkeep.accounts.credentials import Credential, find_credential, get_crede
 from chatkeep.accounts.metadata import MAX_METADATA_BYTES, storable
 from chatkeep.accounts.users import (
     User,
+    banned,
     by_email,
     by_id,
     by_session,
@@ -38,6 +39,7 @@ __all__ = [
     "Credential",
     "User",
     "address_must_be_free",
+    "banned",
     "by_email",
     "by_id",
     "by_session",

@@ -165,6 +165,11 @@ def listed(
     )
 
 
+def banned() -> Query[User]:
+    """Return the query for who is suspended now; a thousand at most."""
+    return Query(_USER + " where u.banned_until > now() order by u.id limit 1000", (), User)
+
+
 def counted(*, text: str | None = None) -> Query[Total]:
     """Return the query for how many users `listed` would find in all."""
     return Query(

@@ -42,7 +42,8 @@ _SHOWN = click.IntRange(1, 1000)
 def command() -> None:
     """Administer the people who sign in with this server's own accounts.
 
-    WHO is an address or an id. What is done is in the audit log, by "operator".
+    People of another issuer can be suspended here, too. WHO is an address or an id.
+    What is done is in the audit log, by "operator".
     """
 
 
@@ -103,8 +104,11 @@ def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
 
 @command.command(
     "ban",
-    short_help="Suspend somebody, and end all their sessions.",
-    epilog=examples("chatkeep users ban eve@example.com --for 24h"),
+    short_help="Suspend somebody, and end all their sessions and keys.",
+    epilog=examples(
+        "chatkeep users ban eve@example.com --for 24h",
+        "chatkeep users ban supabase:8d1c4e9a-5f0f-4d7e-9a51-0c2f6a1b7e33",
+    ),
 )
 @_who
 @click.option(
@@ -113,17 +117,60 @@ def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
 @_reason
 @data_option
 def ban_user(*, who: str, length: str | None, reason: str | None, data: Path | None) -> None:
-    """Suspend somebody, and end all their sessions at once and everywhere."""
+    """Suspend somebody, and end all their sessions and API keys at once and everywhere.
+
+    WHO may also be the id of a person of another issuer, as `chatkeep sessions list` shows it.
+    """
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
         from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import suspensions  # noqa: PLC0415 -- as above
         from chatkeep.durations import read_duration  # noqa: PLC0415 -- as above
 
         banned_for = administration.LONGEST_BAN if length is None else read_duration(length)
-        await _change(issuer, settings, who, banned_for, reason)
+        stranger = await _of_another_issuer(issuer, settings, who)
+        if stranger is None:
+            await _change(issuer, settings, who, banned_for, reason)
+        else:
+            await suspensions.suspend(
+                issuer.db, issuer.revocations, stranger, banned_for, actor=ACTOR, reason=reason
+            )
         click.echo(f"{who} is banned and signed out everywhere.")
 
     _run_with_settings(data, work)
+
+
+@command.command("banned", epilog=examples("chatkeep users banned --json"))
+@_json_option
+@data_option
+def list_banned(*, as_json: bool, data: Path | None) -> None:
+    """List who is suspended, of any issuer, and until when.
+
+    A thousand of our own accounts, and a thousand people of other issuers, at most.
+    """
+
+    async def work(issuer: EmbeddedIssuer) -> None:
+        from chatkeep import accounts  # noqa: PLC0415 -- slow to import
+        from chatkeep.administration import suspensions  # noqa: PLC0415 -- as above
+        from chatkeep.db import AUTH  # noqa: PLC0415 -- as above
+
+        (own,) = await issuer.db.fetch_all(AUTH, accounts.banned())
+        found = [(issuer.user_id_of(one.id), one.banned_until, one.email) for one in own]
+        found += [(one.user_id, one.until, None) for one in await suspensions.listed(issuer.db)]
+        if as_json:
+            members = [
+                {"user_id": user_id, "banned_until": until.isoformat(), "email": email}
+                for user_id, until, email in found
+                if until is not None
+            ]
+            click.echo(json.dumps(members, indent=2))
+            return
+        for user_id, until, email in found:
+            click.echo(_printable(f"{user_id}  until {until:%Y-%m-%d %H:%M}  {email or '-'}"))
+        if not found:
+            click.echo("Nobody is suspended.", err=True)
+
+    _run(data, work)
 
 
 @command.command("unban", epilog=examples("chatkeep users unban eve@example.com"))
@@ -134,7 +181,15 @@ def unban_user(*, who: str, reason: str | None, data: Path | None) -> None:
     """Lift a suspension. What was ended stays ended."""
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        await _change(issuer, settings, who, timedelta(0), reason)
+        from chatkeep.administration import suspensions  # noqa: PLC0415 -- slow to import
+
+        stranger = await _of_another_issuer(issuer, settings, who)
+        if stranger is None:
+            await _change(issuer, settings, who, timedelta(0), reason)
+        else:
+            await suspensions.lift(
+                issuer.db, issuer.revocations, stranger, actor=ACTOR, reason=reason
+            )
         click.echo(f"{who} may sign in again.")
 
     _run_with_settings(data, work)
@@ -262,6 +317,16 @@ async def _change(
     )
 
 
+async def _of_another_issuer(issuer: EmbeddedIssuer, settings: Settings, who: str) -> str | None:
+    """Return the id of a person of another issuer, None for whoever has an account here."""
+    from chatkeep.administration.suspensions import issuer_of  # noqa: PLC0415 -- slow to import
+    from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+
+    found = await user_id_named(issuer, who)
+    bare = not issuer.issuer.primary
+    return None if issuer_of(found, settings.issuer_names, bare=bare) is None else found
+
+
 async def _person(issuer: EmbeddedIssuer, who: str) -> User:
     from chatkeep.cli.finding_people import person_named  # noqa: PLC0415 -- slow to import
 
@@ -301,6 +366,11 @@ def _members(user: User) -> dict[str, Any]:
         "providers": sorted({str(one["provider"]) for one in user.identities}),
         **{name: one.isoformat() if one else None for name, one in times.items()},
     }
+
+
+def _printable(line: str) -> str:
+    """What another issuer calls its people must not move the cursor of a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def _line(user: User) -> str:

@@ -21,6 +21,7 @@ from chatkeep.db import AUTH, Query
 from chatkeep.errors import ChatkeepError, InvalidCredentials, TokenRevoked
 from chatkeep.ids import new_id
 from chatkeep.issuance import WEAK_TOKEN_LIFE_S
+from chatkeep.sessions import own as own_sessions
 from chatkeep.sessions.cookie_tokens import SessionOwner
 from chatkeep.sign_in import password_accounts
 
@@ -116,6 +117,7 @@ class BrowserSessions:
         (found,) = await self._db.fetch_all(AUTH, self._adopted(bearer, device))
         if not found:
             raise TokenRevoked
+        await self._require_still_good(bearer, found[0])
         owner = _owner(found[0], bearer.user_id, bearer.subject, bearer.email)
         # A token from before a second factor was verified is as weak as it was then.
         if found[0].reference is not None or bearer.aal < owner.aal:
@@ -126,6 +128,14 @@ class BrowserSessions:
             is_anonymous=bearer.claims.get("is_anonymous") is True,
         )
         return await self._issued(owner, {}, "session.cookie_issued")
+
+    async def _require_still_good(self, bearer: Principal, adopted: _Row) -> None:
+        """End the session again if everything of its person ended while it was adopted."""
+        try:
+            await self._issuer.revocations.confirm(bearer)
+        except TokenRevoked as error:
+            await own_sessions.end_own(self._db, bearer.user_id, adopted.id, reason=error.code)
+            raise
 
     async def renewed(self, cookie: Principal) -> SessionToken | None:
         """Return the next token for the session of *cookie*, if it is time for one.

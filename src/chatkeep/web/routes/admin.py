@@ -16,11 +16,12 @@ from starlette.responses import Response
 
 from chatkeep import accounts, audit
 from chatkeep.administration import accounts as administration
-from chatkeep.sessions import administration as session_administration
+from chatkeep.administration import suspensions
 from chatkeep.administration.accounts import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
 from chatkeep.errors import NotFound, UserNotFound
 from chatkeep.roles import roles_in
+from chatkeep.sessions import administration as session_administration
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.cursors import cursor_at, read_cursor
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/admin", tags=["administration"])
 
 UserId = Annotated[str, Path(max_length=255, description="The id of a person, as tokens say it.")]
-OurUserId = Annotated[str, Path(max_length=255, description="The id of an account of our own.")]
 SearchText = Annotated[
     str | None, Query(max_length=254, description="Part of an address or a name, or an id.")
 ]
@@ -64,7 +64,7 @@ class ReasonRequest(schemas.Request):
 
 
 class UserAnswer(BaseModel):
-    """An account of our own."""
+    """An account of our own; of a person of another issuer only whether they are suspended."""
 
     user_id: str
     email: str | None
@@ -76,7 +76,7 @@ class UserAnswer(BaseModel):
     has_second_factor: bool
     banned_until: datetime | None
     deleted_at: datetime | None
-    created_at: datetime
+    created_at: datetime | None
     last_sign_in_at: datetime | None
 
 
@@ -169,8 +169,10 @@ async def list_users(
 
 
 @router.get("/users/{user_id}", responses=described(404))
-async def get_user(_: Administrator, user_id: OurUserId, parts: Parts) -> UserAnswer:
-    """Return one account."""
+async def get_user(_: Administrator, user_id: UserId, parts: Parts) -> UserAnswer:
+    """Return one account, or a suspended person of another issuer."""
+    if _is_of_another_issuer(parts, user_id):
+        return await _stranger(parts, user_id)
     try:
         return _user(parts, await accounts.get_user(parts.db, _account(parts, user_id)))
     except UserNotFound as error:
@@ -179,20 +181,41 @@ async def get_user(_: Administrator, user_id: OurUserId, parts: Parts) -> UserAn
 
 @router.post("/users/{user_id}/ban", responses=described(404, 409, 422))
 async def ban(
-    body: BanRequest, who: FreshAdministrator, user_id: OurUserId, parts: Parts
+    body: BanRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
 ) -> UserAnswer:
-    """Suspend an account and end all its sessions, at once and everywhere."""
+    """Suspend a person of any issuer and end everything of theirs, at once and everywhere."""
     length = administration.LONGEST_BAN
     if body.seconds is not None:
         length = timedelta(seconds=body.seconds)
+    if _is_of_another_issuer(parts, user_id):
+        await parts.sightings.write()
+        await suspensions.suspend(
+            parts.db,
+            parts.embedded.revocations,
+            user_id,
+            length,
+            actor=who.user_id,
+            reason=body.reason,
+        )
+        return await _stranger(parts, user_id)
     return await _change(parts, user_id, Wanted(banned_for=length), who.user_id, body.reason)
 
 
 @router.post("/users/{user_id}/unban", responses=described(404, 422))
 async def unban(
-    body: ReasonRequest, who: FreshAdministrator, user_id: OurUserId, parts: Parts
+    body: ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
 ) -> UserAnswer:
     """Lift a suspension. What was ended stays ended."""
+    if _is_of_another_issuer(parts, user_id):
+        found = await _stranger(parts, user_id)
+        await suspensions.lift(
+            parts.db,
+            parts.embedded.revocations,
+            user_id,
+            actor=who.user_id,
+            reason=body.reason,
+        )
+        return found.model_copy(update={"banned_until": None})
     return await _change(parts, user_id, Wanted(banned_for=NOT_BANNED), who.user_id, body.reason)
 
 
@@ -305,6 +328,36 @@ def _user(parts: Services, user: User) -> UserAnswer:
         deleted_at=user.deleted_at,
         created_at=user.created_at,
         last_sign_in_at=user.last_sign_in_at,
+    )
+
+
+def _is_of_another_issuer(parts: Services, user_id: str) -> bool:
+    bare = not parts.embedded.issuer.primary
+    return suspensions.issuer_of(user_id, parts.settings.issuer_names, bare=bare) is not None
+
+
+async def _stranger(parts: Services, user_id: str) -> UserAnswer:
+    """What is known of a person of another issuer.
+
+    Raises:
+        NotFound: they are not suspended.
+    """
+    found = await suspensions.listed(parts.db, user_id)
+    if not found:
+        raise NotFound
+    return UserAnswer(
+        user_id=user_id,
+        email=None,
+        email_confirmed_at=None,
+        name=None,
+        roles=[],
+        providers=[],
+        is_anonymous=False,
+        has_second_factor=False,
+        banned_until=found[0].until,
+        deleted_at=None,
+        created_at=None,
+        last_sign_in_at=None,
     )
 
 
