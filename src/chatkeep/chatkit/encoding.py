@@ -26,6 +26,7 @@ from chatkit.types import (
 from chatkeep.answering.parts import Part
 from chatkeep.answering.reading import (
     ApprovalNeeded,
+    Ended,
     PartBegan,
     PartEnded,
     PartGrew,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from chatkit.types import ThreadStreamEvent
 
-    from chatkeep.answering.reading import AnswerEvent, Ended
+    from chatkeep.answering.reading import AnswerEvent
 
 #: Reasoning is sent whole each time it grows, so not with every word.
 _THOUGHTS_EVERY_S: Final = 0.25
@@ -83,12 +84,11 @@ class AnswerEncoder:
                 yield from self._done(index, Part("source", source=source))
             case StepBegan() | StillWorking():
                 pass
+            case Ended():
+                for index, part in sorted(self._tools.items()):
+                    yield from self._done(index, part)
             case _:
-                yield from self._waiting(event)
-
-    def _waiting(self, _ended: Ended) -> Iterator[ThreadStreamEvent]:
-        for index, part in sorted(self._tools.items()):
-            yield from self._done(index, part)
+                assert_never(event)
 
     def _growing(self, event: PartBegan | PartGrew | PartEnded) -> Iterator[ThreadStreamEvent]:
         place = self._place(event.index)

@@ -56,18 +56,9 @@ async def fresh_administrator(request: Request, _: TakesBearer = None) -> Princi
 
 
 def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -> None:
-    notices = services_of(request).embedded.notices
-    if isinstance(error, StepUpRequired):
-        notices.note(
-            "step_up.refused",
-            reason=error.code,
-            user_id=who.user_id,
-            issuer=who.issuer,
-            session_id=who.session_id,
-        )
-        return
-    notices.note(
-        "administration.refused",
+    asks_for_more = isinstance(error, StepUpRequired)
+    services_of(request).embedded.notices.note(
+        "step_up.refused" if asks_for_more else "administration.refused",
         reason=error.code,
         user_id=who.user_id,
         issuer=who.issuer,

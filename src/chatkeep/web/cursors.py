@@ -27,8 +27,7 @@ def cursor_after(conversation: Conversation) -> str:
 
 def cursor_at(moment: datetime, named: str) -> str:
     """Return where the page begins after what has this *moment* and is *named* so."""
-    raw = msgspec.json.encode((moment, named))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return _written(moment, named)
 
 
 def read_cursor(cursor: str) -> tuple[str, str]:
@@ -39,13 +38,12 @@ def read_cursor(cursor: str) -> tuple[str, str]:
     """
     refusal = Invalid.of("cursor", "is not a cursor of this list")
     try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        moment, conversation_id = _decoder.decode(raw)
+        moment, named = _decoder.decode(_raw(cursor))
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise refusal from error
-    if moment.tzinfo is None or "\x00" in conversation_id:
+    if moment.tzinfo is None or "\x00" in named:
         raise refusal
-    return moment.isoformat(), conversation_id
+    return moment.isoformat(), named
 
 
 class FindPosition(TypedDict):
@@ -58,8 +56,7 @@ class FindPosition(TypedDict):
 
 def find_cursor(found: Found) -> str:
     """Return where the page of a search after *found* begins."""
-    raw = msgspec.json.encode((found.rank, found.said_at, found.message_id))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+    return _written(found.rank, found.said_at, found.message_id)
 
 
 def read_find_cursor(cursor: str) -> FindPosition:
@@ -70,10 +67,17 @@ def read_find_cursor(cursor: str) -> FindPosition:
     """
     refusal = Invalid.of("cursor", "is not a cursor of this search")
     try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        rank, moment, message_id = _find_decoder.decode(raw)
+        rank, moment, message_id = _find_decoder.decode(_raw(cursor))
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise refusal from error
     if moment.tzinfo is None or "\x00" in message_id or not math.isfinite(rank or 0):
         raise refusal
     return FindPosition(rank=rank, said_at=moment.isoformat(), message_id=message_id)
+
+
+def _written(*place: object) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _raw(cursor: str) -> bytes:
+    return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))

@@ -27,8 +27,13 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from chatkeep.config import Settings, read_environment
-from chatkeep.errors import ChatkeepError, StepUpRequired, TokenInvalid, Unauthenticated
-from chatkeep.errors import Forbidden as NotAllowed
+from chatkeep.errors import (
+    ChatkeepError,
+    Forbidden,
+    StepUpRequired,
+    TokenInvalid,
+    Unauthenticated,
+)
 from chatkeep.ids import new_id
 from chatkeep.opening import Gate, open_gate
 from chatkeep.principal import Principal
@@ -159,9 +164,9 @@ def require(
     async def required(request: Request) -> Principal:
         who = await signed_in(request)
         if wanted_roles and wanted_roles.isdisjoint(who.roles):
-            raise _refused(NotAllowed())
+            raise _refused(Forbidden())
         if not wanted_scopes <= who.scopes:
-            raise _refused(NotAllowed())
+            raise _refused(Forbidden())
         is_weak = aal is not None and who.aal < aal
         if is_weak or (max_age is not None and not _is_fresh(who, max_age)):
             await _note_step_up(request, who)

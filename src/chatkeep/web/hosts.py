@@ -61,10 +61,13 @@ def names_this_machine(headers: Headers) -> bool:
     forwarded = ",".join(headers.getlist("x-forwarded-for"))
     hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
     named = [*headers.getlist("host"), *headers.getlist("x-forwarded-host")]
-    return all(_is_here(host_name(name)) for name in named) and all(map(_is_here, hops))
+    return all(is_this_machine(host_name(name)) for name in named) and all(
+        map(is_this_machine, hops)
+    )
 
 
-def _is_here(name: str | None) -> bool:
+def is_this_machine(name: str | None) -> bool:
+    """Whether *name*, a name or address without a port, is this machine's; None is nobody's."""
     if name is None:
         return False
     address = _address(name)

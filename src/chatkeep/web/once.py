@@ -11,7 +11,7 @@
 *make* is called for the first request with an `Idempotency-Key` and for each without one.
 What it is given is an id: without a key a new one, with a key the same on every attempt. A
 stream that it returns is recorded while it is sent. What it raises is not kept, so the
-request may be made again. `beginning` is the same for what begins a run, where the run
+request may be made again. `begun_once` is the same for what begins a run, where the run
 itself is what is found again.
 """
 

@@ -11,7 +11,6 @@ import hashlib
 from base64 import b64encode
 from datetime import datetime
 from html import escape
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -24,7 +23,7 @@ from chatkeep.errors import NotFound
 from chatkeep.mail.outbox import Shown, list_outbox
 from chatkeep.mail.rendering import rendered
 from chatkeep.web.auth import Anybody
-from chatkeep.web.hosts import host_name, names_this_machine
+from chatkeep.web.hosts import is_this_machine, names_this_machine
 from chatkeep.web.services import Parts, services_of
 
 if TYPE_CHECKING:
@@ -64,10 +63,10 @@ async def _sits_here(request: Request) -> None:
     if parts.embedded.outgoing.place != "outbox" or parts.settings.production:
         raise NotFound
     origins = request.headers.getlist("origin")
-    from_here = all(_is_here(urlsplit(one).hostname or "") for one in origins)
+    from_here = all(is_this_machine(urlsplit(one).hostname) for one in origins)
     across = request.headers.get("sec-fetch-site") == "cross-site"
-    peer = request.client.host if request.client else ""
-    if not (names_this_machine(request.headers) and _is_here(peer) and from_here) or across:
+    peer = request.client.host if request.client else None
+    if not (names_this_machine(request.headers) and is_this_machine(peer) and from_here) or across:
         raise NotFound
 
 
@@ -126,13 +125,6 @@ async def _mails(parts: Services) -> list[tuple[Shown, Rendered]]:
         )
         for one in await list_outbox(parts.db, outgoing)
     ]
-
-
-def _is_here(name: str) -> bool:
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return host_name(name) == "localhost" or name.endswith(".localhost")
 
 
 def _card(one: Shown, content: Rendered) -> str:

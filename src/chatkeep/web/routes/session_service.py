@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from chatkeep.principal import Principal
     from chatkeep.sessions.refresh_cookies import Kept
 
+_AT_ISSUER: Final = "x-log-out-at-issuer"
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.
-_AT_ISSUER = "x-log-out-at-issuer"
 _CLEARED: Final = '"cache", "storage"'
 #: A token that says no end is refused for so long after its session was ended.
 _NO_END: Final = timedelta(days=400)
