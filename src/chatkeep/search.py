@@ -8,8 +8,9 @@ mean reading them all. Found on every branch of a conversation, also those not s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.db import as_user
 
@@ -24,6 +25,12 @@ RANKED_AT_MOST = 50
 #: Around a find; private-use characters, taken out of what is shown, so nobody can forge one.
 _BEGIN, _END = "\ue000", "\ue001"
 _HEADLINE = f"StartSel={_BEGIN}, StopSel={_END}, MaxWords=35, MinWords=15"
+#: In so many characters of all finds of a page together a passage is looked for, and in so many
+#: of one; in fewer with a query of many words, because each is tried wherever one could begin.
+_LOOKED_THROUGH: Final = 400_000
+_OF_ONE: Final = 20_000
+#: A minus that excludes nothing. PostgreSQL fails at more than thirty that stand in a row.
+_LOOSE_MINUS: Final = re.compile(r"-(?![\w\"])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +82,10 @@ async def search(
         _SEARCH,
         {
             "user": user_id,
-            "words": words,
+            "words": _LOOSE_MINUS.sub(" ", words),
             "locale": locale,
             "limit": limit,
+            "of_one": min(_OF_ONE, _LOOKED_THROUGH // limit),
             "ranked_at_most": RANKED_AT_MOST,
             "marks": _BEGIN + _END,
             "headline": _HEADLINE,
@@ -113,7 +121,7 @@ def passage(marked: str) -> list[Piece]:
     return [piece for piece in pieces if piece.text]
 
 
-_SEARCH = """
+_SEARCH = r"""
 with asked as materialized (
   select websearch_to_tsquery('simple', %(words)s)
     || websearch_to_tsquery(chat.search_language(%(locale)s), %(words)s) as words
@@ -132,12 +140,14 @@ with asked as materialized (
       < (%(rank)s::float8, %(said_at)s::timestamptz, %(message)s)
   order by p.rank desc nulls last, p.said_at desc, p.message_id desc limit %(limit)s
 )
--- `offset 0`: looked up one by one, however many conversations the person has.
+-- `offset 0`: looked up one by one, however many conversations the person has. Where no space
+-- is for long, and after what might begin a comment, the parser reads everything again and again.
 select p.conversation_id, p.message_id, c.title, m.role, p.said_at, p.rank,
-  ts_headline(chat.search_language(%(locale)s),
-    translate(left(m.content, 20000), %(marks)s, ''),
-    (select words from asked), %(headline)s) as marked
-from page p
+  ts_headline(chat.search_language(%(locale)s), regexp_replace(replace(translate(
+      left(m.content, greatest(1000, %(of_one)s * 15 / greatest(15, numnode(asked.words)))),
+      %(marks)s, ''), '<!', '< !'), '(\S{200})', '\1 ', 'g'),
+    asked.words, %(headline)s) as marked
+from asked cross join page p
 cross join lateral (
   select role, content from chat.messages where user_id = %(user)s
     and conversation_id = p.conversation_id and id = p.message_id offset 0

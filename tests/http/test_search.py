@@ -9,10 +9,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.limits import AT_ONCE
 from chatkeep.search import Piece, passage
 from tests.http.test_conversations import CHAT, begin, say
 
 if TYPE_CHECKING:
+    from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node, Person, Stage
 
@@ -96,6 +98,10 @@ async def test_forms_of_the_language_of_the_profile(ana: Person) -> None:
         "()",
         "a:*&!b'\\",
         "-",
+        "-" * 200,
+        "- " * 100,
+        "-(" * 100,
+        "<!--" * 50,
         "\U0001f4a9",
     ],
 )
@@ -182,6 +188,52 @@ def fill(database: MigratedDatabase, user_id: str, *, common: int, after: int) -
                 "after": after,
                 "all": common + after,
             },
+        )
+
+
+@pytest.mark.parametrize("said", ["a_", "~/", "./", "a-a.", "<!--"])
+async def test_words_without_a_space_hold_nobody_up(ana: Person, said: str) -> None:
+    """Signs at which PostgreSQL's parser begins anew, thousands of them: kept, and found."""
+    conversation = await begin(ana.client)
+    await say(ana.client, conversation, f"tamarind {said * (50_000 // len(said))}")
+    assert len((await searched(ana.client, "tamarind"))["found"]) == 1
+
+
+async def test_words_repeated_in_long_messages_are_looked_for_in_time(
+    ana: Person, database: MigratedDatabase
+) -> None:
+    """A long phrase in many long messages of nothing else takes no quarter of a minute."""
+    say_often(database, ana.id, "a b " * 5000, times=51)
+    found = await searched(ana.client, '"' + "a b " * 45 + '"', "&limit=50")
+    assert len(found["found"]) == 50
+    assert all(any(piece["match"] for piece in one["passage"]) for one in found["found"])
+
+
+async def test_searches_of_one_person_leave_room_for_others(start: StartNode) -> None:
+    """So many at once, and no more: each has a connection to the database to itself."""
+    node = await start(RATE_LIMITS="on")
+    busy, other = node.person(), node.person()
+    for _ in range(AT_ONCE["searches"]):
+        node.parts.limits.enter("searches", busy.id)
+    refused = await busy.client.get("/api/v1/search?q=x")
+    assert (refused.status, "retry-after" in refused.headers) == (429, True)
+    await searched(other.client, "x")
+    node.parts.limits.leave("searches", busy.id)
+    for _ in range(2):  # each is given back
+        await searched(busy.client, "x")
+
+
+def say_often(database: MigratedDatabase, user_id: str, text: str, *, times: int) -> None:
+    """Say *text* in so many messages of one conversation."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        talk = str(uuid4())
+        connection.execute(
+            "insert into chat.conversations (user_id, id) values (%s, %s)", [user_id, talk]
+        )
+        connection.execute(
+            "insert into chat.messages (user_id, conversation_id, id, role, content)"
+            " select %s, %s, n::text, 'user', %s from generate_series(1, %s) n",
+            [user_id, talk, text, times],
         )
 
 

@@ -49,7 +49,7 @@ class SearchAnswer(BaseModel):
     next_cursor: str | None
 
 
-@router.get("/search")
+@router.get("/search", responses=described(429))
 async def search_messages(
     who: SignedIn,
     parts: Parts,
@@ -66,9 +66,13 @@ async def search_messages(
     profile = await parts.preferences.get_profile(who.user_id)
     after = None if cursor is None else Position(**read_find_cursor(cursor))
     limit = min(limit, _PAGE_AT_MOST)
-    found = await search.search(
-        parts.db, who.user_id, q, locale=profile.locale, limit=limit + 1, after=after
-    )
+    parts.limits.enter("searches", who.user_id)
+    try:
+        found = await search.search(
+            parts.db, who.user_id, q, locale=profile.locale, limit=limit + 1, after=after
+        )
+    finally:
+        parts.limits.leave("searches", who.user_id)
     page = found[:limit]
     return SearchAnswer(
         order="newest" if page and page[0].rank is None else "best",
