@@ -70,6 +70,10 @@ def test_all_problems_are_told_at_once() -> None:
         ("TRUSTED_PROXIES", "proxy.example"),
         ("DATABASE_URL", "mysql://db.example/chat"),
         ("DATABASE_URL", "postgresql://[db.example/chat"),
+        ("DATABASE_URL", "postgresql://ana:a#b@db.example/chat"),
+        ("DATABASE_URL", "postgresql://ana:a/b@db.example/chat"),
+        ("DATABASE_URL", "postgresql://ana:a?b@db.example/chat"),
+        ("DATABASE_URL", "postgresql://ana:a@b@db.example/chat"),
         ("CHATKEEP_SECRET", "short"),
         ("CHATKEEP_SECRET", "ab" * 32),
         ("CHATKEEP_SECRET", LONG_SECRET + "\n"),
@@ -95,12 +99,29 @@ def test_bad_value_is_refused_by_name(name: str, value: str) -> None:
         ("SUPABASE_JWT_SECRET", "hunter2"),
         ("DATABASE_URL", "mysql://ana:hunter2@db.example/chat"),
         ("DATABASE_URL", "postgresql://ana:hunter2@[db.example/chat"),
+        ("DATABASE_URL", "postgresql://ana:hunter2#b@db.example/chat"),
         ("OPENAI_API_KEY", " hunter2"),
     ],
 )
 def test_complaints_never_quote_a_secret(name: str, value: str) -> None:
     """Problems end up in logs; the values of secrets must not."""
     assert "hunter2" not in " ".join(problems_of({name: value}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ana:a%23b%2Fc%40d@db.example/chat",
+        "postgres://ana@db.example:5432/chat?sslmode=verify-full&sslrootcert=/etc/ssl/ca.pem",
+        "postgresql://db-1.example:5432,db-2.example/chat?target_session_attrs=read-write",
+        "postgresql://ana@[::1]:5432/chat",
+        "postgresql://ana@%2Frun%2Fpostgresql/chat",
+        "postgresql:///chat?host=/run/postgresql",
+    ],
+)
+def test_addresses_of_databases(url: str) -> None:
+    """Whatever libpq understands: several hosts, sockets, and signs that were encoded."""
+    assert Settings.from_env({"DATABASE_URL": url}).database_url == url
 
 
 def test_two_names_for_one_setting_must_agree() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chatkeep.config import Settings
-from chatkeep.setup_checks.doctor import examine_extensions, examine_proxy
+from chatkeep.setup_checks.doctor import examine_encryption, examine_extensions, examine_proxy
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
@@ -45,3 +45,25 @@ def test_production_without_a_proxy_is_told() -> None:
 def test_development_needs_no_proxy() -> None:
     """Nothing is said about what nobody needs."""
     assert examine_proxy(Settings.from_env({})) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "encrypted", "good"),
+    [
+        ("db.example.com", True, True),
+        ("db.example.com", False, False),
+        ("9.9.9.9", False, False),
+        ("10.0.0.7", False, True),
+        ("db.internal", False, True),
+        ("/run/postgresql", False, True),
+        ("::1", False, True),
+        ("2a00:1450::1", False, False),
+    ],
+)
+def test_database_that_others_can_listen_to_is_said(
+    host: str, *, encrypted: bool, good: bool
+) -> None:
+    """Over a public network it is to be encrypted; within a private one that is a choice."""
+    found = examine_encryption(host, encrypted=encrypted)
+    assert found.is_good == good
+    assert good or "sslmode" in found.problems[0]

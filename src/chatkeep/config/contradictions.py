@@ -181,7 +181,7 @@ def _is_local(url: str) -> bool:
     )
 
 
-def _stays_inside(url: str) -> bool:
+def stays_inside(url: str) -> bool:
     """Whether what is said to the server at *url* is encrypted, or leaves no network of ours.
 
     A name without a dot, or under a domain that is never public, is one of a private network.
@@ -208,7 +208,7 @@ def _production_problems(settings: Settings) -> list[str]:
         )
     if not settings.rate_limits:
         problems.append("RATE_LIMITS must be on in production.")
-    if settings.redis_url and not _stays_inside(settings.redis_url):
+    if settings.redis_url and not stays_inside(settings.redis_url):
         problems.append(
             "REDIS_URL must be rediss in production, but for a server on this machine or in a"
             " private network."
@@ -217,7 +217,7 @@ def _production_problems(settings: Settings) -> list[str]:
         f"{one.prefix}_URL must be https in production, but for a provider on this machine or in"
         " a private network."
         for one in upstreams_of(settings)
-        if one.name not in PRESETS and one.url.startswith("http://") and not _stays_inside(one.url)
+        if one.name not in PRESETS and one.url.startswith("http://") and not stays_inside(one.url)
     ]
     secrets = {
         "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,

@@ -24,6 +24,7 @@ _MINIMUM_DISTINCT_CHARACTERS = 8
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _DOMAIN = re.compile(r"([A-Za-z0-9-]+\.)+[A-Za-z]{2,}/?")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d*)?")
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _SQL_FUNCTION = re.compile(r"pg:[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}")
 
@@ -187,8 +188,13 @@ def origins(text: str) -> tuple[str, ...]:
 
 def database_url(text: str) -> Secret:
     """Read the address of a PostgreSQL database, which holds a password."""
-    if urlsplit(text).scheme not in {"postgres", "postgresql"}:
+    parts = urlsplit(text)
+    if parts.scheme not in {"postgres", "postgresql"}:
         raise Refused("must be an address like postgresql://user:password@host:5432/name")
+    # What libpq would say of it quotes a piece of the password as the name of a host.
+    login, _, hosts = parts.netloc.rpartition("@")
+    if "@" in login or not all(_HOST_AND_PORT.fullmatch(one) for one in hosts.split(",")):
+        raise Refused("must have signs such as @ : / ? # of its password as %40 %3A %2F %3F %23")
     return Secret(text)
 
 

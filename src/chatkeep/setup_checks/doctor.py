@@ -15,6 +15,7 @@ from psycopg import errors as pg
 
 from chatkeep.buckets import bucket_of
 from chatkeep.claims.loading import declared_versions
+from chatkeep.config.contradictions import stays_inside
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
@@ -89,6 +90,10 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
     try:
         async with await _connected(str(settings.database_url)) as connection:
             yield _version(connection)
+            if settings.production:
+                yield examine_encryption(
+                    connection.info.host, encrypted=bool(connection.pgconn.ssl_in_use)
+                )
             yield await _clock(connection)
         migrations = await _migrations(str(settings.database_url))
         yield migrations
@@ -121,6 +126,19 @@ def _version(connection: psycopg.AsyncConnection) -> Finding:
         return Finding(name="PostgreSQL", problems=(problem,))
     shown = f"{version // 10_000}.{version % 10_000}"
     return Finding(name="PostgreSQL", note=f"version {shown}, database {connection.info.dbname}")
+
+
+def examine_encryption(host: str, *, encrypted: bool) -> Finding:
+    """Say whether somebody between us and the database at *host* can read along."""
+    if encrypted:
+        return Finding(name="Encryption", note="the connection to the database is encrypted")
+    if stays_inside(f"postgresql://[{host}]" if ":" in host else f"postgresql://{host}"):
+        return Finding(name="Encryption", note=f"none, in a private network ({host or 'socket'})")
+    problem = (
+        f"What {host} is told can be read on the way: put sslmode=verify-full and sslrootcert,"
+        " or at least sslmode=require, into DATABASE_URL."
+    )
+    return Finding(name="Encryption", problems=(problem,))
 
 
 async def _clock(connection: psycopg.AsyncConnection) -> Finding:
