@@ -21,6 +21,7 @@ import msgspec
 from psycopg import Error as DriverError
 from psycopg import sql
 
+from chatkeep.blocking import NoThread, Threads
 from chatkeep.db import AUTH
 from chatkeep.errors import (
     AccessTokenHookFailed,
@@ -53,6 +54,7 @@ PROTECTED: Final = (
 _TEXTS: Final = ("email", "phone", "role")
 _LONGEST_MESSAGE: Final = 500
 POSTGRESQL: Final = "pg:"
+_threads: Final = Threads()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,11 @@ def _of_python(path: str) -> Function:
         if inspect.iscoroutinefunction(found):
             return await found(given)
         # In a thread: one that waits for something holds up nobody else.
-        return await asyncio.to_thread(found, given)
+        try:
+            return await _threads.call(found, given)
+        except NoThread as error:
+            _log.error("the access token hook is not asked: too many calls have not come back")
+            raise Unavailable("The sign-in took too long. Try again shortly.") from error
 
     return called
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
 
 import msgspec
 
+from chatkeep.blocking import NoThread, Threads
 from chatkeep.errors import SetupError
 from chatkeep.events import ToolResult
 from chatkeep.llm.model import Tool
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 #: A longer output would fill the model's memory with one answer.
 OUTPUT_AT_MOST: Final = 64 * 1024
+
+_threads: Final = Threads()
 
 _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
@@ -127,8 +130,8 @@ class Tools:
         """Register a function, async or not; a first parameter `ToolContext` is handed in.
 
         Its docstring tells the model what it is for. With *needs_approval* it is run only
-        after the person has said yes. A function that is not async runs in a thread, which
-        goes on after the time is up.
+        after the person has said yes. A function that is not async runs in a thread of its
+        own, which goes on after the time is up.
 
         Raises:
             SetupError: the name is taken, or a parameter has no type.
@@ -249,7 +252,11 @@ async def _called(known: RegisteredTool, given: dict[str, Any], context: ToolCon
     before = (context,) if known.takes_context else ()
     if inspect.iscoroutinefunction(known.function):
         return await known.function(*before, **given)
-    return await asyncio.to_thread(known.function, *before, **given)
+    try:
+        return await _threads.call(known.function, *before, **given)
+    except NoThread as error:
+        _log.error("%s is not run: too many tools have not come back", known.offered.name)
+        raise ToolFailed("Too many tools are running. Try again later.") from error
 
 
 def _written_out(output: object) -> object:
