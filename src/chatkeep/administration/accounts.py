@@ -129,8 +129,8 @@ async def change_account(
 
     A ban leaves somebody with one of the roles *administrators*.
 
-    A new password and a ban end every session at once and everywhere, and make what was
-    mailed worthless; a new address does the latter.
+    A new password and a ban end every session at once and everywhere, and sign-ins that wait
+    for the exchange of a code. A new password and a new address make what was mailed worthless.
 
     Raises:
         UserNotFound: also of an account of which only the id is kept.
@@ -153,6 +153,8 @@ async def change_account(
                 await _put_identity(connection, person)
             if email is not None or stored is not None:
                 await _forget_mailed(connection, person)
+            if wanted.bans:
+                await _forget_codes(connection, person)
             ended = 0
             if wanted.bans or stored is not None:
                 why = "banned" if wanted.bans else "password_changed"
@@ -257,6 +259,11 @@ async def _put_identity(connection: AsyncConnection, person: UUID) -> None:
 async def _forget_mailed(connection: AsyncConnection, person: UUID) -> None:
     """Make links and codes worthless that went to an address, or stood for a sign-in."""
     await connection.execute("delete from chatkeep.one_time_tokens where user_id = %s", (person,))
+    await _forget_codes(connection, person)
+
+
+async def _forget_codes(connection: AsyncConnection, person: UUID) -> None:
+    """Make codes of PKCE flows worthless: each is a session that has not begun yet."""
     await connection.execute(
         "delete from chatkeep.authorization_codes where user_id = %s", (person,)
     )
