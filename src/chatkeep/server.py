@@ -45,7 +45,9 @@ def serve(
     stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS,
     hurry_signals: Sequence[signal.Signals] = (),
 ) -> None:
-    """Serve on *sockets* until one of *stop_signals*; a second one, or a hurry signal, cuts off.
+    """Serve on *sockets* until one of *stop_signals*; one of *hurry_signals* cuts off.
+
+    Where there are none of those, a second stop signal does.
 
     Calls *started* once requests are answered and *stopping* at the first signal.
 
@@ -147,12 +149,16 @@ class _Server(uvicorn.Server):
         self._tell_started()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401, ARG002 -- as uvicorn's
-        """Drain at the first signal, give up waiting at the second."""
+        """Drain at the first signal, give up waiting at the second.
+
+        Where there is a signal to hurry, the second one says nothing new: a service manager tells
+        every process of a service to stop, and so does the parent of this one.
+        """
         if not self.should_exit:
             self.should_exit = True
             self._application.begin_shutdown()
             self._tell_stopping()
-        else:
+        elif not self.hurry_signals:
             self._cut_off()
 
     def _cut_off(self) -> None:

@@ -159,11 +159,12 @@ async def test_signal_while_it_starts_leaves_nothing_running(
     assert "Traceback" not in (home / "errors.txt").read_text()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 async def test_running_answer_ends_before_the_server_does(
-    home: Path, http: aiohttp.ClientSession
+    home: Path, http: aiohttp.ClientSession, workers: str
 ) -> None:
-    """SIGTERM lets a stream end, and what it said is kept."""
-    async with serving(*ANY_PORT, cwd=home) as server:
+    """SIGTERM lets a stream end, also when every process gets it (systemd), and keeps it."""
+    async with serving(*ANY_PORT, "--workers", workers, cwd=home) as server:
         base = await address(server)
         ana = await token(home, "ana")
         async with http.post(f"{base}/api/v1/chat/start", json={}, headers=ana) as answer:
@@ -172,7 +173,9 @@ async def test_running_answer_ends_before_the_server_does(
         headers = {**ana, "accept": "text/event-stream"}
         async with http.post(f"{base}/api/v1/chat/message", json=body, headers=headers) as answer:
             await answer.content.readline()
-            server.signal(signal.SIGTERM)
+            everybody = [server.process.pid, *children_of(server.process.pid)]
+            for pid in everybody:
+                os.kill(pid, signal.SIGTERM)
             said = await answer.content.read()
         assert b"event: done" in said
         assert await server.ends() == 0
