@@ -20,6 +20,7 @@ from chatkeep.accounts.changes import (
 )
 from chatkeep.accounts.credentials import Credential, find_credential, get_credential
 from chatkeep.accounts.metadata import MAX_METADATA_BYTES, storable
+from chatkeep.accounts.standing import Standing, find_standing
 from chatkeep.accounts.users import (
     User,
     banned,
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_METADATA_BYTES",
     "Change",
     "Credential",
+    "Standing",
     "User",
     "address_must_be_free",
     "banned",
@@ -48,6 +50,7 @@ __all__ = [
     "counted",
     "creation",
     "find_credential",
+    "find_standing",
     "get_credential",
     "get_user",
     "holding",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from chatkeep import audit
+from chatkeep import accounts, audit
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import Forbidden, LastAdministrator, StepUpRequired, UserNotFound
 from chatkeep.roles import roles_in
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.principal import Principal
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    app_metadata: dict[str, Any]
-    has_second_factor: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +47,15 @@ async def require_administrator(
         Forbidden: no role, or a name without proof (the development header), or an API key.
         StepUpRequired: the session has not shown the person's second factor.
     """
-    standing = await _standing(issuer, who)
-    own = who.roles if standing is None else roles_in(standing.app_metadata)
+    own, has_second_factor = who.roles, False
+    subject = issuer.subject_of(who.user_id)
+    if subject is not None:  # of an account of our own they are looked up
+        standing = await accounts.find_standing(issuer.db, subject)
+        own = frozenset() if standing is None else standing.roles
+        has_second_factor = standing is not None and standing.has_second_factor
     if who.credential in {"development_header", "api_key"} or own.isdisjoint(roles):
         raise Forbidden
-    if standing is not None and standing.has_second_factor and who.aal < "aal2":
+    if has_second_factor and who.aal < "aal2":
         raise StepUpRequired(acr_values="aal2")
 
 
@@ -69,23 +67,6 @@ def require_fresh(who: Principal, max_age: timedelta, now: datetime) -> None:
     """
     if who.authenticated_at is None or now - who.authenticated_at > max_age:
         raise StepUpRequired(max_age=int(max_age.total_seconds()))
-
-
-async def _standing(issuer: EmbeddedIssuer, who: Principal) -> _Standing | None:
-    """Look up an account of our own; None for people of other issuers."""
-    subject = issuer.subject_of(who.user_id)
-    if subject is None:
-        return None
-    found = await issuer.db.fetch(
-        AUTH,
-        "select u.app_metadata, exists (select from chatkeep.factors f"
-        "  where f.user_id = u.id and f.status = 'verified') as has_second_factor"
-        " from chatkeep.users u where u.id = %s and u.deleted_at is null"
-        " and (u.banned_until is null or u.banned_until <= now())",
-        (subject,),
-        row=_Standing,
-    )
-    return found[0] if found else _Standing({}, has_second_factor=False)
 
 
 async def keep_one(connection: AsyncConnection, person: UUID, roles: Collection[str]) -> None:

@@ -16,7 +16,6 @@ from chatkeep.cli.personal_keys import list_keys, revoke_key
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.user_import import import_users
 from chatkeep.cli.words import examples
-from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -362,7 +361,7 @@ def _members(user: User) -> dict[str, Any]:
     return {
         "id": str(user.id),
         "email": user.email,
-        "roles": sorted(roles_in(user.app_metadata)),
+        "roles": sorted(user.roles),
         "providers": sorted({str(one["provider"]) for one in user.identities}),
         **{name: one.isoformat() if one else None for name, one in times.items()},
     }

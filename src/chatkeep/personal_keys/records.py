@@ -56,15 +56,6 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What an account of our own is, as far as it matters for making keys."""
-
-    is_anonymous: bool
-    has_second_factor: bool
-    app_metadata: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A key as it is checked, with its owner. *is_barred*: their account is gone or banned."""
 
@@ -130,20 +121,6 @@ async def make(
     if not rows:
         raise TooManyKeys(f"You have {at_most} API keys already: revoke one first.")
     return rows[0], key
-
-
-async def standing_of(db: Database, account: UUID) -> Standing | None:
-    """Return what *account* of our own is now, None when it is gone or banned."""
-    found = await db.fetch(
-        AUTH,
-        "select u.is_anonymous, u.app_metadata, exists (select from chatkeep.factors f"
-        "  where f.user_id = u.id and f.status = 'verified') as has_second_factor"
-        " from chatkeep.users u where u.id = %s and u.deleted_at is null"
-        " and (u.banned_until is null or u.banned_until <= now())",
-        (account,),
-        row=Standing,
-    )
-    return found[0] if found else None
 
 
 async def list_own(db: Database, user_id: str) -> list[PersonalKey]:

@@ -20,7 +20,6 @@ from chatkeep.administration import suspensions
 from chatkeep.administration.accounts import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
 from chatkeep.errors import NotFound, UserNotFound
-from chatkeep.roles import roles_in
 from chatkeep.sessions import administration as session_administration
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
@@ -320,10 +319,10 @@ def _user(parts: Services, user: User) -> UserAnswer:
         email=user.email,
         email_confirmed_at=user.email_confirmed_at,
         name=name if isinstance(name, str) else None,
-        roles=sorted(roles_in(user.app_metadata)),
+        roles=sorted(user.roles),
         providers=sorted({str(one["provider"]) for one in user.identities}),
         is_anonymous=user.is_anonymous,
-        has_second_factor=any(one["status"] == "verified" for one in user.factors),
+        has_second_factor=user.has_second_factor,
         banned_until=user.banned_until,
         deleted_at=user.deleted_at,
         created_at=user.created_at,

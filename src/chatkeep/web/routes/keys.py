@@ -13,13 +13,13 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from chatkeep import accounts
 from chatkeep.administration.administrators import require_fresh
 from chatkeep.db import AUTH
 from chatkeep.errors import Forbidden, Invalid, StepUpRequired, TokenRevoked
 from chatkeep.personal_keys import records
 from chatkeep.personal_keys.records import Wanted
 from chatkeep.personal_keys.scopes import SCOPES
-from chatkeep.roles import roles_in
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
@@ -172,11 +172,10 @@ async def _require_strong(who: Principal, parts: Services) -> None:
         raise Forbidden("Sign in to an account of your own to make API keys.")
     account = parts.embedded.subject_of(who.user_id)
     if account is not None:
-        standing = await records.standing_of(parts.db, account)
+        standing = await accounts.find_standing(parts.db, account)
         if standing is None or standing.is_anonymous:
             raise Forbidden("Sign in to an account of your own to make API keys.")
-        roles = roles_in(standing.app_metadata)
-        lacks_one = parts.embedded.is_too_weak(who.aal, roles=roles, is_anonymous=False)
+        lacks_one = parts.embedded.is_too_weak(who.aal, roles=standing.roles, is_anonymous=False)
         if lacks_one or (standing.has_second_factor and who.aal < "aal2"):
             raise StepUpRequired(acr_values="aal2")
     if parts.settings.api_key_sign_in_age_s:
