@@ -47,7 +47,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What somebody said to a form, whether they liked it or not."""
+    """What somebody said to what they were sent, whether they liked it or not."""
 
     status: int
     body: bytes = field(repr=False)
@@ -61,7 +61,7 @@ def require_fetchable(url: str, *, public_only: bool) -> None:
     """
     scheme = urlsplit(url).scheme
     if scheme not in ({"https"} if public_only else {"http", "https"}):
-        raise ValueError("keys must be fetched over https")
+        raise ValueError("it is asked over https only" if public_only else "it is no web address")
 
 
 async def fetch(
@@ -96,7 +96,7 @@ async def send_form(
         FetchFailed: nobody is there, or it cannot be read.
         ValueError: *url* is none that may be asked.
     """
-    async with _asked("POST", url, public_only=public_only, headers=headers, form=form) as response:
+    async with _asked("POST", url, public_only=public_only, headers=headers, body=form) as response:
         return Reply(status=response.status, body=await _body(response))
 
 
@@ -110,7 +110,7 @@ async def send_json(
     """Send *body* as JSON to *url*, as `send_form` sends a form; raises as that does."""
     said = {**(headers or {}), "Content-Type": "application/json"}
     encoded = msgspec.json.encode(body)
-    async with _asked("POST", url, public_only=public_only, headers=said, form=encoded) as response:
+    async with _asked("POST", url, public_only=public_only, headers=said, body=encoded) as response:
         return Reply(status=response.status, body=await _body(response))
 
 
@@ -127,7 +127,7 @@ async def post(
     Raises as `send_form`, after *deadline_s* too.
     """
     asked = _asked(
-        "POST", url, public_only=public_only, headers=headers, form=body, deadline_s=deadline_s
+        "POST", url, public_only=public_only, headers=headers, body=body, deadline_s=deadline_s
     )
     async with asked as response:
         return response.status
@@ -146,7 +146,7 @@ async def _asked(
     *,
     public_only: bool,
     headers: Mapping[str, str] | None,
-    form: Mapping[str, str] | bytes | None = None,
+    body: Mapping[str, str] | bytes | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     require_fetchable(url, public_only=public_only)
@@ -162,7 +162,7 @@ async def _asked(
             session.request(
                 method,
                 url,
-                data=form,
+                data=body,
                 headers={**_HEADERS, **(headers or {})},
                 allow_redirects=False,
             ) as response,

@@ -166,7 +166,7 @@ async def shared_head(connection: AsyncConnection) -> KeptHead | None:
 async def seal(db: Database, secret: bytes) -> int:
     """Link entries that are not yet, `BATCH` at most; return how many that were.
 
-    None while another server is at it. Those of a transaction that is still open are linked
+    0 while another server is at it. Those of a transaction that is still open are linked
     later: their numbers are smaller, their place in the chain is not.
 
     Raises:

@@ -27,7 +27,7 @@ _BATCH: Final = 2000
 async def let_go(db: Database, secret: bytes, *, days: int) -> int:
     """Drop entries older than *days*, a batch of them; return how many.
 
-    None while another server is at the chain.
+    0 while another server is at the chain.
 
     Raises:
         SetupError: they do not verify, or the chain was made under another secret.

@@ -42,7 +42,7 @@ async def _examined(server: McpServer, *, public_only: bool) -> Finding:
 
 
 def _nobody_calls(_: str) -> Callable[..., Any]:
-    return RegisteredTool
+    return RegisteredTool  # anything that could be called: here no tool is
 
 
 def _shown(offered: list[RegisteredTool]) -> str:

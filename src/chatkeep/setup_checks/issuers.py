@@ -86,9 +86,13 @@ async def _supabase(settings: Settings) -> Finding:
     if settings.supabase_project_url:
         url = f"{settings.supabase_project_url}/auth/v1/.well-known/jwks.json"
         place = KeyPlace(url=url, algorithms=SUPABASE_ALGORITHMS)
-        cure = "check SUPABASE_PROJECT_URL, or set SUPABASE_JWT_SECRET."
-        optional = settings.supabase_jwt_secret is not None
-        await _look_at_keys(looked, place, cure, settings.production, optional=optional)
+        await _look_at_keys(
+            looked,
+            place,
+            cure="check SUPABASE_PROJECT_URL, or set SUPABASE_JWT_SECRET.",
+            public_only=settings.production,
+            optional=settings.supabase_jwt_secret is not None,
+        )
     return looked.as_finding("supabase")
 
 
@@ -99,9 +103,13 @@ async def _better_auth(settings: Settings) -> Finding:
     if settings.better_auth_url:
         url = f"{better_auth_api(settings.better_auth_url)}/jwks"
         place = KeyPlace(url=url, algorithms=ASYMMETRIC_ALGORITHMS)
-        cure = "check BETTER_AUTH_URL, and that Better Auth has its JWT plugin."
-        optional = settings.better_auth_secret is not None
-        await _look_at_keys(looked, place, cure, settings.production, optional=optional)
+        await _look_at_keys(
+            looked,
+            place,
+            cure="check BETTER_AUTH_URL, and that Better Auth has its JWT plugin.",
+            public_only=settings.production,
+            optional=settings.better_auth_secret is not None,
+        )
     await _look_at_tables(looked, settings)
     return looked.as_finding("better-auth")
 
@@ -136,7 +144,7 @@ async def _openid(provider: OpenIdProvider, *, public_only: bool) -> Finding:
         looked.problems.append(f"No discovery at {provider.issuer}: {error}; {cure}")
         return looked.as_finding(provider.name)
     cure = f"check {provider.prefix}_JWKS_URL."
-    await _look_at_keys(looked, found.keys, cure, public_only, optional=False)
+    await _look_at_keys(looked, found.keys, cure=cure, public_only=public_only)
     looked.notes.append("refreshes tokens" if found.token_url else "no token endpoint of its own")
     if found.revocation_url:
         looked.notes.append("revokes tokens")
@@ -165,16 +173,16 @@ async def _look_at_provider(
         for name, url in endpoints.items()
         if url is None
     ]
-    await _look_at_keys(looked, found.keys, f"check {own}_ISSUER.", public_only, optional=False)
+    await _look_at_keys(looked, found.keys, cure=f"check {own}_ISSUER.", public_only=public_only)
 
 
 async def _look_at_keys(
     looked: _Looked,
     place: KeyPlace,
-    cure: str,
-    public_only: bool,  # noqa: FBT001 -- as the functions that it is handed on to
     *,
-    optional: bool,
+    cure: str,
+    public_only: bool,
+    optional: bool = False,
 ) -> None:
     """Fetch the keys at *place*. Where there is a secret too, they are *optional*."""
     try:

@@ -23,7 +23,7 @@ from chatkeep.tokens.claims import (
     verify,
 )
 from chatkeep.tokens.compact import MAX_TOKEN_LENGTH, Header, Unverified, read, token_bytes
-from chatkeep.tokens.keys import KeySet, PublishedKeys, read_key, read_key_set, read_pem
+from chatkeep.tokens.keys import KeySet, PublishedKeys, read_key, read_key_set
 from chatkeep.tokens.signing import issue
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
     "read",
     "read_key",
     "read_key_set",
-    "read_pem",
     "secret_key",
     "token_bytes",
     "verify",

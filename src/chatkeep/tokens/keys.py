@@ -15,8 +15,7 @@ import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicNumbers
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from chatkeep.errors import TokenInvalid
 from chatkeep.tokens.algorithms import (
@@ -285,21 +284,3 @@ def _is_roca(modulus: int) -> bool:
 _POWERS = {
     prime: frozenset(pow(65537, power, prime) for power in range(prime)) for prime in _ROCA_PRIMES
 }
-
-
-def read_pem(pem: bytes, *, algorithm: str, kid: str | None = None) -> Key:
-    """Read a public key in PEM (SubjectPublicKeyInfo or PKCS #1).
-
-    Raises:
-        ValueError: it is none, or not fit to verify *algorithm* with.
-    """
-    try:
-        public = load_pem_public_key(pem)
-    except UnsupportedAlgorithm as error:
-        raise ValueError("this kind of key is not supported here") from error
-    if isinstance(public, RSAPublicKey):
-        numbers = public.public_numbers()
-        public = _rsa_key(numbers.n, numbers.e)
-    elif isinstance(public, Ed25519PublicKey):
-        public = _ed25519_key(public.public_bytes_raw())
-    return public_key(public, algorithm=algorithm, kid=kid)  # type: ignore[arg-type]  # of any kind: refused there

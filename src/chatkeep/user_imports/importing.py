@@ -158,9 +158,7 @@ class Import:
             if one.arrival.id in ids:
                 outcomes.append(_already(one))
             elif one.email in taken:
-                outcomes.append(
-                    _skipped(one.arrival.original_id, "another account has the address")
-                )
+                outcomes.append(_skipped(one.arrival.original_id, _ADDRESS_TAKEN))
             else:
                 fresh.append(one)
                 ids.add(one.arrival.id)
