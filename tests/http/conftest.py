@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 import pytest
 
-from tests.serving import Node, Person, Stage, publishing_keys, start_node
+from tests.gotrue_people import nobody
+from tests.serving import Client, Node, Person, Stage, publishing_keys, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,12 +45,22 @@ async def project() -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
+    request: pytest.FixtureRequest,
+    database: MigratedDatabase,
+    session: aiohttp.ClientSession,
+    project: str,
 ) -> AsyncIterator[Node]:
-    """A node on the module's database."""
-    started = await start_node(database.url, session, project)
+    """A node on the module's database, with the module's own `NODE_SETTINGS` if it has any."""
+    own: dict[str, str] = getattr(request.module, "NODE_SETTINGS", {})
+    started = await start_node(database.url, session, project, **own)
     yield started
     await started.stop()
+
+
+@pytest.fixture
+def caller(node: Node) -> Client:
+    """A Supabase client of the module's node that is not signed in."""
+    return nobody(node)
 
 
 @pytest.fixture

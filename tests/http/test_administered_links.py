@@ -12,38 +12,16 @@ from tests.gotrue_people import (
     PASSWORD,
     code_of,
     new_address,
-    nobody,
     sign_in,
     signed_in,
 )
 from tests.http.mailbox import landed, mails_to, newest_to, open_and_press
-from tests.serving import Answer, Client, Node, start_node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import aiohttp
-
-    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Answer, Client, Node
 
 LINK = "/auth/v1/admin/generate_link"
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node on which addresses have to be confirmed."""
-    settings = {**OURS_ALONE, "MAILER_AUTOCONFIRM": "off"}
-    started = await start_node(database.url, session, project, **settings)
-    yield started
-    await started.stop()
-
-
-@pytest.fixture
-def caller(node: Node) -> Client:
-    """A Supabase client that is not signed in."""
-    return nobody(node)
+NODE_SETTINGS = {**OURS_ALONE, "MAILER_AUTOCONFIRM": "off"}
 
 
 @pytest.fixture

@@ -16,28 +16,19 @@ from chatkeep.web.routes import admin_operations
 from tests.gotrue_people import OURS_ALONE, PASSWORD, nobody, sign_in, sign_up, signed_in
 from tests.http.test_matrix import ENDLESS
 from tests.postgres_servers import MigratedDatabase
-from tests.serving import Node, start_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import aiohttp
-
     from tests.http.conftest import StartNode
     from tests.postgres_servers import Server
+    from tests.serving import Node
 
 ADMIN = "/api/admin"
 TEXT = {"role": "user", "parts": [{"type": "text", "text": "Nobody else may read this"}]}
-
-
-@pytest.fixture(scope="module", autouse=True)  # the first node decides whose ids are bare
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node whose only issuer is its own."""
-    started = await start_node(database.url, session, project, **OURS_ALONE)
-    yield started
-    await started.stop()
+#: The first node decides whose ids are bare, so every test has it.
+NODE_SETTINGS = OURS_ALONE
+pytestmark = pytest.mark.usefixtures("node")
 
 
 class Member:

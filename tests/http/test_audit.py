@@ -14,46 +14,22 @@ from fastapi import Depends, FastAPI
 from chatkeep import audit
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.web.guard import ChatkeepMiddleware, require
+from tests.gotrue_people import OURS_ALONE, PASSWORD, refresh, sign_in
 from tests.http.test_guard import served
 from tests.serving import SERVER_SECRET, start_node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     import aiohttp
 
     from chatkeep.audit import Entry
     from tests.postgres_servers import MigratedDatabase
-    from tests.serving import Answer, Client, Node
+    from tests.serving import Client, Node
 
-PASSWORD = "Correct-Horse-42-battery"
 NEXT_PASSWORD = "Battery-42-staple-horse"
-OURS_ALONE = {"SUPABASE_PROJECT_URL": "", "SUPABASE_JWT_SECRET": ""}
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node whose only issuer is its own."""
-    started = await start_node(
-        database.url,
-        session,
-        project,
-        **OURS_ALONE,
-        RATE_LIMITS="off",
-        SESSIONS_PER_USER="3",
-    )
-    yield started
-    await started.stop()
-
-
-@pytest.fixture
-def caller(node: Node) -> Client:
-    """A Supabase client that is not signed in."""
-    key = node.parts.embedded.api_keys.publishable
-    return node.nobody(apikey=key, authorization=f"Bearer {key}")
+NODE_SETTINGS = {**OURS_ALONE, "RATE_LIMITS": "off", "SESSIONS_PER_USER": "3"}
 
 
 async def signed_up(caller: Client) -> dict[str, Any]:
@@ -62,18 +38,6 @@ async def signed_up(caller: Client) -> dict[str, Any]:
     answer = await caller.post("/auth/v1/signup", {"email": email, "password": PASSWORD})
     assert answer.status == 200, answer.text
     return {**answer.json, "email": email}
-
-
-async def sign_in(caller: Client, email: str, password: str = PASSWORD) -> Answer:
-    """Sign in with a password."""
-    body = {"email": email, "password": password}
-    return await caller.post("/auth/v1/token?grant_type=password", body)
-
-
-async def refresh(caller: Client, token: str) -> Answer:
-    """Exchange a refresh token."""
-    body = {"refresh_token": token}
-    return await caller.post("/auth/v1/token?grant_type=refresh_token", body)
 
 
 async def entries(node: Node, **filters: str) -> list[Entry]:

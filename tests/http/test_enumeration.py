@@ -16,32 +16,15 @@ import pytest
 
 from tests.gotrue_people import OURS_ALONE, PASSWORD
 from tests.http.mailbox import newest_to
-from tests.serving import Node, start_node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import aiohttp
-
-    from tests.postgres_servers import MigratedDatabase
-    from tests.serving import Client
+    from tests.serving import Client, Node
 
 PAIRS = 60
 #: Half of what checking a password takes, and far more than a look into a table.
 NOTICEABLE_S = 0.008
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node on which addresses have to be confirmed."""
-    started = await start_node(
-        database.url, session, project, MAILER_AUTOCONFIRM="off", **OURS_ALONE
-    )
-    yield started
-    await started.stop()
+NODE_SETTINGS = {**OURS_ALONE, "MAILER_AUTOCONFIRM": "off"}
 
 
 def new_address() -> str:

@@ -18,41 +18,23 @@ from tests.gotrue_people import (
     claims_of,
     code_of,
     new_address,
-    nobody,
     refresh,
     sign_in,
     sign_up,
     signed_in,
 )
 from tests.postgres_servers import MigratedDatabase
-from tests.serving import Client, Node, start_node, until
+from tests.serving import Client, Node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    import aiohttp
+    from collections.abc import Iterator
 
     from tests.http.conftest import StartNode
     from tests.postgres_servers import Server
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node whose only issuer is its own."""
-    started = await start_node(database.url, session, project, **OURS_ALONE)
-    yield started
-    await started.stop()
-
-
-@pytest.fixture
-def caller(node: Node) -> Client:
-    """A Supabase client that is not signed in."""
-    return nobody(node)
+NODE_SETTINGS = OURS_ALONE
 
 
 # --- the way in ----------------------------------------------------------------------------------

@@ -20,39 +20,19 @@ from tests.gotrue_people import (
     claims_of,
     code_of,
     new_address,
-    nobody,
     refresh,
     sign_in,
     sign_up,
     signed_in,
 )
-from tests.serving import KEY_SECRET, Answer, Client, Node, start_node, token
+from tests.serving import KEY_SECRET, Answer, Client, Node, token
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import aiohttp
-
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
 
 USERS = "/auth/v1/admin/users"
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node whose only issuer is its own."""
-    started = await start_node(database.url, session, project, **OURS_ALONE)
-    yield started
-    await started.stop()
-
-
-@pytest.fixture
-def caller(node: Node) -> Client:
-    """A Supabase client that is not signed in."""
-    return nobody(node)
+NODE_SETTINGS = OURS_ALONE
 
 
 @pytest.fixture

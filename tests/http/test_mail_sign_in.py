@@ -17,7 +17,6 @@ from tests.gotrue_people import (
     claims_of,
     code_of,
     new_address,
-    nobody,
     refresh,
     sign_in,
     signed_in,
@@ -31,13 +30,9 @@ from tests.http.mailbox import (
     press,
     secret_of,
 )
-from tests.serving import Node, start_node, until
+from tests.serving import Node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import aiohttp
-
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client
@@ -50,24 +45,7 @@ CHALLENGE = {
     .decode(),
     "code_challenge_method": "s256",
 }
-
-
-@pytest.fixture(scope="module")
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node on which addresses have to be confirmed."""
-    started = await start_node(
-        database.url, session, project, MAILER_AUTOCONFIRM="off", **OURS_ALONE
-    )
-    yield started
-    await started.stop()
-
-
-@pytest.fixture
-def caller(node: Node) -> Client:
-    """A Supabase client that is not signed in."""
-    return nobody(node)
+NODE_SETTINGS = {**OURS_ALONE, "MAILER_AUTOCONFIRM": "off"}
 
 
 async def ask_to_sign_up(

@@ -138,16 +138,9 @@ def test_every_id_is_of_something(kind: str, name: str) -> None:
 
 
 # --- people and what they have ------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)  # the first node decides whose ids are bare
-async def node(
-    database: MigratedDatabase, session: aiohttp.ClientSession, project: str
-) -> AsyncIterator[Node]:
-    """A node whose only issuer is its own."""
-    started = await start_node(database.url, session, project, **OURS_ALONE)
-    yield started
-    await started.stop()
+#: The first node decides whose ids are bare, so every test has it.
+NODE_SETTINGS = OURS_ALONE
+pytestmark = pytest.mark.usefixtures("node")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
