@@ -90,6 +90,12 @@ class _Id:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Object:
     object_key: str | None
 
@@ -244,6 +250,20 @@ async def list_files(
         [user_id, after, unsent, limit],
         row=ListedFile,
     )
+
+
+async def sizes(db: Database, user_id: str, file_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many bytes those of *file_ids* have whose bytes are there."""
+    rows = await db.fetch(
+        as_user(user_id),
+        """
+        select id, size from chat.chatkit_attachments
+        where user_id = %s and id = any(%s) and digest is not null
+        """,
+        [user_id, list(file_ids)],
+        row=_Size,
+    )
+    return {row.id: row.size for row in rows}
 
 
 def using(user_id: str, conversation_id: str, file_ids: Sequence[str]) -> Query[Any]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from chatkeep import files
 from chatkeep.errors import (
     BadRequest,
@@ -25,7 +27,7 @@ from chatkeep.files import FileRow
 from chatkeep.llm.model import PromptFile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 
     from chatkeep.answering.responders import Asked, Responder
     from chatkeep.buckets import Bucket
@@ -39,6 +41,8 @@ _log = logging.getLogger(__name__)
 _FORGOTTEN_AFTER: Final = timedelta(days=1)
 #: So much of the files of a conversation is sent to a model, the newest first.
 _SHOWN_AT_MOST: Final = 32 << 20
+#: A multiple of three: pieces of base64 (RFC 4648 section 4) that fit together.
+_WRITTEN_AT_ONCE: Final = 3 << 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,18 @@ class File:
     def data_url(self) -> str:
         """The file in an address of its own (RFC 2397)."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+
+def with_file(members: dict[str, Any], file: File) -> Iterator[bytes]:
+    """Yield the JSON of *members* with the file as their `url`, a piece at a time."""
+    known = {name: value for name, value in members.items() if name != "url"}
+    yield msgspec.json.encode(known).removesuffix(b"}") + b',"url":"'
+    # Nothing in such an address needs to be escaped: a type is of letters, digits, `.+-/`.
+    yield f"data:{file.media_type};base64,".encode()
+    content = memoryview(file.content)
+    for begin in range(0, len(content), _WRITTEN_AT_ONCE):
+        yield base64.b64encode(content[begin : begin + _WRITTEN_AT_ONCE])
+    yield b'"}'
 
 
 class StoredFiles:
@@ -158,22 +174,33 @@ class StoredFiles:
                 count += len(orphans)
         return count
 
-    async def inlined(
-        self, user_id: str, parts: Sequence[dict[str, Any]] | None
-    ) -> list[dict[str, Any]] | None:
-        """Return the parts of a message with its files in them, for whoever takes them away."""
-        if parts is None:
-            return None
-        return [await self._inlined(user_id, part) for part in parts]
+    async def written_out(
+        self, user_id: str, parts: Sequence[dict[str, Any]]
+    ) -> AsyncIterator[bytes]:
+        """Yield the JSON of the parts of a message, for whoever takes its files away with it.
 
-    async def _inlined(self, user_id: str, part: dict[str, Any]) -> dict[str, Any]:
+        One file is held at a time, however many there are. One that is gone is left named.
+        """
+        yield b"["
+        for index, part in enumerate(parts):
+            if index:
+                yield b","
+            file = await self._named_by(user_id, part)
+            if file is None:
+                yield msgspec.json.encode(part)
+                continue
+            for piece in with_file(part, file):
+                yield piece
+        yield b"]"
+
+    async def _named_by(self, user_id: str, part: dict[str, Any]) -> File | None:
         file_id = files.file_of(part)
         if file_id is None:
-            return part
+            return None
         try:
-            return {**part, "url": (await self.read(user_id, file_id)).data_url}
+            return await self.read(user_id, file_id)
         except NotFound:  # it was erased since
-            return part
+            return None
 
     async def _fill(self, user_id: str, row: FileRow, content: bytes) -> None:
         digest = hashlib.sha256(content).digest()
@@ -229,25 +256,54 @@ class ShowsFiles:
                 yield event
 
     async def _shown(self, user_id: str, messages: Sequence[PromptMessage]) -> list[PromptMessage]:
-        left, shown = _SHOWN_AT_MOST, []
+        fitting = _Fitting(self._stored, user_id)
+        await fitting.look_up(named for one in messages for named in one.files)
+        shown = []
         for one in reversed(messages):
-            read = []
-            for name in one.files:
-                file = await self._read(user_id, name)
-                if file is not None and len(file.content) <= left:
-                    left -= len(file.content)
-                    read.append(file)
+            read = [file for named in one.files if (file := await fitting.read(named)) is not None]
             shown.append(_with(one, read) if one.files else one)
         return shown[::-1]
 
-    async def _read(self, user_id: str, named: PromptFile) -> File | None:
-        if named.url.startswith("data:"):  # in the message itself, of which nothing is kept
-            return _held(named)
-        file_id = named.url.removeprefix(files.ADDRESS)
-        try:
-            return await self._stored.read(user_id, file_id)
-        except NotFound:
+
+class _Fitting:
+    """Files as far as there is room for them; of what does not fit nothing is read."""
+
+    def __init__(self, stored: StoredFiles, user_id: str) -> None:
+        self._stored = stored
+        self._user_id = user_id
+        self._left = _SHOWN_AT_MOST
+        self._sizes: dict[str, int] = {}
+        self._read: dict[str, File | None] = {}
+
+    async def look_up(self, named: Iterable[PromptFile]) -> None:
+        """Learn how large all of these are."""
+        ids = {file_id for one in named if (file_id := _stored_as(one)) is not None}
+        if ids:
+            self._sizes = await files.sizes(self._stored.db, self._user_id, sorted(ids))
+
+    async def read(self, named: PromptFile) -> File | None:
+        """Return a file, None where it is gone, broken or too large for the room that is left."""
+        file_id = _stored_as(named)
+        file = _held(named) if file_id is None else await self._kept(file_id)
+        if file is None or len(file.content) > self._left:
             return None
+        self._left -= len(file.content)
+        return file
+
+    async def _kept(self, file_id: str) -> File | None:
+        if self._sizes.get(file_id, self._left + 1) > self._left:
+            return None
+        if file_id not in self._read:
+            try:
+                self._read[file_id] = await self._stored.read(self._user_id, file_id)
+            except NotFound:
+                self._read[file_id] = None
+        return self._read[file_id]
+
+
+def _stored_as(named: PromptFile) -> str | None:
+    """The id of a file; None where it is in the message itself, of which nothing is kept."""
+    return None if named.url.startswith("data:") else named.url.removeprefix(files.ADDRESS)
 
 
 def _held(named: PromptFile) -> File | None:

@@ -552,6 +552,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "give back the same thread": lambda db: records.give_back(db, "bo", SAME, "same token"),
     "file of hers": lambda db: files.find(db, "bo", "file of ana"),
     "bytes of hers": lambda db: files.read(db, "bo", "file of ana"),
+    "sizes of hers": lambda db: files.sizes(db, "bo", ["file of ana"]),
     "bytes for the same file": lambda db: files.fill(
         db, "bo", "same file", digest=b"b", content=b"b", object_key=None
     ),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
 
+from chatkeep import conversations, stored_files
+from chatkeep.stored_files import File, StoredFiles
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
@@ -337,6 +340,54 @@ async def test_who_is_not_signed_in_sends_no_files(node: Node) -> None:
     headers = {"content-type": "image/png"}
     upload = await node.nobody().call("POST", "/api/files", data=PNG, headers=headers)
     assert upload.status == 401
+
+
+async def test_file_named_again_and_again_is_read_once(
+    ana: Person, node: Node, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each question, and what does not fit any more not at all: others are read instead."""
+    model = stage.play(answer=lambda _: ["Seen."])
+    chat, large = str(uuid4()), PNG + b"larger"
+    urls = [await uploaded(ana, content) for content in (PNG, large)]
+    for index, url in enumerate(urls):
+        await played(ana.client, body_of(chat, *[picture(url=url)] * 20, message_id=f"m{index}"))
+    monkeypatch.setattr(stored_files, "_SHOWN_AT_MOST", 2 * len(large) + len(PNG))
+    read: list[str] = []
+
+    async def counted(user_id: str, file_id: str) -> File:
+        read.append(file_id)
+        return await StoredFiles.read(node.parts.files, user_id, file_id)
+
+    monkeypatch.setattr(node.parts.files, "read", counted)
+    await played(ana.client, body_of(chat, TEXT, message_id="m9"))
+    shown = [one.images for one in model.prompts[-1].messages if one.role == "user"]
+    assert shown == [(data_url(PNG),), (data_url(large),) * 2, ()]
+    assert sorted(read) == sorted(url.rpartition("/")[2] for url in urls)
+
+
+async def test_export_holds_one_file_at_a_time(ana: Person, node: Node, stage: Stage) -> None:
+    """However often a message names it, and a piece of it is what is sent at once."""
+    stage.play(["Seen."])
+    chat, content = str(uuid4()), b"\x89PNG\r\n\x1a\n" + bytes(1 << 20)
+    url = await uploaded(ana, content)
+    await played(ana.client, body_of(chat, *[picture(url=url)] * 20, TEXT))
+    _, messages = await conversations.get_page(node.parts.db, ana.id, chat, limit=2)
+    pieces = [
+        piece async for piece in node.parts.files.written_out(ana.id, messages[0].parts or [])
+    ]
+    assert max(len(piece) for piece in pieces) < len(content)
+    whole = json.loads(b"".join(pieces))
+    assert whole == [TEXT, *[picture(url=data_url(content))] * 20]
+    export = (await ana.client.get(f"/api/v1/chat/{chat}/export")).json
+    assert export["messages"][0]["parts"] == whole
+
+
+async def uploaded(person: Person, content: bytes) -> str:
+    """Upload a picture; return its address."""
+    headers = {"content-type": "image/png"}
+    sent = await person.client.call("POST", "/api/files?name=a.png", data=content, headers=headers)
+    assert sent.status == 200, sent.text
+    return str(sent.json["url"])
 
 
 async def test_upload_once_by_its_key(ana: Person, node: Node) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from chatkeep import conversations, files
 from chatkeep.errors import NotFound, NotYourConversation
+from chatkeep.stored_files import with_file
 from chatkeep.web import rest_answers
 
 if TYPE_CHECKING:
@@ -37,9 +38,12 @@ async def as_json(
     separator = b""
     async for one in _messages(stored.db, user_id, conversation, message_ids):
         shown = rest_answers.message_json(one)
-        shown["parts"] = await stored.inlined(user_id, shown["parts"])
+        parts = shown.pop("parts")
         del shown["siblings"]  # `parent_id` says the same
-        yield separator + msgspec.json.encode(shown)
+        yield separator + msgspec.json.encode(shown).removesuffix(b"}") + b',"parts":'
+        async for piece in stored.written_out(user_id, parts):
+            yield piece
+        yield b"}"
         separator = b","
     yield b"]}"
 
@@ -102,8 +106,9 @@ async def _unsent_files(stored: StoredFiles, user_id: str) -> AsyncIterator[byte
             except NotFound:
                 continue  # erased while the export runs
             members = {"id": one.id, "filename": one.name, "mediaType": one.media_type}
-            shown = {**members, "created_at": one.created_at, "url": file.data_url}
-            yield separator + msgspec.json.encode(shown)
+            yield separator
+            for piece in with_file({**members, "created_at": one.created_at}, file):
+                yield piece
             separator = b","
         after = page[-1].id
 
