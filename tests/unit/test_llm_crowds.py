@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 
 import pytest
 
 from chatkeep.events import Done, TextDelta
-from chatkeep.llm.crowds import Crowd
+from chatkeep.llm.crowds import Crowd, _wanted_s
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from tests.raw_upstream import Wire, raw_upstream
@@ -19,31 +20,75 @@ PROMPT = Prompt(
 )
 
 
+class _Loop:
+    """An event loop that has work for a part of the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.wanted = 0.0
+
+    def crowd(self, count: int) -> Crowd:
+        crowd = Crowd(clock=lambda: self.now, wanted=lambda: self.wanted)
+        for _ in range(count):
+            crowd.enter()
+        return crowd
+
+    def rests(self, crowd: Crowd, *, busy: float, looks: int = 1) -> list[float]:
+        """Let time pass in which it is so *busy*; return how long each rested after each look."""
+        found = []
+        for _ in range(looks):
+            self.now, self.wanted = self.now + 0.2, self.wanted + 0.2 * busy
+            found.append(crowd.rest_s)
+        return found
+
+
 def test_few_do_not_rest() -> None:
     """Nothing is held back where nothing is gained by it."""
-    crowd = Crowd()
-    for _ in range(100):
-        crowd.enter()
-    assert crowd.rest_s == 0
+    loop = _Loop()
+    assert loop.rests(loop.crowd(100), busy=1, looks=50) == [0] * 50
 
 
-def test_rests_grow_with_the_crowd_and_end() -> None:
-    """However many there are, nobody waits for longer than a reader would notice."""
-    crowd, rests = Crowd(), []
-    for _ in range(3000):
-        crowd.enter()
-        rests.append(crowd.rest_s)
+def test_many_do_not_rest_while_there_is_time_for_each_piece() -> None:
+    """Half a core that nobody uses is no reason to be late."""
+    loop = _Loop()
+    assert loop.rests(loop.crowd(1000), busy=0.5, looks=50) == [0] * 50
+
+
+def test_rests_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
+    """However long it is, nobody waits for longer than a reader would notice."""
+    loop = _Loop()
+    crowd = loop.crowd(1000)
+    rests = loop.rests(crowd, busy=0.95, looks=100)
     assert all(one <= other for one, other in itertools.pairwise(rests))
-    assert 0 < rests[499] <= max(rests) <= 0.05
-    for _ in range(3000):
-        crowd.leave()
-    assert crowd.rest_s == 0
+    assert 0 < rests[0] < 0.03 < max(rests) <= 0.1
+    assert rests[-1] == rests[-2], "the longest"
+    assert loop.rests(crowd, busy=0.3, looks=100)[-1] == 0
+
+
+def test_waiting_for_a_core_counts_as_work() -> None:
+    """What has no core to run on looks idle, and is not."""
+    loop = _Loop()
+    assert loop.rests(loop.crowd(1000), busy=3)[0] > loop.rests(loop.crowd(1000), busy=0.9)[0]
+
+
+def test_fewer_rest_shorter() -> None:
+    """Pieces of few readers are worth less of a rest."""
+    loop = _Loop()
+    fewer, more = (loop.rests(loop.crowd(n), busy=1, looks=100)[-1] for n in (150, 400))
+    assert 0 < fewer < more
+
+
+def test_what_a_thread_has_run_counts() -> None:
+    """Also on a busy machine, where what it has waited for a core counts beside it."""
+    wanted, ran = _wanted_s(), time.thread_time()
+    while time.thread_time() < ran + 0.05:
+        pass
+    assert _wanted_s() - wanted > 0.04
 
 
 @pytest.fixture
 def _crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatkeep.llm.crowds._FEW", 1)
-    monkeypatch.setattr("chatkeep.llm.crowds._EACH_S", 0.04)
+    monkeypatch.setattr(Crowd, "rest_s", 0.04)
 
 
 @pytest.mark.usefixtures("_crowded")
