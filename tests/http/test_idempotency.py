@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from starlette.requests import Request
 
 from chatkeep import idempotency
 from chatkeep.config import Settings
@@ -22,7 +23,7 @@ from chatkeep.errors import (
 from chatkeep.idempotency import Held, IdempotencyKeys, Kept
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.web.app import create_app
-from chatkeep.web.once import Recorded
+from chatkeep.web.once import Recorded, fingerprint_of
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
 from tests.peers import SHORT, Peer, start_aimock
@@ -313,6 +314,21 @@ async def test_order_of_members_says_nothing(ana: Person, stage: Stage) -> None:
     warmer = await ana.client.post(f"{CHAT}/message", {**body, "temperature": 0.6}, headers=key)
     assert warmer.status == 422
     assert len(model.prompts) == 1
+
+
+async def test_long_body_is_told_apart_without_being_read() -> None:
+    """Megabytes of JSON are compared as they are: in memory they would be thirty times as many."""
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    request = Request({**scope, "scheme": "http", "server": ("localhost", 80)})
+    long, other = (b"[" + b"{}," * (1 << 20) + end for end in (b"1]", b"2]"))
+    tracemalloc.start()
+    try:
+        said = [await fingerprint_of(request, one) for one in (long, long, other)]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (said[0] == said[1], said[0] == said[2]) == (True, False)
+    assert most < 3 * len(long)
 
 
 async def test_key_is_one_persons(ana: Person, bo: Person) -> None:

@@ -89,7 +89,7 @@ async def test_questions_have_an_allowance_of_their_own(node: Node) -> None:
 async def test_what_is_written_without_a_question_counts_too(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beginning, adding and copying conversations: else the disk would be anybody's to fill."""
+    """Beginning, adding, copying, sharing: else the disk would be anybody's to fill."""
     monkeypatch.setitem(RATES, "api", Rate(100, 60))
     monkeypatch.setitem(RATES, "import", Rate(2, 3600))
     item = {"type": "message", "role": "user", "content": "Hi"}
@@ -103,6 +103,10 @@ async def test_what_is_written_without_a_question_counts_too(
     assert statuses == [200, 200, 429]
     copies = f"{LIST}/{begun.removeprefix('conv_')}/fork"
     assert [(await client.post(copies, {})).status for _ in range(3)] == [200, 200, 429]
+    client = node.person().client
+    begun = (await client.post(f"{LIST}/start", {})).json["conversation_id"]
+    links = f"{LIST}/{begun}/shares"
+    assert [(await client.post(links, {})).status for _ in range(3)] == [200, 200, 429]
 
 
 async def test_bad_token_uses_up_nobodys_allowance(node: Node) -> None:

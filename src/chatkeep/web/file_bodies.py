@@ -83,8 +83,8 @@ def _file_of_form(content_type: str, body: bytes) -> SentFile:
     if found is None:
         raise UnsupportedMediaType
     delimiter = b"--" + found.group(1).encode("latin-1")
-    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter)
     one_part = 3  # before the first boundary, the part, and the closing dashes
+    pieces = (b"\r\n" + body).split(b"\r\n" + delimiter, one_part)
     if len(pieces) != one_part or not pieces[2].startswith(b"--"):
         raise BadRequest(_ONE_FILE_ONLY)
     head, separator, content = pieces[1].partition(b"\r\n\r\n")

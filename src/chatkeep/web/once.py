@@ -53,6 +53,8 @@ REPLAYED: Final = "idempotency-replayed"
 _KEPT_HEADERS: Final = ("location", "content-disposition", "cache-control")
 _BEGINS_WITHIN_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.02
+#: In memory JSON takes up to thirty times as many bytes.
+_READ_AT_MOST: Final = 1 << 20
 
 
 class OnceDoor:
@@ -187,9 +189,11 @@ async def fingerprint_of(request: Request, body: bytes | None = None) -> bytes:
     """Return what says that two requests are the same: method, address and *body*."""
     if body is None:
         body = await request.body()
-    # Members have no order; what is no JSON, or too deep to be any, is taken as it is.
-    with suppress(msgspec.DecodeError, RecursionError):
-        body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+    # Members have no order; what is no JSON, too deep to be any, or so long that reading it would
+    # keep everybody else waiting, is taken as it is.
+    if len(body) <= _READ_AT_MOST:
+        with suppress(msgspec.DecodeError, RecursionError):
+            body = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     said = f"{request.method} {request.url.path}?{request.url.query}\n"
     return hashlib.sha256(said.encode("utf-8", "surrogatepass") + body).digest()
 

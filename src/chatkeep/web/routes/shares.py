@@ -96,6 +96,7 @@ async def share(
     home = (parts.settings.public_url or str(request.base_url)).rstrip("/")
 
     async def make(share_id: str) -> NewShareAnswer:
+        await parts.limits.spend("chat", who.user_id)
         made, token = await sharing.share(
             parts.db,
             who.user_id,
