@@ -41,6 +41,7 @@ from tests.signing_in import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from typing import LiteralString
 
     from chatkeep.issuance import EmbeddedIssuer
     from tests.postgres_servers import MigratedDatabase
@@ -318,6 +319,39 @@ async def test_deleted_person_is_gone_everywhere(
         await accounts.get_credential(issuer.db, grant.user.id)
     with pytest.raises(UserNotFound):
         await accounts.get_user(issuer.db, uuid4())
+
+
+async def test_standing_is_as_of_now(issuer: EmbeddedIssuer, database: MigratedDatabase) -> None:
+    """Roles and factors count from the moment they are there; who is suspended has no standing."""
+    person = (await sign_up(issuer)).user.id
+
+    async def standing() -> tuple[frozenset[str], bool] | None:
+        found = await accounts.find_standing(issuer.db, person)
+        return None if found is None else (found.roles, found.has_second_factor)
+
+    def change(said: LiteralString) -> None:
+        statement = "update chatkeep.users set " + said + " where id = %s"  # noqa: S608 -- one of those below
+        database.operate(statement, person)
+
+    assert await standing() == (frozenset(), False)
+    database.operate(
+        "insert into chatkeep.factors (user_id, id, factor_type)"
+        " values (%s, gen_random_uuid(), 'webauthn')",
+        person,
+    )
+    assert await standing() == (frozenset(), False), "nobody has shown that factor"
+    database.operate("update chatkeep.factors set status = 'verified' where user_id = %s", person)
+    change("""app_metadata = '{"roles": ["admin"]}'""")
+    assert await standing() == (frozenset({"admin"}), True)
+    for ended, lasting in (
+        ("banned_until = now() + interval '1 h'", "banned_until = now() - interval '1 s'"),
+        ("deleted_at = now()", "deleted_at = null"),
+    ):
+        change(ended)
+        assert await standing() is None
+        change(lasting)
+        assert await standing() is not None
+    assert await accounts.find_standing(issuer.db, uuid4()) is None
 
 
 async def test_metadata_is_merged_and_null_takes_out(issuer: EmbeddedIssuer) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from chatkeep.sign_in import password_accounts
 from tests.gotrue_people import OURS_ALONE, PASSWORD, code_of, sign_up, signed_in
-from tests.http.test_gotrue import caller, node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from tests.http.conftest import StartNode
     from tests.serving import Client, Node
 
-__all__ = ["caller", "node"]  # fixtures
-
+NODE_SETTINGS = OURS_ALONE
 VERSION = "x-supabase-api-version"
 SIGN_IN = "/auth/v1/token?grant_type=password"
 JSON = {"content-type": "application/json"}
