@@ -10,8 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
+from asyncio import timeouts
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+if sys.version_info < (3, 11, 3):  # as that of Debian 12
+    # There the library asks for a package that asyncio's own was made from, and that is not locked.
+    sys.modules.setdefault("async_timeout", timeouts)
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
