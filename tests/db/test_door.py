@@ -19,6 +19,7 @@ from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFoun
 from chatkeep.ids import new_id
 from tests.db.interleaving import ASK, Answer, interleave
 from tests.postgres_servers import LOGIN, StopMode
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -309,7 +310,7 @@ async def test_cancelled_borrower_does_not_go_on(single: Database, turns: int) -
     """Not even when the connection that it waits for comes in the same turn of the loop."""
     async with single.acting_as(WORKER):
         waiting = asyncio.create_task(single.execute(WORKER, "select pg_sleep(0.2)", []))
-        await asyncio.sleep(0.05)
+        await until(lambda: single.state().waiting == 1)
     for _ in range(turns):
         await asyncio.sleep(0)
     assert waiting.cancel()

@@ -76,7 +76,7 @@ async def endless() -> AsyncIterator[str]:
             for number in count():
                 delta = {"choices": [{"index": 0, "delta": {"content": f"word{number} "}}]}
                 await stream.write(b"data: " + json.dumps(delta).encode() + b"\n\n")
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # how fast it speaks; nobody waits for that
         return stream
 
     app = web.Application()
