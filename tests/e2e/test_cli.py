@@ -125,7 +125,10 @@ async def test_keys_of_another_secret_are_others(home: Path) -> None:
 async def test_token_speaks_for_whom_it_says(home: Path) -> None:
     """A token made while the server is stopped or runs is let in as that person."""
     port = ("--port", "18432")
-    early = await said("token", "--user", "ana", cwd=home, PORT="18432")
+    done = await chatkeep("token", "--user", "ana", cwd=home, settings={"PORT": "18432"})
+    assert done.code == 0, done
+    assert f"There was no data folder {home / '.chatkeep'}" in done.err  # perhaps not the server's
+    early = done.out.strip()
     async with serving(*port, cwd=home) as server, aiohttp.ClientSession() as http:
         await server.says("Stop ")
         late = await said("token", "--user", "bo", "--email", "bo@example.com", cwd=home)

@@ -35,6 +35,10 @@ class Steps:
             raise
         self._write(f"{_took(began)}\n")
 
+    def note(self, text: str) -> None:
+        """Show *text*, which nobody may miss: quiet or not."""
+        self._put(f"{text}\n")
+
     @contextmanager
     def _spinner(self, title: str) -> Iterator[None]:
         from rich.console import Console  # noqa: PLC0415 -- only for a terminal
@@ -43,8 +47,10 @@ class Steps:
             yield
 
     def _write(self, text: str) -> None:
-        if self._quiet:
-            return
+        if not self._quiet:
+            self._put(text)
+
+    def _put(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
         with suppress(BrokenPipeError):  # the step itself, such as stopping, is to happen
             self._stream.write(text.encode(encoding, "replace").decode(encoding))

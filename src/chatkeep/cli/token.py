@@ -48,7 +48,11 @@ def command(user: str, email: str | None, role: str, expires_in: int, data: Path
 
     The person need not have signed up: the token is theirs because this server signed it.
     """
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+    from chatkeep.cli.preparation import (  # noqa: PLC0415 -- slow
+        bring_up_to_date,
+        prepared,
+        warn_of_new_folder,
+    )
     from chatkeep.issuers import ROLES_OF_SERVERS  # noqa: PLC0415 -- as above
 
     settings = read_settings(data_folder=data)
@@ -59,6 +63,7 @@ def command(user: str, email: str | None, role: str, expires_in: int, data: Path
     if role in ROLES_OF_SERVERS:
         raise click.BadParameter("is a role that no person has", param_hint="--role")
     steps = Steps(sys.stderr, quiet=True)
+    warn_of_new_folder(settings, steps)
     with prepared(settings, steps, "command") as complete:
         bring_up_to_date(complete, steps)
         claims = {"sub": user, "email": email or "", "role": role}
