@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from chatkeep.errors import TokenRevoked
+from chatkeep.revocations import Revocations
 from chatkeep.sessions.administration import force_out
-from tests.serving import types, until
+from tests.serving import token, types, until
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node
 
 
@@ -87,3 +90,35 @@ async def test_open_streams_end_with_the_session(node: Node, surface: str) -> No
         assert types(stream.events)[-2:] == ["error", "[DONE]"]
         assert stream.events[-2].data["errorText"] == TokenRevoked().detail
     gate.set()
+
+
+@pytest.mark.parametrize("way", ["from another device", "logged out", "logged out unseen"])
+async def test_session_of_another_issuer_stays_ended_while_its_issuer_renews_it(
+    node: Node, database: MigratedDatabase, way: str
+) -> None:
+    """Whoever has the device goes on getting tokens of that session there, for months."""
+    user_id, name = str(uuid4()), str(uuid4())
+
+    def renewed() -> Client:
+        return node.nobody(authorization=f"Bearer {token(node.project, user_id, session_id=name)}")
+
+    if way == "logged out unseen":
+        assert (await renewed().post("/auth/logout")).status == 200
+    else:
+        assert (await renewed().get("/auth/me")).status == 200
+        if way == "logged out":
+            await node.parts.sightings.write()
+            assert (await renewed().post("/auth/logout")).status == 200
+        else:
+            other = node.nobody(authorization=f"Bearer {token(node.project, user_id)}")
+            listed = (await other.get("/api/sessions")).json["sessions"]
+            (one,) = [one["id"] for one in listed if not one["current"]]
+            assert (await other.delete(f"/api/sessions/{one}")).status == 204
+    assert (await renewed().get("/auth/me")).json["code"] == "token_revoked"
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:  # ten months later
+        admin.execute("update chatkeep.revocations set until = until - interval '300 days'")
+    revocations = Revocations(node.parts.db)
+    await revocations.catch_up()
+    principal = await node.parts.issuers.authenticate(token(node.project, user_id, session_id=name))
+    assert await revocations.is_revoked(principal)
+    assert await revocations.is_revoked_now(principal)

@@ -34,7 +34,7 @@ _AT_ISSUER: Final = "x-log-out-at-issuer"
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.
 _CLEARED: Final = '"cache", "storage"'
-#: A token that says no end is refused for so long after its session was ended.
+#: So long a session is refused that its issuer may go on renewing, and a token without an end.
 _NO_END: Final = timedelta(days=400)
 _LONGEST_TOKEN: Final = 16_384
 
@@ -116,7 +116,10 @@ async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
     if reference is None:
         return False
     if not await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
-        until = (who.expires_at or datetime.now(UTC) + _NO_END) + timedelta(minutes=5)
+        no_end = datetime.now(UTC) + _NO_END
+        until = (who.expires_at or no_end) + timedelta(minutes=5)
+        if who.session_id is not None and who.issuer != parts.embedded.issuer.name:
+            until = no_end
         await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
     return True
 
