@@ -144,6 +144,14 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chat.profiles": {"select(id)", "select(locale)"},
     },
     "chatkeep_admin": {
+        # Never what was said, nor where: an overview needs how many, and of how many people.
+        "chat.runs": {
+            f"select({column})"
+            for column in (
+                *("user_id", "state", "error_code", "started_at"),
+                *("prompt_tokens", "completion_tokens", "cost"),
+            )
+        },
         "chat.usage": {"select"},
         "chat.budget_limits": {"select", "insert", "update", "delete"},
         "chatkeep.claim_counts": {"select"},

@@ -734,8 +734,31 @@ async def people_and_the_administrator_see_no_secrets(twins: Twins) -> None:
             await _refused(twins.db, caller, f"select 1 from chatkeep.{name}")
             await _refused(twins.db, caller, f"delete from chatkeep.{name}")
     for table in OWNED:
-        if table.name not in {"public.user_sessions", "chat.usage", "chat.budget_limits"}:
+        if table.name not in _SEEN_BY_ADMINISTRATORS:
             await _refused(twins.db, ADMIN, f"select 1 from {table.name}")
+
+
+_SEEN_BY_ADMINISTRATORS = {
+    *("public.user_sessions", "chat.usage", "chat.budget_limits"),
+    "chat.runs",  # some columns, see the next check
+}
+
+
+async def answers_are_counted_by_the_administrator(twins: Twins) -> None:
+    """Of the last two days, and never where they are or which: that leads to what was said."""
+    db = twins.db
+    counted: LiteralString = "select user_id as text from chat.runs where state = 'done'"
+    assert {ANA, BO} <= set(await _texts(db, ADMIN, counted))
+    old: LiteralString = "update chat.runs set started_at = now() - interval '3 days'"
+    with twins.admin.transaction(force_rollback=True):
+        twins.admin.execute(old)
+        twins.admin.execute("set local role chatkeep_admin")
+        assert twins.admin.execute(counted).fetchall() == []
+    columns: Sequence[LiteralString] = ("id", "conversation_id", "message_id", "asked", "paused")
+    for name in columns:
+        await _refused(db, ADMIN, f"select {name} from chat.runs")
+    await _refused(db, ADMIN, "update chat.runs set state = 'done'")
+    await _refused(db, ADMIN, "delete from chat.runs")
 
 
 async def what_has_ended_is_known_to_sign_in_alone(twins: Twins) -> None:
@@ -983,6 +1006,7 @@ CHECKS: tuple[Check, ...] = (
     what_has_ended_is_known_to_sign_in_alone,
     the_audit_log_only_grows,
     the_chain_of_the_audit_log_is_the_administrators,
+    answers_are_counted_by_the_administrator,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
     webhooks_are_queued_by_a_role_that_is_nobodys,

@@ -89,7 +89,9 @@ class Index:
 
 
 #: What is built beside the traffic. An index leaves this list in the revision that drops it.
-BESIDE: Final[tuple[Index, ...]] = ()
+BESIDE: Final[tuple[Index, ...]] = (
+    Index("create index concurrently runs_started on chat.runs (started_at)"),
+)
 
 
 def find_missing(url: str) -> list[str]:
