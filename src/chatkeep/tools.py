@@ -25,6 +25,7 @@ from chatkeep.blocking import NoThread, Threads
 from chatkeep.errors import SetupError
 from chatkeep.events import ToolResult
 from chatkeep.llm.model import Tool
+from chatkeep.storable import is_too_deep, without_nul
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -244,6 +245,8 @@ def _arguments(known: RegisteredTool, call: ToolCall) -> dict[str, Any]:
         given = msgspec.json.decode(call.arguments or "{}", type=known.arguments)
     except msgspec.DecodeError as error:  # its text names types and places, and no values
         raise ToolFailed(f"The arguments do not fit: {error}") from error
+    except RecursionError as error:
+        raise ToolFailed("The arguments are nested too deep.") from error
     return {name: getattr(given, name) for name in known.arguments.__struct_fields__}
 
 
@@ -263,8 +266,11 @@ def _written_out(output: object) -> object:
     """Return *output* as JSON can hold it, if it is of a sensible size."""
     try:
         written = msgspec.json.encode(output)
+        if len(written) > OUTPUT_AT_MOST:
+            raise ToolFailed(f"The tool's answer has more than {OUTPUT_AT_MOST} bytes.")
+        found: object = msgspec.json.decode(without_nul(written))
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolFailed("The tool's answer cannot be written as JSON.") from error
-    if len(written) > OUTPUT_AT_MOST:
-        raise ToolFailed(f"The tool's answer has more than {OUTPUT_AT_MOST} bytes.")
-    return msgspec.json.decode(written.replace(b"\\u0000", b""))
+    if is_too_deep(found):
+        raise ToolFailed("The tool's answer is nested too deep.")
+    return found

@@ -268,6 +268,48 @@ async def test_odd_output_of_a_clients_tool_is_never_a_5xx(
         assert (await person.client.post(ROUTE, here)).status == 200
 
 
+ODD_ARGUMENTS = {
+    "the character NUL": r'{"a": "\u0000"}',
+    "a NUL as it is": "\x00",
+    "depth": '{"a":' * 900 + "1" + "}" * 900,
+    "depth of lists": "[" * 980 + "]" * 980,
+    "depth that nothing reads": "[" * 60_000,
+    "half a pair": r'{"a": "\ud800"}',
+    "no number": '{"a": NaN, "b": 1e999}',
+}
+
+
+@pytest.mark.parametrize("tool", ["whoami", "cancel", "locate", "nothing"])
+@pytest.mark.parametrize("name", ODD_ARGUMENTS)
+async def test_odd_arguments_of_a_model_end_the_answer_and_no_chat(
+    shop: Node, name: str, tool: str
+) -> None:
+    """Whoever runs the tool: what the model wrote is kept, if as a text, and the chat goes on."""
+
+    class Odd(Asking):
+        async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent, None]:
+            if prompt.messages[-1].text == "odd":
+                yield ToolCall(call_id="c", name=tool, arguments=ODD_ARGUMENTS[name])
+                yield Done(finish_reason="tool-calls")
+                return
+            yield TextDelta(text="So be it.")
+            yield Done(finish_reason="stop")
+
+    shop.stage.model = Odd()  # type: ignore[assignment]  # a stage plays any model
+    client, chat = shop.person().client, str(uuid4())
+    async with client.stream(ROUTE, submit(chat, "odd")) as stream:
+        events = await stream.rest()
+    assert (stream.status, events[-1].data) == (200, "[DONE]")
+    message = await newest(client, chat)
+    assert message["status"] == "done"
+    [part] = [part for part in message["parts"] if part["type"] == "dynamic-tool"]
+    assert "\x00" not in json.dumps(part, ensure_ascii=False)
+    assert (await client.get(f"/api/v1/chat/{chat}/export")).status == 200
+    headers = {"accept": "application/json"}
+    more = await client.post(ROUTE, submit(chat, "And now?"), headers=headers)
+    assert (more.status, more.json["message"]) == (200, "So be it.")
+
+
 async def test_nobody_decides_for_somebody_else(shop: Node) -> None:
     """Another's waiting answer is like one that does not exist."""
     ana, bo = shop.person(), shop.person()

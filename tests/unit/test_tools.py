@@ -80,6 +80,43 @@ async def test_function_is_called_with_what_fits_and_as_whom_it_is_for() -> None
 
 
 @pytest.mark.parametrize(
+    ("output", "kept"),
+    [
+        (r"\u0000 stands for a NUL", r"\u0000 stands for a NUL"),
+        ("a\x00b", "ab"),
+        ("\\\x00\x00\\u0000", r"\\u0000"),
+        ({"\x00a": ["\x00"]}, {"a": [""]}),
+    ],
+)
+async def test_no_nul_is_kept_and_nothing_else_is_lost(output: object, kept: object) -> None:
+    """PostgreSQL stores none; what only looks like one stays, and breaks nothing."""
+    tools = Tools()
+
+    @tools.tool
+    async def say() -> object:
+        """Say it."""
+        return output
+
+    assert (await ran(tools, "say", {})).output == kept
+
+
+async def test_what_is_nested_too_deep_is_no_output() -> None:
+    """What one part of a program reads, another one that begins deeper could not."""
+    tools = Tools()
+
+    @tools.tool
+    async def nest(depth: int) -> object:
+        """Nest."""
+        return json.loads("[" * depth + "]" * depth)
+
+    assert (await ran(tools, "nest", {"depth": 60})).error is None
+    assert (
+        await ran(tools, "nest", {"depth": 70})
+    ).error == "The tool's answer is nested too deep."
+    assert (await ran(tools, "nest", {"depth": 900})).error is not None
+
+
+@pytest.mark.parametrize(
     "arguments", [{"one": "2"}, {"one": 2, "more": 1}, {}, "nonsense", [2], {"one": 1e400}]
 )
 async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments: object) -> None:

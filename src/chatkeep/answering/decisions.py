@@ -15,6 +15,7 @@ import msgspec
 from chatkeep.answering.parts import stored, unstored
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolResult
+from chatkeep.storable import DEPTH_AT_MOST, has_nul, is_too_deep
 from chatkeep.tools import OUTPUT_AT_MOST
 
 if TYPE_CHECKING:
@@ -88,8 +89,10 @@ def _bounded(output: object) -> object:
         raise Invalid.of(
             "messages", f"must not have a tool output of more than {OUTPUT_AT_MOST} bytes"
         )
-    if b"\\u0000" in written:
+    if has_nul(written):
         raise _not_storable()
+    if is_too_deep(output):
+        raise Invalid.of("messages", f"must not have an output more than {DEPTH_AT_MOST} deep")
     return msgspec.json.decode(written)  # what was no number is none
 
 

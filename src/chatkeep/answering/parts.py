@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from chatkeep.events import Source, ToolCall, ToolResult
+from chatkeep.storable import has_nul, is_too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,12 +208,17 @@ def _state(part: Part) -> str:
 
 
 def arguments_of(call: ToolCall) -> Any:  # noqa: ANN401 -- JSON can be anything
-    """Return what the model wrote for a tool, as JSON where it is an object or a list."""
+    """Return what the model wrote for a tool, as JSON where it is an object or a list.
+
+    What could not be kept like that is a text.
+    """
+    written = call.arguments.replace("\x00", "")
     try:
-        found = msgspec.json.decode(call.arguments)
-    except msgspec.DecodeError:
-        return call.arguments
-    return found if isinstance(found, dict | list) else call.arguments
+        found = msgspec.json.decode(written)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return written
+    is_kept = isinstance(found, dict | list) and not is_too_deep(found)
+    return found if is_kept and not has_nul(written.encode()) else written
 
 
 def _unstored(part: dict[str, Any]) -> Part:

@@ -35,6 +35,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chatkeep.chatkit.store import PAGE_AT_MOST
 from chatkeep.errors import BadRequest, Conflict, NotFound
+from chatkeep.storable import is_too_deep
 
 if TYPE_CHECKING:
     from chatkit.types import ThreadMetadata, UserMessageInput
@@ -72,7 +73,10 @@ def read_request(body: bytes) -> ChatKitReq:
         raise BadRequest("This is no request of ChatKit.", errors=problems) from error
     if isinstance(request, ThreadsListReq | ItemsListReq) and request.params.limit is not None:
         request.params.limit = max(1, min(request.params.limit, PAGE_AT_MOST))
-    if not _is_storable(request.model_dump()):
+    said = request.model_dump()
+    if is_too_deep(said):
+        raise BadRequest("The request is nested too deep.")
+    if not _is_storable(said):
         raise BadRequest("The request holds a character that cannot be stored.")
     return request
 
