@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import io
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
 from chatkeep.cli.steps import Steps
+
+
+@pytest.fixture(autouse=True)
+def _each_look_at_the_clock_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second and a quarter pass between two looks, however busy the machine is."""
+    clock = count(100.0, 1.25)
+    steps = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr("chatkeep.cli.steps.time", steps)
 
 
 class Terminal(io.StringIO):
@@ -22,7 +32,7 @@ def test_step_is_a_line_in_a_log() -> None:
     stream = io.StringIO()
     with Steps(stream).step("Starting PostgreSQL"):
         assert stream.getvalue() == "Starting PostgreSQL … "
-    assert stream.getvalue() == "Starting PostgreSQL … 0.0 s\n"
+    assert stream.getvalue() == "Starting PostgreSQL … 1.2 s\n"
 
 
 def test_step_that_fails_ends_its_line() -> None:
@@ -38,7 +48,7 @@ def test_step_spins_on_a_terminal() -> None:
     stream = Terminal()
     with Steps(stream, quiet=True).step("Starting PostgreSQL"):
         pass
-    assert stream.getvalue().endswith("✓ Starting PostgreSQL 0.0 s\n")
+    assert stream.getvalue().endswith("✓ Starting PostgreSQL 1.2 s\n")
 
 
 def test_quiet_steps_leave_logs_alone() -> None:
@@ -55,7 +65,7 @@ def test_stream_that_knows_few_letters_gets_those() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     with Steps(stream).step("Starting"):
         pass
-    assert raw.getvalue() == b"Starting ? 0.0 s\n"
+    assert raw.getvalue() == b"Starting ? 1.2 s\n"
 
 
 def test_step_happens_though_nobody_reads() -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chatkeep.cli.settings import data_option, read_settings
-from chatkeep.cli.steps import Steps
+from chatkeep.cli.own_issuer import own_issuer, run_on_database
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from chatkeep.audit import Entry, Verification
     from chatkeep.config import Settings
     from chatkeep.db import Database
 
-_Answer = TypeVar("_Answer")
 _BROKEN: Final = 1
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -104,7 +101,7 @@ def list_command(
             before = page[-1].number
         return count
 
-    if not _with_database(data, shown) and not as_json:
+    if not run_on_database(data, shown) and not as_json:
         click.echo("No such entries.", err=True)
 
 
@@ -140,7 +137,7 @@ def verify_command(*, head: str | None, as_json: bool, data: Path | None) -> Non
     async def looked(db: Database, settings: Settings) -> Verification:
         return await audit.verify(db, str(settings.secret).encode(), known_head=head)
 
-    found = _with_database(data, looked)
+    found = run_on_database(data, looked)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
     else:
@@ -153,37 +150,11 @@ def verify_command(*, head: str | None, as_json: bool, data: Path | None) -> Non
 async def _id_of(user: str | None, settings: Settings) -> str | None:
     """Return whom *user* names: what is no address is an id, also of somebody deleted."""
     from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
-    from chatkeep.cli.own_issuer import own_issuer  # noqa: PLC0415 -- as above
 
     if user is None or "@" not in user:
         return user
     async with own_issuer(settings) as issuer:
         return await user_id_named(issuer, user)
-
-
-def _with_database(
-    data: Path | None, work: Callable[[Database, Settings], Awaitable[_Answer]]
-) -> _Answer:
-    """Do *work* on the database that the settings name, with those settings."""
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow to import
-    from chatkeep.db import Database  # noqa: PLC0415 -- as above
-
-    settings = read_settings(data_folder=data)
-    steps = Steps(sys.stderr, quiet=True)
-
-    async def on(complete: Settings) -> _Answer:
-        db = Database(
-            str(complete.database_url), pool_size=1, behind_pooler=complete.database_pooler
-        )
-        await db.open()
-        try:
-            return await work(db, complete)
-        finally:
-            await db.close()
-
-    with prepared(settings, steps, "command") as complete:
-        bring_up_to_date(complete, steps)
-        return asyncio.run(on(complete))
 
 
 def _in_words(one: Entry) -> str:

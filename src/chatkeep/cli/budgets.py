@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.own_issuer import own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import run_as_issuer, run_on_database
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 from chatkeep.config.budgets import dollars
 from chatkeep.config.values import Refused, whole
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.budgets.administered import Kind, OwnLimits
+    from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.issuance import EmbeddedIssuer
 
 _role = click.option("--role", metavar="ROLE", help="Everybody with this role of their token.")
 _user = click.option("--user", metavar="WHO", help="One person: an address, or an id.")
@@ -53,7 +53,7 @@ def command() -> None:
 def list_budgets(*, as_json: bool, data: Path | None) -> None:
     """List who has limits of their own; 500 at most."""
 
-    async def work(db: Database) -> None:
+    async def work(db: Database, _: Settings) -> None:
         from chatkeep.budgets.administered import list_limits  # noqa: PLC0415 -- slow to import
 
         found = await list_limits(db)
@@ -65,7 +65,7 @@ def list_budgets(*, as_json: bool, data: Path | None) -> None:
         if not found:
             click.echo("Nobody: what the settings say counts for everybody.", err=True)
 
-    _run(data, work)
+    run_on_database(data, work)
 
 
 @command.command(
@@ -136,7 +136,7 @@ def unset(*, role: str | None, user: str | None, data: Path | None) -> None:
 def used(*, days: int, as_json: bool, data: Path | None) -> None:
     """Show what everybody together used on each day (UTC)."""
 
-    async def work(db: Database) -> None:
+    async def work(db: Database, _: Settings) -> None:
         from chatkeep.budgets.overview import totals  # noqa: PLC0415 -- slow to import
 
         found = await totals(db, days=days)
@@ -149,7 +149,7 @@ def used(*, days: int, as_json: bool, data: Path | None) -> None:
         if not found:
             click.echo("Nothing was used.", err=True)
 
-    _run(data, work)
+    run_on_database(data, work)
 
 
 def _require_one(role: str | None, user: str | None) -> None:
@@ -185,17 +185,6 @@ def _json(value: object) -> object:
     return str(value)
 
 
-def _run(data: Path | None, work: Callable[[Database], Awaitable[None]]) -> None:
-    from chatkeep.opening import open_database  # noqa: PLC0415 -- slow to import
-
-    async def opened(settings: Any) -> None:  # noqa: ANN401 -- Settings, which are slow to import
-        async with AsyncExitStack() as stack:
-            await work(await open_database(stack, settings))
-
-    with with_database(read_settings(data_folder=data)) as settings:
-        asyncio.run(opened(settings))
-
-
 def _run_for(
     data: Path | None,
     role: str | None,
@@ -204,12 +193,10 @@ def _run_for(
 ) -> None:
     from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
 
-    async def opened(settings: Any) -> None:  # noqa: ANN401 -- as above
-        async with own_issuer(settings) as issuer:
-            if user is None:
-                await work(issuer.db, "role", str(role))
-            else:
-                await work(issuer.db, "user", await user_id_named(issuer, user))
+    async def named(issuer: EmbeddedIssuer, _: Settings) -> None:
+        if user is None:
+            await work(issuer.db, "role", str(role))
+        else:
+            await work(issuer.db, "user", await user_id_named(issuer, user))
 
-    with with_database(read_settings(data_folder=data)) as settings:
-        asyncio.run(opened(settings))
+    run_as_issuer(data, named)

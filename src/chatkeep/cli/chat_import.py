@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.own_issuer import own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import run_as_issuer
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings
+    from chatkeep.issuance import EmbeddedIssuer
 
 _BYTES_AT_MOST = 1 << 30
 
@@ -35,23 +35,23 @@ def command(*, file: Path, who: str, data: Path | None) -> None:
     if file.stat().st_size > _BYTES_AT_MOST:
         raise click.BadParameter("is larger than 1 GiB: split it", param_hint="FILE")
 
-    async def run(settings: Settings) -> None:
-        from chatkeep import imports  # noqa: PLC0415 -- slow to import
-        from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
-        from chatkeep.errors import Invalid, SetupError  # noqa: PLC0415 -- as above
+    from chatkeep import imports  # noqa: PLC0415 -- slow to import
+    from chatkeep.errors import Invalid, SetupError  # noqa: PLC0415 -- as above
 
-        try:
-            arrivals = imports.read(await asyncio.to_thread(file.read_bytes))
-        except Invalid as error:
-            raise SetupError(error.detail) from error
-        async with own_issuer(settings) as issuer:
-            user_id = await user_id_named(issuer, who)
-            imported = 0
-            with click.progressbar(arrivals, label="Conversations", file=sys.stderr) as bar:
-                for arrival in bar:
-                    imported += await imports.store(issuer.db, user_id, arrival)
+    try:
+        arrivals = imports.read(file.read_bytes())
+    except Invalid as error:
+        raise SetupError(error.detail) from error
+
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
+        from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+
+        user_id = await user_id_named(issuer, who)
+        imported = 0
+        with click.progressbar(arrivals, label="Conversations", file=sys.stderr) as bar:
+            for arrival in bar:
+                imported += await imports.store(issuer.db, user_id, arrival)
         known = len(arrivals) - imported
         click.echo(f"Imported for {who}: {imported}. Here already: {known}.")
 
-    with with_database(read_settings(data_folder=data)) as complete:
-        asyncio.run(run(complete))
+    run_as_issuer(data, work)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from chatkeep.cli.settings import data_option, read_settings
-from chatkeep.cli.steps import Steps
+from chatkeep.cli.own_issuer import run_on_database
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from chatkeep.claims import Drain
     from chatkeep.claims.counts import ClaimDrain, VersionDrain
     from chatkeep.config import Settings
+    from chatkeep.db import Database
 
 _HEADINGS: Final = ("version", "claim", "this hour", "last day", "30 days", "look-ups", "ends")
 
@@ -38,13 +37,7 @@ def command(*, as_json: bool, data: Path | None) -> None:
     """
     import msgspec  # noqa: PLC0415 -- slow to import
 
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- as above
-
-    settings = read_settings(data_folder=data)
-    steps = Steps(sys.stderr, quiet=True)
-    with prepared(settings, steps, "command") as complete:
-        bring_up_to_date(complete, steps)
-        drain = asyncio.run(_read(complete))
+    drain = run_on_database(data, _read)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(drain), indent=2))
         return
@@ -52,17 +45,10 @@ def command(*, as_json: bool, data: Path | None) -> None:
         click.echo(line)
 
 
-async def _read(settings: Settings) -> Drain:
+async def _read(db: Database, settings: Settings) -> Drain:
     from chatkeep.claims import declared_versions, read_drain  # noqa: PLC0415 -- slow to import
-    from chatkeep.db import Database  # noqa: PLC0415 -- as above
 
-    versions = declared_versions(settings)
-    db = Database(str(settings.database_url), pool_size=1, behind_pooler=settings.database_pooler)
-    await db.open()
-    try:
-        return await read_drain(db, versions)
-    finally:
-        await db.close()
+    return await read_drain(db, declared_versions(settings))
 
 
 def in_words(drain: Drain, *, now: datetime) -> list[str]:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.own_issuer import run_on_database
 from chatkeep.cli.settings import data_option, read_settings
-from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.signing_keys.changes import ListedKey, Rotation
 
-_Answer = TypeVar("_Answer")
 _FILE = click.File("rb")
 
 
@@ -79,7 +75,7 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 
         return await changes.listed(db)
 
-    found = _with_database(data, looked)
+    found = run_on_database(data, looked)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_in_utc))
         return
@@ -116,7 +112,7 @@ def rotate_command(*, at_once: bool, data: Path | None) -> None:
         secret = str(settings.secret).encode()
         return await changes.rotate(db, secret, wait=wait, at_once=at_once)
 
-    done = _with_database(data, rotated)
+    done = run_on_database(data, rotated)
     if done.ready_at is not None:
         click.echo(f"Published {done.standby}; {done.current} still signs.")
         click.echo(f"Run this again after {_in_utc(done.ready_at)}.")
@@ -144,7 +140,7 @@ def revoke_command(*, kid: str, data: Path | None) -> None:
 
         await changes.revoke(db, kid)
 
-    _with_database(data, revoked)
+    run_on_database(data, revoked)
     click.echo(f"{kid} is revoked: what it signed is refused.")
 
 
@@ -184,7 +180,7 @@ def import_command(*, file: click.File, shared_secret: bool, data: Path | None) 
         await changes.add(db, key)
         return key.kid, key.algorithm
 
-    kid, algorithm = _with_database(data, imported)
+    kid, algorithm = run_on_database(data, imported)
     what = (
         "it verifies, and never signs" if shared_secret else "`chatkeep keys rotate` lets it sign"
     )
@@ -222,28 +218,7 @@ def reencrypt_command(*, old_secret: click.File, data: Path | None) -> None:
         secrets = old.removesuffix(b"\n").removesuffix(b"\r"), str(settings.secret).encode()
         return await reencrypt(db, old=secrets[0], new=secrets[1])
 
-    click.echo(f"{_with_database(data, done)} secrets are encrypted under the new one.")
-
-
-def _with_database(
-    data: Path | None, work: Callable[[Database, Settings], Awaitable[_Answer]]
-) -> _Answer:
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow to import
-    from chatkeep.db import Database  # noqa: PLC0415 -- as above
-
-    async def on(complete: Settings) -> _Answer:
-        pooler = complete.database_pooler
-        db = Database(str(complete.database_url), pool_size=2, behind_pooler=pooler)
-        await db.open()
-        try:
-            return await work(db, complete)
-        finally:
-            await db.close()
-
-    steps = Steps(sys.stderr, quiet=True)
-    with prepared(read_settings(data_folder=data), steps, "command") as complete:
-        bring_up_to_date(complete, steps)
-        return asyncio.run(on(complete))
+    click.echo(f"{run_on_database(data, done)} secrets are encrypted under the new one.")
 
 
 def _since(one: ListedKey) -> str:

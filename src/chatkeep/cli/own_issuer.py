@@ -1,25 +1,61 @@
-"""Our own issuer, opened for a command: the database brought up to date, and its people."""
+"""What a command works on: the database, brought up to date, or our own issuer and its people."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from chatkeep.cli.settings import read_settings
 from chatkeep.cli.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from chatkeep.config import Settings
+    from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
+
+_Answer = TypeVar("_Answer")
 
 #: Who acts, as the audit log calls them.
 ACTOR = "operator"
 
 
+def run_on_database(
+    data: Path | None, work: Callable[[Database, Settings], Awaitable[_Answer]]
+) -> _Answer:
+    """Do *work* on the database that the settings name, with those settings.
+
+    *data* is the data folder, where a command names one.
+    """
+    from chatkeep.opening import open_database  # noqa: PLC0415 -- slow to import
+
+    async def run(complete: Settings) -> _Answer:
+        async with AsyncExitStack() as stack:
+            return await work(await open_database(stack, complete), complete)
+
+    with _with_database(read_settings(data_folder=data)) as complete:
+        return asyncio.run(run(complete))
+
+
+def run_as_issuer(
+    data: Path | None, work: Callable[[EmbeddedIssuer, Settings], Awaitable[_Answer]]
+) -> _Answer:
+    """Do *work* with the issuer of the server that the settings are for, as `run_on_database`."""
+
+    async def run(complete: Settings) -> _Answer:
+        async with own_issuer(complete) as issuer:
+            return await work(issuer, complete)
+
+    with _with_database(read_settings(data_folder=data)) as complete:
+        return asyncio.run(run(complete))
+
+
 @contextmanager
-def with_database(settings: Settings) -> Iterator[Settings]:
+def _with_database(settings: Settings) -> Iterator[Settings]:
     """Lend *settings* with a database that is up to date, whether a server runs on it or not."""
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
 
@@ -31,7 +67,7 @@ def with_database(settings: Settings) -> Iterator[Settings]:
 
 @asynccontextmanager
 async def own_issuer(settings: Settings) -> AsyncIterator[EmbeddedIssuer]:
-    """Lend the issuer of the server that *settings* are for; see `with_database`."""
+    """Lend the issuer of the server that *settings* are for, on a database that is up to date."""
     from chatkeep import primary_issuer  # noqa: PLC0415 -- slow to import
     from chatkeep.issuance import open_issuer  # noqa: PLC0415 -- as above
     from chatkeep.opening import open_database  # noqa: PLC0415 -- as above

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.stored_files import StoredFiles
 
 _who = click.argument("who", metavar="WHO")
@@ -39,13 +39,12 @@ def export_user(*, who: str, file: Path, data: Path | None) -> None:
     WHO is an address, or an id, also one of another issuer's.
     """
 
-    async def work(settings: Settings) -> None:
-        number = await _export(settings, who, file)
+    async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
+        number = await _export(issuer, settings, who, file)
         click.echo(f"Everything of {who} is in {file}. Conversations: {number}")
 
     try:
-        with with_database(read_settings(data_folder=data)) as complete:
-            asyncio.run(work(complete))
+        run_as_issuer(data, work)
     except FileExistsError:
         raise click.BadParameter(f"{file} is there already", param_hint="FILE") from None
 
@@ -60,47 +59,42 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
     The account stays: `chatkeep users delete` deletes it.
     """
 
-    async def work(settings: Settings) -> None:
+    async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
         from chatkeep import erasure, exports  # noqa: PLC0415 -- slow to import
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
         from chatkeep.cli.users import require_yes  # noqa: PLC0415 -- it has this command
 
-        async with own_issuer(settings) as issuer:
-            user_id = await user_id_named(issuer, who)
-            found = await exports.belongings(issuer.db, user_id)
-            require_yes(
-                f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes
+        user_id = await user_id_named(issuer, who)
+        found = await exports.belongings(issuer.db, user_id)
+        require_yes(f"Erase everything of {who} (conversations: {found.conversations})?", yes=yes)
+        stored = _stored_files(settings, issuer.db)
+        label = "Conversations"
+        with click.progressbar(length=found.conversations, label=label, file=sys.stderr) as bar:
+            erased = await erasure.erase(
+                issuer.db, user_id, by=None, actor=ACTOR, stored=stored, tell=bar.update
             )
-            stored = _stored_files(settings, issuer.db)
-            label = "Conversations"
-            with click.progressbar(length=found.conversations, label=label, file=sys.stderr) as bar:
-                erased = await erasure.erase(
-                    issuer.db, user_id, by=None, actor=ACTOR, stored=stored, tell=bar.update
-                )
         click.echo(f"Everything of {who} is erased. Conversations: {erased.conversations}")
 
-    with with_database(read_settings(data_folder=data)) as complete:
-        asyncio.run(work(complete))
+    run_as_issuer(data, work)
 
 
-async def _export(settings: Settings, who: str, file: Path) -> int:
+async def _export(issuer: EmbeddedIssuer, settings: Settings, who: str, file: Path) -> int:
     from chatkeep import exports  # noqa: PLC0415 -- slow to import
     from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
     from chatkeep.web import rest_exports  # noqa: PLC0415 -- as above
 
-    async with own_issuer(settings) as issuer:
-        user_id = await user_id_named(issuer, who)
-        found = await exports.belongings(issuer.db, user_id)
-        total = found.conversations
-        with (
-            _new(file) as into,
-            click.progressbar(length=total, label="Conversations", file=sys.stderr) as bar,
-        ):
-            stored = _stored_files(settings, issuer.db)
-            pieces = rest_exports.account(stored, user_id, found, wrote=lambda: bar.update(1))
-            async for piece in pieces:
-                into.write(piece)
-        await exports.note_export(issuer.db, user_id, by=None, actor=ACTOR)
+    user_id = await user_id_named(issuer, who)
+    found = await exports.belongings(issuer.db, user_id)
+    total = found.conversations
+    with (
+        _new(file) as into,
+        click.progressbar(length=total, label="Conversations", file=sys.stderr) as bar,
+    ):
+        stored = _stored_files(settings, issuer.db)
+        pieces = rest_exports.account(stored, user_id, found, wrote=lambda: bar.update(1))
+        async for piece in pieces:
+            into.write(piece)
+    await exports.note_export(issuer.db, user_id, by=None, actor=ACTOR)
     return total
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
-from chatkeep.cli.words import examples
+from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
+from chatkeep.cli.settings import data_option
+from chatkeep.cli.words import examples, printable
 from chatkeep.errors import NotFound, SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
     from uuid import UUID
 
+    from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.personal_keys.records import PersonalKey
 
@@ -37,7 +36,7 @@ def list_keys(*, who: str, as_json: bool, data: Path | None) -> None:
     issuer's. Nobody can be shown a key again.
     """
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
         from chatkeep.personal_keys import records  # noqa: PLC0415 -- as above
 
@@ -50,7 +49,7 @@ def list_keys(*, who: str, as_json: bool, data: Path | None) -> None:
         if not found:
             click.echo("No API keys.", err=True)
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @click.command(
@@ -69,7 +68,7 @@ def revoke_key(*, who: str, key_id: UUID, reason: str | None, data: Path | None)
     WHO is an address, or an id, also one of another issuer's; `chatkeep users keys` has the ID.
     """
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
         from chatkeep.personal_keys import records  # noqa: PLC0415 -- as above
 
@@ -82,16 +81,7 @@ def revoke_key(*, who: str, key_id: UUID, reason: str | None, data: Path | None)
             raise SetupError("They have no such key, or it has ended.") from None
         click.echo("Revoked.")
 
-    _run(data, work)
-
-
-def _run(data: Path | None, work: Callable[[EmbeddedIssuer], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with own_issuer(complete) as issuer:
-            await work(issuer)
-
-    with with_database(read_settings(data_folder=data)) as complete:
-        asyncio.run(run())
+    run_as_issuer(data, work)
 
 
 def _line(one: PersonalKey) -> str:
@@ -101,6 +91,6 @@ def _line(one: PersonalKey) -> str:
         state = f"ended {one.revoked_at:%Y-%m-%d}: {one.reason}"
     elif one.expires_at <= datetime.now(UTC):
         state = f"expired {one.expires_at:%Y-%m-%d}"
-    line = f"{one.id}  {one.shown}…  {one.name}  {','.join(one.scopes)}  used {used}  {state}"
-    # What people call their keys must not move the cursor of a terminal.
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return printable(
+        f"{one.id}  {one.shown}…  {one.name}  {','.join(one.scopes)}  used {used}  {state}"
+    )

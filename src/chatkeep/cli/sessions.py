@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.users import require_yes
-from chatkeep.cli.words import examples
+from chatkeep.cli.words import examples, printable
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
     from uuid import UUID
 
@@ -68,7 +66,7 @@ def list_sessions(*, user: str | None, ended: bool, as_json: bool, data: Path | 
         if not found:
             click.echo("Nobody is signed in." if user is None else "Signed in nowhere.", err=True)
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -88,7 +86,7 @@ def revoke(*, session_id: UUID, reason: str | None, data: Path | None) -> None:
             raise SetupError("There is no such session, or it has ended.")
         click.echo("Ended.")
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -134,23 +132,12 @@ def revoke_all(
             )
         click.echo(f"{ended} sessions ended.")
 
-    _run(data, work)
-
-
-def _run(data: Path | None, work: Callable[[EmbeddedIssuer, Settings], Awaitable[None]]) -> None:
-    async def run(settings: Settings) -> None:
-        async with own_issuer(settings) as issuer:
-            await work(issuer, settings)
-
-    with with_database(read_settings(data_folder=data)) as complete:
-        asyncio.run(run(complete))
+    run_as_issuer(data, work)
 
 
 def _line(one: SessionOfSomebody) -> str:
     state = "" if one.is_active else f"  ended: {one.reason or 'expired'}"
     where = f"{one.device or '-'}  {one.address or '-'}"
-    line = (
+    return printable(
         f"{one.id}  {one.last_seen_at:%Y-%m-%d %H:%M}  {one.user_id}  {one.issuer}  {where}{state}"
     )
-    # What another issuer calls its people must not move the cursor of a terminal.
-    return "".join(character if character.isprintable() else "?" for character in line)

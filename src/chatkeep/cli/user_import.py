@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from chatkeep.cli.own_issuer import own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import run_as_issuer
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 from chatkeep.errors import SetupError
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chatkeep.config import Settings
+    from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.user_imports import Arrival, Report, Skipped
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -79,11 +79,17 @@ def import_users(  # noqa: PLR0913 -- the options of the command
     hashes of bcrypt, argon2 or scrypt; roles that they had elsewhere are not.
     """
     found = _read(source, file, identities, database_url)
-    settings = read_settings(data_folder=data)
-    with with_database(settings) as complete:
-        outcome = asyncio.run(
-            _take_in(complete, source, found, dry_run=dry_run, confirmed=confirmed)
-        )
+    if not found:
+        raise SetupError("There is nobody in it.")
+
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> Report:
+        from chatkeep.user_imports import Import  # noqa: PLC0415 -- slow to import
+
+        run = Import(issuer, source, dry=dry_run, confirmed=confirmed)
+        with _progress(len(found)) as progress:
+            return await run.run(found, progress)
+
+    outcome = run_as_issuer(data, work)
     if report is not None:
         lines = (json.dumps(asdict(one), default=str) for one in outcome.outcomes)
         report.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -109,24 +115,6 @@ def _read(
         return list(auth0.arrivals(files.read_records(file)))
     theirs = files.read_records(identities) if identities is not None else []
     return list(supabase.arrivals(files.read_records(file), theirs))
-
-
-async def _take_in(
-    settings: Settings,
-    source: str,
-    found: list[tuple[str, Arrival | Skipped]],
-    *,
-    dry_run: bool,
-    confirmed: bool,
-) -> Report:
-    from chatkeep.user_imports import Import  # noqa: PLC0415 -- slow to import
-
-    if not found:
-        raise SetupError("There is nobody in it.")
-    async with own_issuer(settings) as issuer:
-        with _progress(len(found)) as progress:
-            run = Import(issuer, source, dry=dry_run, confirmed=confirmed)
-            return await run.run(found, progress)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from datetime import timedelta
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chatkeep.cli.own_issuer import ACTOR, own_issuer, with_database
+from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
 from chatkeep.cli.personal_data import erase_user, export_user
 from chatkeep.cli.personal_keys import list_keys, revoke_key
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.user_import import import_users
-from chatkeep.cli.words import examples
+from chatkeep.cli.words import examples, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from chatkeep.accounts import User
@@ -65,7 +63,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 def list_users(*, search: str | None, limit: int, as_json: bool, data: Path | None) -> None:
     """List people, the newest first."""
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep import accounts  # noqa: PLC0415 -- slow to import
         from chatkeep.db import AUTH  # noqa: PLC0415 -- as above
 
@@ -79,7 +77,7 @@ def list_users(*, search: str | None, limit: int, as_json: bool, data: Path | No
             click.echo(_line(one))
         click.echo(f"{len(users)} of {totals[0].total}", err=True)
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("show", epilog=examples("chatkeep users show ana@example.com"))
@@ -89,7 +87,7 @@ def list_users(*, search: str | None, limit: int, as_json: bool, data: Path | No
 def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
     """Show one person."""
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         members = _members(await _person(issuer, who))
         if as_json:
             click.echo(json.dumps(members, indent=2))
@@ -98,7 +96,7 @@ def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
             shown = ", ".join(value) if isinstance(value, list) else value
             click.echo(f"{name:18} {'-' if shown in (None, '') else shown}")
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -136,7 +134,7 @@ def ban_user(*, who: str, length: str | None, reason: str | None, data: Path | N
             )
         click.echo(f"{who} is banned and signed out everywhere.")
 
-    _run_with_settings(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("banned", epilog=examples("chatkeep users banned --json"))
@@ -148,7 +146,7 @@ def list_banned(*, as_json: bool, data: Path | None) -> None:
     A thousand of our own accounts, and a thousand people of other issuers, at most.
     """
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep import accounts  # noqa: PLC0415 -- slow to import
         from chatkeep.administration import suspensions  # noqa: PLC0415 -- as above
         from chatkeep.db import AUTH  # noqa: PLC0415 -- as above
@@ -165,11 +163,11 @@ def list_banned(*, as_json: bool, data: Path | None) -> None:
             click.echo(json.dumps(members, indent=2))
             return
         for user_id, until, email in found:
-            click.echo(_printable(f"{user_id}  until {until:%Y-%m-%d %H:%M}  {email or '-'}"))
+            click.echo(printable(f"{user_id}  until {until:%Y-%m-%d %H:%M}  {email or '-'}"))
         if not found:
             click.echo("Nobody is suspended.", err=True)
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("unban", epilog=examples("chatkeep users unban eve@example.com"))
@@ -191,7 +189,7 @@ def unban_user(*, who: str, reason: str | None, data: Path | None) -> None:
             )
         click.echo(f"{who} may sign in again.")
 
-    _run_with_settings(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -217,7 +215,7 @@ def grant_role(*, who: str, role: str, data: Path | None) -> None:
             names = ", ".join(settings.admin_roles)
             click.echo(f"It is none of ADMIN_ROLES ({names}): it administers nothing.", err=True)
 
-    _run_with_settings(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("revoke-role", epilog=examples("chatkeep users revoke-role ana@example.com admin"))
@@ -236,7 +234,7 @@ def revoke_role(*, who: str, role: str, data: Path | None) -> None:
         )
         click.echo(f"{who} {'no longer has' if had else 'did not have'} the role {role}.")
 
-    _run_with_settings(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("delete", epilog=examples("chatkeep users delete eve@example.com --yes"))
@@ -256,7 +254,7 @@ def delete_user(*, who: str, yes: bool, data: Path | None) -> None:
         )
         click.echo(f"{who} is deleted and signed out everywhere.")
 
-    _run_with_settings(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -274,7 +272,7 @@ def set_password(*, who: str, data: Path | None) -> None:
     It is asked for, or read from standard input: never from the command line, which others see.
     """
 
-    async def work(issuer: EmbeddedIssuer) -> None:
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
         from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
 
         person = await _person(issuer, who)
@@ -282,7 +280,7 @@ def set_password(*, who: str, data: Path | None) -> None:
         await administration.change_account(issuer, person.id, wanted, actor=ACTOR)
         click.echo(f"{who} has a new password and is signed out everywhere.")
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 def require_yes(question: str, *, yes: bool) -> None:
@@ -332,24 +330,6 @@ async def _person(issuer: EmbeddedIssuer, who: str) -> User:
     return await person_named(issuer, who)
 
 
-def _run(data: Path | None, work: Callable[[EmbeddedIssuer], Awaitable[None]]) -> None:
-    async def with_settings(issuer: EmbeddedIssuer, _: Settings) -> None:
-        await work(issuer)
-
-    _run_with_settings(data, with_settings)
-
-
-def _run_with_settings(
-    data: Path | None, work: Callable[[EmbeddedIssuer, Settings], Awaitable[None]]
-) -> None:
-    async def run(settings: Settings) -> None:
-        async with own_issuer(settings) as issuer:
-            await work(issuer, settings)
-
-    with with_database(read_settings(data_folder=data)) as complete:
-        asyncio.run(run(complete))
-
-
 def _members(user: User) -> dict[str, Any]:
     times = {
         "created_at": user.created_at,
@@ -365,11 +345,6 @@ def _members(user: User) -> dict[str, Any]:
         "providers": sorted({str(one["provider"]) for one in user.identities}),
         **{name: one.isoformat() if one else None for name, one in times.items()},
     }
-
-
-def _printable(line: str) -> str:
-    """What another issuer calls its people must not move the cursor of a terminal."""
-    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def _line(user: User) -> str:

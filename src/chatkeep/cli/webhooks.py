@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from chatkeep.cli.own_issuer import own_issuer, with_database
-from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.own_issuer import run_as_issuer
+from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from chatkeep.config import Settings
@@ -65,7 +63,7 @@ def list_dead(*, as_json: bool, data: Path | None) -> None:
         if not found:
             click.echo("Nothing: everything was told, or is still tried.", err=True)
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command(
@@ -91,7 +89,7 @@ def redeliver(identities: tuple[str, ...], *, everything: bool, data: Path | Non
         if found < len(set(identities)):
             raise SetupError(f"Only {found} of these ids were given up, so the others are not.")
 
-    _run(data, work)
+    run_as_issuer(data, work)
 
 
 @command.command("test", epilog=examples("chatkeep webhooks test crm"))
@@ -116,16 +114,4 @@ def test(name: str, *, data: Path | None) -> None:
             raise SetupError(f"{name} did not take it ({reason}): check {own}_URL and its log.")
         click.echo(f"{name} took it.")
 
-    _run(data, work)
-
-
-def _run(data: Path | None, work: Callable[[EmbeddedIssuer, Settings], Awaitable[None]]) -> None:
-    with with_database(read_settings(data_folder=data)) as settings:
-        asyncio.run(_with_issuer(settings, work))
-
-
-async def _with_issuer(
-    settings: Settings, work: Callable[[EmbeddedIssuer, Settings], Awaitable[None]]
-) -> None:
-    async with own_issuer(settings) as issuer:
-        await work(issuer, settings)
+    run_as_issuer(data, work)

@@ -1,4 +1,4 @@
-"""How commands speak of what was set: for people, and without secrets."""
+"""How commands speak: for people, without secrets, and without what a terminal would obey."""
 
 from __future__ import annotations
 
@@ -47,3 +47,8 @@ def mail_in_words(settings: Settings) -> str:
     if settings.mail_enabled:
         return f"{settings.base_url}/outbox shows it, because SMTP_URL is not set"
     return "none is sent, because SMTP_URL is not set"
+
+
+def printable(line: str) -> str:
+    """Return *line* so that no name which people chose moves the cursor of a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in line)
