@@ -55,11 +55,27 @@ def session_answer(grant: Grant, *, refreshed: bool = False) -> Response:
     return json_answer(body, headers)
 
 
+def fragment_members(grant: Grant) -> dict[str, str]:
+    """Return *grant* as a browser takes it along in the fragment of an address.
+
+    No server sees that. `sb` stands there as it does at Supabase Auth.
+    """
+    return {
+        "access_token": grant.access_token,
+        "token_type": grant.token_type,
+        "expires_in": str(grant.expires_in),
+        "expires_at": str(grant.expires_at),
+        "refresh_token": grant.refresh_token,
+        **_provider_members(grant.provider_tokens),
+        "sb": "",
+    }
+
+
 def _provider_members(theirs: ProviderTokens | None) -> dict[str, str]:
     if theirs is None:
         return {}
     said = {"provider_token": theirs.access, "provider_refresh_token": theirs.refresh}
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in said.items() if value}
 
 
 def user_members(user: User) -> dict[str, Any]:

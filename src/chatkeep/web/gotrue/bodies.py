@@ -15,7 +15,7 @@ from starlette.requests import Request
 from chatkeep.errors import BadRequest, Invalid, UnsupportedMediaType
 from chatkeep.one_time_tokens import Challenge
 
-_LONGEST_CHALLENGE = range(43, 129)  # RFC 7636 section 4.2
+_CHALLENGE_LENGTHS = range(43, 129)  # RFC 7636 section 4.2
 _CHALLENGE = re.compile(r"[A-Za-z0-9._~-]+")
 
 
@@ -202,7 +202,7 @@ def challenge_of(body: Challenged) -> Challenge | None:
         return None
     if not challenge or method not in ("s256", "plain"):
         raise Invalid("PKCE flow requires code_challenge_method and code_challenge")
-    if len(challenge) not in _LONGEST_CHALLENGE:
+    if len(challenge) not in _CHALLENGE_LENGTHS:
         raise Invalid("code challenge has to be between 43 and 128 characters")
     if not _CHALLENGE.fullmatch(challenge):
         raise Invalid("code challenge can only contain alphanumeric characters, -, ., _ and ~")

@@ -15,6 +15,7 @@ from chatkeep import errors
 from chatkeep.providers.flows import LIFE, new_text
 from chatkeep.sign_in import redirects
 from chatkeep.web.cookies import cookie_line, read_cookies
+from chatkeep.web.gotrue.answers import fragment_members
 from chatkeep.web.gotrue.errors import Refused, worded
 from chatkeep.web.hosts import host_name
 from chatkeep.web.services import services_of
@@ -122,19 +123,7 @@ def told(address: str, error: errors.ChatkeepError | Refused) -> Response:
 
 def signed_in(address: str, grant: Grant) -> Response:
     """Send the browser to *address* with the tokens, where no server sees them."""
-    said = {
-        "access_token": grant.access_token,
-        "expires_at": str(grant.expires_at),
-        "expires_in": str(grant.expires_in),
-        "refresh_token": grant.refresh_token,
-        "token_type": "bearer",
-        "sb": "",
-    }
-    if grant.provider_tokens is not None and grant.provider_tokens.access:
-        said["provider_token"] = grant.provider_tokens.access
-    if grant.provider_tokens is not None and grant.provider_tokens.refresh:
-        said["provider_refresh_token"] = grant.provider_tokens.refresh
-    return sent_to(redirects.leading_to(address, fragment=said))
+    return sent_to(redirects.leading_to(address, fragment=fragment_members(grant)))
 
 
 def _cookie_name(settings: Settings) -> str:

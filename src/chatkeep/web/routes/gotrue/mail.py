@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Final
 from urllib.parse import parse_qs
 
@@ -18,7 +17,12 @@ from chatkeep.sign_in import mail_sign_in
 from chatkeep.sign_in.redirects import leading_to, permitted
 from chatkeep.web.attempts import attempting
 from chatkeep.web.auth import Anybody
-from chatkeep.web.gotrue.answers import json_answer, session_answer, user_members
+from chatkeep.web.gotrue.answers import (
+    fragment_members,
+    json_answer,
+    session_answer,
+    user_members,
+)
 from chatkeep.web.gotrue.bodies import (
     OtpBody,
     RecoverBody,
@@ -267,22 +271,10 @@ async def _used(
     if isinstance(outcome, str):
         return _sent_to(leading_to(target, query={"code": outcome}))
     if isinstance(outcome, Grant):
-        return _sent_to(leading_to(target, fragment=_tokens(outcome, kind)))
+        return _sent_to(leading_to(target, fragment={**fragment_members(outcome), "type": kind}))
     said = {"message": _HALF_DONE, "sb": ""}
     query = {"message": _HALF_DONE} if found.challenge is not None else None
     return _sent_to(leading_to(target, query=query, fragment=said))
-
-
-def _tokens(grant: Grant, kind: str) -> dict[str, str]:
-    return {
-        "access_token": grant.access_token,
-        "token_type": "bearer",
-        "expires_in": str(grant.expires_at - int(time.time())),
-        "expires_at": str(grant.expires_at),
-        "refresh_token": grant.refresh_token,
-        "type": kind,
-        "sb": "",
-    }
 
 
 def _failed(target: str, error: ChatkeepError, *, pkce: bool) -> Response:
