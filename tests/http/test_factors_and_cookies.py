@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from chatkeep.administration.administrators import grant_role
 from tests.http.test_cookie_sessions import Browser
 from tests.http.test_factors import claims
-from tests.second_factors import PASSWORD, join, stepped_up
+from tests.second_factors import PASSWORD, enroll, forget_codes, join, stepped_up, verify
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode
@@ -80,3 +81,33 @@ async def test_required_factor_leaves_a_cookie_a_quarter_of_an_hour(start: Start
     await stepped_up(ana)
     strong = await exchanged(node, ana.session["access_token"])
     assert claims({"access_token": strong.cookie})["exp"] > claims(ana.session)["exp"]
+
+
+async def test_what_was_proved_with_a_factor_that_was_taken_away_counts_no_more(
+    node: Node,
+) -> None:
+    """A lost phone's factor is removed: its token and cookie say AAL2 still, and reach nothing."""
+    ana = await join(node)
+    phone = await stepped_up(ana, "phone")
+    ana.holds((await verify(ana, await enroll(ana, "other phone"))).json)
+    await forget_codes(ana)
+    lost = await ana.again()
+    lost.holds((await verify(lost, phone)).json)
+    browser = await exchanged(node, lost.session["access_token"])
+    await grant_role(node.parts.embedded, UUID(ana.id), "admin", actor="operator")
+
+    async def reached() -> list[int]:
+        wanted = {"name": "x", "scopes": ["chat"]}
+        return [
+            (await lost.client.get("/api/admin/users")).status,
+            (await browser.call("GET", "/api/admin/users")).status,
+            (await lost.client.post("/api/keys", wanted)).status,
+            (await browser.call("POST", "/api/keys", wanted)).status,
+        ]
+
+    assert await reached() == [200] * 4
+    assert (await ana.client.delete(f"/auth/v1/factors/{phone.factor_id}")).status == 200
+    assert said(browser)[0] == claims(lost.session)["aal"] == "aal2"
+    assert await reached() == [401] * 4
+    refused = await browser.call("GET", "/api/admin/users")
+    assert refused.json["code"] == "step_up_required"

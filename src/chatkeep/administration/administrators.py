@@ -47,15 +47,17 @@ async def require_administrator(
         Forbidden: no role, or a name without proof (the development header), or an API key.
         StepUpRequired: the session has not shown the person's second factor.
     """
-    own, has_second_factor = who.roles, False
+    own, has_second_factor, aal = who.roles, False, who.aal
     subject = issuer.subject_of(who.user_id)
     if subject is not None:  # of an account of our own they are looked up
-        standing = await accounts.find_standing(issuer.db, subject)
-        own = frozenset() if standing is None else standing.roles
-        has_second_factor = standing is not None and standing.has_second_factor
+        standing = await accounts.find_standing(issuer.db, subject, who)
+        if standing is None:
+            raise Forbidden
+        own, has_second_factor = standing.roles, standing.has_second_factor
+        aal = standing.aal_of(who)
     if who.credential in {"development_header", "api_key"} or own.isdisjoint(roles):
         raise Forbidden
-    if has_second_factor and who.aal < "aal2":
+    if has_second_factor and aal < "aal2":
         raise StepUpRequired(acr_values="aal2")
 
 

@@ -172,11 +172,12 @@ async def _require_strong(who: Principal, parts: Services) -> None:
         raise Forbidden("Sign in to an account of your own to make API keys.")
     account = parts.embedded.subject_of(who.user_id)
     if account is not None:
-        standing = await accounts.find_standing(parts.db, account)
+        standing = await accounts.find_standing(parts.db, account, who)
         if standing is None or standing.is_anonymous:
             raise Forbidden("Sign in to an account of your own to make API keys.")
-        lacks_one = parts.embedded.is_too_weak(who.aal, roles=standing.roles, is_anonymous=False)
-        if lacks_one or (standing.has_second_factor and who.aal < "aal2"):
+        aal = standing.aal_of(who)
+        lacks_one = parts.embedded.is_too_weak(aal, roles=standing.roles, is_anonymous=False)
+        if lacks_one or (standing.has_second_factor and aal < "aal2"):
             raise StepUpRequired(acr_values="aal2")
     if parts.settings.api_key_sign_in_age_s:
         max_age = timedelta(seconds=parts.settings.api_key_sign_in_age_s)
