@@ -23,7 +23,7 @@ from chatkeep.errors import (
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.key_access import guessing, require_reach
-from chatkeep.web.presented import presented_by
+from chatkeep.web.presented import authorization_alone, presented_by
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.services import services_of
 from chatkeep.web.session_cookies import clear_if_over, renew_if_due
@@ -50,6 +50,10 @@ async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
 
 async def _identify(request: Request) -> Principal | None:
     services = services_of(request)
+    shown = authorization_alone(request.scope["headers"])
+    remembered = None if shown is None else services.authenticator.remembered(shown)
+    if remembered is not None:
+        return await _noted(request, remembered)
     presented = presented_by(request)
     try:
         async with guessing(request, presented):
