@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,8 +79,19 @@ def test_fewer_rest_shorter() -> None:
     assert 0 < fewer < more
 
 
-def test_what_a_thread_has_run_counts() -> None:
-    """Also on a busy machine, where what it has waited for a core counts beside it."""
+@pytest.mark.parametrize("said", [None, "gone", "", "0 0 0\n", "-\n"])
+def test_what_a_thread_has_run_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    """Also on a busy machine, where what it has waited for a core counts beside it.
+
+    And on systems that do not tell.
+    """
+    if said is not None:
+        told = tmp_path / "schedstat"
+        monkeypatch.setattr("chatkeep.llm.crowds._SCHEDULED", told)
+        if said != "gone":
+            told.write_text(said)
     wanted, ran = _wanted_s(), time.thread_time()
     while time.thread_time() < ran + 0.05:
         pass

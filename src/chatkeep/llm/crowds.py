@@ -34,10 +34,12 @@ _SCHEDULED: Final = Path("/proc/thread-self/schedstat")
 def _wanted_s() -> float:
     """Return for how many seconds this thread has run, or would have if it had had a core."""
     try:
-        ran, waited, _ = _SCHEDULED.read_bytes().split()
-    except OSError:  # no Linux, or one that does not count it
+        ran, waited, _ = map(int, _SCHEDULED.read_bytes().split())
+    except (OSError, ValueError):
+        ran = waited = 0
+    if not ran:  # no Linux, or one that does not count it
         return time.thread_time()
-    return (int(ran) + int(waited)) / 1e9
+    return (ran + waited) / 1e9
 
 
 class Crowd:
