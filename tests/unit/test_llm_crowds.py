@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from chatkeep.llm.crowds import Crowd, _wanted_s
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from tests.raw_upstream import Wire, raw_upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROMPT = Prompt(
     messages=[PromptMessage(role="user", text="Hi")],
