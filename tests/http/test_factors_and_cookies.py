@@ -111,3 +111,20 @@ async def test_what_was_proved_with_a_factor_that_was_taken_away_counts_no_more(
     assert await reached() == [401] * 4
     refused = await browser.call("GET", "/api/admin/users")
     assert refused.json["code"] == "step_up_required"
+
+
+async def test_cookie_from_before_administers_nothing_where_that_needs_a_factor(
+    start: StartNode,
+) -> None:
+    """Whoever becomes an administrator shows a second factor first, however they signed in."""
+    node = await start(MFA_REQUIRED="admins")
+    ana = await join(node)
+    browser = await exchanged(node, ana.session["access_token"])
+    await grant_role(node.parts.embedded, UUID(ana.id), "admin", actor="operator")
+    for answer in (
+        await browser.call("GET", "/api/admin/users"),
+        await ana.client.get("/api/admin/users"),
+    ):
+        assert (answer.status, answer.json["code"]) == (401, "step_up_required")
+    await stepped_up(ana)
+    assert (await ana.client.get("/api/admin/users")).status == 200

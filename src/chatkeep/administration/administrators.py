@@ -41,23 +41,25 @@ class _Metadata:
 async def require_administrator(
     issuer: EmbeddedIssuer, who: Principal, roles: Collection[str]
 ) -> None:
-    """Refuse who has none of *roles*, or did not show the second factor that they have.
+    """Refuse who has none of *roles*, or did not show the second factor that they have or need.
 
     Raises:
         Forbidden: no role, or a name without proof (the development header), or an API key.
         StepUpRequired: the session has not shown the person's second factor.
     """
-    own, has_second_factor, aal = who.roles, False, who.aal
+    own, lacks_factor = who.roles, False
     subject = issuer.subject_of(who.user_id)
     if subject is not None:  # of an account of our own they are looked up
         standing = await accounts.find_standing(issuer.db, subject, who)
         if standing is None:
             raise Forbidden
-        own, has_second_factor = standing.roles, standing.has_second_factor
-        aal = standing.aal_of(who)
+        own, aal = standing.roles, standing.aal_of(who)
+        lacks_factor = (standing.has_second_factor and aal < "aal2") or issuer.is_too_weak(
+            aal, roles=own, is_anonymous=standing.is_anonymous
+        )
     if who.credential in {"development_header", "api_key"} or own.isdisjoint(roles):
         raise Forbidden
-    if has_second_factor and aal < "aal2":
+    if lacks_factor:
         raise StepUpRequired(acr_values="aal2")
 
 
