@@ -164,7 +164,7 @@ def _reader_of_news(run: Run, growth: Growth) -> Reader:
 
 def ending_of(run: Run) -> Ending:
     """Return how an ended *run* ended."""
-    if run.state in {"queued", "running"}:
+    if not run.ended:
         raise ValueError("the run has not ended")
     return Ending(
         state=run.state,  # type: ignore[arg-type]  # the two unfinished states were ruled out

@@ -12,12 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
+from chatkeep.errors import error_named
 from chatkeep.events import ApprovalAsked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from chatkeep.answering.parts import Part
+    from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall, ToolResult
     from chatkeep.runs import Ending
 
@@ -113,6 +115,13 @@ AnswerEvent = (
     | StillWorking
     | Ended
 )
+
+
+def failure_of(ending: Ending) -> ChatkeepError | None:
+    """Return why nothing complete was said, None when the answer is whole or was stopped."""
+    if ending.state in {"done", "stopped"}:
+        return None
+    return error_named(ending.error_code or "internal")
 
 
 class Reader:

@@ -23,13 +23,13 @@ from chatkit.types import (
 from chatkeep import conversations
 from chatkeep.answering import decisions
 from chatkeep.answering.parts import unstored
-from chatkeep.answering.reading import Ended
+from chatkeep.answering.reading import Ended, failure_of
 from chatkeep.answering.titles import title_from
 from chatkeep.answering.turns import Turn
 from chatkeep.chatkit import items
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.encoding import AnswerEncoder
-from chatkeep.errors import ChatkeepError, Unavailable, error_named
+from chatkeep.errors import ChatkeepError, Unavailable
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
@@ -238,8 +238,9 @@ def _unanswered(call_id: str) -> dict[str, Any]:
 
 
 def _raise_failure(ending: Ending) -> None:
-    if ending.state not in {"done", "stopped"}:
-        raise _told(error_named(ending.error_code or "internal"))
+    failure = failure_of(ending)
+    if failure is not None:
+        raise _told(failure)
 
 
 def _told(error: ChatkeepError) -> CustomStreamError:

@@ -24,9 +24,9 @@ from chatkeep.answering.reading import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
+    failure_of,
 )
 from chatkeep.errors import TokenRevoked
-from chatkeep.web.rest_answers import failure_of
 from chatkeep.web.sse import HEARTBEAT
 from chatkeep.web.usage import usage_json
 

@@ -19,8 +19,9 @@ from chatkeep.answering.reading import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
+    failure_of,
 )
-from chatkeep.errors import ChatkeepError, TokenRevoked, error_named
+from chatkeep.errors import TokenRevoked, error_named
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.problems import body_of, request_id_of
 from chatkeep.web.sse import HEARTBEAT, EventStream
@@ -153,13 +154,6 @@ def answer_ids(answer: Answer) -> dict[str, str]:
         "user_message_id": answer.address.user_message_id,
         "run_id": answer.address.id,
     }
-
-
-def failure_of(ending: Ending) -> ChatkeepError | None:
-    """Return why nothing complete was said, None when the answer is whole or was stopped."""
-    if ending.state in {"done", "stopped"}:
-        return None
-    return error_named(ending.error_code or "internal")
 
 
 def _named(

@@ -19,8 +19,9 @@ from chatkeep.answering.reading import (
     StillWorking,
     ToolAnswered,
     ToolCalled,
+    failure_of,
 )
-from chatkeep.errors import TokenRevoked, error_named
+from chatkeep.errors import TokenRevoked
 from chatkeep.ids import new_id
 from chatkeep.web.openai.errors import body_of
 from chatkeep.web.sse import HEARTBEAT
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Sequence
 
     from chatkeep.answering.reading import AnswerEvent
-    from chatkeep.errors import ChatkeepError
     from chatkeep.events import Source, ToolCall
     from chatkeep.runs import Ending
 
@@ -239,13 +239,6 @@ class Completion:
 def farewell() -> bytes:
     """Return the end of a stream whose reader was signed out."""
     return _data(body_of(TokenRevoked())) + _END
-
-
-def failure_of(ending: Ending) -> ChatkeepError | None:
-    """Return why nothing complete was said, None when the answer is whole or was stopped."""
-    if ending.state in {"done", "stopped"}:
-        return None
-    return error_named(ending.error_code or "internal")
 
 
 def _finished(ending: Ending, *, has_calls: bool) -> str:

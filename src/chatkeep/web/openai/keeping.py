@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import runs
+from chatkeep.answering.answers import ending_of
 from chatkeep.answering.reading import Ended, Reader
 from chatkeep.errors import Conflict, Invalid, NotFound
 from chatkeep.responses import noting
 from chatkeep.web.once import begun_once
-from chatkeep.web.openai.response_objects import decided_in, ending_of, said_in
+from chatkeep.web.openai.response_objects import decided_in, said_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -70,7 +71,6 @@ def noted(
 async def replay(kept: Response) -> AsyncGenerator[AnswerEvent, None]:
     """Yield what happened in a response that has ended."""
     ending = ending_of(kept)
-    assert ending is not None  # noqa: S101 -- asked by the caller
     for event in Reader(kept.begun, decided_in(kept)).advance(said_in(kept), ended=True):
         yield event
     yield Ended(ending=ending)

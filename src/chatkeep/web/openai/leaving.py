@@ -6,9 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from chatkeep.answering.reading import Ended
+from chatkeep.answering.reading import Ended, failure_of
 from chatkeep.errors import ClientGone
-from chatkeep.web.openai.answers import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine

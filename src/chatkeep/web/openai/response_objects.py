@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from chatkeep.answering.answers import ending_of
 from chatkeep.answering.parts import unstored
 from chatkeep.errors import error_named
 from chatkeep.runs import Ending
@@ -93,7 +94,7 @@ def kept_json(kept: Response) -> dict[str, Any]:
         decided=decided_in(kept),
         runs_in_client=head.runs_in_client,
     )
-    ending = ending_of(kept)
+    ending = ending_of(kept) if kept.ended else None
     status = status_of(ending) if ending else _UNFINISHED[kept.state]
     return response_json(head, status, list(output), ending=ending, ended_at=kept.ended_at)
 
@@ -107,23 +108,6 @@ def decided_in(kept: Response) -> list[int]:
     """Return which tools of an earlier response the request of this one let run."""
     places = [find_place(one) for one in kept.input]
     return [one.index for one in places if one is not None and one.kind == "mcpa"]
-
-
-def ending_of(kept: Response) -> Ending | None:
-    """Return how a response ended, None when it has not."""
-    if not kept.ended:
-        return None
-    return Ending(
-        state=kept.state,  # type: ignore[arg-type]  # the two unfinished states were ruled out
-        finish_reason=kept.finish_reason,
-        error_code=kept.error_code,
-        model=kept.model,
-        prompt_tokens=kept.prompt_tokens,
-        completion_tokens=kept.completion_tokens,
-        cost=kept.cost,
-        cached_tokens=kept.cached_tokens,
-        reasoning_tokens=kept.reasoning_tokens,
-    )
 
 
 def status_of(ending: Ending) -> str:

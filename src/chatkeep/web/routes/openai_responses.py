@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, Response
 
 from chatkeep import files, responses
 from chatkeep.answering.prompts import prompt_of
+from chatkeep.answering.reading import failure_of
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking, keeping
-from chatkeep.web.openai.answers import failure_of
 from chatkeep.web.openai.errors import described
 from chatkeep.web.openai.held_files import keep_files
 from chatkeep.web.openai.inputs import read
