@@ -29,8 +29,23 @@ def configure(level: str, *, readable: bool | None = None) -> None:
     # It warns of every pipeline that an error ended; we answer and log the error itself.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_is_news)
     # It tells at length how it goes about a migration.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether *record* is more than what uvloop says of an encrypted connection that we closed.
+
+    Where something still arrives on one, of Redis or a provider of models, it logs an error with
+    a traceback: that its own transport is closed.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not (
+        isinstance(error, RuntimeError)
+        and str(error).endswith("the handler is closed")
+        and record.getMessage().startswith("Fatal error on SSL protocol")
+    )
 
 
 class JsonFormatter(logging.Formatter):

@@ -107,3 +107,20 @@ def test_form_is_chosen_by_who_reads(
     (handler,) = [one for one in root.handlers if type(one) is logging.StreamHandler]
     assert isinstance(handler.formatter, kind)
     assert root.level == logging.WARNING
+
+
+@pytest.mark.usefixtures("root")
+def test_what_uvloop_says_of_connections_that_we_closed_is_no_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is an error with a traceback for each; other errors of connections are told."""
+    configure("INFO", readable=False)
+    log = logging.getLogger("asyncio")
+    log.addHandler(caplog.handler)
+    closed = RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+    said = "Fatal error on SSL protocol\nprotocol: <SSLProtocol>"
+    log.error(said, exc_info=closed)
+    log.error(said, exc_info=OSError("bad record"))
+    log.error("Task exception was never retrieved", exc_info=closed)
+    log.removeHandler(caplog.handler)
+    assert [one.getMessage()[:4] for one in caplog.records] == ["Fata", "Task"]

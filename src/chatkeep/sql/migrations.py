@@ -256,7 +256,10 @@ def _refusal(error: psycopg.Error) -> str:
         message = f"{message} ({error.diag.message_detail})"
     said = f"The migration failed and changed nothing. PostgreSQL says: {message}"
     if isinstance(error, pg.InsufficientPrivilege):
-        return f"{said}. Put the address of an administrator into DATABASE_ADMIN_URL."
+        return (
+            f"{said}. Put the address of an administrator into DATABASE_ADMIN_URL, or call"
+            " `chatkeep migrate` of this version first, where that is set."
+        )
     return said
 
 
