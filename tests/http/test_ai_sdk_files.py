@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep import conversations, stored_files
+from chatkeep.limits import AT_ONCE
 from chatkeep.stored_files import File, StoredFiles
 from tests.serving import said, types, until
 
@@ -403,6 +404,23 @@ async def test_upload_once_by_its_key(ana: Person, node: Node) -> None:
     assert await files_of(node, ana) == 1
     other = await ana.client.call("POST", "/api/files?name=a.png", data=PDF, headers=headers)
     assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_uploads_of_one_person_at_once_have_an_end(start: StartNode) -> None:
+    """Each is in memory while it arrives; what has ended, or was refused, counts no more."""
+    node = await start(RATE_LIMITS="on")
+    ana, bo, limits = node.person(), node.person(), node.parts.limits
+    headers = {"content-type": "image/png"}
+    for _ in range(AT_ONCE["uploads"]):
+        limits.enter("uploads", ana.id)
+    for method, path in (("POST", "/api/files"), ("PUT", "/support/attachments/atc_x/upload")):
+        refused = await ana.client.call(method, path, data=PNG, headers=headers)
+        assert (refused.status, "retry-after" in refused.headers) == (429, True)
+    await uploaded(bo, PNG)
+    limits.leave("uploads", ana.id)
+    for content in (PNG, b""):  # taken, and refused
+        await ana.client.call("POST", "/api/files", data=content, headers=headers)
+    await uploaded(ana, PNG)
 
 
 async def test_files_of_a_person_have_an_end(start: StartNode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.errors import RateLimited
@@ -12,7 +13,7 @@ from chatkeep.limits.local import LocalCounts
 from chatkeep.limits.rates import AT_ONCE, RATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chatkeep.limits.rates import Rate
     from chatkeep.limits.shared import SharedCounts
@@ -85,6 +86,15 @@ class Limits:
         if self._enabled and self._held[kind, key] >= AT_ONCE[kind]:
             raise RateLimited(retry_after_s=_RETRY_S)
         self._held[kind, key] += 1
+
+    @contextmanager
+    def entered(self, kind: str, key: str) -> Iterator[None]:
+        """Count one for as long as the block takes; raises as `enter`."""
+        self.enter(kind, key)
+        try:
+            yield
+        finally:
+            self.leave(kind, key)
 
     def leave(self, kind: str, key: str) -> None:
         """One that was counted has ended."""

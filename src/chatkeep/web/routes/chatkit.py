@@ -39,7 +39,7 @@ _UPLOAD: Final = "/attachments/{attachment_id}/upload"
 _OF_AN_UPLOAD: Final[dict[str, Any]] = {
     "status_code": 204,
     "response_model": None,
-    "responses": described(400, 401, 404, 413, 415, 503),
+    "responses": described(400, 401, 404, 413, 415, 429, 503),
     "openapi_extra": {
         "requestBody": {
             "required": True,
@@ -121,8 +121,9 @@ async def upload(
     request: Request, attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts
 ) -> Response:
     """Take the bytes of a file that was announced with `attachments.create`, once."""
-    sent = await file_sent(request, at_most=parts.files.limits.size)
-    await parts.files.upload(who.user_id, attachment_id, sent.content)
+    with parts.limits.entered("uploads", who.user_id):
+        sent = await file_sent(request, at_most=parts.files.limits.size)
+        await parts.files.upload(who.user_id, attachment_id, sent.content)
     return Response(status_code=204)
 
 

@@ -6,7 +6,7 @@ no address of the storage that could be passed on, and signing out ends reading 
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel
@@ -16,9 +16,12 @@ from starlette.responses import Response
 from chatkeep import files
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.file_bodies import file_answer, file_sent
-from chatkeep.web.once import Once
+from chatkeep.web.once import Once, OnceDoor
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import Parts, Services
+
+if TYPE_CHECKING:
+    from chatkeep.principal import Principal
 
 router = APIRouter(prefix="/api/files", tags=["AI SDK"], responses=described(401))
 
@@ -45,7 +48,7 @@ class FileAnswer(BaseModel):
 @router.post(
     "",
     response_model=FileAnswer,
-    responses=described(400, 409, 413, 415, 422, 503),
+    responses=described(400, 409, 413, 415, 422, 429, 503),
     openapi_extra=_BODY,
 )
 async def upload_file(
@@ -58,6 +61,13 @@ async def upload_file(
     ] = None,
 ) -> FileAnswer | Response:
     """Upload a file, bare or as the one file of a form; the answer is a part for a message."""
+    with parts.limits.entered("uploads", who.user_id):
+        return await _uploaded(request, who, parts, once, name)
+
+
+async def _uploaded(
+    request: Request, who: Principal, parts: Services, once: OnceDoor, name: str | None
+) -> FileAnswer | Response:
     sent = await file_sent(request, at_most=parts.files.limits.size)
     media_type = sent.media_type or "application/octet-stream"
 

@@ -66,13 +66,10 @@ async def search_messages(
     profile = await parts.preferences.get_profile(who.user_id)
     after = None if cursor is None else Position(**read_find_cursor(cursor))
     limit = min(limit, _PAGE_AT_MOST)
-    parts.limits.enter("searches", who.user_id)
-    try:
+    with parts.limits.entered("searches", who.user_id):
         found = await search.search(
             parts.db, who.user_id, q, locale=profile.locale, limit=limit + 1, after=after
         )
-    finally:
-        parts.limits.leave("searches", who.user_id)
     page = found[:limit]
     return SearchAnswer(
         order="newest" if page and page[0].rank is None else "best",
