@@ -60,11 +60,25 @@ _ESCAPED = re.compile(r"([A-Za-z0-9]{16,64})\.((?:[A-Za-z0-9]|%2B|%2F){43}%3D)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _User:
-    """A row of `user`, and how many sessions go with it that have not ended.
+class _Account:
+    """What a row of `user` says of a ban.
 
     *banned* is "true", "false", None or, without the admin plugin, "absent".
     """
+
+    banned: str | None
+    ban_ends_at: float | None
+
+    @property
+    def is_banned(self) -> bool:
+        return self.banned == "true" and (
+            self.ban_ends_at is None or time.time() < self.ban_ends_at
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _User(_Account):
+    """A row of `user`, and how many sessions go with it that have not ended."""
 
     id: str
     name: str | None
@@ -72,15 +86,7 @@ class _User:
     email_verified: bool | None
     image: str | None
     role: str | None
-    banned: str | None
-    ban_ends_at: float | None
     sessions: int = 1
-
-    @property
-    def is_banned(self) -> bool:
-        return self.banned == "true" and (
-            self.ban_ends_at is None or time.time() < self.ban_ends_at
-        )
 
     @property
     def roles(self) -> frozenset[str]:
@@ -185,6 +191,30 @@ class BetterAuth:
             if not _ESCAPED.fullmatch(value):
                 raise TokenInvalid
             return await self._by_session(self._verified(value), steps)
+
+    async def is_barred(self, subject: str) -> bool:
+        """Whether the person whom Better Auth calls *subject* is banned there, or gone.
+
+        For what they hold that Better Auth did not give them; asked each time.
+
+        Raises:
+            DatabaseUnavailable: the tables cannot be read.
+        """
+        with _rights_are_ours_to_have():
+            rows = await self._db.fetch(
+                self._caller,
+                """
+                select found.banned::text as banned,
+                  extract(epoch from found."banExpires")::float8 as ban_ends_at
+                from (select 'absent' as banned, null::timestamptz as "banExpires") as absent
+                cross join lateral (
+                  select banned, "banExpires" from public."user" where id = %s
+                ) as found
+                """,
+                [subject],
+                row=_Account,
+            )
+        return not rows or rows[0].is_banned
 
     def _verified(self, signed: str) -> str:
         """Return the token that *signed* holds, if its signature is right."""

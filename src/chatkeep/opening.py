@@ -112,7 +112,11 @@ async def open_own_gate(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
     stack.push_async_callback(session_tokens.close)
-    personal_keys = PersonalKeys(db, settings.issuer_names)
+    personal_keys = PersonalKeys(
+        db,
+        settings.issuer_names,
+        barred={} if better_auth is None else {"better-auth": better_auth.is_barred},
+    )
     authenticator = Authenticator(
         issuers,
         keys=personal_keys.read if with_keys else None,

@@ -520,6 +520,33 @@ async def test_who_is_banned_is_refused_until_the_ban_ends(
     assert (await me(node, token)).status == (await me(node, again.session)).status == 200
 
 
+async def test_key_of_who_is_banned_or_deleted_there_is_refused_here(
+    node: Node, auth: BetterAuthServer, ana: Account, change: Callable[..., None]
+) -> None:
+    """From its next look-up on, a minute later at most; until the ban ends."""
+    wanted = {"name": "Laptop", "scopes": ["models:read"]}
+    made = await node.nobody(authorization=f"Bearer {ana.session}").post("/api/keys", wanted)
+    assert made.status == 200, made.text
+    key = node.nobody(authorization=f"Bearer {made.json['key']}")
+    remembered = node.parts.personal_keys._remembered
+
+    async def said() -> tuple[int, str | None]:
+        remembered.clear()  # a minute has passed
+        answer = await key.get("/v1/models")
+        return answer.status, answer.json.get("error", {}).get("code")
+
+    assert await said() == (200, None)
+    change('update "user" set banned = true where id = %s', ana.id)
+    assert (await said())[0] == 401
+    assert not remembered
+    change('update "user" set "banExpires" = now() - interval \'1 hour\' where id = %s', ana.id)
+    assert await said() == (200, None)
+    admin = await auth.sign_up()
+    change('update "user" set role = %s where id = %s', "admin", admin.id)
+    await auth.call("/admin/remove-user", {"userId": ana.id}, session=admin.session)
+    assert (await said())[0] == 401
+
+
 async def test_deleted_account_and_the_next_one_with_its_address_are_two_people(
     node: Node, auth: BetterAuthServer, ana: Account, change: Callable[..., None]
 ) -> None:

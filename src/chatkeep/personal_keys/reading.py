@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from chatkeep.roles import roles_in
 from chatkeep.uses import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from chatkeep.db import Database
     from chatkeep.personal_keys.records import Held
@@ -33,18 +34,23 @@ USED_EVERY: Final = timedelta(minutes=1)
 
 
 class PersonalKeys:
-    """Reads keys, and notes when each was used. One per process; `run` writes that down."""
+    """Reads keys, and notes when each was used. One per process; `run` writes that down.
+
+    *barred* asks an issuer, by its name, whether one of its people is banned there or gone.
+    """
 
     def __init__(
         self,
         db: Database,
         issuers: Collection[str],
         *,
+        barred: Mapping[str, Callable[[str], Awaitable[bool]]] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Remember none yet. Keys of people of other *issuers* than these are refused."""
         self._db = db
         self._issuers = frozenset(issuers)
+        self._barred = barred
         self._clock = clock
         self._remembered: OrderedDict[bytes, tuple[float, Held]] = OrderedDict()
         self._uses: Uses[UUID, str] = Uses(
@@ -60,7 +66,7 @@ class PersonalKeys:
 
         Raises:
             TokenInvalid: it is none of ours (any more), or its owner's account is.
-            TokenExpired, TokenRevoked: it was one.
+            TokenExpired, TokenRevoked: it was one, or its owner is banned by their issuer.
             Unavailable: it must be looked up, and the database is away.
         """
         if not texts.is_sound(key):
@@ -102,6 +108,8 @@ class PersonalKeys:
         found = await records.find(self._db, key)
         if found is None or found.issuer not in self._issuers:
             raise TokenInvalid
+        if (barred := self._barred.get(found.issuer)) and await barred(found.subject):
+            raise TokenRevoked  # not remembered: they may be let in again
         if not (found.is_used or found.is_revoked or found.is_barred):
             await records.note_first_use(self._db, found)
         self._remembered[hashed] = self._clock() + BELIEVED_FOR_S, found
