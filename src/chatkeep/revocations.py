@@ -35,6 +35,8 @@ TRUSTED_S: Final = 5.0
 LONGEST_TOKEN_LIFE: Final = timedelta(days=1)
 #: Everything of a person or issuer that was issued before has ended for so long.
 _REMEMBERED: Final = timedelta(days=400)
+#: What is further away, as `infinity` is, Python has no moment for.
+_FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _LOOK_EVERY_S = 1.0
 _PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
@@ -219,10 +221,10 @@ class Revocations:
             Query("select newest from chatkeep.revocation_numbers", (), _Newest),
             Query(
                 "select number, kind, issuer, subject,"
-                " greatest('epoch', least(not_before, now() + %s)) as not_before,"
-                " least(until, now() + %s) as until from chatkeep.revocations"
+                " greatest('epoch', least(not_before, %s)) as not_before,"
+                " least(until, %s) as until from chatkeep.revocations"
                 " where number > %s and until > now() order by number",
-                (_REMEMBERED, _REMEMBERED, self._seen),
+                (_FAR, _FAR, self._seen),
                 _Row,
             ),
         )
