@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
@@ -132,12 +133,18 @@ def build(admin_url: str, *, progress: Progress) -> list[str]:
 def _connect(url: str, options: str = "") -> psycopg.Connection:
     """Connect with *options*, or without where a pooler refuses them."""
     told = f"{conninfo_to_dict(url).get('options') or ''} {options}".strip()
+    connect = partial(
+        psycopg.connect,
+        url,
+        autocommit=True,
+        connect_timeout=5,
+        prepare_threshold=None,
+        application_name="chatkeep migrate",
+    )
     try:
-        return psycopg.connect(
-            url, options=told, autocommit=True, connect_timeout=5, prepare_threshold=None
-        )
+        return connect(options=told)
     except psycopg.OperationalError:
-        return psycopg.connect(url, autocommit=True, connect_timeout=5, prepare_threshold=None)
+        return connect()
 
 
 def _found(connection: psycopg.Connection, indexes: Collection[Index]) -> dict[str, bool]:

@@ -45,6 +45,17 @@ _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 # would stay behind in a pooler. ('chat' as a number.)
 _ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
+_OLDEST_HOLDER: LiteralString = """
+select a.pid, a.application_name, a.usename, a.xact_start
+from pg_locks l
+join pg_class c on c.oid = l.relation and c.relkind = 'r'
+join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('chat', 'chatkeep', 'public')
+join pg_stat_activity a on a.pid = l.pid
+where l.granted and l.database = (select oid from pg_database where datname = current_database())
+  and a.pid <> pg_backend_pid()
+order by a.xact_start limit 1
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
@@ -92,7 +103,7 @@ def migrate(
         connection = _connect(admin_url)
     except psycopg.OperationalError as error:
         raise SetupError(f"Cannot reach the database: {_first_line(error)}") from error
-    with connection, _refusals():
+    with connection, _refusals(connection):
         _require_version(connection)
         shape = _shape(connection)
         before = None if shape is None else shape.revision
@@ -104,7 +115,7 @@ def migrate(
         connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
     if shape is None:  # nobody serves on it yet, and it has no rows, or adopted ones
-        build_indexes(admin_url, progress=progress)
+        build_indexes(admin_url)
     return Migrated(before=before, after=max(before or HEAD, HEAD))
 
 
@@ -164,7 +175,9 @@ def serves_this_version(url: str) -> bool:
 
 def _connect(admin_url: str) -> psycopg.Connection:
     # Prepared statements would be somebody else's behind a pooler.
-    return psycopg.connect(admin_url, connect_timeout=5, prepare_threshold=None)
+    return psycopg.connect(
+        admin_url, connect_timeout=5, prepare_threshold=None, application_name="chatkeep migrate"
+    )
 
 
 def _require_version(connection: psycopg.Connection) -> None:
@@ -215,7 +228,7 @@ def _upgrade(admin_url: str) -> None:
             connection.exec_driver_sql(_WAIT_FOR_TABLES)
             connection.exec_driver_sql("create schema if not exists chatkeep")
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, HEAD)
             connection.exec_driver_sql(
                 "update chatkeep.alembic_version set oldest_reader = %s", (OLDEST_READER,)
             )
@@ -237,20 +250,34 @@ def _allow(connection: psycopg.Connection, login: str) -> None:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(connection: psycopg.Connection) -> Iterator[None]:
     """Say in one sentence what PostgreSQL refused. Nothing of it was done by then."""
     try:
         yield
+    except pg.LockNotAvailable as error:
+        raise SetupError(
+            f"Another program is using the chat tables{_who_holds_them(connection)}:"
+            " stop it, then migrate again."
+        ) from error
     except psycopg.Error as error:
         raise SetupError(_refusal(error)) from error
+
+
+def _who_holds_them(connection: psycopg.Connection) -> str:
+    """Return in words who has been in a transaction on a table of ours for longest."""
+    connection.rollback()
+    row = connection.execute(_OLDEST_HOLDER).fetchone()
+    if row is None:
+        return ""
+    pid, program, login, since = row
+    began = f", since {since:%H:%M:%S %Z}" if since else ""  # not shown to every login
+    return f" (process {pid}, {program or 'without a name'}, as {login}{began})"
 
 
 def _refusal(error: psycopg.Error) -> str:
     message = error.diag.message_primary or _first_line(error)
     if error.diag.sqlstate == adoption.REFUSED:
         return message
-    if isinstance(error, pg.LockNotAvailable):
-        return "Another program is using the chat tables: stop it, then migrate again."
     # These details name tables and columns; those of others may hold what people wrote.
     if isinstance(error, (pg.DependentObjectsStillExist, pg.FeatureNotSupported)):
         message = f"{message} ({error.diag.message_detail})"
