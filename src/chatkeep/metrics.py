@@ -64,6 +64,14 @@ class _Numbers(Instrument):
         """Return what the series stands at, 0 if there is none."""
         return self._series.get(values, 0)
 
+    def totals(self, label: str) -> dict[str, float]:
+        """Return the sum of all series that have the same value of *label*, by that value."""
+        place = self.labels.index(label)
+        found: dict[str, float] = {}
+        for values, number in self._series.items():
+            found[values[place]] = found.get(values[place], 0) + number
+        return found
+
     def lines(self) -> Iterator[str]:
         """Yield its series, a line each."""
         for values, number in sorted(self._series.items()):
@@ -125,6 +133,15 @@ class Histogram(Instrument):
         """Return how many numbers the series has seen."""
         return sum(self._series.get(values, ()))
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The upper ends of its buckets; what is larger is in one more."""
+        return self._bounds
+
+    def counts(self, *values: str) -> list[int]:
+        """Return how many numbers are in each bucket of the series, and above them all."""
+        return list(self._series.get(values) or [0] * (len(self._bounds) + 1))
+
     def lines(self) -> Iterator[str]:
         """Yield its series: each bucket with all below it, then the sum and the count."""
         for values, counts in sorted(self._series.items()):
@@ -141,6 +158,15 @@ class Histogram(Instrument):
 def declared() -> list[Instrument]:
     """List every instrument that was declared, by name."""
     return [one for _, one in sorted(_declared.items())]
+
+
+def find(name: str) -> Instrument:
+    """Return the instrument of that name.
+
+    Raises:
+        KeyError: nothing is declared by it.
+    """
+    return _declared[name]
 
 
 def rendered() -> str:

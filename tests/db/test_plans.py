@@ -22,6 +22,7 @@ import pytest
 from psycopg import sql
 
 from chatkeep import accounts, conversations, runs
+from chatkeep.administration.overview import read_overview
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.turns import AlreadyStarted, Turn
@@ -68,9 +69,10 @@ insert into chat.messages (user_id, conversation_id, id, parent_id, role, conten
     'user', 'word'
   from chat.conversations c, generate_series(0, 2999) m
   where c.user_id = 'bo' or c.id = 'conversation-50-5';
-insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
+insert into chat.runs
+  (user_id, id, conversation_id, message_id, state, model, lease_until, started_at)
   select 'user-' || u, 'run-' || u || '-' || c || '-' || m, 'conversation-' || u || '-' || c,
-    'message-' || m, 'done', 'model', now()
+    'message-' || m, 'done', 'model', now(), now() - (u * 10 + c - 11) * interval '12 hours'
   from generate_series(1, 100) u, generate_series(1, 10) c, generate_series(1, 99, 2) m;
 insert into chat.profiles (id) select 'user-' || u from generate_series(1, 20000) u;
 insert into chatkeep.users (id, email, password_hash)
@@ -289,6 +291,8 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "keys end with everything": lambda db, known: db.fetch_all(
         AUTH, keys.erasing(str(known.leaving))
     ),
+    "overview of an hour": lambda db, _: read_overview(db, "hour"),
+    "overview of a day": lambda db, _: read_overview(db, "day"),
     "activity": lambda db, known: sessions.note_activity(db, known.session),
     "end of a session": lambda db, known: own_sessions.end_own(
         db, str(known.leaving), known.session, reason="test"

@@ -92,6 +92,7 @@ def routes(of: str) -> list[tuple[str, str, dict[str, Any] | None]]:
         ("GET", f"{ADMIN}/audit/export", None),
         ("GET", f"{ADMIN}/claims", None),
         ("GET", f"{ADMIN}/limits", None),
+        ("GET", f"{ADMIN}/overview", None),
     ]
 
 

@@ -56,6 +56,7 @@ PUBLIC: Final = {
     *("/api/outbox", "/outbox", "/outbox/{number}"),
     *("/", "/c/{_rest:path}", "/sign-in", "/sign-up", "/new-password"),
     *("/settings", "/settings/{_rest:path}"),
+    *("/admin", "/admin/{_rest:path}"),
     *("/api/v1/shared/{token}", "/s/{token}"),
     "/support/health",
     *("/docs", "/docs/", "/docs/{name:path}", "/assets/{name:path}", "/{name}.{suffix}"),

@@ -27,6 +27,7 @@ from chatkeep.web.middleware import CrossOrigin, Heads, Refuse, RequestRecord, U
 from chatkeep.web.routes import (
     admin,
     admin_operations,
+    admin_overview,
     ai_sdk,
     browser_sessions,
     chatkit,
@@ -93,6 +94,7 @@ _ROUTES = (
     token_service.router,
     admin.router,
     admin_operations.router,
+    admin_overview.router,
     outbox.router,
     pages.router,
 )
@@ -170,6 +172,7 @@ def create_app(
     for routes in _ROUTES:
         app.include_router(routes)
     app.openapi = cache(partial(completed, app.openapi))  # type: ignore[method-assign]  # FastAPI's documented way
+    app.state.missing_page = pages.missing_page
     app.state.documented_methods = problems.methods_in(app.openapi)
     return app
 

@@ -37,16 +37,27 @@ _NOT_BUILT = """<!doctype html><html lang="en"><title>Chatkeep</title>
 @router.get("/c/{_rest:path}")
 @router.get("/settings")
 @router.get("/settings/{_rest:path}")
+@router.get("/admin")
+@router.get("/admin/{_rest:path}")
 @router.get("/new-password")
 @router.get("/sign-in")
 @router.get("/sign-up")
 async def page(_: Anybody) -> Response:
     """Return the web chat; it reads the path itself."""
+    return _chat(200)
+
+
+def missing_page() -> Response:
+    """Return the web chat where nothing is: it says so, and leads on."""
+    return _chat(404)
+
+
+def _chat(status: int) -> Response:
     index = _STATIC / "index.html"
     if not index.is_file():
-        return HTMLResponse(_NOT_BUILT, status_code=200)
+        return HTMLResponse(_NOT_BUILT, status_code=status)
     headers = {"cache-control": "no-cache", "content-security-policy": _POLICY}
-    return FileResponse(index, headers=headers)
+    return FileResponse(index, status_code=status, headers=headers)
 
 
 @router.get("/docs")
