@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,29 +24,38 @@ if TYPE_CHECKING:
 expect.set_options(timeout=20_000)  # it ends as soon as it holds; a loaded machine takes its time
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder to start a server in; no PostgreSQL is left running in its data folder.
+@contextmanager
+def folder_for_a_server() -> Iterator[Path]:
+    """Lend a folder; no PostgreSQL is left running in a data folder in it.
 
     Not below pytest's own folder for temporary files: every other pytest of the same account
     closes that one again, and the PostgreSQL of root's server is another account.
     """
     folder = Path(tempfile.mkdtemp(prefix="chatkeep-home-"))
     yield folder
-    if (folder / ".chatkeep" / "postgresql").exists():
-        stop_left_behind(folder / ".chatkeep" / "postgresql")
+    for data in (folder / ".chatkeep" / "postgresql", folder / "data" / "postgresql"):
+        if data.exists():
+            stop_left_behind(data)
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder to start a server in."""
+    with folder_for_a_server() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+async def server() -> AsyncIterator[Server]:
     """A server that these tests share."""
-    running = Server(tmp_path_factory.mktemp("web-chat"), free_port())
-    try:
-        await running.start()
-        yield running
-    finally:
-        await running.end()
+    with folder_for_a_server() as folder:
+        running = Server(folder, free_port())
+        try:
+            await running.start()
+            yield running
+        finally:
+            await running.end()
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +77,15 @@ async def visitor(browser: Browser, server: Server) -> AsyncIterator[Visitor]:
 
 
 @pytest.fixture(scope="module")
-async def mailing(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+async def mailing() -> AsyncIterator[Server]:
     """A server where addresses have to be confirmed; its outbox has the mail."""
-    environment = {"MAILER_AUTOCONFIRM": "off"}
-    running = Server(tmp_path_factory.mktemp("mailing"), free_port(), environment)
-    try:
-        await running.start()
-        yield running
-    finally:
-        await running.end()
+    with folder_for_a_server() as folder:
+        running = Server(folder, free_port(), {"MAILER_AUTOCONFIRM": "off"})
+        try:
+            await running.start()
+            yield running
+        finally:
+            await running.end()
 
 
 @pytest.fixture

@@ -276,11 +276,9 @@ async def test_a_limit_counts_down(visitor: Visitor) -> None:
         await expect(answers(page)).to_have_count(1)
 
 
-async def test_the_page_waits_for_a_server_that_was_killed(
-    browser: Browser, tmp_path: Path
-) -> None:
+async def test_the_page_waits_for_a_server_that_was_killed(browser: Browser, home: Path) -> None:
     """It comes back by itself, with what was said so far, marked as interrupted."""
-    server = Server(tmp_path, free_port())
+    server = Server(home, free_port())
     visitor = Visitor(browser, server.url)
     try:
         await server.start()

@@ -65,6 +65,25 @@ async def test_script_is_packed_for_who_takes_it(node: Node, taken: str, packed:
 
 
 @pytest.mark.usefixtures("static")
+async def test_person_who_mistypes_gets_a_page_and_a_program_a_problem(node: Node) -> None:
+    """Both learn that nothing is there; what the surfaces say is for programs, whoever looks."""
+    browser = node.nobody(accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    page = await browser.get("/setings")
+    assert (page.status, page.text) == (404, "<!doctype html>chat")
+    for client, path in (
+        (browser, "/api/setings"),
+        (browser, "/v1/setings"),
+        (browser, "/auth/v1/setings"),
+        (node.nobody(), "/setings"),
+        (node.nobody(accept="application/json"), "/setings"),
+    ):
+        answer = await client.get(path)
+        assert answer.status == 404
+        assert "json" in answer.headers["content-type"]
+    assert (await browser.post("/setings", {})).status == 404
+
+
+@pytest.mark.usefixtures("static")
 async def test_file_that_is_not_packed_is_sent_as_it_is(node: Node) -> None:
     """There is nothing to choose."""
     answer = await node.nobody().get("/assets/small.js", headers={"accept-encoding": "gzip"})

@@ -8,6 +8,7 @@ import { createClient, type Session, type SupabaseClient, type User } from "@sup
 import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { createApi, retryAfterOf, type Api } from "./api";
 import { forgetDrafts } from "./drafts";
+import { tellLeaving, watchLeaving } from "./elsewhere";
 import { navigate } from "./router";
 import { watchSession } from "./session-watch";
 import { read } from "./storage";
@@ -121,6 +122,8 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
     return () => data.subscription.unsubscribe();
   }, [client]);
 
+  useEffect(() => watchLeaving(() => (onPurpose.current = "left")), []);
+
   const api = useMemo(
     () => createApi(client.auth, () => void client.auth.signOut({ scope: "local" })),
     [client],
@@ -140,6 +143,7 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
       lastRetryAfterS: () => limited.current,
       signOut: async () => {
         onPurpose.current = "left";
+        tellLeaving();
         if (userId.current) forgetDrafts(userId.current);
         const { error } = await client.auth.signOut({ scope: "local" });
         if (error) setState({ status: "signed-out", notice: "not-revoked" });

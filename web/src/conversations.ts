@@ -5,6 +5,7 @@
  * never overwrites the answer to a newer question (`#generation`).
  */
 import type { Api } from "./api";
+import { tellChanged } from "./elsewhere";
 import { Store } from "./stores";
 import type { Conversation, ConversationPage } from "./wire";
 
@@ -71,6 +72,7 @@ export class Conversations extends Store<ConversationsState> {
   /** Copy a conversation up to a message into a new one; returns its id. */
   async fork(id: string, messageId: string): Promise<string> {
     const made = await this.#api.json<Conversation>("POST", `/api/v1/chat/${id}/fork`, { message_id: messageId });
+    tellChanged(made.id);
     if (this.value.query === "") this.#patch({ items: [made, ...this.value.items] });
     return made.id;
   }
@@ -81,6 +83,7 @@ export class Conversations extends Store<ConversationsState> {
     try {
       const changed = await this.#api.json<Conversation>("PATCH", `/api/v1/chat/${id}`, { title });
       this.#retitle(id, changed.title);
+      tellChanged(id);
     } catch (error) {
       this.#retitle(id, before);
       throw error;
@@ -100,12 +103,14 @@ export class Conversations extends Store<ConversationsState> {
     };
     try {
       await this.#api.json("DELETE", `/api/v1/chat/${id}`);
+      tellChanged(id);
     } catch (error) {
       putBack();
       throw error;
     }
     return async () => {
       await this.#api.json("POST", `/api/v1/chat/${id}/restore`);
+      tellChanged(id);
       putBack();
       await this.refresh();
     };

@@ -4,6 +4,7 @@ import { createContext, useContext, useEffect, useMemo, type ReactNode } from "r
 import { describe, SessionOver, type Api } from "./api";
 import { Conversations } from "./conversations";
 import { draftsOf, type Drafts } from "./drafts";
+import { watchChanges } from "./elsewhere";
 import { Preferences, usableLocale } from "./preferences";
 import { watchTitles } from "./session-watch";
 import { Store, useStore } from "./stores";
@@ -78,11 +79,13 @@ export function WorkspaceProvider({ user, api, children }: { user: User; api: Ap
     };
     const titled = () => conversations.refresh().catch((error: unknown) => console.info("The list was not read again:", error));
     const unwatch = watchTitles(() => void titled());
+    const unhear = watchChanges(() => void titled());
     load();
     addEventListener("online", load);
     document.addEventListener("visibilitychange", back);
     return () => {
       unwatch();
+      unhear();
       removeEventListener("online", load);
       document.removeEventListener("visibilitychange", back);
     };

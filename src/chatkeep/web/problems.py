@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MEDIA_TYPE = "application/problem+json"
 _ERRORS_AT_MOST = 20
+#: What programs speak to: there a failure is a problem, whoever looks.
+_SURFACES = ("/api", "/auth", "/v1", "/support")
 _LONGEST_FIELD = 100
 _BY_STATUS: dict[int, type[errors.ChatkeepError]] = {
     400: errors.BadRequest,
@@ -82,6 +84,9 @@ async def on_chatkeep_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths, wrong methods."""
     status = _status(error)
+    if status == HTTPStatus.NOT_FOUND and _is_visit(request):
+        page: Response = request.app.state.missing_page()
+        return page
     kind = _BY_STATUS.get(status, errors.ChatkeepError)
     answer = _answer(request, kind())
     answer.headers.update(getattr(error, "headers", None) or {})
@@ -90,6 +95,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         if methods:
             answer.headers["allow"] = ", ".join(sorted(methods))
     return answer
+
+
+def _is_visit(request: Request) -> bool:
+    """Whether somebody looks at an address of no surface in a browser."""
+    wanted = request.headers.get("accept", "")
+    return (
+        request.method == "GET"
+        and "text/html" in wanted
+        and not request.scope["path"].startswith(_SURFACES)
+    )
 
 
 def methods_in(document: Callable[[], dict[str, Any]]) -> Callable[[str], set[str]]:

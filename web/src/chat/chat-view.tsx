@@ -48,7 +48,8 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const draftKey = useRef(page === null ? NEW : id);
   const draft = useDraft(draftKey.current, page);
   const composer = useRef<ComposerHandle>(null);
-  useTitle(items.find((item) => item.id === id)?.title ?? page?.title ?? "");
+  const title = items.find((item) => item.id === id)?.title ?? page?.title ?? "";
+  useTitle(title);
   const locale = useLocale();
 
   const accepted = useLatest(() => {
@@ -150,7 +151,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
       <div className="chat-scroll" ref={scroller} tabIndex={-1}>
         <div className="chat-column" ref={content}>
           {session.hasOlder ? <Older session={session} /> : null}
-          {messages.length === 0 ? <Welcome onPick={start} /> : null}
+          {messages.length === 0 ? <Welcome onPick={start} /> : <h1 className="visually-hidden">{title || "Chat"}</h1>}
           <div role="log" aria-label="Messages" aria-live="off">
             {messages.map((message, index) => (
               <MessageView
@@ -286,6 +287,13 @@ function Troubles({ session, waitS, takeBack }: { session: Session; waitS: numbe
       >
         Your message was not sent. {describeRefusal(trouble.error, locale)}
         <span aria-hidden="true">{wait}</span>
+      </Notice>
+    );
+  }
+  if (trouble?.kind === "gone") {
+    return (
+      <Notice tone="warning" actions={<Button icon="plus" onClick={() => navigate("/")}>New chat</Button>}>
+        This chat was deleted, in another window or on another device.
       </Notice>
     );
   }

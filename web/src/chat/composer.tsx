@@ -2,7 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, type KeyboardEvent, type Ref, useImperativeHandle } from "react";
 import { IconButton } from "../ui/controls";
 import { AttachmentList, type Attachments } from "./attachments";
-import { isTouch } from "../ui/hooks";
+import { fitToText, isTouch } from "../ui/hooks";
 
 export interface ComposerHandle {
   focus: () => void;
@@ -26,12 +26,7 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
 
   useImperativeHandle(ref, () => ({ focus: () => area.current?.focus() }), []);
 
-  useLayoutEffect(() => {
-    const box = area.current;
-    if (!box) return;
-    box.style.height = "auto";
-    box.style.height = `${box.scrollHeight}px`;
-  }, [text]);
+  useLayoutEffect(() => fitToText(area.current), [text]);
 
   useEffect(() => {
     const box = area.current;

@@ -3,7 +3,7 @@
  * pictures are shown only from this server or from the text itself, so that no answer can make a
  * reader's browser call somebody else.
  */
-import { createContext, isValidElement, memo, useContext, type ReactNode } from "react";
+import { createContext, isValidElement, memo, useContext, useId, useMemo, type MouseEvent, type ReactNode } from "react";
 import ReactMarkdown, { defaultUrlTransform, type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "./blocks";
@@ -39,15 +39,33 @@ function ToldPicture({ src, alt }: { src: string; alt: string }) {
   );
 }
 
+/** From a footnote's number to the note, and back: within this answer, and on this page. */
+function goWithin(event: MouseEvent<HTMLAnchorElement>): void {
+  event.preventDefault();
+  const id = decodeURIComponent(event.currentTarget.hash.slice(1));
+  const target = event.currentTarget.closest(".prose")?.querySelector<HTMLElement>(`#${CSS.escape(id)}`);
+  if (!target) return;
+  if (target.tabIndex < 0) target.tabIndex = -1;
+  target.focus({ preventScroll: true });
+  target.scrollIntoView({ block: "center" });
+}
+
 const COMPONENTS: Components = {
-  a: ({ href, children }) =>
-    href ? (
+  a: ({ href, children, id, "aria-label": label }) => {
+    if (!href) return <span>{children}</span>;
+    if (href.startsWith("#")) {
+      return (
+        <a href={href} id={id} aria-label={label} onClick={goWithin}>
+          {children}
+        </a>
+      );
+    }
+    return (
       <a href={href} target="_blank" rel="noopener noreferrer nofollow">
         {children}
       </a>
-    ) : (
-      <span>{children}</span>
-    ),
+    );
+  },
   img: ({ src, alt }) => (typeof src === "string" && src !== "" ? <ToldPicture src={src} alt={alt ?? ""} /> : <span>{alt}</span>),
   table: ({ children }) => (
     <div className="table-scroll" tabIndex={0} role="group" aria-label="Table">
@@ -61,20 +79,23 @@ const COMPONENTS: Components = {
   },
 };
 
-const Block = memo(function Block({ text }: { text: string }) {
+const Block = memo(function Block({ text, prefix }: { text: string; prefix: string }) {
+  // Footnotes of two answers have the same names.
+  const naming = useMemo(() => ({ clobberPrefix: prefix }), [prefix]);
   return (
-    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} urlTransform={safeUrl}>
+    <ReactMarkdown remarkPlugins={PLUGINS} remarkRehypeOptions={naming} components={COMPONENTS} urlTransform={safeUrl}>
       {text}
     </ReactMarkdown>
   );
 });
 
 export const Markdown = memo(function Markdown({ text }: { text: string }) {
+  const prefix = `said${useId()}-`;
   return (
     <div className="prose">
       {splitBlocks(text).map((block, index) => (
         // Pieces are only ever appended, so the place is the identity.
-        <Block key={index} text={block} />
+        <Block key={index} text={block} prefix={prefix} />
       ))}
     </div>
   );

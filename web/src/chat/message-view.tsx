@@ -1,6 +1,7 @@
 /** One message: what was said, how it ended, and what can be done with it. */
-import { memo, useEffect, useRef, useState, type KeyboardEvent } from "react";
+import { memo, useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Button, IconButton, Notice } from "../ui/controls";
+import { fitToText } from "../ui/hooks";
 import { Icon } from "../ui/icons";
 import { useModels } from "../workspace";
 import { SentFiles } from "./attachments";
@@ -85,6 +86,8 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
     area.current?.setSelectionRange(text.length, text.length);
   }, []);
 
+  useLayoutEffect(() => fitToText(area.current), [text]);
+
   const ready = text.trim() !== "";
   const onKeyDown = (event: KeyboardEvent) => {
     if (event.key === "Escape") {
@@ -106,7 +109,6 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
         aria-label="Edit message"
         dir="auto"
         value={text}
-        rows={Math.min(12, text.split("\n").length + 1)}
         onChange={(event) => onChange(event.target.value)}
         onKeyDown={onKeyDown}
       />

@@ -62,8 +62,9 @@ export function useStickyScroll(firstKey: string | undefined) {
   const toMessage = (id: string): boolean => {
     const message = content.current?.querySelector(`#m-${CSS.escape(id)}`);
     if (!message) return false;
-    setStuck(false);
     message.scrollIntoView({ block: "center" });
+    const box = scroller.current;
+    setStuck(box !== null && box.scrollHeight - box.scrollTop - box.clientHeight <= AT_BOTTOM_PX);
     message.classList.add("is-found");
     return true;
   };

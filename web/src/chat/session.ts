@@ -14,6 +14,7 @@ import { useLatest } from "../ui/hooks";
 import { toast } from "../ui/toasts";
 import type { MessagePage } from "../wire";
 import { awaitingApproval, filesOf, fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage, type FilePart } from "./messages";
+import { tellChanged, watchChanges } from "../elsewhere";
 import { createTransport } from "./transport";
 
 const PAGE = 60;
@@ -26,6 +27,8 @@ const SPOKEN_CHARACTERS = 600;
 export type Trouble =
   | { kind: "unsent"; error: unknown; until: number | null }
   | { kind: "reconnecting" }
+  /** Deleted, in another window or on another device. */
+  | { kind: "gone" }
   | { kind: "out-of-step"; text: string };
 
 export function readPage(api: Api, id: string, signal?: AbortSignal): Promise<MessagePage> {
@@ -90,6 +93,7 @@ export function useSession(options: SessionOptions) {
           api,
           model: () => latest.current.model,
           onAccepted: () => {
+            tellChanged(id);
             accepted.current = true;
             exists.current = true;
             // A yes or no to a tool is no question: what is typed meanwhile stays.
@@ -157,9 +161,10 @@ export function useSession(options: SessionOptions) {
       }
     } catch (error) {
       if (error instanceof SessionOver || mine !== round.current) return;
-      if (error instanceof ApiError && error.status === 403 && !exists.current) {
-        // Stopped before the server had made the conversation.
-        chat.messages = [];
+      if (error instanceof ApiError && error.status === 403) {
+        // Stopped before the server had made the conversation, or gone since.
+        if (exists.current) setTrouble({ kind: "gone" });
+        else chat.messages = [];
         return;
       }
       setTrouble({ kind: "out-of-step", text: describe(error) });
@@ -271,6 +276,7 @@ export function useSession(options: SessionOptions) {
   const switchTo = useLatest(async (headId: string) => {
     try {
       await api.json("PATCH", `/api/v1/chat/${id}`, { head_id: headId });
+      tellChanged(id);
       await settle();
     } catch (error) {
       toast(describe(error), { tone: "error" });
@@ -299,7 +305,9 @@ export function useSession(options: SessionOptions) {
       if (document.visibilityState === "visible" && idle) void settle();
     };
     document.addEventListener("visibilitychange", back);
+    const unwatch = watchChanges((changed) => changed === id && back());
     return () => {
+      unwatch();
       document.removeEventListener("visibilitychange", back);
       life.current.abort();
       void chat.stop();

@@ -60,6 +60,13 @@ export function useLatest<A extends unknown[], R>(callback: (...args: A) => R): 
   return useRef((...args: A) => latest.current(...args)).current;
 }
 
+/** Make *box* as high as its text; its style says how high it may become. */
+export function fitToText(box: HTMLTextAreaElement | null): void {
+  if (!box) return;
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight}px`;
+}
+
 export async function copyText(text: string): Promise<void> {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   // Pages on plain http have no clipboard API.

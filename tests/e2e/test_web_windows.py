@@ -1,0 +1,98 @@
+"""Two windows of one browser, side by side, in a real Chromium: both show the same."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from playwright.async_api import expect
+
+from tests.e2e.visiting import MARKS, answers, ask, box, chats, choose, said
+
+if TYPE_CHECKING:
+    from playwright.async_api import Route
+
+    from tests.e2e.visiting import Visitor
+
+pytestmark = MARKS
+
+
+async def write_footnotes(route: Route) -> None:
+    """Give each answer one."""
+    told = await (await route.fetch()).json()
+    wrote = [one for one in told["messages"] if one["role"] == "assistant"]
+    for number, one in enumerate(wrote):
+        text = f"A claim[^1].\n\n[^1]: The note of {number}."
+        one["parts"] = [{"type": "text", "text": text}]
+    await route.fulfill(json=told)
+
+
+async def test_what_one_window_asks_the_other_shows(visitor: Visitor) -> None:
+    """Question, answer and list, without anybody touching the other window."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Apples are red")
+        other = await visitor.page(page.context)
+        await other.goto(page.url)
+        await expect(answers(other)).to_have_count(1)
+        await ask(page, "Pears are green")
+        await expect(answers(other)).to_have_count(2)
+        assert await said(answers(other).last) == await said(answers(page).last)
+        await ask(other, "Plums are blue")
+        await expect(answers(page)).to_have_count(3)
+        await choose(page, "Actions for Apples", "Rename")
+        await page.get_by_label("Chat title").fill("Orchard")
+        await page.keyboard.press("Enter")
+        await expect(chats(other).get_by_text("Orchard")).to_be_visible()
+
+
+async def test_chat_that_is_deleted_in_another_window_says_so(visitor: Visitor) -> None:
+    """There is a way on, and when it is brought back it is there again."""
+    visitor.expected = ("Failed to load resource: the server responded with a status of 403",)
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Apples are red")
+        other = await visitor.page(page.context)
+        await other.goto(page.url)
+        await expect(answers(other)).to_have_count(1)
+        await choose(page, "Actions for Apples", "Delete")
+        gone = other.get_by_text("This chat was deleted")
+        await expect(gone).to_be_visible()
+        await expect(chats(other)).to_have_count(0)
+        await page.get_by_role("button", name="Undo").click()
+        await expect(gone).to_be_hidden()
+        await expect(chats(other)).to_have_count(1)
+        await choose(page, "Actions for Apples", "Delete")
+        await gone.locator("..").get_by_role("button", name="New chat").click()
+        await expect(other).to_have_url(re.compile("/$"))
+
+
+async def test_window_where_nobody_signed_out_promises_nothing(visitor: Visitor) -> None:
+    """Who leaves in one window leaves both, and what was typed is not said to be kept."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        other = await visitor.page(page.context)
+        await other.goto("/")
+        await box(other).fill("half a thought")
+        await choose(page, "Account", "Sign out")
+        await expect(other).to_have_url(re.compile("/sign-in$"))
+        await expect(other.get_by_role("heading", name="Welcome")).to_be_visible()
+        await expect(other.get_by_text("is kept")).to_have_count(0)
+        await visitor.sign_in(other)
+        await expect(box(other)).to_have_value("")
+
+
+async def test_footnote_leads_to_its_note_and_back(visitor: Visitor) -> None:
+    """On this page, within this answer, although another has a footnote of that name."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Apples are red")
+        await ask(page, "Pears are green")
+        await page.route("**/api/v1/chat/*?limit=*", write_footnotes)
+        await page.reload()
+        second = answers(page).nth(1)
+        await second.get_by_role("link", name="1", exact=True).click()
+        await expect(second.locator("li:focus")).to_contain_text("The note of 1.")
+        await second.get_by_role("link", name="Back to reference 1").click()
+        await expect(second.get_by_role("link", name="1", exact=True)).to_be_focused()
+        assert len(page.context.pages) == 1
