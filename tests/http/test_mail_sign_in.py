@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from chatkeep import accounts
+from chatkeep.administration.accounts import LONGEST_BAN, Wanted, change_account
+from chatkeep.db import AUTH
 from tests.gotrue_people import (
     OURS_ALONE,
     PASSWORD,
@@ -802,3 +805,25 @@ async def test_nothing_secret_of_a_mail_is_in_the_database_or_the_log(
     ):
         rows = database.operate(f"select t::text from {table} t")  # noqa: S608 -- from the list above
         assert not any(secret_of(mail.link) in row[0] for row in rows), table
+
+
+async def test_suspended_account_does_not_yield_to_another_sign_up(
+    node: Node, caller: Client
+) -> None:
+    """Whoever is suspended before they confirm is not let in by signing up again."""
+    address = new_address()
+    await ask_to_sign_up(caller, address)
+    issuer = node.parts.embedded
+    (found,) = await issuer.db.fetch_all(AUTH, accounts.by_email(address))
+    banned = Wanted(banned_for=LONGEST_BAN)
+    await change_account(issuer, found[0].id, banned, actor="operator")
+    await ask_to_sign_up(caller, address)
+    mail = (await mails_to(node, address))[0]
+    for shown in (
+        {"type": "signup", "email": address, "token": mail.code},
+        {"type": "signup", "token_hash": secret_of(mail.link)},
+    ):
+        answer = await caller.post("/auth/v1/verify", shown)
+        assert code_of(answer)[1] in {"user_banned", "otp_expired"}
+    (found,) = await issuer.db.fetch_all(AUTH, accounts.by_email(address))
+    assert found[0].is_banned

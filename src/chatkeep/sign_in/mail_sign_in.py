@@ -229,9 +229,10 @@ def _creation(
 
 
 def _may_yield(user: User) -> bool:
-    """Whether a sign-up made this account and nobody has ever come through it."""
+    """Whether a sign-up made this account, nobody has ever come through it, and anybody may."""
     return (
-        user.email_confirmed_at is None
+        not user.is_banned
+        and user.email_confirmed_at is None
         and user.last_sign_in_at is None
         and user.invited_at is None
         and user.confirmation_sent_at is not None
@@ -257,7 +258,8 @@ async def _credential_of(issuer: EmbeddedIssuer, user: User | None) -> str | Non
 def _yielding(user_id: UUID) -> Query[Any]:
     return Query(
         "delete from chatkeep.users where id = %s and email_confirmed_at is null"
-        " and last_sign_in_at is null returning id",
+        " and last_sign_in_at is null and (banned_until is null or banned_until <= now())"
+        " returning id",
         (user_id,),
         _Touched,
     )
