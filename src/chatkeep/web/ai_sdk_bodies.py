@@ -38,14 +38,14 @@ class UiMessage(BaseModel):
             Invalid: it is not: no user's, empty and without files, too long, or not storable.
         """
         if self.role != "user":
-            raise Invalid.of(
-                "messages", "must end with one of the user: this server offers no tools"
-            )
+            raise Invalid.of("messages", "must end with one of the user")
         text = self.text
         if not text.strip() and not self.files:
             raise Invalid.of("messages", "must end with some text")
         if len(text) > MESSAGE_AT_MOST:
-            raise Invalid.of("messages", "must not end with a text of more than 200,000 characters")
+            raise Invalid.of(
+                "messages", f"must not end with a text of more than {MESSAGE_AT_MOST:,} characters"
+            )
         if not is_storable(text):
             raise Invalid.of("messages", "must not end with a character that cannot be stored")
         return text
