@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
 
 from chatkeep.web.connections import MAX_HEAD_BYTES, GuardedProtocol
+from chatkeep.web.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -280,6 +281,40 @@ async def test_large_answer_reaches_a_slow_reader_whole() -> None:
                 await asyncio.sleep(0.01)
         assert taken > Large.SIZE
         writer.close()
+
+
+async def test_readers_share_the_memory_that_their_answers_wait_in() -> None:
+    """Of those who do not read the first ones end; who came last, and reads, gets it all."""
+
+    class Small(GuardedProtocol):
+        """Has room for one answer; the kernel holds some of each."""
+
+        unsent = Unsent(Large.SIZE)
+
+    async with serving(Large(), Small) as port:
+        opened = []
+        for _ in range(4):
+            opened.append(await asyncio.open_connection("127.0.0.1", port, limit=1024))
+            opened[-1][1].write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await opened[-1][0].readuntil(b"\r\n\r\n")
+        taken = []
+        async with asyncio.timeout(PATIENCE_S):
+            for reader, writer in opened:
+                taken.append(await _taken(reader))
+                writer.close()
+            assert [size == Large.SIZE for size in taken] == [False, False, False, True]
+            wire = await Wire.to(port)  # all the room is there again
+            await wire.send(GET)
+            assert (await wire.answer())[0] == 200
+            wire.close()
+
+
+async def _taken(reader: asyncio.StreamReader) -> int:
+    size = 0
+    with suppress(ConnectionResetError):
+        while piece := await reader.read(1 << 20):
+            size += len(piece)
+    return size
 
 
 @pytest.mark.parametrize("ending", [b"\r\n\r\n", b""])

@@ -22,6 +22,7 @@ from chatkeep.errors import BadRequest, ChatkeepError, HeadersTooLarge, RequestT
 from chatkeep.ids import new_id
 from chatkeep.web.afterwards import LINE
 from chatkeep.web.problems import body_of
+from chatkeep.web.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ _MAX_LATE_BYTES: Final = 2 * 1024 * 1024
 #: What the kernel takes off our hands without sending it. By default it is megabytes, and a
 #: slow reader would look like one who has stopped.
 _KERNEL_HOLDS_BYTES: Final = 128 * 1024
+#: How much of answers may wait in memory for their readers, all of them together.
+_UNSENT_AT_MOST: Final = 256 * 1024 * 1024
 _KERNEL_HOLDS = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
 #: What Linux tells of a connection; `struct tcp_info` of linux/tcp.h, which only ever grows.
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -119,6 +122,8 @@ class GuardedProtocol(HttpToolsProtocol):
     #: sooner: a phone comes out of a tunnel. `listening` has the same for who is sent nothing.
     silent_s = 20.0
     looked_every_s = 5.0
+    #: What the clients of this process have not taken yet.
+    unsent = Unsent(_UNSENT_AT_MOST)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's, handed on
         super().__init__(*arguments, **options)
@@ -268,9 +273,15 @@ class GuardedProtocol(HttpToolsProtocol):
         """More is written than the client has taken: from here on it has to take some."""
         super().pause_writing()
         self._expect_taken()
+        self.unsent.note(self, self.transport.get_write_buffer_size())
+
+    def give_up(self) -> None:
+        """Let go of a client who reads too slowly, because others need the room."""
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         """The client has taken nearly all."""
+        self.unsent.forget(self)
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
