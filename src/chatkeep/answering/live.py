@@ -7,7 +7,7 @@ each takes from it what is new to it, as `reading` says.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
 from chatkeep.answering.parts import Part, stored
 from chatkeep.answering.reading import HEARTBEAT_S, Ended, Reader, StillWorking
@@ -28,6 +28,7 @@ from chatkeep.events import (
 )
 from chatkeep.metrics import Counter, Histogram
 from chatkeep.patience import News
+from chatkeep.runs import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from chatkeep.answering.reading import AnswerEvent
     from chatkeep.budgets.ledger import Charged
     from chatkeep.events import ReplyEvent
-    from chatkeep.runs import Address, Ending
+    from chatkeep.runs import Ending
+
+#: Where an answer is that no conversation keeps.
+NOWHERE: Final = Address(id="", conversation_id="", message_id="", user_message_id="")
 
 _ANSWERS = Counter(
     "chatkeep_answers_total",

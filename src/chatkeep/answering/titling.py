@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.live import NOWHERE, LiveAnswer
 from chatkeep.answering.titles import cleaned
 from chatkeep.db import as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
-from chatkeep.runs import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +38,6 @@ _TOKENS_AT_MOST: Final = 200
 _SHOWN_AT_MOST: Final = 1500
 _SAID_AT_MOST: Final = 1000
 _UNHEARD_AT_MOST: Final = 50
-_NOWHERE: Final = Address(id="", conversation_id="", message_id="", user_message_id="")
 _WISH: Final = (
     "You name conversations. Answer with a title of at most six words for the exchange you are"
     " shown, in its language, and with nothing else: no quotation marks, no markup, no full stop."
@@ -140,7 +138,7 @@ class Titling:
     async def _ask(self, who: Principal, prompt: Prompt) -> str:
         """Return what the model says, charged to *who*."""
         charge = await self._budgets.charge_unkept(who, prompt)
-        live = LiveAnswer(user_id=who.user_id, address=_NOWHERE, model=prompt.settings.model)
+        live = LiveAnswer(user_id=who.user_id, address=NOWHERE, model=prompt.settings.model)
         charge.asked, state = True, "failed"
         try:
             async with aclosing(self._model.stream(prompt)) as events:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from chatkeep.answering.answers import INTERRUPTED
 from chatkeep.answering.charges import ANONYMOUS
-from chatkeep.answering.live import LiveAnswer
+from chatkeep.answering.live import NOWHERE, LiveAnswer
 from chatkeep.answering.responders import Asked
 from chatkeep.answering.working import answer, refuse_when, within
 from chatkeep.errors import ChatkeepError
-from chatkeep.runs import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_NOWHERE = Address(id="", conversation_id="", message_id="", user_message_id="")
 _STOP_WITHIN_S = 5.0
 
 
@@ -77,8 +75,8 @@ class UnkeptAnswers:
             Unavailable: the server is shutting down.
         """
         refuse_when(self._closing)
-        live = LiveAnswer(user_id="", address=_NOWHERE, model=prompt.settings.model)
-        return self._follow(live, Asked(prompt=prompt, who=who, run=_NOWHERE), charge)
+        live = LiveAnswer(user_id="", address=NOWHERE, model=prompt.settings.model)
+        return self._follow(live, Asked(prompt=prompt, who=who, run=NOWHERE), charge)
 
     async def close(self, *, drain_s: float) -> None:
         """Let the running ones end, interrupt the rest, and book what all of them used."""
