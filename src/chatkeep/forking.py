@@ -32,7 +32,7 @@ async def fork(
     The same *fork_id* again returns the copy that the first one made.
 
     Raises:
-        RunInProgress: that message is an answer which is being made.
+        RunInProgress: there is no such finished message, and an answer is being made.
         NotYourConversation: there is no such message of this person.
     """
     fork_id = fork_id or new_id()
@@ -41,17 +41,17 @@ async def fork(
     except ConstraintViolated as violated:
         if not violated.name.startswith("conversations_"):
             raise
-        made = await found(db, user_id, fork_id)
-    if made:
-        return made[0]
+        made = await find_fork(db, user_id, fork_id)
+    if made is not None:
+        return made
     running = await runs.find_active(db, user_id, conversation_id)
     raise NotYourConversation if running is None else RunInProgress(run_id=running)
 
 
 async def _copy(
     db: Database, user_id: str, conversation_id: str, message_id: str | None, fork_id: str
-) -> list[Conversation]:
-    return await db.fetch(
+) -> Conversation | None:
+    rows = await db.fetch(
         as_user(user_id),
         _COPY,
         {
@@ -62,11 +62,12 @@ async def _copy(
         },
         row=Conversation,
     )
+    return rows[0] if rows else None
 
 
-async def found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
-    """Return the copy that has the id *fork_id*, if it is there."""
-    return await db.fetch(
+async def find_fork(db: Database, user_id: str, fork_id: str) -> Conversation | None:
+    """Find the copy that was made with the id *fork_id*."""
+    rows = await db.fetch(
         as_user(user_id),
         """
         select id, title, created_at, updated_at from chat.conversations
@@ -75,6 +76,7 @@ async def found(db: Database, user_id: str, fork_id: str) -> list[Conversation]:
         [user_id, fork_id],
         row=Conversation,
     )
+    return rows[0] if rows else None
 
 
 _COPY = """

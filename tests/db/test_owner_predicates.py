@@ -404,7 +404,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "search for what both have": lambda db: search.search(db, "bo", "sought", locale=None, limit=9),
     "fork of hers": lambda db: forking.fork(db, "bo", ALONE, message_id=None),
     "fork of the same id": lambda db: forking.fork(db, "bo", SAME, message_id="child of ana"),
-    "fork again": lambda db: forking.found(db, "bo", ALONE),
+    "fork again": lambda db: forking.find_fork(db, "bo", ALONE),
     "share of hers": lambda db: sharing.share(
         db, "bo", ALONE, head_id=None, lasts=timedelta(days=1)
     ),
@@ -552,7 +552,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "give back the same thread": lambda db: records.give_back(db, "bo", SAME, "same token"),
     "file of hers": lambda db: files.find(db, "bo", "file of ana"),
     "bytes of hers": lambda db: files.read(db, "bo", "file of ana"),
-    "sizes of hers": lambda db: files.sizes(db, "bo", ["file of ana"]),
+    "sizes of hers": lambda db: files.sizes(db, "bo", ["sent file of ana"]),
     "bytes for the same file": lambda db: files.fill(
         db, "bo", "same file", digest=b"b", content=b"b", object_key=None
     ),
