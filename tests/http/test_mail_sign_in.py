@@ -7,6 +7,7 @@ import hashlib
 from base64 import urlsafe_b64encode
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -827,3 +828,25 @@ async def test_suspended_account_does_not_yield_to_another_sign_up(
         assert code_of(answer)[1] in {"user_banned", "otp_expired"}
     (found,) = await issuer.db.fetch_all(AUTH, accounts.by_email(address))
     assert found[0].is_banned
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["link", "code"])
+async def test_suspended_account_keeps_its_address(start: StartNode, *, link: bool) -> None:
+    """A change of address that a thief began is not finished while the account is held."""
+    lax = await start(MAILER_AUTOCONFIRM="off", SECURE_EMAIL_CHANGE="off", **OURS_ALONE)
+    there = lax.nobody()
+    session = await confirmed(lax, there)
+    old, new = session["user"]["email"], new_address()
+    wished = await signed_in(there, session).call("PUT", "/auth/v1/user", json={"email": new})
+    assert wished.status == 200, wished.text
+    mail = await newest_to(lax, new, "email_change_new")
+    issuer, person = lax.parts.embedded, UUID(session["user"]["id"])
+    banned = Wanted(banned_for=LONGEST_BAN)
+    await change_account(issuer, person, banned, actor="operator")
+    if link:
+        shown = await open_and_press(there, mail.link)
+        assert landed(shown)[2]["error_code"] == "user_banned"
+    else:
+        body = {"type": "email_change", "email": new, "token": mail.code}
+        assert code_of(await there.post("/auth/v1/verify", body)) == (400, "user_banned")
+    assert (await accounts.get_user(issuer.db, person)).email == old

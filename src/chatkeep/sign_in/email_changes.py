@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep import accounts, audit, one_time_tokens
 from chatkeep.accounts import Change
 from chatkeep.db import AUTH, Query, run_within
-from chatkeep.errors import EmailExists, OtpExpired
+from chatkeep.errors import EmailExists, OtpExpired, UserBanned
 from chatkeep.mail import Mail, queued
 from chatkeep.mailed_tokens import mailing
 from chatkeep.sign_in import authorization_codes
@@ -35,6 +35,7 @@ class _Addresses:
     id: UUID
     email: str | None
     new_email: str | None
+    is_banned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +107,15 @@ async def half_confirmed(
     Everything else that was mailed is worthless then, because it went to the old address.
 
     Raises:
+        UserBanned: the account is suspended, and stays as it is.
         OtpExpired: the account has, or wishes for, another address by now.
         EmailExists: another account has got the new address meanwhile.
     """
     found, waiting, taken = await run_within(
         connection,
         Query(
-            "select id, email, new_email from chatkeep.users where id = %s for update",
+            "select id, email, new_email, coalesce(banned_until > now(), false) as is_banned"
+            " from chatkeep.users where id = %s for update",
             (token.user_id,),
             _Addresses,
         ),
@@ -125,6 +128,10 @@ async def half_confirmed(
         ),
     )
     person: _Addresses = found[0]
+    if person.is_banned:
+        whose = issuer.user_id_of(person.id)
+        issuer.notices.note("one_time_token.used", reason=UserBanned.code, user_id=whose)
+        raise UserBanned
     expected = person.new_email if token.kind == "email_change_new" else person.email
     if expected != token.email or person.new_email is None:
         raise OtpExpired
