@@ -401,6 +401,20 @@ async def test_nothing_is_added_to_a_suspended_account(
         assert await kept(stage.node, ana.id) == [0, 0, 0]
 
 
+async def test_provider_is_not_linked_to_a_suspended_account_by_its_address(
+    stage: Stage,
+) -> None:
+    """Whoever has the address there is not let in, and leaves nothing to be let in by later."""
+    ana = await join(stage.node)
+    await proven(stage.node, ana.email)
+    stage.acme.person = person(new_name(), email=ana.email)
+    await suspended(stage, ana)
+    for asked in ({}, pkce(VERIFIER)):
+        page = await Browser(stage.http).go(authorize_url(stage.node, **asked))
+        assert page.query["error_code"] == "user_banned"
+    assert await kept(stage.node, ana.id) == [0, 0, 0]
+
+
 async def on_the_way_to_link(stage: Stage, ana: Member) -> tuple[Browser, Page]:
     """Begin to link a provider, up to where its browser is sent back from there."""
     stage.acme.person = person(new_name())

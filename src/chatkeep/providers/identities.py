@@ -59,10 +59,11 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An account, held, and its address."""
+    """An account, held, its address, and whether it is suspended."""
 
     id: UUID
     email: str | None
+    is_banned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ async def hold(connection: AsyncConnection, user_id: UUID) -> Held:
     (found,) = await run_within(
         connection,
         Query(
-            "select id, email from chatkeep.users where id = %s and deleted_at is null for update",
+            "select id, email, coalesce(banned_until > now(), false) as is_banned"
+            " from chatkeep.users where id = %s and deleted_at is null for update",
             (user_id,),
             Held,
         ),

@@ -35,6 +35,7 @@ from chatkeep.errors import (
     SignUpDisabled,
     SingleIdentityNotDeletable,
     Unavailable,
+    UserBanned,
 )
 from chatkeep.ids import new_id
 from chatkeep.mail import Mail, queued
@@ -62,6 +63,7 @@ async def account_of(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
 
     Raises:
         SignUpDisabled: there is no such account, and none may be made.
+        UserBanned: there is, and it is suspended.
         ProviderEmailNeedsVerification, EmailExists: by the rules above.
     """
     try:
@@ -158,7 +160,7 @@ async def _settle(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
     async with issuer.db.acting_as(AUTH) as connection:
         known = await identities.find_known(connection, proof)
         if known is not None:
-            await identities.hold(connection, known.user_id)
+            await _hold(connection, known.user_id)
             if await identities.find_known(connection, proof) != known:
                 raise Unavailable  # unlinked, or linked elsewhere, at this very moment
             noted = identities.noting(known, proof)
@@ -185,10 +187,22 @@ async def _settle_by_address(
             " sign in to it another way, and link this provider there"
         )
     reason = "verified_email" if owner.is_proven else "unconfirmed_account"
-    held = await identities.hold(connection, owner.id)
+    held = await _hold(connection, owner.id)
     await _add(issuer, connection, held, proof, reason=reason)
     await run_within(connection, identities.signed_in(owner.id))
     return owner.id
+
+
+async def _hold(connection: AsyncConnection, user_id: UUID) -> Held:
+    """Return the account, held, which is not suspended: such a one stays as it is.
+
+    Raises:
+        UserBanned: it is.
+    """
+    held = await identities.hold(connection, user_id)
+    if held.is_banned:
+        raise UserBanned
+    return held
 
 
 async def _make(issuer: EmbeddedIssuer, connection: AsyncConnection, proof: Proof) -> UUID:

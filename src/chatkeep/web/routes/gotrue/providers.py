@@ -18,7 +18,6 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import accounts
 from chatkeep.errors import (
     BadIdToken,
     BadOAuthCallback,
@@ -30,7 +29,6 @@ from chatkeep.errors import (
     ManualLinkingDisabled,
     ReauthenticationNeeded,
     UnsupportedMediaType,
-    UserBanned,
 )
 from chatkeep.providers import Proof, Provider, Returned, Sent, flows, linking
 from chatkeep.providers.flows import Flow, Linking
@@ -222,8 +220,6 @@ async def _come_back(request: Request, issuer: EmbeddedIssuer, flow: Flow, state
     if flow.challenge is None:
         grant = await issuer.begin(subject, method, await device_of(request))
         return signed_in(flow.redirect_to, replace(grant, provider_tokens=proof.tokens))
-    if (await accounts.get_user(issuer.db, subject)).is_banned:
-        raise UserBanned
     code = await authorization_codes.issue(
         issuer, subject, method, flow.challenge, provider_tokens=proof.tokens
     )
