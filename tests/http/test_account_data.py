@@ -11,6 +11,7 @@ import pytest
 from psycopg import sql
 
 from chatkeep.conversations import purge_deleted
+from chatkeep.limits import AT_ONCE
 from tests.http.test_conversations import CHAT, begin, say
 from tests.serving import types, until
 
@@ -198,4 +199,20 @@ async def test_exports_are_limited(start: StartNode) -> None:
     statuses = [(await ana.client.get(f"{CHAT}/export")).status for _ in range(10)]
     assert statuses == [200] * 8 + [429] * 2
     assert (await ana.client.get(DATA)).status == 429
+    assert (await bo.client.get(f"{CHAT}/export")).status == 200
+
+
+async def test_exports_of_one_person_at_once_have_an_end(start: StartNode) -> None:
+    """Each holds a file for its reader, who may be slow; one that has ended counts no more."""
+    node = await start(RATE_LIMITS="on")
+    ana, bo, limits = node.person(), node.person(), node.parts.limits
+    conversation = (await ana.client.post(f"{CHAT}/start", {})).json["conversation_id"]
+    one = f"{CHAT}/{conversation}/export"
+    paths = [DATA, f"{CHAT}/export", one, f"{one}?format=markdown"]
+    assert [(await ana.client.get(path)).status for path in paths * 2] == [200] * 8
+    for _ in range(AT_ONCE["exports"]):
+        limits.enter("exports", ana.id)
+    for path in paths:
+        refused = await ana.client.get(path)
+        assert (refused.status, "retry-after" in refused.headers) == (429, True)
     assert (await bo.client.get(f"{CHAT}/export")).status == 200

@@ -58,5 +58,5 @@ RATES: Final[dict[str, Rate]] = {
 
 #: How many of what may be going on at once, by user. A reader of an answer that another node
 #: makes costs four reads of the database a second; a search has a connection to itself; a file
-#: is in memory while it arrives, however slowly.
-AT_ONCE: Final[dict[str, int]] = {"streams": 100, "searches": 4, "uploads": 20}
+#: is in memory while it arrives, however slowly, and while it leaves in an export.
+AT_ONCE: Final[dict[str, int]] = {"streams": 100, "searches": 4, "uploads": 20, "exports": 4}

@@ -7,9 +7,11 @@ may be larger than the memory.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.responses import StreamingResponse
 
 from chatkeep import conversations, files
 from chatkeep.errors import NotFound, NotYourConversation
@@ -17,16 +19,51 @@ from chatkeep.stored_files import with_file
 from chatkeep.web import rest_answers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from starlette.types import Receive, Scope, Send
 
     from chatkeep.conversations import Conversation, Message
     from chatkeep.db import Database
     from chatkeep.exports import Belongings
+    from chatkeep.limits import Limits
     from chatkeep.stored_files import StoredFiles
 
 _AT_A_TIME = 50
 _MESSAGES_AT_A_TIME = 10
 _SPEAKERS = {"user": "You", "assistant": "Assistant", "system": "System"}
+
+
+class Export(StreamingResponse):
+    """An export on its way, one of those that a person may have under way at once.
+
+    It holds a file in memory for as long as its reader takes for that file.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        user_id: str,
+        content: AsyncIterator[bytes] | AsyncIterator[str],
+        *,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send *content*, once; whoever makes one returns it.
+
+        Raises:
+            RateLimited: *user_id* has as many under way as may be.
+        """
+        limits.enter("exports", user_id)
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._leave = partial(limits.leave, "exports", user_id)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 async def as_json(

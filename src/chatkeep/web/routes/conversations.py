@@ -148,9 +148,10 @@ async def list_conversations(
 async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
     """Export every conversation of the caller as JSON, with all branches."""
     await parts.limits.spend("export", who.user_id)
-    return StreamingResponse(
+    return rest_exports.Export(
+        parts.limits,
+        who.user_id,
         rest_exports.everything(parts.files, who.user_id),
-        media_type="application/json",
         headers={"content-disposition": 'attachment; filename="chatkeep-export.json"'},
     )
 
@@ -232,9 +233,9 @@ async def export(
     whole = await conversations.get_whole(parts.db, who.user_id, conversation_id)
     if format == "markdown":
         text = rest_exports.as_markdown(parts.db, who.user_id, *whole)
-        return StreamingResponse(text, media_type="text/markdown")
+        return rest_exports.Export(parts.limits, who.user_id, text, media_type="text/markdown")
     body = rest_exports.as_json(parts.files, who.user_id, *whole)
-    return StreamingResponse(body, media_type="application/json")
+    return rest_exports.Export(parts.limits, who.user_id, body)
 
 
 def _json(body: dict[str, Any]) -> Response:

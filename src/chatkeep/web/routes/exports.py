@@ -36,9 +36,10 @@ async def export_everything(who: StrictlySignedIn, parts: Parts) -> StreamingRes
     await parts.limits.spend("export", who.user_id)
     found = await exports.belongings(parts.db, who.user_id)
     await exports.note_export(parts.db, who.user_id, by=who, actor=who.user_id)
-    return StreamingResponse(
+    return rest_exports.Export(
+        parts.limits,
+        who.user_id,
         rest_exports.account(parts.files, who.user_id, found),
-        media_type="application/json",
         headers={
             "content-disposition": 'attachment; filename="chatkeep-account.json"',
             "x-total-count": str(found.conversations),
