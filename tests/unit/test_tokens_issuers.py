@@ -12,7 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chatkeep.config import PUBLISHED_SECRETS
-from chatkeep.errors import SetupError, TokenExpired, TokenInvalid, TokenWrongAudience
+from chatkeep.errors import (
+    SetupError,
+    TokenExpired,
+    TokenInvalid,
+    TokenNotActive,
+    TokenWrongAudience,
+)
 from chatkeep.issuers import (
     Issuer,
     Issuers,
@@ -486,6 +492,25 @@ async def test_embedded_issuer_takes_its_own_tokens_only() -> None:
     await refuse(issuers, forge.forge())
     late = forge.forge(payload=claims(iat=NOW - 60, exp=NOW), algorithm="ES256")
     await refuse(issuers, late, TokenExpired)
+
+
+async def test_servers_whose_clocks_differ_take_each_others_tokens() -> None:
+    """One that was signed just now, by a clock five seconds ahead; the end is exact."""
+    keys = StaticKeys(key_set("ES256"))
+    base = ISS.removesuffix("/auth/v1")
+    issuers = table(embedded_issuer(base_url=base, keys=keys, primary=True))
+    for ahead_s, error in (
+        (0, None),
+        (1, None),
+        (5, None),
+        (6, TokenNotActive),
+        (60, TokenNotActive),
+    ):
+        token = forge.forge(payload=claims(iat=NOW + ahead_s), algorithm="ES256")
+        if error is None:
+            assert await issuers.authenticate(token)
+        else:
+            await refuse(issuers, token, error)
 
 
 @pytest.mark.parametrize("production", [False, True])

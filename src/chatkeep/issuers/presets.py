@@ -23,6 +23,7 @@ SUPABASE_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "Ed25519")
 #: What the server's own keys may be made for.
 _OWN_ALGORITHMS: Final = ("ES256", "RS256", "EdDSA", "Ed25519")
 _FOREIGN_CLOCK_LEEWAY_S: Final = 5
+_OWN_CLOCKS_DIFFER_S: Final = 5
 _MIN_SECRET_BYTES: Final = 32
 _MIN_DISTINCT_CHARACTERS: Final = 8
 _GOTRUE_CLAIMS: Final = ClaimNames(
@@ -198,7 +199,8 @@ def embedded_issuer(
     """Return the issuer that this server is itself; *keys* are its public keys.
 
     *shared* has the secret with which a former issuer signed, if one was imported.
-    No leeway: the clock that signs is the clock that checks.
+    A token may come to a server whose clock is a little behind that of the one which has signed
+    it just now; none is good for longer than it says.
     """
     return Issuer(
         name="embedded",
@@ -212,6 +214,7 @@ def embedded_issuer(
             types=frozenset({"jwt"}),
             refused_roles=ROLES_OF_SERVERS,
             may_be_bound=True,
+            early_s=_OWN_CLOCKS_DIFFER_S,
         ),
         secret=shared,
         keys=keys,

@@ -39,7 +39,8 @@ class Rules:
     *iss* None takes any issuer or none: who may use that is for the table of issuers to
     say. *types* are values of the header's `typ`, in lower case, None for its absence.
     *may_be_bound* lets through what names something it is bound to (`cnf`); whoever asks for
-    that must see to it that the request has it, see `chatkeep.token_binding`.
+    that must see to it that the request has it, see `chatkeep.token_binding`. *leeway_s* is how
+    far the issuer's clock may be from ours, at both ends of a token; *early_s* at its start alone.
     """
 
     iss: str | None
@@ -49,6 +50,7 @@ class Rules:
     refused_roles: frozenset[str] = frozenset()
     max_lifetime_s: int = 7 * 86_400
     leeway_s: int = 0
+    early_s: int = 0
     may_be_bound: bool = False
 
     def admit(self, header: Header) -> None:
@@ -141,7 +143,7 @@ def _check_times(claims: dict[str, object], rules: Rules, now: float) -> float:
     until = expires + rules.leeway_s
     if now >= until:  # RFC 7519 section 4.1.4: "on or after"
         raise TokenExpired(expires_at=int(expires), issued_at=int(issued))
-    if now + rules.leeway_s < max(issued, starts):
+    if now + max(rules.leeway_s, rules.early_s) < max(issued, starts):
         raise TokenNotActive
     return until
 
