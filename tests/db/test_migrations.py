@@ -132,6 +132,7 @@ def test_table_that_somebody_reads_for_long_is_tried_again(
     monkeypatch.setattr(migrations, "_WAIT_FOR_TABLES", "set local lock_timeout = '20ms'")
     with psycopg.connect(empty_database) as report:
         report.execute("select from chat.runs")  # on which 0028 makes a policy
+        pid = report.info.backend_pid
 
         def let_go_at_the_third(pause_s: float) -> None:
             pauses.append(pause_s)
@@ -140,8 +141,14 @@ def test_table_that_somebody_reads_for_long_is_tried_again(
                 report.rollback()
 
         pauses: list[float] = []
+        said: list[str] = []
         monkeypatch.setattr(time, "sleep", let_go_at_the_third)
-        assert migrate(empty_database) == Migrated(before="0025", after=HEAD)
+        done = migrate(empty_database, progress=said.append)
+        assert done == Migrated(before="0025", after=HEAD)
+    assert [one.partition(f" (process {pid}, ")[0] for one in said] == [
+        "Applying migrations",
+        *["Waiting for the chat tables"] * 3,
+    ]
     assert len(pauses) == 3
     assert pauses == sorted(pauses)
 

@@ -44,7 +44,7 @@ def command(data: Path | None) -> None:
     settings = read_settings(data_folder=data)
     steps = Steps(sys.stderr, quiet=True)
     with prepared(settings, steps, "command") as complete:
-        done = bring_up_to_date(complete, steps)
+        done = bring_up_to_date(complete, steps, progress=_say)
         built = build_indexes(administered_at(complete), progress=_say)
     if done.before == done.after:
         click.echo(f"The database is up to date (revision {done.after}).")

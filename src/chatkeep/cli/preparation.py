@@ -21,7 +21,7 @@ from chatkeep.sql.better_auth import allow_reading
 from chatkeep.sql.migrations import HEAD, Migrated, migrate, serves_this_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chatkeep.cli.steps import Steps
     from chatkeep.config import Secret, Settings
@@ -85,10 +85,13 @@ def at_its_address(settings: Settings) -> Settings:
     return dataclasses.replace(settings, public_url=holder.address)
 
 
-def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
+def bring_up_to_date(
+    settings: Settings, steps: Steps, *, progress: Callable[[str], None] = lambda _: None
+) -> Migrated:
     """Apply what is missing of the migrations to the database of prepared *settings*.
 
-    And of the rights to read Better Auth's tables, if they are there.
+    And of the rights to read Better Auth's tables, if they are there. *progress* is told in
+    words what takes long.
     """
     admin_url = administered_at(settings)
     done = Migrated(before=HEAD, after=HEAD)
@@ -97,7 +100,7 @@ def bring_up_to_date(settings: Settings, steps: Steps) -> Migrated:
         if settings.database_admin_url and settings.database_url:
             login = str(conninfo_to_dict(settings.database_url).get("user") or "") or None
         with steps.step("Preparing the database"):
-            done = migrate(admin_url, login=login)
+            done = migrate(admin_url, login=login, progress=progress)
     if "better-auth" in settings.issuer_names and settings.better_auth_database_url is None:
         allow_reading(admin_url)
     return done

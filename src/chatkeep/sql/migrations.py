@@ -111,7 +111,7 @@ def migrate(
             _require_known(shape)
             connection.rollback()  # what it has read must not be in the way
             progress("Applying migrations")
-            _upgrade_patiently(admin_url)
+            _upgrade_patiently(connection, admin_url, progress)
         connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
     if shape is None:  # nobody serves on it yet, and it has no rows, or adopted ones
@@ -194,12 +194,15 @@ def _require_known(shape: Shape | None) -> None:
         )
 
 
-def _upgrade_patiently(admin_url: str) -> None:
+def _upgrade_patiently(
+    connection: psycopg.Connection, admin_url: str, progress: Callable[[str], None]
+) -> None:
     """Upgrade; when somebody holds a table for long, let everybody else go on and try again."""
     for pause_s in _PAUSES_S:
         try:
             _upgrade(admin_url)
         except (pg.LockNotAvailable, pg.DeadlockDetected):
+            progress(f"Waiting for the chat tables{_who_holds_them(connection)}")
             time.sleep(pause_s)
         else:
             return
@@ -265,8 +268,8 @@ def _refusals(connection: psycopg.Connection) -> Iterator[None]:
 
 def _who_holds_them(connection: psycopg.Connection) -> str:
     """Return in words who has been in a transaction on a table of ours for longest."""
-    connection.rollback()
     row = connection.execute(_OLDEST_HOLDER).fetchone()
+    connection.rollback()  # nor be in the way ourselves
     if row is None:
         return ""
     pid, program, login, since = row
