@@ -93,7 +93,7 @@ def migrate(
     Nor when a newer Chatkeep has brought it further, to where this one may still serve.
 
     *login* names the role that the server will connect as (the administrator's own when
-    left out); it is allowed to become our narrow roles. *progress* is told each step in words.
+    left out); it is allowed to become our narrow roles. *progress* is told for whom it waits.
 
     Raises:
         SetupError: unreachable, too old, made by a newer Chatkeep, or holding chat tables
@@ -110,7 +110,6 @@ def migrate(
         if shape is None or not shape.serves_us:
             _require_known(shape)
             connection.rollback()  # what it has read must not be in the way
-            progress("Applying migrations")
             _upgrade_patiently(connection, admin_url, progress)
         connection.execute(_ONE_AT_A_TIME)
         _allow(connection, login or connection.info.user)
