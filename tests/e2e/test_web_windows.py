@@ -96,3 +96,42 @@ async def test_footnote_leads_to_its_note_and_back(visitor: Visitor) -> None:
         await second.get_by_role("link", name="Back to reference 1").click()
         await expect(second.get_by_role("link", name="1", exact=True)).to_be_focused()
         assert len(page.context.pages) == 1
+
+
+async def test_page_of_an_older_version_loads_the_newer_one(visitor: Visitor) -> None:
+    """A part that is not there any more is no broken page, and what was typed is kept."""
+    visitor.expected = ("Failed to load resource: the server responded with a status of 404",)
+
+    async def gone(route: Route) -> None:
+        await route.fulfill(status=404)
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await box(page).fill("half a thought")
+        await page.route("**/assets/settings-page-*.js", gone, times=1)
+        await choose(page, "Account", "Settings")
+        await expect(page.get_by_role("heading", name="Settings")).to_be_visible()
+        await page.go_back()
+        await expect(box(page)).to_have_value("half a thought")
+
+
+async def test_part_that_never_comes_is_said_once(visitor: Visitor) -> None:
+    """The page does not go round in circles: it says that it stopped, and how to go on."""
+    visitor.expected = (
+        "Failed to load resource: the server responded with a status of 404",
+        "TypeError: Failed to fetch dynamically imported module",
+        "Failed to fetch dynamically imported module",
+        "%o",
+    )
+
+    async def gone(route: Route) -> None:
+        await route.fulfill(status=404)
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await page.route("**/assets/settings-page-*.js", gone)
+        await choose(page, "Account", "Settings")
+        await expect(page.get_by_role("heading", name="This page stopped working")).to_be_visible()
+        await page.unroute_all()
+        await page.get_by_role("button", name="Load it again").click()
+        await expect(page.get_by_role("heading", name="Settings")).to_be_visible()

@@ -1,6 +1,7 @@
 /** Decides between the gate and the rooms behind it. */
 import { Component, lazy, Suspense, useEffect, type ErrorInfo, type ReactNode } from "react";
 import { useAuth } from "./auth";
+import { partOf } from "./newest";
 import { navigate, useRoute } from "./router";
 import { NewPasswordPage } from "./sign-in/new-password";
 import { SecondFactorPage } from "./sign-in/second-factor";
@@ -11,7 +12,7 @@ import { Toasts } from "./ui/toasts";
 import { WorkspaceProvider } from "./workspace";
 
 // Asked for at once, so that it is there when the session is known; the gate does not wait for it.
-const shell = import("./shell");
+const shell = partOf(() => import("./shell"));
 const Shell = lazy(() => shell);
 
 // Where somebody wanted to go when they were asked to sign in.

@@ -26,7 +26,31 @@ test("the items of a loose list stay together, with what belongs to them", () =>
   assert.equal(splitBlocks("- one\n\n- two\n\nafter").length, 2);
 });
 
-test("text with definitions is left whole, because they work at a distance", () => {
-  assert.equal(splitBlocks("See [it][1].\n\nMore.\n\n[1]: https://example.com").length, 1);
-  assert.equal(splitBlocks("A note[^1].\n\nMore.\n\n[^1]: The note.").length, 1);
+test("each piece that could refer to a link has its definition", () => {
+  const pieces = splitBlocks('See [it][1].\n\nMore.\n\n[1]: https://example.com "The page"\n\nAnd [it][1].');
+  assert.equal(pieces.length, 4);
+  assert.ok(pieces[0]?.endsWith('\n\n[1]: https://example.com "The page"'));
+  assert.equal(pieces[1], "More.\n");
+  assert.ok(pieces[3]?.endsWith('\n\n[1]: https://example.com "The page"'));
+});
+
+test("a definition that goes on in the next line leaves the text whole", () => {
+  assert.equal(splitBlocks("See [it][1].\n\nMore.\n\n[1]:\nhttps://example.com").length, 1);
+});
+
+test("a definition is not put into a fence that is still being written", () => {
+  const pieces = splitBlocks("[1]: https://example.com\n\nWords.\n\n```js\na[0]");
+  assert.equal(pieces.at(-1), "```js\na[0]");
+});
+
+test("what only looks like a definition within a paragraph is none", () => {
+  assert.deepEqual(splitBlocks("a list:\n[x]: y\n\nand [x]"), ["a list:\n[x]: y\n", "and [x]"]);
+});
+
+test("from the first footnote on the text is left whole, because its notes stand at the end", () => {
+  assert.deepEqual(splitBlocks("Before.\n\nA note[^1].\n\nMore.\n\n[^1]: The note."), ["Before.\n", "A note[^1].\n\nMore.\n\n[^1]: The note."]);
+});
+
+test("what looks like a definition within a fence is code", () => {
+  assert.equal(splitBlocks("before\n\n```toml\n[a]: b\n\n[c]: d\n```\n\nafter").length, 3);
 });

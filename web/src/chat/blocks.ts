@@ -3,25 +3,38 @@
  * piece is parsed again.
  *
  * A cut is made only where two pieces cannot influence each other: at a blank line outside a fence
- * before text that starts in the first column and is not a list item. Text with link or footnote
- * definitions is left whole.
+ * before text that starts in the first column and is not a list item. Every piece that could refer
+ * to a link's definition has all of them at its end, where they show nothing. From the first
+ * footnote on the text is left whole: its notes stand at the end.
  */
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})/;
-const DEFINITION = /^ {0,3}\[[^\]]+\]:/m;
+const DEFINITION = /^ {0,3}\[[^\]]+\]:/;
+const WHOLE_DEFINITION = /^ {0,3}\[[^^\]][^\]]*\]: *\S+( +("[^"]*"|'[^']*'|\([^)]*\)))? *$/;
 const CONTINUES = /^(\s|[-*+] |\d{1,9}[.)] |\|)/;
 
 export function splitBlocks(text: string): string[] {
-  if (DEFINITION.test(text)) return [text];
   const blocks: string[] = [];
+  const definitions: string[] = [];
   let current: string[] = [];
   let fence: string | null = null;
-  let blank = false;
+  let blank = true;
+  let defining = false;
+  let noted = false;
   for (const line of text.split("\n")) {
     const marker = FENCE.exec(line)?.[1];
-    if (fence === null && blank && line !== "" && !CONTINUES.test(line)) {
-      blocks.push(current.join("\n"));
-      current = [];
+    if (fence === null) {
+      if (blank && !noted && current.length > 0 && line !== "" && !CONTINUES.test(line)) {
+        blocks.push(current.join("\n"));
+        current = [];
+      }
+      noted ||= line.includes("[^");
+      // In the middle of a paragraph it is text like any other.
+      const begins: boolean = (blank || defining) && DEFINITION.test(line);
+      defining = begins && WHOLE_DEFINITION.test(line);
+      if (defining) definitions.push(line);
+      // It goes on in the next line, or is a note's.
+      else if (begins && !noted) return [text];
     }
     if (marker && fence === null) fence = marker;
     else if (marker && fence && marker.startsWith(fence) && line.trim() === marker) fence = null;
@@ -29,5 +42,8 @@ export function splitBlocks(text: string): string[] {
     current.push(line);
   }
   if (current.length > 0) blocks.push(current.join("\n"));
-  return blocks;
+  if (definitions.length === 0 || blocks.length < 2) return blocks;
+  const all = `\n\n${definitions.join("\n")}`;
+  // Within an open fence they would be seen.
+  return blocks.map((block, at) => (block.includes("[") && (fence === null || at < blocks.length - 1) ? block + all : block));
 }

@@ -3,7 +3,7 @@
  * pictures are shown only from this server or from the text itself, so that no answer can make a
  * reader's browser call somebody else.
  */
-import { createContext, isValidElement, memo, useContext, useId, useMemo, type MouseEvent, type ReactNode } from "react";
+import { createContext, isValidElement, memo, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type MouseEvent, type ReactNode } from "react";
 import ReactMarkdown, { defaultUrlTransform, type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "./blocks";
@@ -79,13 +79,45 @@ const COMPONENTS: Components = {
   },
 };
 
+// What is shown faster than this is shown at once.
+const QUICK_MS = 16;
+const LONGEST_WAIT_MS = 1_000;
+
+/** *text*, renewed so seldom that a long piece which is still being written leaves the page time for its reader. */
+function usePaced(text: string): string {
+  const [paced, setPaced] = useState(text);
+  const last = useRef({ ended: 0, tookMs: 0 });
+  const shown = last.current.tookMs < QUICK_MS ? text : paced;
+  const began = performance.now();
+
+  // After everything in this piece is on the page.
+  useLayoutEffect(() => {
+    const ended = performance.now();
+    last.current = { ended, tookMs: ended - began };
+  }, [shown]);
+
+  useEffect(() => {
+    if (text === paced) return;
+    const { ended, tookMs } = last.current;
+    const wait = tookMs < QUICK_MS ? 0 : ended + Math.min(3 * tookMs, LONGEST_WAIT_MS) - performance.now();
+    const timer = setTimeout(() => setPaced(text), Math.max(0, wait));
+    return () => clearTimeout(timer);
+  }, [text, paced]);
+
+  return shown;
+}
+
 const Block = memo(function Block({ text, prefix }: { text: string; prefix: string }) {
   // Footnotes of two answers have the same names.
   const naming = useMemo(() => ({ clobberPrefix: prefix }), [prefix]);
-  return (
-    <ReactMarkdown remarkPlugins={PLUGINS} remarkRehypeOptions={naming} components={COMPONENTS} urlTransform={safeUrl}>
-      {text}
-    </ReactMarkdown>
+  const shown = usePaced(text);
+  return useMemo(
+    () => (
+      <ReactMarkdown remarkPlugins={PLUGINS} remarkRehypeOptions={naming} components={COMPONENTS} urlTransform={safeUrl}>
+        {shown}
+      </ReactMarkdown>
+    ),
+    [shown, naming],
   );
 });
 
