@@ -5,13 +5,14 @@ import { flushSync } from "react-dom";
 import { ChatPage } from "./chat/chat-page";
 import { ModelPicker } from "./chat/model-picker";
 import { newId } from "./ids";
+import { partOf } from "./newest";
 import { navigate, useRoute, type Route } from "./router";
 import { Sidebar } from "./sidebar/sidebar";
 import { read, write } from "./storage";
 import { Button, FullPage, IconButton, Spinner } from "./ui/controls";
 import { isTouch, useLatest, useMedia } from "./ui/hooks";
 
-const SettingsPage = lazy(() => import("./settings/settings-page"));
+const SettingsPage = lazy(() => partOf(() => import("./settings/settings-page")));
 const HIDDEN_KEY = "chatkeep:sidebar-hidden";
 
 /**
