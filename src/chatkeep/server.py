@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
 
+_log = logging.getLogger(__name__)
+
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE_S: Final = 65  # longer than the proxies in front of us, which keep 60
 _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
@@ -86,6 +88,12 @@ def _protocol() -> type[GuardedProtocol]:
     """As many connections as there are files to hold them."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = min(GuardedProtocol.max_connections, max(files - _SPARE_FILES, 50))
+    if most < GuardedProtocol.max_connections:
+        _log.warning(
+            "no more than %d connections at once: only %d files may be open (ulimit -n)",
+            most,
+            files,
+        )
     return type("_Protocol", (GuardedProtocol,), {"max_connections": most})
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from chatkeep import server
 from chatkeep.errors import SetupError
 from chatkeep.listening import listen
 
@@ -87,3 +89,19 @@ def test_no_address_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(SetupError, match=r"HOST chat\.example is not"):
         listen("chat.example", 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "most", "told"), [(256, 56, 1), (64, 50, 1), (10_200, 10_000, 0), (20_000, 10_000, 0)]
+)
+def test_no_more_connections_than_files_and_a_word_about_it(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    files: int,
+    most: int,
+    told: int,
+) -> None:
+    """An operator learns at the start, and not when people are turned away."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert server._protocol().max_connections == most
+    assert [one.args for one in caplog.records] == [(most, files)] * told
