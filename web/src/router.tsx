@@ -10,6 +10,8 @@ const MODES: Record<string, SignInMode> = { "sign-up": "sign-up", mail: "mail", 
 export type Route =
   | { page: "chat"; id: string | null }
   | { page: "settings"; tab: SettingsTab }
+  /** *path*: what follows `/admin/`, as it stands in the address. */
+  | { page: "admin"; path: string }
   | { page: "sign-in"; mode: SignInMode }
   /** Where the link for a forgotten password leads, with somebody signed in by it. */
   | { page: "new-password" }
@@ -25,6 +27,7 @@ export function parseRoute(url: URL): Route {
   if (url.pathname === "/settings/devices") return { page: "settings", tab: "devices" };
   if (url.pathname === "/settings/keys") return { page: "settings", tab: "keys" };
   if (url.pathname === "/settings/usage") return { page: "settings", tab: "usage" };
+  if (url.pathname === "/admin" || url.pathname.startsWith("/admin/")) return { page: "admin", path: url.pathname.slice("/admin/".length) };
   if (url.pathname === "/sign-up") return { page: "sign-in", mode: "sign-up" };
   if (url.pathname === "/sign-in") {
     return { page: "sign-in", mode: MODES[url.searchParams.get("mode") ?? ""] ?? "password" };

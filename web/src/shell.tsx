@@ -13,6 +13,7 @@ import { Button, FullPage, IconButton, Spinner } from "./ui/controls";
 import { isTouch, useLatest, useMedia } from "./ui/hooks";
 
 const SettingsPage = lazy(() => partOf(() => import("./settings/settings-page")));
+const AdminPage = lazy(() => partOf(() => import("./admin/admin-page")));
 const HIDDEN_KEY = "chatkeep:sidebar-hidden";
 
 /**
@@ -127,6 +128,13 @@ function Page({ route, chat }: { route: Route; chat: { id: string | null; isNew:
     return (
       <Suspense fallback={<div className="full-page"><Spinner /></div>}>
         <SettingsPage tab={route.tab} />
+      </Suspense>
+    );
+  }
+  if (route.page === "admin") {
+    return (
+      <Suspense fallback={<div className="full-page"><Spinner /></div>}>
+        <AdminPage path={route.path} />
       </Suspense>
     );
   }

@@ -1,5 +1,6 @@
 /** The list of conversations, the way to a new one, and the account. */
 import { useEffect, useMemo, useRef, useState } from "react";
+import { useAdministrator } from "../admin/access";
 import { useAuth } from "../auth";
 import { describe } from "../api";
 import { Link, navigate, useRoute } from "../router";
@@ -168,8 +169,9 @@ function ListSkeleton() {
 }
 
 function Account({ onNavigate }: { onNavigate: () => void }) {
-  const { user, preferences } = useWorkspace();
+  const { user, preferences, api } = useWorkspace();
   const { signOut } = useAuth();
+  const administrator = useAdministrator(api);
   const name = useStore(preferences)?.display_name?.trim() || user.email || "Your account";
   const go = (path: string) => () => {
     onNavigate();
@@ -182,6 +184,7 @@ function Account({ onNavigate }: { onNavigate: () => void }) {
         className="account-button"
         actions={[
           { label: "Settings", icon: "settings", run: go("/settings") },
+          ...(administrator ? [{ label: "Administration", icon: "chart" as const, run: go("/admin") }] : []),
           { label: "API documentation", icon: "book", run: () => location.assign("/docs") },
           { label: "Sign out", icon: "signOut", run: () => void signOut() },
         ]}
