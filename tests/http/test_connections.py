@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 
 from chatkeep.web.connections import MAX_HEAD_BYTES, GuardedProtocol
-from chatkeep.web.unsent import Unsent
+from chatkeep.web.room import Room
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -289,7 +290,7 @@ async def test_readers_share_the_memory_that_their_answers_wait_in() -> None:
     class Small(GuardedProtocol):
         """Has room for one answer; the kernel holds some of each."""
 
-        unsent = Unsent(Large.SIZE)
+        unsent = Room(Large.SIZE, little_bytes=1)
 
     async with serving(Large(), Small) as port:
         opened = []
@@ -306,6 +307,36 @@ async def test_readers_share_the_memory_that_their_answers_wait_in() -> None:
             wire = await Wire.to(port)  # all the room is there again
             await wire.send(GET)
             assert (await wire.answer())[0] == 200
+            wire.close()
+
+
+async def test_bodies_share_the_memory_that_they_arrive_in(app: Echo) -> None:
+    """Of those that do not become whole the first ones end; who came last, and goes on, does."""
+
+    class Small(GuardedProtocol):
+        """Has room for two and a half."""
+
+        arriving = Room(250_000, little_bytes=1)
+
+    def held(size: int) -> Callable[[], bool]:
+        return lambda: Small.arriving.taken == size
+
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100001\r\n\r\n"
+    async with serving(app, Small) as port:
+        wires = [await Wire.to(port) for _ in range(4)]
+        for count, wire in enumerate(wires[:2], start=1):
+            await wire.send(head + b"x" * 100_000)
+            await until(held(count * 100_000))
+        await wires[2].send(head + b"x" * 100_000)
+        assert await wires[0].refusal() == (503, "unavailable")
+        await until(held(200_000))
+        await wires[3].send(head + b"x" * 100_001)
+        assert await wires[1].refusal() == (503, "unavailable")
+        assert await wires[3].answer() == (200, b"x" * 100_001)
+        await wires[2].send(b"x")
+        assert await wires[2].answer() == (200, b"x" * 100_001)
+        assert Small.arriving.taken == 0
+        for wire in wires:
             wire.close()
 
 

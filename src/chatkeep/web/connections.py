@@ -22,7 +22,7 @@ from chatkeep.errors import BadRequest, ChatkeepError, HeadersTooLarge, RequestT
 from chatkeep.ids import new_id
 from chatkeep.web.afterwards import LINE
 from chatkeep.web.problems import body_of
-from chatkeep.web.unsent import Unsent
+from chatkeep.web.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,8 +40,9 @@ _MAX_LATE_BYTES: Final = 2 * 1024 * 1024
 #: What the kernel takes off our hands without sending it. By default it is megabytes, and a
 #: slow reader would look like one who has stopped.
 _KERNEL_HOLDS_BYTES: Final = 128 * 1024
-#: How much of answers may wait in memory for their readers, all of them together.
-_UNSENT_AT_MOST: Final = 256 * 1024 * 1024
+#: How much of answers may wait in memory for their readers, all of them together; and how much
+#: of bodies for the rest of them.
+_WAITING_AT_MOST: Final = 256 * 1024 * 1024
 _KERNEL_HOLDS = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # not on every platform
 #: What Linux tells of a connection; `struct tcp_info` of linux/tcp.h, which only ever grows.
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -122,14 +123,16 @@ class GuardedProtocol(HttpToolsProtocol):
     #: sooner: a phone comes out of a tunnel. `listening` has the same for who is sent nothing.
     silent_s = 20.0
     looked_every_s = 5.0
-    #: What the clients of this process have not taken yet.
-    unsent = Unsent(_UNSENT_AT_MOST)
+    #: What the clients of this process have not taken yet, and what of theirs is not whole yet.
+    unsent = Room(_WAITING_AT_MOST, little_bytes=256 * 1024)
+    arriving = Room(_WAITING_AT_MOST, little_bytes=32 * 1024)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 -- uvicorn's, handed on
         super().__init__(*arguments, **options)
         self.pipeline = _Waiting()  # type: ignore[assignment]  # all that uvicorn does with it
         self._awaiting = _Awaiting.REQUEST
         self._idle_bytes = 0
+        self._body_bytes = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
@@ -159,6 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._listening_for is not None:
             self._listening_for.cancel()
         self.resume_writing()
+        self.arriving.leave(self)
         super().connection_lost(exc)
         if self.line is not None:
             self.line.hung_up()
@@ -207,7 +211,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
             self._deaf = True
         self._awaiting = _Awaiting.BODY
-        self._idle_bytes = 0
+        self._idle_bytes = self._body_bytes = 0
         self._arm()
 
     def on_body(self, body: bytes) -> None:
@@ -215,11 +219,16 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._is_late():
             self._idle_bytes = 0
             self._deadline += len(body) / _BODY_BYTES_A_SECOND
+            self._body_bytes += len(body)
+            self.arriving.take(self, self._body_bytes, self._give_up_body)
+        else:
+            self.arriving.leave(self)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The whole request is here: the client owes nothing."""
         super().on_message_complete()
+        self.arriving.leave(self)
         self._awaiting = _Awaiting.REQUEST
         self._idle_bytes = 0
         self._disarm()
@@ -240,6 +249,11 @@ class GuardedProtocol(HttpToolsProtocol):
         elif cycle is None or (self._awaiting is _Awaiting.BODY and not cycle.response_started):
             self.transport.write(self._answer(error))
         self.transport.close()
+
+    def _give_up_body(self) -> None:
+        """Let go of a client whose request is too slow to arrive, because others need the room."""
+        if not self.transport.is_closing():
+            self._refuse(Unavailable())
 
     def _is_late(self) -> bool:
         """Whether a body is still coming whose request has been answered."""
@@ -273,15 +287,11 @@ class GuardedProtocol(HttpToolsProtocol):
         """More is written than the client has taken: from here on it has to take some."""
         super().pause_writing()
         self._expect_taken()
-        self.unsent.note(self, self.transport.get_write_buffer_size())
-
-    def give_up(self) -> None:
-        """Let go of a client who reads too slowly, because others need the room."""
-        self.transport.abort()
+        self.unsent.take(self, self.transport.get_write_buffer_size(), self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client has taken nearly all."""
-        self.unsent.forget(self)
+        self.unsent.leave(self)
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
