@@ -153,7 +153,7 @@ def test_what_was_cancelled_is_built_anew(url: str) -> None:
                 "select pg_cancel_backend(pid) from pg_stat_activity where query = %s",
                 [BY_ROLE.create],
             )
-        with pytest.raises(SetupError, match="messages_by_role was not built: cancel"):
+        with pytest.raises(SetupError, match=r"messages_by_role was not built: cancel"):
             built.result(DEADLINE_S)
     with psycopg.connect(url) as connection:
         halves = "select count(*) from pg_index where not indisvalid"
@@ -209,6 +209,18 @@ def test_rows_that_are_not_unique_leave_nothing_behind(
         assert connection.execute(
             "select count(*) from pg_class where relname = 'messages_one_role'"
         ).fetchone() == (0,)
+
+
+def test_login_that_may_not_is_told_so(url: str) -> None:
+    """In one sentence, as whoever does not own the tables."""
+    with pytest.raises(SetupError, match=r"messages_by_role was not built: .*permission denied"):
+        build(url.replace("postgres@", f"{LOGIN}@"), progress=Said())
+
+
+def test_start_without_a_database_is_not_ended_by_this(url: str) -> None:
+    """What comes after it says that nobody answers."""
+    nowhere = url.partition("@")[0] + "@127.0.0.1:1/chat"
+    _see_to_indexes(Settings.from_env({"DATABASE_URL": nowhere}), alone=False)
 
 
 def test_new_database_has_it_from_the_start(

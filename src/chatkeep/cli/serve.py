@@ -111,18 +111,21 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
 
 def _see_to_indexes(settings: Settings, *, alone: bool) -> None:
     """Build what is missing on a database of our own; say so where others wait for a start."""
+    import psycopg  # noqa: PLC0415 -- as above
+
     from chatkeep.cli.preparation import administered_at  # noqa: PLC0415 -- as above
     from chatkeep.sql.indexes import find_missing  # noqa: PLC0415 -- as above
     from chatkeep.sql.migrations import build_indexes  # noqa: PLC0415 -- as above
 
     if alone:
         build_indexes(administered_at(settings))
-    elif missing := find_missing(str(settings.database_url)):
-        names = ", ".join(missing)
-        click.echo(
-            f"chatkeep: Slower than it should be: run `chatkeep migrate` to build {names}.",
-            err=True,
-        )
+        return
+    with suppress(psycopg.Error):  # that it has gone away since is said by what comes next
+        if missing := find_missing(str(settings.database_url)):
+            said = (
+                f"Slower than it should be: run `chatkeep migrate` to build {', '.join(missing)}."
+            )
+            click.echo(f"chatkeep: {said}", err=True)
 
 
 async def _check(settings: Settings, *, alone: bool) -> None:

@@ -123,10 +123,11 @@ def build(admin_url: str, *, progress: Progress) -> list[str]:
     built = []
     with _alone(admin_url, progress), closing(_connect(admin_url, _LIMITS)) as connection:
         for index in BESIDE:
-            if _is_to_build(connection, index, progress):
-                with _watched(admin_url, index, progress), _refusals(connection, index):
-                    connection.execute(index.create)
-                built.append(index.name)
+            with _refusals(connection, index):
+                if _is_to_build(connection, index, progress):
+                    with _watched(admin_url, index, progress):
+                        connection.execute(index.create)
+                    built.append(index.name)
     return built
 
 
@@ -173,8 +174,7 @@ def _is_to_build(connection: psycopg.Connection, index: Index, progress: Progres
     whole = _settled(connection, index, progress)
     if whole is False:
         progress(f"{index.name} was interrupted when it was built; beginning anew")
-        with _refusals(connection, index):
-            _drop(connection, index)
+        _drop(connection, index)
     return not whole
 
 
