@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import sys
 import time
 from asyncio import timeouts
@@ -88,8 +89,8 @@ class RedisLink:
 
     async def open(self) -> None:
         """Look whether it is there, and keep looking. That it is away is no error."""
-        if not await self._reach():
-            _log.warning("redis is away: going on without it")
+        if (problem := await self._reach()) is not None:
+            _log.warning("redis is away: going on without it. %s", problem)
         self._show()
         self._start(self._keep_reaching())
         self._start(self._keep_listening())
@@ -201,7 +202,7 @@ class RedisLink:
         while True:
             await self._lost.wait()
             await asyncio.sleep(_TRY_AGAIN_S)
-            if await self._reach():
+            if await self._reach() is None:
                 _log.warning("redis is there again")
 
     async def probe(self) -> None:
@@ -209,19 +210,20 @@ class RedisLink:
         command = self._client.execute_command
         await command("EVAL", _PROBE, 1, _PROBED)  # type: ignore[no-untyped-call]  # the library has no types for it
 
-    async def _reach(self) -> bool:
+    async def _reach(self) -> str | None:
+        """Look whether it is there; return why not, None if it is."""
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
                 await self.probe()
-        except (RedisError, OSError, TimeoutError):
-            return False
+        except (RedisError, OSError, TimeoutError) as error:
+            return _in_words(error)
         self._usable = True
         self._lost.clear()
         self._show()
         untold, self._untold = self._untold, set()
         for channel in untold:
             self.tell(channel)
-        return True
+        return None
 
     async def _keep_listening(self) -> None:
         while True:
@@ -296,20 +298,35 @@ async def redis_problem(url: str) -> str | None:
     try:
         async with asyncio.timeout(_CONNECT_WITHIN_S):
             await link.probe()
-    except TimeoutError:
-        return f"It does not answer within {_CONNECT_WITHIN_S:g} s."
-    except AuthenticationError:
-        return "It refuses the password."
-    except ReadOnlyError:
-        return "It is a replica, which takes no writes."
-    except ResponseError as error:
-        # In the server's own words, which hold no password.
-        return f"It refuses our scripts: {str(error).partition(' script:')[0]}."
-    except (RedisError, OSError):
-        return "It cannot be reached."
+    except (RedisError, OSError, TimeoutError) as error:
+        return _in_words(error)
     finally:
         await link.close()
     return None
+
+
+def _in_words(error: Exception) -> str:
+    """Return why it cannot be used, as a sentence that holds no password."""
+    match error:
+        case TimeoutError():
+            return f"It does not answer within {_CONNECT_WITHIN_S:g} s."
+        case AuthenticationError():
+            return "It refuses the password."
+        case ReadOnlyError():
+            return "It is a replica, which takes no writes."
+        case ResponseError():
+            # In the server's own words.
+            return f"It refuses our scripts: {str(error).partition(' script:')[0]}."
+    return _without_an_answer(error.__cause__ or error.__context__)
+
+
+def _without_an_answer(why: BaseException | None) -> str:
+    match why:
+        case ssl.SSLCertVerificationError():
+            return f"Its certificate is not trusted: {why.verify_message.rstrip('.')}."
+        case FileNotFoundError():
+            return "A file that REDIS_URL names is not there."
+    return "It cannot be reached."
 
 
 def _client(url: str) -> Redis:

@@ -50,6 +50,8 @@ def test_addresses_of_redis(url: str) -> None:
         "unix://",
         "redis://host:0",
         "redis://host?retry_on_timeout=1",
+        "rediss://host?ssl_unknown=1",
+        "rediss://host?ssl_cert_reqs=perhaps",
     ],
 )
 def test_what_is_no_address_of_redis(url: str) -> None:

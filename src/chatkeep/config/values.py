@@ -25,6 +25,12 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 _DOMAIN = re.compile(r"([A-Za-z0-9-]+\.)+[A-Za-z]{2,}/?")
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d*)?")
+_PARAMETERS_OF_REDIS = frozenset(
+    {
+        *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile"),
+        *("ssl_check_hostname", "ssl_keyfile", "ssl_password"),
+    }
+)
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _SQL_FUNCTION = re.compile(r"pg:[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}")
 
@@ -207,8 +213,11 @@ def redis_url(text: str) -> Secret:
         there = None
     if not there or parts.scheme not in {"redis", "rediss", "unix"}:
         raise Refused("must be an address like rediss://:password@host:6379/0")
-    if not all(name.startswith("ssl_") for name, _ in parse_qsl(parts.query)):
-        raise Refused("must have no parameters but those that begin with ssl_")
+    said = dict(parse_qsl(parts.query))
+    if not said.keys() <= _PARAMETERS_OF_REDIS:
+        raise Refused(f"must have no parameters but {', '.join(sorted(_PARAMETERS_OF_REDIS))}")
+    if said.get("ssl_cert_reqs", "required") not in {"none", "optional", "required"}:
+        raise Refused("must have none, optional or required as its ssl_cert_reqs")
     return Secret(text)
 
 
