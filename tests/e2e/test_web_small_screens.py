@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
+from tests.e2e.test_web_files_and_data import attach, to_send
+from tests.e2e.test_web_pictures import PHOTO
 from tests.e2e.visiting import MARKS, PASSWORD, answers, ask, box, chats
 
 if TYPE_CHECKING:
@@ -76,3 +78,16 @@ async def test_message_that_was_found_on_a_short_page_offers_no_way_down(visitor
         await expect(page.get_by_role("button", name="Jump to latest")).to_have_count(0)
         await expect(answers(page)).to_have_count(1)
         await expect(chats(page)).to_have_count(1)
+
+
+async def test_page_stays_at_its_end_when_what_was_typed_goes(visitor: Visitor) -> None:
+    """The box gets smaller and the page another one, and nobody has scrolled."""
+    async with visitor.open(width=WIDTH) as page:
+        await visitor.sign_up(page)
+        await attach(page, *({**PHOTO, "name": f"roof {number}.png"} for number in range(7)))
+        await expect(to_send(page)).to_have_count(7)
+        await expect(page.get_by_text("is being uploaded")).to_have_count(0)
+        await ask(page, "My castle has no roof.\n" * 6)
+        await expect(page.get_by_role("button", name="Jump to latest")).to_have_count(0)
+        end = answers(page).last.get_by_role("button", name="Copy answer")
+        await expect(end).to_be_in_viewport()

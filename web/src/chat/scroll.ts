@@ -27,13 +27,16 @@ export function useStickyScroll(firstKey: string | undefined) {
     const box = scroller.current;
     const inner = content.current;
     if (!box || !inner) return;
-    let lastTop = box.scrollTop;
+    let last = { top: box.scrollTop, room: box.clientHeight, height: box.scrollHeight };
     const scrolled = () => {
-      const distance = box.scrollHeight - box.scrollTop - box.clientHeight;
-      // Only the reader moves up; growing text and our own scrolling move down.
+      const now = { top: box.scrollTop, room: box.clientHeight, height: box.scrollHeight };
+      const distance = now.height - now.top - now.room;
+      // Growing text and our own scrolling move down. The reader moves up, and so does the browser
+      // where there is less to scroll than before.
+      const fits = now.room === last.room && now.height >= last.height;
       if (distance <= AT_BOTTOM_PX) setStuck(true);
-      else if (box.scrollTop < lastTop - 1) setStuck(false);
-      lastTop = box.scrollTop;
+      else if (fits && now.top < last.top - 1) setStuck(false);
+      last = now;
       fromBottom.current = box.scrollHeight - box.scrollTop;
     };
     const observer = new ResizeObserver(() => {
