@@ -15,6 +15,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from sys import intern
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -271,7 +272,8 @@ class Revocations:
                 continue
 
     def _learn(self, row: _Row) -> None:
-        key = (row.kind, row.issuer, row.subject)
+        # There are many of few kinds and issuers: each is one text for all.
+        key = (intern(row.kind), intern(row.issuer), row.subject)
         # `greatest` of a null and a moment is the moment: the kind says whether it counts.
         if row.kind in {"user", "issuer"} and row.not_before is not None:
             self._not_before[key] = (row.not_before, row.until)

@@ -99,9 +99,17 @@ async def test_open_streams_end_with_the_session(node: Node, surface: str) -> No
     gate.set()
 
 
-@pytest.mark.parametrize("way", ["from another device", "logged out", "logged out unseen"])
+@pytest.mark.parametrize(
+    ("way", "days"),
+    [
+        ("from another device", 399),
+        ("row deleted", 399),
+        ("logged out", 29),
+        ("logged out unseen", 29),
+    ],
+)
 async def test_session_of_another_issuer_stays_ended_while_its_issuer_renews_it(
-    node: Node, database: MigratedDatabase, way: str
+    node: Node, database: MigratedDatabase, way: str, days: int
 ) -> None:
     """Whoever has the device goes on getting tokens of that session there, for months."""
     user_id, name = str(uuid4()), str(uuid4())
@@ -118,14 +126,22 @@ async def test_session_of_another_issuer_stays_ended_while_its_issuer_renews_it(
         if way == "logged out":
             await node.parts.sightings.write()
             assert (await renewed().post("/auth/logout")).status == 200
+        elif way == "row deleted":
+            await node.parts.sightings.write()
+            with psycopg.connect(database.admin_url, autocommit=True) as admin:
+                admin.execute("delete from public.user_sessions where reference = %s", [name])
+            await node.parts.embedded.revocations.catch_up()
         else:
             other = node.nobody(authorization=f"Bearer {token(node.project, user_id)}")
             listed = (await other.get("/api/sessions")).json["sessions"]
             (one,) = [one["id"] for one in listed if not one["current"]]
             assert (await other.delete(f"/api/sessions/{one}")).status == 204
     assert (await renewed().get("/auth/me")).json["code"] == "token_revoked"
-    with psycopg.connect(database.admin_url, autocommit=True) as admin:  # ten months later
-        admin.execute("update chatkeep.revocations set until = until - interval '300 days'")
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:  # so much later
+        admin.execute(
+            "update chatkeep.revocations set until = until - %s where subject = %s",
+            [timedelta(days=days), name],
+        )
     revocations = Revocations(node.parts.db)
     await revocations.catch_up()
     principal = await node.parts.issuers.authenticate(token(node.project, user_id, session_id=name))

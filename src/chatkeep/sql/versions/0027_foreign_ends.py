@@ -2,7 +2,8 @@
 
 Their issuers renew such a session for as long as they like, and do not know that it ended here:
 its end was remembered for a day, as long as one of its tokens could live, and the next token
-brought it back. Now it is for 400 days, as the end of a refresh token.
+brought it back. Now it is for 400 days, as the end of a refresh token; and for 30 where somebody
+logged out of the device in their hands, whose issuer is told, because those are many.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ begin
   perform chatkeep.revoke('session', old.issuer, coalesce(old.reference, old.id::text), null,
     case when old.issuer = 'embedded'
       then greatest(least(old.expires_at, now() + interval '400 days'), now() + interval '1 day')
+      when new.reason in ('logout', 'replaced') then now() + interval '30 days'
       else now() + interval '400 days' end);
   return null;
 end

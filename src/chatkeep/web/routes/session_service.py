@@ -34,8 +34,10 @@ _AT_ISSUER: Final = "x-log-out-at-issuer"
 #: What a browser keeps of the signed-in person besides cookies. Those are named one by one,
 #: because "cookies" would also take those of other applications on the same domain.
 _CLEARED: Final = '"cache", "storage"'
-#: So long a session is refused that its issuer may go on renewing, and a token without an end.
+#: A token that says no end is refused for so long after its session was ended.
 _NO_END: Final = timedelta(days=400)
+#: A session that its issuer may go on renewing; as `chatkeep.session_ended` has it.
+_RENEWED_FOR: Final = timedelta(days=30)
 _LONGEST_TOKEN: Final = 16_384
 
 
@@ -116,10 +118,10 @@ async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
     if reference is None:
         return False
     if not await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
-        no_end = datetime.now(UTC) + _NO_END
-        until = (who.expires_at or no_end) + timedelta(minutes=5)
+        now = datetime.now(UTC)
+        until = (who.expires_at or now + _NO_END) + timedelta(minutes=5)
         if who.session_id is not None and who.issuer != parts.embedded.issuer.name:
-            until = no_end
+            until = max(until, now + _RENEWED_FOR)
         await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
     return True
 
