@@ -23,6 +23,7 @@ from psycopg import sql
 
 from chatkeep import accounts, conversations, runs
 from chatkeep.administration.overview import read_overview
+from chatkeep.administration.usage import read_usage
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.turns import AlreadyStarted, Turn
@@ -90,6 +91,12 @@ insert into chatkeep.personal_keys
   select u.id::text, gen_random_uuid(), 'embedded', u.id::text, 'Laptop', 'ck_',
     sha256(u.id::text::bytea), '{chat}', 'authenticated', '{}', now() + interval '1 day'
   from chatkeep.users u;
+insert into chat.usage
+  (user_id, day, model, answers, prompt_tokens, completion_tokens, cost)
+  select 'user-' || u, current_date - d, 'model', 1, 10, 10, 0.1
+  from generate_series(1, 500) u, generate_series(0, 29) d;
+insert into chat.budget_limits (kind, name, tokens_per_day)
+  select 'user', 'user-' || u, 1000000 from generate_series(1, 5000) u;
 insert into chat.message_words (user_id, conversation_id, message_id, said_at, words)
   select user_id, conversation_id, id, created_at, words
   from chat.messages join (
@@ -293,6 +300,7 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     ),
     "overview of an hour": lambda db, _: read_overview(db, "hour"),
     "overview of a day": lambda db, _: read_overview(db, "day"),
+    "usage of somebody": lambda db, _: read_usage(db, ME, days=30),
     "activity": lambda db, known: sessions.note_activity(db, known.session),
     "end of a session": lambda db, known: own_sessions.end_own(
         db, str(known.leaving), known.session, reason="test"

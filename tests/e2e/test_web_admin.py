@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 pytestmark = MARKS
 
-FORBIDDEN = ("Failed to load resource: the server responded with a status of 403",)
 UNREACHABLE = ("Failed to load resource: net::ERR",)
 NARROW = 390
 WIDER_THAN_ITS_PLACE = """
@@ -89,12 +88,12 @@ async def test_figures_move_when_somebody_is_answered(
             await other.get_by_role("button", name="Account").click()
             await expect(other.get_by_role("menuitem", name="Settings")).to_be_visible()
             await expect(other.get_by_role("menuitem", name="Administration")).to_have_count(0)
-            bo.expected = FORBIDDEN
-            await other.goto("/admin")
-            await expect(
-                other.get_by_role("heading", name="Only for administrators")
-            ).to_be_visible()
-            await expect(other.locator(".tile")).to_have_count(0)
+            for path in ("/admin", "/admin/audit", "/admin/people"):
+                await other.goto(path)
+                await expect(
+                    other.get_by_role("heading", name="Only for administrators")
+                ).to_be_visible()
+                await expect(other.locator(".tile, .rows, form.audit-filter")).to_have_count(0)
             await other.get_by_role("button", name="Go to your chats").click()
             await expect(box(other)).to_be_visible()
         assert bo.unexpected == []
@@ -117,6 +116,19 @@ async def test_a_server_that_is_away_is_told_and_found_again(
         await page.get_by_role("button", name="Try now").click()
         await expect(page.get_by_text("Live, as of")).to_be_visible()
         await expect(page.get_by_text("Disconnected.")).to_have_count(0)
+
+
+async def test_who_loses_the_role_is_shown_nothing_more(server: Server, visitor: Visitor) -> None:
+    """Neither new figures nor those that were there, from the next look at them on."""
+    forbidden = '{"code": "forbidden", "detail": "You may not do this.", "status": 403}'
+    async with visitor.open() as page:
+        await administrator(server, visitor, page)
+        visitor.expected = ("Failed to load resource: the server responded with a status of 403",)
+        await page.route(
+            "**/api/admin/overview*", lambda route: route.fulfill(status=403, body=forbidden)
+        )
+        await expect(page.get_by_role("heading", name="Only for administrators")).to_be_visible()
+        await expect(page.locator(".tile")).to_have_count(0)
 
 
 async def test_who_is_not_signed_in_is_asked_to_and_comes_back(
@@ -155,6 +167,8 @@ async def test_somebody_is_suspended_and_let_in_again(
             await expect(
                 page.get_by_role("list", name="Sessions").get_by_role("listitem")
             ).to_have_count(1)
+            await expect(page.get_by_text("Nothing in the last 30 days.")).to_be_visible()
+            await expect(page.get_by_text("They have no API keys.")).to_be_visible()
             await page.get_by_role("button", name="Suspend").click()
             await page.get_by_label("Reason").fill("spam")
             await page.get_by_role("dialog").get_by_role("button", name="Suspend").click()
@@ -180,7 +194,7 @@ async def test_the_console_fits_narrow_windows(server: Server, visitor: Visitor)
     async with visitor.open() as page:
         await administrator(server, visitor, page)
         await page.set_viewport_size({"width": NARROW, "height": 800})
-        for name in ("Overview", "People", "Audit log", "Old tokens"):
+        for name in ("Overview", "People", "Audit log", "Old tokens", "Keys and limits"):
             await (
                 page.get_by_role("navigation", name="Administration")
                 .get_by_role("link", name=name)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from chatkeep.budgets.administered import set_limits
 from chatkeep.claims import read_drain
 from chatkeep.cli.claims import in_words
 from chatkeep.db import ADMIN, WORKER
@@ -23,7 +24,7 @@ from tests.http.test_administration import Member, join
 from tests.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
@@ -162,6 +163,47 @@ async def test_who_is_an_administrator_is_told(node: Node, admin: Member) -> Non
     assert (await ana.client.get("/api/access")).json == {"administrator": True}
     await ana.revoke()
     assert (await ana.client.get("/api/access")).json == {"administrator": False}
+
+
+async def test_what_somebody_used_is_shown(node: Node, admin: Member) -> None:
+    """By day, with the limits that are theirs alone; of people of other issuers, too."""
+    ana = await join(node)
+    node.stage.play(["Hi", USED])
+    await ask(ana.client)
+    wishes = {"tokens_per_day": Decimal("5000.50"), "cost_per_day": Decimal("Infinity")}
+    await set_limits(node.parts.db, "user", ana.id, wishes)
+
+    async def shown() -> dict[str, Any]:
+        answer = await admin.client.get(f"/api/admin/users/{ana.id}/usage")
+        return cast("dict[str, Any]", answer.json)
+
+    await until(lambda: _is_told(shown))
+    found = await shown()
+    (today,) = found["by_day"]
+    assert (today["answers"], today["prompt_tokens"], today["cost"]) == (1, 40, "0.25")
+    assert {one["name"]: one["limit"] for one in found["limits"]} == {
+        "tokens-per-day": "5000.5",
+        "cost-per-day": None,
+    }
+    nobody_known = (await admin.client.get("/api/admin/users/other:somebody/usage")).json
+    assert (nobody_known["by_day"], nobody_known["limits"]) == ([], [])
+    assert (await admin.client.get(f"/api/admin/users/{ana.id}/usage?days=93")).status == 422
+
+
+async def _is_told(shown: Callable[[], Awaitable[dict[str, Any]]]) -> bool:
+    return bool((await shown())["by_day"])
+
+
+async def test_keys_that_sign_are_shown_without_what_they_sign_with(
+    node: Node, admin: Member
+) -> None:
+    """Which one signs, and nothing that could sign."""
+    answer = await admin.client.get("/api/admin/signing-keys")
+    assert [one["status"] for one in answer.json["keys"]].count("current") == 1
+    assert node.parts
+    assert set(answer.json["keys"][0]) == {
+        *("kid", "algorithm", "status", "created_at", "signs_since", "until")
+    }
 
 
 async def test_page_command_and_metric_say_the_same_of_old_tokens(

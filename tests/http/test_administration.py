@@ -93,6 +93,8 @@ def routes(of: str) -> list[tuple[str, str, dict[str, Any] | None]]:
         ("GET", f"{ADMIN}/claims", None),
         ("GET", f"{ADMIN}/limits", None),
         ("GET", f"{ADMIN}/overview", None),
+        ("GET", f"{ADMIN}/users/{of}/usage", None),
+        ("GET", f"{ADMIN}/signing-keys", None),
     ]
 
 

@@ -28,6 +28,7 @@ from chatkeep.web.routes import (
     admin,
     admin_operations,
     admin_overview,
+    admin_usage,
     ai_sdk,
     browser_sessions,
     chatkit,
@@ -95,6 +96,7 @@ _ROUTES = (
     admin.router,
     admin_operations.router,
     admin_overview.router,
+    admin_usage.router,
     outbox.router,
     pages.router,
 )

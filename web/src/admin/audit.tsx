@@ -35,11 +35,13 @@ export function AuditPage() {
   const { api } = useWorkspace();
   const [filter, setFilter] = useState<Filter>(() => ({ user_id: new URL(location.href).searchParams.get("user") ?? "", action: "", outcome: "", since: "", until: "" }));
   const [wanted, setWanted] = useState(() => asked(filter).toString());
+  const [turn, setTurn] = useState(0);
   const [saving, setSaving] = useState(false);
   const set = (name: keyof Filter) => (event: { target: { value: string } }) => setFilter({ ...filter, [name]: event.target.value });
   const search = (event: FormEvent) => {
     event.preventDefault();
     setWanted(asked(filter).toString());
+    setTurn(turn + 1);
   };
   const download = async () => {
     setSaving(true);
@@ -92,7 +94,7 @@ export function AuditPage() {
           </Button>
         </div>
       </form>
-      <Found key={wanted} wanted={wanted} />
+      <Found key={`${turn} ${wanted}`} wanted={wanted} />
     </section>
   );
 }

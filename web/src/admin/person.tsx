@@ -11,6 +11,7 @@ import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import { isForGood, isSuspended, type Person, type PersonSession } from "./figures";
 import { Badges } from "./people";
+import { PersonKeys, PersonUsage, type PersonKey } from "./person-more";
 import { Read, useReading } from "./reading";
 
 type Act = "sign-out" | "ban" | "unban";
@@ -41,6 +42,8 @@ export function PersonPage({ id }: { id: string }) {
   });
   const sessions = useReading(id, async (signal) => (await api.json<{ sessions: PersonSession[] }>("GET", `${at}/sessions?ended=true`, undefined, signal)).sessions);
 
+  const keys = useReading(id, async (signal) => (await api.json<{ keys: PersonKey[] }>("GET", `${at}/keys`, undefined, signal)).keys);
+
   const run = async (key: string, work: () => Promise<string>, undo?: () => void) => {
     setBusy(key);
     try {
@@ -56,6 +59,7 @@ export function PersonPage({ id }: { id: string }) {
       setBusy(null);
       person.again();
       sessions.again();
+      keys.again();
     }
   };
   const lift = (reason: string | null) =>
@@ -77,7 +81,7 @@ export function PersonPage({ id }: { id: string }) {
     } else {
       void run("sign-out", async () => {
         const { revoked } = await api.json<{ revoked: number }>("POST", `${at}/sign-out`, { reason });
-        return `Signed out everywhere: ${revoked} sessions.`;
+        return `Signed out everywhere: ${revoked === 1 ? "one session" : `${revoked} sessions`}.`;
       });
     }
   };
@@ -85,6 +89,12 @@ export function PersonPage({ id }: { id: string }) {
     void run(one.id, async () => {
       await api.json("DELETE", `${at}/sessions/${one.id}`);
       return "That session has ended.";
+    });
+
+  const revoke = (one: PersonKey) =>
+    void run(one.id, async () => {
+      await api.json("DELETE", `${at}/keys/${one.id}`);
+      return `${one.name} works no more.`;
     });
 
   const suspended = person.value?.found ? isSuspended(person.value.found, Date.now()) : false;
@@ -115,12 +125,18 @@ export function PersonPage({ id }: { id: string }) {
           </div>
         )}
       </section>
-      <section className="panel" aria-labelledby="person-sessions">
-        <h2 id="person-sessions">Sessions</h2>
-        <Read reading={sessions} what="sessions">
-          {(found) => <Sessions sessions={found} busy={busy} end={end} />}
-        </Read>
-      </section>
+      {person.value === null ? null : (
+        <>
+          <section className="panel" aria-labelledby="person-sessions">
+            <h2 id="person-sessions">Sessions</h2>
+            <Read reading={sessions} what="sessions">
+              {(found) => <Sessions sessions={found} busy={busy} end={end} />}
+            </Read>
+          </section>
+          <PersonUsage at={at} />
+          <PersonKeys reading={keys} busy={busy} revoke={revoke} />
+        </>
+      )}
       {asked === null ? null : <Confirm act={asked} own={own} busy={busy !== null} onClose={() => setAsked(null)} confirm={act} />}
     </>
   );

@@ -50,7 +50,8 @@ export function useReading<T>(key: string, read: (signal: AbortSignal) => Promis
         const asked = failure instanceof ApiError && failure.retryAfterS !== null ? failure.retryAfterS * 1000 : 0;
         const pause = everyMs === null || refused ? null : Math.max(asked, pauseAfter(failures, everyMs));
         setState((before) => ({
-          ...(before.key === key ? before : { key, value: null, readAt: null }),
+          // Who may not see it any more is shown nothing that was read before.
+          ...(before.key === key && !isForbidden(failure) ? before : { key, value: null, readAt: null }),
           failure,
           againAt: pause === null ? null : Date.now() + pause,
         }));
@@ -83,16 +84,22 @@ export function useReading<T>(key: string, read: (signal: AbortSignal) => Promis
   return readKey === key ? { ...shown, again } : { value: null, failure: null, readAt: null, againAt: null, again };
 }
 
+function isForbidden(failure: unknown): boolean {
+  return failure instanceof ApiError && failure.code === "forbidden";
+}
+
+export function Forbidden() {
+  return (
+    <FullPage title="Only for administrators" actions={<Button tone="primary" onClick={() => navigate("/")}>Go to your chats</Button>}>
+      <p>Your account has none of the roles that may see this. Whoever runs this server can give you one.</p>
+    </FullPage>
+  );
+}
+
 /** What stands in the way, and the way out: to sign in again, to go back, or to try once more. */
 export function Problem({ failure, again }: { failure: unknown; again: () => void }) {
   const { signInAgain } = useAuth();
-  if (failure instanceof ApiError && failure.code === "forbidden") {
-    return (
-      <FullPage title="Only for administrators" actions={<Button tone="primary" onClick={() => navigate("/")}>Go to your chats</Button>}>
-        <p>Your account has none of the roles that may see this. Whoever runs this server can give you one.</p>
-      </FullPage>
-    );
-  }
+  if (isForbidden(failure)) return <Forbidden />;
   if (failure instanceof ApiError && failure.code === "step_up_required") {
     return (
       <Notice tone="error" actions={<Button onClick={() => void signInAgain()}>Sign in again</Button>}>

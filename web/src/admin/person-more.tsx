@@ -1,0 +1,137 @@
+/** What a person has used and may use, and the keys that their programs show. */
+import { amountOf, nameOf } from "../amounts";
+import { Button } from "../ui/controls";
+import { Icon } from "../ui/icons";
+import { useLocale, useWorkspace } from "../workspace";
+import { Read, useReading, type Reading } from "./reading";
+
+interface Usage {
+  days: number;
+  by_day: { day: string; answers: number; prompt_tokens: number; completion_tokens: number; cost: string }[];
+  limits: { name: string; limit: string | null }[];
+}
+
+export interface PersonKey {
+  id: string;
+  name: string;
+  prefix: string;
+  scopes: string[];
+  created_at: string;
+  expires_at: string;
+  last_used_at: string | null;
+  ended_at: string | null;
+}
+
+export function PersonUsage({ at }: { at: string }) {
+  const { api } = useWorkspace();
+  const reading = useReading(at, (signal) => api.json<Usage>("GET", `${at}/usage`, undefined, signal));
+  return (
+    <section className="panel" aria-labelledby="person-usage">
+      <h2 id="person-usage">Usage</h2>
+      <Read reading={reading} what="usage">
+        {(usage) => <Used usage={usage} />}
+      </Read>
+    </section>
+  );
+}
+
+function Used({ usage }: { usage: Usage }) {
+  const locale = useLocale();
+  // Days are those of UTC, whatever the clock here says.
+  const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", timeZone: "UTC" });
+  const number = (value: number) => amountOf(String(value), "tokens", locale);
+  const unit = (name: string) => (name.startsWith("cost") ? "usd" : "tokens");
+  return (
+    <>
+      {usage.limits.length === 0 ? (
+        <p className="field-help">
+          They may use what everybody or their roles may; <code>chatkeep budgets set</code> gives them limits of their own.
+        </p>
+      ) : (
+        <dl className="facts">
+          {usage.limits.flatMap((one) => [
+            <dt key={`${one.name} name`}>{nameOf(one.name)}</dt>,
+            <dd key={one.name}>{one.limit === null ? "no limit" : `${amountOf(one.limit, unit(one.name), locale)} at most`}</dd>,
+          ])}
+        </dl>
+      )}
+      {usage.by_day.length === 0 ? (
+        <p className="field-help">Nothing in the last {usage.days} days.</p>
+      ) : (
+        <div className="used-scroll" tabIndex={0} role="region" aria-label="Usage by day">
+          <table className="used">
+            <caption>By day, the last {usage.days} days</caption>
+            <thead>
+              <tr>
+                <th scope="col">Day</th>
+                <th scope="col">Answers</th>
+                <th scope="col">Tokens in</th>
+                <th scope="col">Tokens out</th>
+                <th scope="col">Cost</th>
+              </tr>
+            </thead>
+            <tbody>
+              {usage.by_day.map((one) => (
+                <tr key={one.day}>
+                  <th scope="row">
+                    <time dateTime={one.day}>{day.format(new Date(one.day))}</time>
+                  </th>
+                  <td>{number(one.answers)}</td>
+                  <td>{number(one.prompt_tokens)}</td>
+                  <td>{number(one.completion_tokens)}</td>
+                  <td>{amountOf(one.cost, "usd", locale)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </>
+  );
+}
+
+interface PersonKeysProps {
+  reading: Reading<PersonKey[]>;
+  busy: string | null;
+  revoke: (key: PersonKey) => void;
+}
+
+export function PersonKeys({ reading, busy, revoke }: PersonKeysProps) {
+  const day = new Intl.DateTimeFormat(useLocale(), { dateStyle: "medium" });
+  const on = (value: string) => day.format(new Date(value));
+  const isGood = (one: PersonKey) => one.ended_at === null && Date.parse(one.expires_at) > Date.now();
+  return (
+    <section className="panel" aria-labelledby="person-keys">
+      <h2 id="person-keys">API keys</h2>
+      <Read reading={reading} what="API keys">
+        {(keys) =>
+          keys.length === 0 ? (
+            <p className="field-help">They have no API keys.</p>
+          ) : (
+            <ul className="rows" aria-label="API keys">
+              {keys.map((one) => (
+                <li key={one.id} className={isGood(one) ? "panel-row" : "panel-row is-ended"}>
+                  <Icon name="key" size={22} />
+                  <div>
+                    <p>
+                      {one.name} <span className="key-prefix">{one.prefix}…</span>
+                    </p>
+                    <p className="field-help">
+                      {one.scopes.join(", ")} · made {on(one.created_at)} · {one.last_used_at === null ? "never used" : `last used ${on(one.last_used_at)}`} ·{" "}
+                      {one.ended_at === null ? `${isGood(one) ? "expires" : "expired"} ${on(one.expires_at)}` : `ended ${on(one.ended_at)}`}
+                    </p>
+                  </div>
+                  {isGood(one) ? (
+                    <Button tone="danger" busy={busy === one.id} disabled={busy !== null} aria-label={`Revoke ${one.name}`} onClick={() => revoke(one)}>
+                      Revoke
+                    </Button>
+                  ) : null}
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </Read>
+    </section>
+  );
+}
