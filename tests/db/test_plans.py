@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.rows import class_row
 
 from chatkeep import accounts, conversations, runs
 from chatkeep.administration.overview import read_overview
@@ -27,7 +28,7 @@ from chatkeep.administration.usage import read_usage
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.turns import AlreadyStarted, Turn
-from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query, run_within
+from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
 from chatkeep.ids import new_id
@@ -130,7 +131,7 @@ class Planned(Database):
         if not self._undoes:
             return await super().fetch_all(caller, *queries)
         async with self._undone(caller) as connection:
-            return await run_within(connection, *queries)
+            return [await answered(connection, query) for query in queries]
 
     async def fetch_each(self, *asked: tuple[Caller, Query[Any]]) -> list[list[Any]]:
         """Plan and run the statement of each caller."""
@@ -159,6 +160,13 @@ class Planned(Database):
     def _keep(self, text: str, row: tuple[Any, ...] | None) -> None:
         assert row is not None
         self.plans.append((" ".join(text.split()), row[0][0]["Plan"]))
+
+
+async def answered(connection: PipelinedConnection, query: Query[Any]) -> list[Any]:
+    """Run a statement in the connection's transaction; one that gives no rows gives none."""
+    cursor = connection.cursor(row_factory=class_row(query.row), binary=True)
+    await cursor.execute(query.text, query.params)
+    return await cursor.fetchall() if cursor.description else []
 
 
 async def planned_for_any(
