@@ -12,7 +12,7 @@ from tests.e2e.test_web_pictures import PHOTO
 from tests.e2e.visiting import MARKS, PASSWORD, answers, ask, box, chats
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import FilePayload, Page
 
     from tests.e2e.visiting import Visitor
 
@@ -84,7 +84,8 @@ async def test_page_stays_at_its_end_when_what_was_typed_goes(visitor: Visitor) 
     """The box gets smaller and the page another one, and nobody has scrolled."""
     async with visitor.open(width=WIDTH) as page:
         await visitor.sign_up(page)
-        await attach(page, *({**PHOTO, "name": f"roof {number}.png"} for number in range(7)))
+        photos: list[FilePayload] = [{**PHOTO, "name": f"roof {n}.png"} for n in range(7)]
+        await attach(page, *photos)
         await expect(to_send(page)).to_have_count(7)
         await expect(page.get_by_text("is being uploaded")).to_have_count(0)
         await ask(page, "My castle has no roof.\n" * 6)
