@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
+#: What a model can have been given, or have said, for one question; many of them add up in 31 bits.
+TOKENS_AT_MOST: Final = 100_000_000
+#: In dollars, for one question.
+COST_BELOW: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,18 @@ class Usage:
     cost: Decimal | None = None
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether one question to a model can have cost that, and it can be booked."""
+        counts = (
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.reasoning_tokens,
+        )
+        has_cost = self.cost is None or (self.cost.is_finite() and 0 <= self.cost < COST_BELOW)
+        return has_cost and all(0 <= count <= TOKENS_AT_MOST for count in counts)
 
     def __add__(self, other: Usage) -> Usage:
         """Return what both cost; who does not say a cost adds nothing to one that was said."""

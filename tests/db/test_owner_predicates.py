@@ -470,6 +470,8 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "checkpoint of his": lambda db: checkpoint(db, "bo"),
     "finish of hers": lambda db: finish(db, "ana"),
     "finish of his": lambda db: finish(db, "bo"),
+    "failure of hers": lambda db: checkpoints.fail(db, "bo", run_of("ana"), "by bo"),
+    "failure of his": lambda db: checkpoints.fail(db, "bo", run_of("bo"), "by bo"),
     "run": lambda db: runs.get_run(db, "bo", "run of ana"),
     "words for a webhook": lambda db: webhooks.find_words(db, "bo", ALONE, "word of ana"),
     "words of the same id for a webhook": lambda db: webhooks.find_words(

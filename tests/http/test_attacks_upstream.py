@@ -86,6 +86,7 @@ ODD_BUT_GOOD = {
     "no [DONE]": lines(HEL, LO, STOP),
     "data after [DONE]": lines(*GOOD) + lines(json.dumps(delta(content="more")).encode()),
     "other fields": b"event: x\nid: 7\nretry: 1\n" + lines(*GOOD),
+    "usage of no answer": lines(HEL, LO, STOP, b'{"usage": {"prompt_tokens": 3000000000}}'),
 }
 BROKEN = {
     "bad JSON": lines(HEL, b"{nonsense"),

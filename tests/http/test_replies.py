@@ -199,19 +199,45 @@ async def test_answer_without_an_end_is_broken(ana: Person, stage: Stage) -> Non
     assert (await newest(ana.client, chat))["content"] == "And"
 
 
+@pytest.mark.parametrize("error", [Invalid(), ValueError("of a bug")], ids=["refused", "a bug"])
 async def test_end_that_cannot_be_kept_is_a_failure(
-    ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Nobody is told "done" of what the database refused to keep."""
+    """Nobody is told "done" of what is not kept so; its words are, and the chat goes on."""
 
     async def refuse(*_: object, **__: object) -> None:
-        raise Invalid
+        raise error
 
-    monkeypatch.setattr(checkpoints, "finish", refuse)
-    stage.play(["Lost."])
-    async with ana.client.stream(ROUTE, submit(str(uuid4()))) as stream:
-        assert types(await stream.rest())[-2:] == ["error", "[DONE]"]
+    chat = str(uuid4())
+    with monkeypatch.context() as broken:
+        broken.setattr(checkpoints, "finish", refuse)
+        stage.play(["Lost."])
+        async with ana.client.stream(ROUTE, submit(chat)) as stream:
+            assert types(await stream.rest())[-2:] == ["error", "[DONE]"]
     assert said(stream.events) == "Lost."
+    kept = await newest(ana.client, chat)
+    assert (kept["content"], kept["status"]) == ("Lost.", "failed")
+    stage.play(["And on."])
+    async with ana.client.stream(ROUTE, submit(chat, "Go on")) as stream:
+        await stream.rest()
+    assert said(stream.events) == "And on."
+
+
+async def test_answer_whose_words_cannot_be_kept_ends_too(
+    ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even of a bug in all that is kept does anybody wait for an end that never comes."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise ValueError("of a bug")
+
+    chat = str(uuid4())
+    monkeypatch.setattr(checkpoints, "finish", refuse)
+    monkeypatch.setattr(checkpoints, "keep", refuse)
+    stage.play(["Lost."])
+    async with ana.client.stream(ROUTE, submit(chat)) as stream:
+        assert types(await stream.rest())[-2:] == ["error", "[DONE]"]
+    assert (await newest(ana.client, chat))["status"] == "failed"
 
 
 async def test_delayed_checkpoint_does_not_write_over_the_end(

@@ -33,6 +33,26 @@ def test_cost_that_nobody_said_is_not_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("usage", "holds"),
+    [
+        (Usage(), True),
+        (Usage(prompt_tokens=100_000_000, cost=Decimal("999999.99")), True),
+        (Usage(prompt_tokens=3_000_000_000), False),
+        (Usage(completion_tokens=-1), False),
+        (Usage(cached_tokens=2**31), False),
+        (Usage(reasoning_tokens=-1), False),
+        (Usage(cost=Decimal(1_000_000)), False),
+        (Usage(cost=Decimal("-0.1")), False),
+        (Usage(cost=Decimal("nan")), False),
+        (Usage(cost=Decimal("inf")), False),
+    ],
+)
+def test_what_no_question_can_have_cost_is_known(usage: Usage, *, holds: bool) -> None:
+    """Whoever answers, a provider or an application: it could not be booked, or be a credit."""
+    assert usage.is_plausible is holds
+
+
+@pytest.mark.parametrize(
     ("ending", "shown"),
     [
         (Ending(state="done"), None),

@@ -142,6 +142,20 @@ async def finish(
     return bool(next_one)
 
 
+async def fail(db: Database, user_id: str, run: Address, error_code: str) -> None:
+    """Say that a run has failed whose end cannot be kept; what was kept of its answer stays."""
+    await db.execute(
+        as_user(user_id),
+        """
+        update chat.runs set state = 'failed', ended_at = now(), error_code = %(code)s
+        where user_id = %(user)s and id = %(run)s
+          and conversation_id = %(conversation)s and message_id = %(message)s
+          and state in ('queued', 'running')
+        """,
+        {**_address(user_id, run), "code": error_code},
+    )
+
+
 def telling(run_id: str) -> Query[Told]:
     """Return the statement that tells those who follow on other nodes that there is news."""
     return Query(

@@ -51,6 +51,16 @@ class Keeper:
 
     async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
         """Store the whole answer to *question* and how it ended; return how it has, then."""
+        try:
+            return await self._keep_end(work, ending, question)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the run has an end
+            code = error.code if isinstance(error, ChatkeepError) else "internal"
+            run = work.live.address
+            _log.error("the end of run %s cannot be kept: %s", run.id, code, exc_info=error)
+        await self._keep_failure(work, code)
+        return ended(work.live, "failed", error_code=code)
+
+    async def _keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
         live = work.live
         settling = self._budgets.settling(work.charge, live, ending.state)
         for pause in (*_PAUSES_S, None):
@@ -70,13 +80,22 @@ class Keeper:
                     break
                 _log.warning("the end of run %s is not kept yet: %s", live.address.id, error.code)
                 await asyncio.sleep(pause)
-            except ChatkeepError as error:
-                _log.error("the end of run %s cannot be kept: %s", live.address.id, error.code)
-                return ended(live, "failed", error_code=error.code)
             else:
                 return ending
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
         return ended(live, "failed", error_code="database_unavailable")
+
+    async def _keep_failure(self, work: Work, code: str) -> None:
+        """Keep that it failed, and its words, should only something else of it be refused."""
+        run = work.live.address
+        for keeping in (
+            self._keep([work]),
+            checkpoints.fail(self._db, work.live.user_id, run, code),
+        ):
+            try:
+                await keeping
+            except Exception as error:  # noqa: BLE001 -- it is ended when its lease has run out
+                _log.warning("what is left of run %s is not kept: %r", run.id, error)
 
     async def _keep(self, some: Sequence[Work]) -> None:
         for work in some:

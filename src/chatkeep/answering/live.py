@@ -6,6 +6,7 @@ each takes from it what is new to it, as `reading` says.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Where an answer is that no conversation keeps.
 NOWHERE: Final = Address(id="", conversation_id="", message_id="", user_message_id="")
+
+_log = logging.getLogger(__name__)
 
 _ANSWERS = Counter(
     "chatkeep_answers_total",
@@ -174,8 +177,10 @@ class LiveAnswer:
     def _note(self, event: Usage | Withheld | Done | Answering | Paused) -> None:
         """Take what readers are not told of."""
         match event:
-            case Usage():
+            case Usage() if event.is_plausible:
                 self.usage += event
+            case Usage():
+                _log.warning("run %s: its usage makes no sense, and is estimated", self.address.id)
             case Withheld(size=size):
                 self.withheld += size
             case Done():

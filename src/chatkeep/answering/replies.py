@@ -30,6 +30,7 @@ from chatkeep.answering.working import (
     answer,
     begun_parts,
     cut_off,
+    ended,
     is_first,
     now,
     refuse_when,
@@ -349,8 +350,9 @@ class Replies:
     async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""
         live = work.live
-        ending = await self._ask(work, asked)
+        ending = ended(live, "failed", error_code="internal")
         try:
+            ending = await self._ask(work, asked)
             ending = await self._keeper.keep_end(work, ending, question)
         finally:
             del self._work[live.address.id]

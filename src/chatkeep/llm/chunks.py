@@ -16,6 +16,8 @@ import msgspec
 
 from chatkeep.errors import ChatkeepError, ModelBroken
 from chatkeep.events import (
+    COST_BELOW,
+    TOKENS_AT_MOST,
     Done,
     FinishReason,
     ModelEvent,
@@ -34,7 +36,6 @@ MAX_ANSWER_CHARACTERS = 8 << 20
 _DONE = b"[DONE]"
 _MAX_TOOL_CALLS = 128
 _MAX_MODEL_CHARACTERS = 200
-_MAX_COST = 1_000_000
 _COST_PLACES = 12
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -46,7 +47,6 @@ _FINISH_REASONS: dict[str, FinishReason] = {
     "error": "error",
 }
 
-_COUNT_AT_MOST = 2**31 - 1
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -311,12 +311,12 @@ def _storable(text: str) -> str:
 def _detail(told: object, name: str) -> int:
     """Return a count that nothing depends on: what makes no sense is none."""
     count = told.get(name) if isinstance(told, dict) else None
-    return count if type(count) is int and 0 <= count <= _COUNT_AT_MOST else 0
+    return count if type(count) is int and 0 <= count <= TOKENS_AT_MOST else 0
 
 
 def _plausible(cost: Decimal | None) -> Decimal | None:
     """Take a cost that can be booked; the answer does not fail for one that cannot."""
-    if cost is None or not cost.is_finite() or not 0 <= cost < _MAX_COST:
+    if cost is None or not cost.is_finite() or not 0 <= cost < COST_BELOW:
         return None
     return round(cost, _COST_PLACES)
 
