@@ -128,7 +128,9 @@ export function LiveSign({ reading, time }: { reading: Reading<unknown>; time: I
   }
   return (
     <Notice tone="warning" actions={<Button icon="refresh" onClick={reading.again}>Try now</Button>}>
-      <strong>Disconnected.</strong> {describe(reading.failure)} This is as of {read}.{seconds > 0 ? ` Next try in ${seconds} s.` : ""}
+      <strong>Disconnected.</strong> {describe(reading.failure)} This is as of {read}.
+      {/* Seen, and not said aloud each second. */}
+      <span aria-hidden="true">{seconds > 0 ? ` Next try in ${seconds} s.` : ""}</span>
     </Notice>
   );
 }
