@@ -347,6 +347,18 @@ async def test_strangers_leave_nothing_in_the_memory(node: Node) -> None:
     assert len(node.parts.proofs._spent) == known + 1
 
 
+async def test_proof_names_the_method_that_was_sent(node: Node) -> None:
+    """HEAD is answered as GET is, and proven as HEAD (RFC 9449 section 4.3)."""
+    ana = Holder()
+    access = (await ana.sign_up(node))["access_token"]
+    assert (await ana.call(node, "HEAD", "/auth/me", access=access)).status == 200
+    headers = {
+        "dpop": ana.proof("GET", f"{node.url}/auth/me", access),
+        "authorization": f"DPoP {access}",
+    }
+    assert (await node.nobody().call("HEAD", "/auth/me", headers=headers)).status == 401
+
+
 async def test_replayed_request_is_refused(node: Node) -> None:
     """The very same request again, by whoever saw it."""
     ana = Holder()

@@ -33,6 +33,7 @@ from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.web import problems
 from chatkeep.web.afterwards import afterwards_of
 from chatkeep.web.gotrue import errors as gotrue_errors
+from chatkeep.web.presented import ASKED_METHOD
 from chatkeep.web.records import Record
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Heads:
                 await send({"type": "http.response.body"})
 
         # Another scope: the server knows by its own that no body may follow.
-        asked = {**scope, "method": "GET"}
+        asked = {**scope, "method": "GET", ASKED_METHOD: "HEAD"}
         await self._app(asked, receive, send_head)
         scope["route"] = asked.get("route")
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import HTTPConnection
 
+#: In the scope of a request that is answered as another method than it was asked with.
+ASKED_METHOD: Final = "chatkeep.asked_method"
 #: Every header that can say who calls, or belongs to one that does.
 _CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"dpop", b"x-user-id"})
 
@@ -53,7 +55,8 @@ def request_of(connection: HTTPConnection) -> Request:
     scheme = client.scheme if client is not None else scope["scheme"]
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").partition("?")[0]
     host = connection.headers.get("host", "")
-    return Request(method=scope.get("method", "GET"), url=f"{scheme}://{host}{path}")
+    method = scope.get(ASKED_METHOD) or scope.get("method", "GET")
+    return Request(method=method, url=f"{scheme}://{host}{path}")
 
 
 def proven_without_proof(connection: HTTPConnection) -> Proven:
