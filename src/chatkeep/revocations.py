@@ -253,15 +253,21 @@ class Revocations:
 
     async def run(self) -> None:
         """Keep looking until cancelled."""
-        looks = 0
+        looks, sees = 0, True
         while True:
             self._look.clear()
             try:
                 await self._look_for_news()
                 if looks % _PURGE_EVERY_LOOKS == 0:
                     await self._forget_the_old()
+                if not sees:
+                    _log.info("what has ended is seen again")
+                sees = True
             except ChatkeepError as error:
-                _log.warning("cannot see what has ended: %s", error.code)
+                # Once: an outage is long, and its first line must not be lost among the others.
+                if sees:
+                    _log.warning("cannot see what has ended: %s", error.code)
+                sees = False
             looks += 1
             await asyncio.sleep(_PAUSE_S)  # however often it is told: that anybody might do
             try:

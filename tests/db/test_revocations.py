@@ -134,6 +134,34 @@ async def test_gap_in_listening_makes_a_node_look_at_once(
     await asyncio.gather(looking, return_exceptions=True)
 
 
+async def test_outage_is_told_when_it_begins_and_when_it_ends(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long it is, what else happens can be read beside it."""
+    caplog.set_level("INFO", "chatkeep.revocations")
+    monkeypatch.setattr("chatkeep.revocations._LOOK_EVERY_S", 0.01)
+    node, looks, away = Revocations(db), 0, True
+    look = node._look_for_news
+
+    async def look_for_news() -> None:
+        nonlocal looks
+        looks += 1
+        if away:
+            raise Unavailable
+        await look()
+
+    monkeypatch.setattr(node, "_look_for_news", look_for_news)
+    looking = asyncio.create_task(node.run())
+    while looks < 3:  # noqa: ASYNC110 -- it announces itself nowhere
+        await asyncio.sleep(0.01)
+    away = False
+    while looks < 6:  # noqa: ASYNC110 -- as above
+        await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
+    assert [one.levelname for one in caplog.records] == ["WARNING", "INFO"]
+
+
 async def test_transaction_that_commits_late_is_found(
     issuer: EmbeddedIssuer, elsewhere: Revocations, database: MigratedDatabase
 ) -> None:

@@ -134,7 +134,7 @@ async def behind(
 
 async def seen(node: Node, caplog: pytest.LogCaptureFixture, *headers: str) -> str:
     """Return which address the log has for a request with *headers*."""
-    caplog.set_level(logging.INFO, "chatkeep.access")
+    caplog.set_level(logging.DEBUG, "chatkeep.access")
     lines = ["GET /healthz HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
     answer = parsed(await exchange(node.port, "\r\n".join(lines).encode()))
     assert answer.status == 200

@@ -109,7 +109,7 @@ async def test_log_line_names_the_trace(
     recorded: RecordedSpans, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     """From a line of the log one finds the trace, and the other way round."""
-    caplog.set_level("INFO", logger="chatkeep.access")
+    caplog.set_level("DEBUG", logger="chatkeep.access")
     await node.nobody().get("/healthz")
     (request,) = recorded.named("GET /healthz")
     trace_id = format(request.get_span_context().trace_id, "032x")
@@ -118,6 +118,6 @@ async def test_log_line_names_the_trace(
 
 async def test_nothing_is_traced_unless_asked(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """Without OpenTelemetry's SDK there is no trace, and no name of one in the log."""
-    caplog.set_level("INFO", logger="chatkeep.access")
+    caplog.set_level("DEBUG", logger="chatkeep.access")
     await node.nobody().get("/healthz")
     assert {getattr(one, "trace_id", None) for one in caplog.records} == {None}

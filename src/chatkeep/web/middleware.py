@@ -34,7 +34,7 @@ from chatkeep.web import problems
 from chatkeep.web.afterwards import afterwards_of
 from chatkeep.web.gotrue import errors as gotrue_errors
 from chatkeep.web.presented import ASKED_METHOD
-from chatkeep.web.records import Record
+from chatkeep.web.records import PROBES, Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -245,7 +245,7 @@ class Refuse:
         headers = scope["headers"]
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return HeadersTooLarge()
-        if scope["path"] not in {"/healthz", "/readyz"}:
+        if scope["path"] not in PROBES:
             if self._https_only and scope["state"]["client"].scheme != "https":
                 return InsecureTransport()
             if problem := self._hosts.problem(Headers(raw=headers).getlist("host")):

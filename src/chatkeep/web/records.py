@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from chatkeep import tracing
 from chatkeep.metrics import Counter, Histogram
@@ -37,6 +37,8 @@ _ANSWERED = Histogram(
 )
 _NO_ROUTE = "none"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: What platforms ask again and again, and what is only worth a line when it is not well.
+PROBES: Final = frozenset({"/healthz", "/readyz"})
 _SECRET_PATH = re.compile(r"^(/s/|/api/v1/shared/).+", re.DOTALL)
 
 
@@ -106,6 +108,9 @@ class Record:
             _ANSWERED.observe(self.answered_s, self.counted_method, self.route)
         told = ("request_id", "trace_id", "method", "path", "status", "client", "user_id")
         took_ms = round((time.perf_counter() - self.began) * 1000, 1)
-        _log.info("request", extra={"ms": took_ms, **{one: getattr(self, one) for one in told}})
+        is_routine = self.path in PROBES and self.status == HTTPStatus.OK
+        level = logging.DEBUG if is_routine else logging.INFO
+        extra = {"ms": took_ms, **{one: getattr(self, one) for one in told}}
+        _log.log(level, "request", extra=extra)
         if self.span is not None:
             self.span.close()
