@@ -20,12 +20,14 @@ interface ChartProps {
   /** Words for the table's first column. */
   by: string;
   ends: [string, string];
+  /** Whether to name the colours with their totals; not where adding up says nothing. */
+  legend?: boolean;
 }
 
 const WIDTH = 600;
 const HEIGHT = 120;
 
-export function BarChart({ title, places, series, format, summary, by, ends }: ChartProps) {
+export function BarChart({ title, places, series, format, summary, by, ends, legend = true }: ChartProps) {
   const id = useId();
   const totals = places.map((_, place) => sum(series.map((one) => one.values[place] ?? 0)));
   const top = scaleOf(Math.max(0, ...totals));
@@ -45,7 +47,7 @@ export function BarChart({ title, places, series, format, summary, by, ends }: C
           <line className="chart-line" x1="0" x2={WIDTH} y1="0.5" y2="0.5" />
           <line className="chart-line" x1="0" x2={WIDTH} y1={HEIGHT / 2} y2={HEIGHT / 2} />
           {places.map((place, number) => (
-            <g key={place}>
+            <g key={number}>
               <title>{`${place}: ${series.map((one) => `${one.name} ${format(one.values[number] ?? 0)}`).join(", ")}`}</title>
               <rect className="chart-touch" x={number * step} y="0" width={step} height={HEIGHT} />
               {stacked(series, number).map(([tone, from, value]) => (
@@ -67,7 +69,7 @@ export function BarChart({ title, places, series, format, summary, by, ends }: C
           <span>{ends[1]}</span>
         </p>
       </div>
-      {series.length > 1 ? (
+      {series.length > 1 && legend ? (
         <ul className="legend" aria-label="Colours">
           {series.map((one) => (
             <li key={one.name}>
@@ -94,7 +96,7 @@ export function BarChart({ title, places, series, format, summary, by, ends }: C
             <tbody>
               {places.map((place, number) =>
                 totals[number] === 0 ? null : (
-                  <tr key={place}>
+                  <tr key={number}>
                     <th scope="row">{place}</th>
                     {series.map((one) => (
                       <td key={one.name}>{format(one.values[number] ?? 0)}</td>

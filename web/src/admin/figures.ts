@@ -144,3 +144,32 @@ export function isSuspended(person: Person, now: number): boolean {
 export function isForGood(until: string): boolean {
   return new Date(until).getUTCFullYear() > new Date().getUTCFullYear() + 50;
 }
+
+/** What a process knew of itself at a moment. */
+export interface Sample {
+  at: number;
+  counts: number[];
+  busy: number;
+  waiting: number;
+}
+
+const SAMPLES = 76;
+
+/** *samples* with one more; five minutes of them, when one is taken every four seconds. */
+export function withSample(samples: Sample[], figures: ServerFigures, at: number): Sample[] {
+  const { pool, first_piece } = figures;
+  return [...samples.slice(1 - SAMPLES), { at, counts: first_piece.counts, busy: pool.size - pool.idle, waiting: pool.waiting }];
+}
+
+/** How many answers began between each sample and the one before it, by how long that took. */
+export function begunBetween(samples: Sample[], bounds: number[]): { quick: number; slow: number; slower: number }[] {
+  return samples.map(({ counts }, number) => {
+    const before = samples[number - 1]?.counts ?? counts;
+    const begun = { quick: 0, slow: 0, slower: 0 };
+    for (const [place, count] of counts.entries()) {
+      const bound = bounds[place] ?? Infinity;
+      begun[bound <= 1 ? "quick" : bound <= 5 ? "slow" : "slower"] += Math.max(0, count - (before[place] ?? 0));
+    }
+    return begun;
+  });
+}

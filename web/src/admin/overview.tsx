@@ -1,12 +1,13 @@
 /** How the installation does, as it goes on. */
 import { useState } from "react";
 import { amountOf } from "../amounts";
+import { ApiError } from "../api";
 import { Segments } from "../settings/fields";
 import { useLocale, useWorkspace } from "../workspace";
 import { BarChart } from "./chart";
-import { ENDINGS, sum, within, type Overview, type ServerFigures, type Window } from "./figures";
+import { ENDINGS, sum, type Overview, type Window } from "./figures";
 import { LiveSign, Problem, Read, useReading } from "./reading";
-import { ApiError } from "../api";
+import { Numbers, ThisServer } from "./this-server";
 
 const WINDOWS: { id: Window; name: string }[] = [
   { id: "hour", name: "Last hour" },
@@ -110,77 +111,5 @@ function Tile({ name, value, more, bad = false }: { name: string; value: string;
       <dd className="tile-value">{value}</dd>
       <dd className="field-help">{more}</dd>
     </div>
-  );
-}
-
-function Numbers({ caption, what, unit, rows }: { caption: string; what: string; unit: string; rows: [string, string][] }) {
-  return (
-    <table className="used">
-      <caption className="visually-hidden">{caption}</caption>
-      <thead>
-        <tr>
-          <th scope="col">{what}</th>
-          <th scope="col">{unit}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {rows.map(([name, value]) => (
-          <tr key={name}>
-            <th scope="row">{name}</th>
-            <td>{value}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
-  );
-}
-
-/** What the process that answered knows of itself; the next answer may come from another. */
-function ThisServer({ figures, number }: { figures: ServerFigures; number: (value: number) => string }) {
-  const locale = useLocale();
-  const { pool, requests } = figures;
-  const { bounds, counts } = figures.first_piece;
-  const began = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(figures.began_at));
-  const seconds = (value: number | null) => (value === null ? "no answer yet" : value === Infinity ? `more than ${number(bounds.at(-1) ?? 0)} s` : `${value.toLocaleString(locale)} s`);
-  const busy = pool.size - pool.idle;
-  return (
-    <section className="admin-part" aria-labelledby="this-server">
-      <h2 id="this-server">
-        The server that answered you <span className="field-help">{figures.host}, process {figures.process}, since {began}</span>
-      </h2>
-      <p className="field-help">Other servers and processes have figures of their own; Prometheus adds them up.</p>
-      <div className="charts">
-        <BarChart
-          title="Until the first piece of an answer"
-          by="Seconds"
-          places={[...bounds.map((one) => `up to ${one.toLocaleString(locale)} s`), `more than ${bounds.at(-1)?.toLocaleString(locale)} s`]}
-          format={number}
-          summary={`Half within ${seconds(within(counts, bounds, 0.5))}, 95 % within ${seconds(within(counts, bounds, 0.95))}.`}
-          series={[{ name: "Answers", tone: "tone-done", values: counts }]}
-          ends={[`${bounds[0]?.toLocaleString(locale)} s`, `over ${bounds.at(-1)?.toLocaleString(locale)} s`]}
-        />
-        <div className="panel">
-          <h3 id="pool">Connections to the database</h3>
-          <div className={pool.waiting > 0 ? "meter is-over" : "meter"} role="meter" aria-labelledby="pool" aria-valuemin={0} aria-valuemax={pool.most} aria-valuenow={busy} aria-valuetext={`${busy} of ${pool.most} busy`}>
-            <div style={{ width: `${(busy / Math.max(1, pool.most)) * 100}%` }} />
-          </div>
-          <p className="field-help">
-            {busy} of {pool.most} busy, {pool.waiting === 0 ? "nobody waits" : `${pool.waiting} wait`}. {figures.open_streams === 1 ? "One answer is" : `${number(figures.open_streams)} answers are`} being read here.
-          </p>
-          <Numbers
-            caption="Requests by status"
-            what="Requests"
-            unit="So far"
-            rows={[
-              ["Answered (2xx)", number(requests["2xx"] ?? 0)],
-              ["Redirected or unchanged (3xx)", number(requests["3xx"] ?? 0)],
-              ["Refused (4xx)", number(requests["4xx"] ?? 0)],
-              ["Failed (5xx)", number(requests["5xx"] ?? 0)],
-              ["Left before an answer", number(requests.none ?? 0)],
-            ]}
-          />
-        </div>
-      </div>
-    </section>
   );
 }
