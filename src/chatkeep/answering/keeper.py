@@ -43,11 +43,18 @@ class Keeper:
         self._budgets = budgets
         self._stop = stop
 
-    async def keep(self, some: Sequence[Work]) -> None:
-        """Store what is new of *some* answers, and renew the leases that need it."""
-        due = [work for work in some if _is_due(work)]
-        for first in range(0, len(due), _TOGETHER):
-            await self._keep(due[first : first + _TOGETHER])
+    async def keep(self, some: Sequence[Work], *, pausing_s: float) -> None:
+        """Store what is new of *some* answers, and renew the leases that need it.
+
+        A few after the others, with pauses of *pausing_s* seconds altogether: of hundreds at once
+        everybody who asks meanwhile would wait for all.
+        """
+        firsts = range(0, len(some), _TOGETHER) or range(1)
+        for first in firsts:
+            step = some[first : first + _TOGETHER]
+            if due := [work for work in step if work.asking and _is_due(work)]:
+                await self._keep(due)
+            await asyncio.sleep(pausing_s / len(firsts))
 
     async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
         """Store the whole answer to *question* and how it ended; return how it has, then."""

@@ -20,13 +20,11 @@ if TYPE_CHECKING:
 #: Fewer than these at once do not rest.
 _FEW: Final = 125
 #: How much of the time the event loop may be at work, or wait for a core, before anybody rests.
-_BUSY: Final = 0.6
+_BUSY: Final = 0.5
 #: By how much all rest longer after each look, for each whole core that it wanted more.
-_GAIN_S: Final = 0.04
+_GAIN_S: Final = 0.1
 _LOOK_EVERY_S: Final = 0.1
-#: No rest is longer than this for each of those at once, nor than this altogether.
-_EACH_S: Final = 160e-6
-_LONGEST_S: Final = 0.08
+_LONGEST_S: Final = 0.04
 #: In nanoseconds: how long this thread has run, and how long it could have and had no core.
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")
 
@@ -80,5 +78,4 @@ class Crowd:
         now, wanted = self._clock(), self._wanted()
         busy = (wanted - self._had_wanted) / (now - self._looked_at)
         self._looked_at, self._had_wanted = now, wanted
-        longest = min(_LONGEST_S, self._count * _EACH_S)
-        self._rest_s = min(longest, max(0.0, self._rest_s + (busy - _BUSY) * _GAIN_S))
+        self._rest_s = min(_LONGEST_S, max(0.0, self._rest_s + (busy - _BUSY) * _GAIN_S))
