@@ -112,11 +112,7 @@ async def open_own_gate(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
     stack.push_async_callback(session_tokens.close)
-    personal_keys = PersonalKeys(
-        db,
-        settings.issuer_names,
-        barred={} if better_auth is None else {"better-auth": better_auth.is_barred},
-    )
+    personal_keys = _personal_keys(settings, db, better_auth)
     authenticator = Authenticator(
         issuers,
         keys=personal_keys.read if with_keys else None,
@@ -140,6 +136,13 @@ async def open_own_gate(
         personal_keys=personal_keys,
         redis=redis,
     )
+
+
+def _personal_keys(
+    settings: Settings, db: Database, better_auth: BetterAuth | None
+) -> PersonalKeys:
+    barred = {} if better_auth is None else {"better-auth": better_auth.is_barred}
+    return PersonalKeys(db, settings.issuer_names, barred=barred)
 
 
 async def _start_issuer(

@@ -17,15 +17,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from sys import intern
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from chatkeep.db import AUTH, Query
+from chatkeep.ended_credentials import (
+    REMEMBERED,
+    counted_as_issued,
+    has_no_session,
+    holds_no_more,
+)
 from chatkeep.errors import ChatkeepError, TokenRevoked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from uuid import UUID
 
     from chatkeep.db import Database
+    from chatkeep.ended_credentials import Verdict
     from chatkeep.principal import Principal
 
 _log = logging.getLogger(__name__)
@@ -34,8 +41,6 @@ _log = logging.getLogger(__name__)
 TRUSTED_S: Final = 5.0
 #: The longest life that an access token of ours can be given (`ACCESS_TOKEN_EXPIRY`).
 LONGEST_TOKEN_LIFE: Final = timedelta(days=1)
-#: Everything of a person or issuer that was issued before has ended for so long.
-_REMEMBERED: Final = timedelta(days=400)
 #: What is further away, as `infinity` is, Python has no moment for.
 _FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _LOOK_EVERY_S = 1.0
@@ -60,18 +65,6 @@ class _Row:
 @dataclass(frozen=True, slots=True)
 class _Newest:
     newest: int
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """That it is written down; there is no more to say."""
-
-    done: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    revoked: bool
 
 
 class Revocations:
@@ -99,7 +92,9 @@ class Revocations:
         ):
             return True
         return bool(self._not_before) and (
-            self._is_older(issued_at := _issued_at(principal), ("user", "", principal.user_id))
+            self._is_older(
+                issued_at := counted_as_issued(principal), ("user", "", principal.user_id)
+            )
             or self._is_older(issued_at, ("issuer", issuer, ""))
         )
 
@@ -128,8 +123,8 @@ class Revocations:
         Raises:
             Unavailable: the database is away.
         """
-        (found,) = await self._db.fetch_all(AUTH, _asked(principal))
-        verdict: _Verdict = found[0]
+        (found,) = await self._db.fetch_all(AUTH, holds_no_more(principal))
+        verdict: Verdict = found[0]
         return verdict.revoked
 
     async def confirm(self, principal: Principal) -> None:
@@ -147,7 +142,9 @@ class Revocations:
             raise TokenRevoked
         if principal.credential == "development_header":
             return
-        verdicts = await self._db.fetch_all(AUTH, _asked(principal), _lost(principal))
+        verdicts = await self._db.fetch_all(
+            AUTH, holds_no_more(principal), has_no_session(principal)
+        )
         if any(found[0].revoked for found in verdicts):
             raise TokenRevoked
 
@@ -191,7 +188,7 @@ class Revocations:
         If it is our own, end the sessions too: their tokens of this very second are left.
         """
         now = datetime.now(UTC)
-        await self._revoke("issuer", issuer, "", now, now + _REMEMBERED)
+        await self._revoke("issuer", issuer, "", now, now + REMEMBERED)
 
     def watch(self, principal: Principal, ended: Callable[[], None]) -> None:
         """Call *ended* when the credential of *principal* has ended, at once if it has.
@@ -328,96 +325,3 @@ class Revocations:
                 " limit %s for update skip locked)",
                 (_FORGOTTEN_AT_ONCE,),
             )
-
-
-def everything_of(user_id: str) -> Query[Revoked]:
-    """Return the statement that ends every token of a person that was issued before now.
-
-    By whomever it was issued. It belongs into the transaction that ends their sessions here,
-    whose tokens of this very second it leaves, and at its end: it takes the one row of numbers.
-    """
-    return Query(
-        "select chatkeep.revoke('user', '', %s, now(), now() + %s)::text as done",
-        (user_id, _REMEMBERED),
-        Revoked,
-    )
-
-
-def everything_until(user_id: str, length: timedelta) -> tuple[Query[Revoked], Query[Revoked]]:
-    """Return the statements that end every token of a person that is issued until *length* on.
-
-    They replace what was said before of tokens to come: with no *length* those are good again,
-    and only what was issued before now has ended. They belong together, at the end of their
-    transaction, as `everything_of` does.
-    """
-    return (
-        Query(
-            "select chatkeep.revoke('user', '', %s, now() + %s, now() + %s)::text as done",
-            (user_id, length, length + _REMEMBERED),
-            Revoked,
-        ),
-        # That one never takes back what was said before.
-        Query(
-            "update chatkeep.revocations set not_before = now() + %s"
-            " where kind = 'user' and issuer = '' and subject = %s returning subject as done",
-            (length, user_id),
-            Revoked,
-        ),
-    )
-
-
-def _asked(principal: Principal) -> Query[_Verdict]:
-    """Whether the table says that the credential of *principal* has ended."""
-    issuer, session = principal.issuer, principal.session_id or principal.token_id
-    return Query(
-        "select exists (select from chatkeep.revocations where until > now() and ("
-        " (kind = 'session' and issuer = %s and subject = %s)"
-        " or (kind = 'token' and issuer = %s and subject = %s)"
-        " or (kind = 'user' and issuer = '' and subject = %s and not_before > %s)"
-        " or (kind = 'issuer' and issuer = %s and subject = '' and not_before > %s)"
-        ")) as revoked",
-        (
-            *(issuer, session, issuer, principal.token_id),
-            *(principal.user_id, _issued_at(principal)),
-            *(issuer, _issued_at(principal)),
-        ),
-        _Verdict,
-    )
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return None if text is None else UUID(text)
-    except ValueError:
-        return None
-
-
-def _lost(principal: Principal) -> Query[_Verdict]:
-    """Whether a person of our own issuer has no such session (any more), or is banned."""
-    ours = principal.issuer == "embedded" and principal.session_id is not None
-    return Query(
-        "select %s and not exists (select from public.user_sessions s"
-        " join chatkeep.users u on u.id = right(s.user_id, 36)::uuid"
-        " where s.user_id = %s and s.id = %s and s.issuer = 'embedded' and s.is_active"
-        " and s.expires_at > now() and (u.banned_until is null or u.banned_until <= now())"
-        ") as revoked",
-        (ours, principal.user_id if ours else "", _uuid(principal.session_id)),
-        _Verdict,
-    )
-
-
-_BEGINNING: Final = datetime.fromtimestamp(0, UTC)
-#: Tokens tell when they were issued in whole seconds.
-_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
-
-
-def _issued_at(principal: Principal) -> datetime:
-    """When the credential of *principal* was issued, for what ended everything of many.
-
-    The earliest moment that it may have been, but for those of our own sessions the latest:
-    they are ended with their sessions anyhow, so whoever signs in again within the second in
-    which everything was ended holds a token that works.
-    """
-    said = principal.issued_at or _BEGINNING
-    ours = principal.issuer == "embedded" and principal.session_id is not None
-    return said + _ALMOST_A_SECOND if ours else said

@@ -21,12 +21,12 @@ from chatkeep import accounts, audit, passwords
 from chatkeep.accounts import storable
 from chatkeep.administration.administrators import keep_one
 from chatkeep.db import AUTH, ConstraintViolated, run_within
+from chatkeep.ended_credentials import everything_of
 from chatkeep.errors import Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.issuers import ROLES_OF_SERVERS
 from chatkeep.password_hashes import require_importable
 from chatkeep.personal_keys import records as keys
-from chatkeep.revocations import everything_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from chatkeep import audit
 from chatkeep.administration.accounts import LONGEST_BAN, NOT_BANNED
 from chatkeep.db import AUTH
+from chatkeep.ended_credentials import everything_until
 from chatkeep.issuers.issuer import NAME
-from chatkeep.revocations import everything_until
 from chatkeep.sessions.own import end_everything
 
 if TYPE_CHECKING:

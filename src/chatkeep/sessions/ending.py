@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chatkeep.db import Database, Query
-    from chatkeep.revocations import Revoked
+    from chatkeep.ended_credentials import Revoked
     from chatkeep.sessions.records import Ended
 
 

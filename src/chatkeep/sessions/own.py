@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from chatkeep import audit
 from chatkeep.db import Query, as_user
-from chatkeep.revocations import everything_of
+from chatkeep.ended_credentials import everything_of
 from chatkeep.sessions.ending import end, end_in_turns
 from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
 
