@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import Tool
 from chatkeep.web.openai.bodies import AnyForm, Metadata, Name, Unsupported, storable
 from chatkeep.web.openai.inputs import InputItem, StoredText
-from chatkeep.web.schemas import MaxTokens, ModelId, Temperature, TopP
+from chatkeep.web.schemas import MaxTokens, ModelId, Request, Temperature, TopP
 
 _PREFIXED: Final = 300
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 #: A hint to the provider's accounts and caches, for which this server sends its own.
@@ -29,7 +25,7 @@ AnyId = Annotated[str, Field(max_length=_PREFIXED)]
 Items = Annotated[list[InputItem], Field(max_length=2000)]
 
 
-class FunctionTool(_Body):
+class FunctionTool(Request):
     """A function that the client runs itself."""
 
     type: Literal["function"]
@@ -56,14 +52,14 @@ class FunctionTool(_Body):
         return {**shown, "strict": self.strict is not False}
 
 
-class ChosenFunction(_Body):
+class ChosenFunction(Request):
     """The one function that is to be called."""
 
     type: Literal["function"]
     name: Name
 
 
-class Reasoning(_Body):
+class Reasoning(Request):
     """How long to think; what comes of it is always shown in full."""
 
     effort: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None = None
@@ -73,7 +69,7 @@ class Reasoning(_Body):
     mode: Unsupported = None
 
 
-class TextFormat(_Body):
+class TextFormat(Request):
     """In which form the answer is wanted."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -94,26 +90,26 @@ class TextFormat(_Body):
         return {"type": "json_schema", "json_schema": named}
 
 
-class TextConfig(_Body):
+class TextConfig(Request):
     """What kind of text is wanted."""
 
     format: TextFormat | None = None
     verbosity: Literal["medium"] | None = None
 
 
-class NamedConversation(_Body):
+class NamedConversation(Request):
     """A conversation by its id."""
 
     id: AnyId
 
 
-class ResponseStreamOptions(_Body):
+class ResponseStreamOptions(Request):
     """How to stream; nothing is obfuscated here."""
 
     include_obfuscation: bool | None = None
 
 
-class ResponsesRequest(_Body):
+class ResponsesRequest(Request):
     """`POST /v1/responses`."""
 
     input: StoredText | Items | None = None
@@ -215,20 +211,20 @@ class ResponsesRequest(_Body):
         }
 
 
-class ConversationRequest(_Body):
+class ConversationRequest(Request):
     """`POST /v1/conversations`."""
 
     items: Annotated[list[InputItem], Field(max_length=20)] | None = None
     metadata: Metadata | None = None
 
 
-class ConversationChange(_Body):
+class ConversationChange(Request):
     """`POST /v1/conversations/{conversation_id}`: other notes in place of those before."""
 
     metadata: Metadata | None
 
 
-class NewItems(_Body):
+class NewItems(Request):
     """`POST /v1/conversations/{conversation_id}/items`."""
 
     items: Annotated[list[InputItem], Field(min_length=1, max_length=20)]
