@@ -2,6 +2,7 @@
 import { amountOf, nameOf } from "../amounts";
 import { Button } from "../ui/controls";
 import { Icon } from "../ui/icons";
+import type { ApiKey } from "../wire";
 import { useLocale, useWorkspace } from "../workspace";
 import { Read, useReading, type Reading } from "./reading";
 
@@ -11,16 +12,8 @@ interface Usage {
   limits: { name: string; limit: string | null }[];
 }
 
-export interface PersonKey {
-  id: string;
-  name: string;
-  prefix: string;
-  scopes: string[];
-  created_at: string;
-  expires_at: string;
-  last_used_at: string | null;
-  ended_at: string | null;
-}
+/** A key as administrators see it. */
+export type PersonKey = Omit<ApiKey, "reason">;
 
 export function PersonUsage({ at }: { at: string }) {
   const { api } = useWorkspace();
