@@ -10,6 +10,7 @@ The text is Prometheus' format 0.0.4. Nothing here knows what is counted, or who
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,7 +26,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 _declared: dict[str, Instrument] = {}
 
 
-class Instrument:
+class Instrument(ABC):
     """What every kind has: a name, a sentence, and the names of its labels."""
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -37,9 +38,9 @@ class Instrument:
         self.name, self.says, self.labels = name, says, labels
         _declared[name] = self
 
+    @abstractmethod
     def lines(self) -> Iterator[str]:
         """Yield its series, a line each."""
-        raise NotImplementedError
 
     def _bounded(self, values: tuple[str, ...], series: int, most: int) -> tuple[str, ...]:
         return values if series < most else (OTHER,) * len(values)
