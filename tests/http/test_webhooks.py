@@ -131,7 +131,8 @@ async def test_accounts_and_sessions_are_told_of(
     assert crm.heard[1].data["reason"] == "logout"
     assert crm.heard[1].data["user_id"] == account
     await nobody.post("/auth/v1/token?grant_type=password", person)
-    database.operate("update public.user_sessions set is_active = false where is_active")
+    ending = "update public.user_sessions set is_active = false where is_active and user_id = %s"
+    database.operate(ending, account)
     await until(lambda: crm.types()[2:] == ["session.ended"])
     database.operate(f"delete from chatkeep.users where id = '{signed['user']['id']}'")  # noqa: S608 -- an id of ours
     await until(lambda: crm.types()[3:] == ["user.deleted"])
