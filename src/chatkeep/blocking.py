@@ -80,6 +80,6 @@ def _set_result(answer: asyncio.Future[_Made], made: _Made) -> None:
 def _set_exception(answer: asyncio.Future[_Made], error: BaseException) -> None:
     if answer.done():
         return
-    # A future takes none of these: it would end whoever waits as if that one had said so.
-    odd = isinstance(error, StopIteration | asyncio.CancelledError)
+    # They would end whoever waits as if that one had said so, and `sys.exit` the whole process.
+    odd = isinstance(error, StopIteration) or not isinstance(error, Exception)
     answer.set_exception(RuntimeError(repr(error)) if odd else error)

@@ -21,6 +21,7 @@ from procrastinate.worker import Worker
 
 from chatkeep.db import WORKER, Query
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable
+from chatkeep.going_on import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -120,7 +121,7 @@ class JobQueue:
         """Begin to work on *queues*, and to bring back what a killed process had begun."""
         self._running = [
             asyncio.create_task(self._work(queues)),
-            asyncio.create_task(self._bring_back()),
+            asyncio.create_task(go_on(self._bring_back, "looking for abandoned jobs")),
         ]
 
     def told(self, payload: str) -> None:

@@ -26,6 +26,7 @@ from chatkeep.ended_credentials import (
     holds_no_more,
 )
 from chatkeep.errors import ChatkeepError, TokenRevoked
+from chatkeep.going_on import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -213,7 +214,7 @@ class Revocations:
         self._tell_others()
 
     async def _look_for_news(self) -> None:
-        asked_at = self._clock()
+        asked_at, seen = self._clock(), self._seen
         newest, rows = await self._db.fetch_all(
             AUTH,
             Query("select newest from chatkeep.revocation_numbers", (), _Newest),
@@ -222,13 +223,14 @@ class Revocations:
                 " greatest('epoch', least(not_before, %s)) as not_before,"
                 " least(until, %s) as until from chatkeep.revocations"
                 " where number > %s and until > now() order by number",
-                (_FAR, _FAR, self._seen),
+                (_FAR, _FAR, seen),
                 _Row,
             ),
         )
         for row in rows:
             self._learn(row)
-        if newest[0].newest < self._seen:
+        # What had been seen when it was asked: others look meanwhile, and see more.
+        if (newest[0].newest if newest else 0) < seen:
             # A backup was restored: its numbers begin again below what was seen here.
             self._seen = 0
             await self._look_for_news()
@@ -240,7 +242,7 @@ class Revocations:
 
     def start(self) -> None:
         """Begin to look, in a task that `close` ends."""
-        self._looking = asyncio.create_task(self.run())
+        self._looking = asyncio.create_task(go_on(self.run, "looking for what has ended"))
 
     async def close(self) -> None:
         """Look no more."""

@@ -186,7 +186,7 @@ class Tools:
             return ToolResult(call_id=call.call_id, error=str(failed))
         except TimeoutError:
             return ToolResult(call_id=call.call_id, error="The tool took too long.")
-        except Exception:  # noqa: BLE001 -- a tool's bug ends that tool, said and logged
+        except (Exception, SystemExit):  # noqa: BLE001 -- a tool's bug, or `sys.exit` in what it uses, ends that tool, said and logged
             _log.exception("the tool %s failed", call.name)
             return ToolResult(call_id=call.call_id, error="The tool failed.")
         return ToolResult(call_id=call.call_id, output=output)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from chatkeep.issuance import EmbeddedIssuer, Grant
     from chatkeep.principal import Principal
+    from chatkeep.revocations import _Row
     from tests.postgres_servers import MigratedDatabase
 
 
@@ -159,7 +160,8 @@ async def test_outage_is_told_when_it_begins_and_when_it_ends(
         await asyncio.sleep(0.01)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
-    assert [one.levelname for one in caplog.records] == ["WARNING", "INFO"]
+    told = [one.levelname for one in caplog.records if one.name == "chatkeep.revocations"]
+    assert told == ["WARNING", "INFO"]
 
 
 async def test_transaction_that_commits_late_is_found(
@@ -339,6 +341,66 @@ async def test_restored_database_is_read_anew(
     await elsewhere.catch_up()
     assert elsewhere.knows(shown(after))
     assert elsewhere.knows(shown(first))
+
+
+async def test_looks_at_the_same_time_read_what_is_new(
+    elsewhere: Revocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that asked before another saw more is no restored backup: nothing is read anew."""
+    until, read, learn = datetime.now(UTC) + timedelta(days=1), 0, elsewhere._learn
+    for _ in range(50):
+        await elsewhere.revoke_token("acme", str(uuid4()), until=until)
+
+    def learn_counted(row: _Row) -> None:
+        nonlocal read
+        read += 1
+        learn(row)
+
+    monkeypatch.setattr(elsewhere, "_learn", learn_counted)
+    for _ in range(10):
+        ends = [elsewhere.revoke_token("acme", str(uuid4()), until=until) for _ in range(8)]
+        await asyncio.gather(*ends)
+    assert read < 10 * 8 * 8  # each at most what its own eight added
+
+
+async def test_table_that_a_restore_has_not_filled_yet_ends_no_look(
+    issuer: EmbeddedIssuer, elsewhere: Revocations, database: MigratedDatabase
+) -> None:
+    """It is as if nothing had ended, until all of it is there."""
+    await end(issuer, await sign_up(issuer))
+    await elsewhere.catch_up()
+    with psycopg.connect(database.admin_url, autocommit=True) as operator:
+        operator.execute("create temp table kept as table chatkeep.revocation_numbers")
+        operator.execute("delete from chatkeep.revocation_numbers")
+        try:
+            await elsewhere.catch_up()
+        finally:
+            operator.execute("insert into chatkeep.revocation_numbers table kept")
+    after = await end(issuer, await sign_up(issuer))
+    await elsewhere.catch_up()
+    assert elsewhere.knows(shown(after))
+
+
+async def test_fault_does_not_end_the_looking(
+    issuer: EmbeddedIssuer, elsewhere: Revocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams are ended by it, and nobody waits for the task that it runs in."""
+    monkeypatch.setattr("chatkeep.going_on._PAUSE_S", 0.0)
+    look, failed = elsewhere._look_for_news, False
+
+    async def look_for_news() -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise psycopg.InternalError("could not open relation with OID 16384")
+        await look()
+
+    monkeypatch.setattr(elsewhere, "_look_for_news", look_for_news)
+    elsewhere.start()
+    ended = await end(issuer, await sign_up(issuer))
+    await until_revoked(elsewhere, ended)
+    await elsewhere.close()
+    assert failed
 
 
 async def test_long_ended_sessions_are_forgotten(

@@ -58,9 +58,12 @@ async def test_what_a_function_returns_and_raises_comes_back() -> None:
         await threads.call(int, "x")
 
 
-@pytest.mark.parametrize("odd", [StopIteration, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "odd",
+    [StopIteration, asyncio.CancelledError, SystemExit, KeyboardInterrupt, GeneratorExit],
+)
 async def test_odd_exceptions_end_the_call_and_not_its_caller(odd: type[BaseException]) -> None:
-    """What would mean something else to the loop is an error like any other."""
+    """What would mean something else to the loop, or end the process, is an error like any."""
 
     def function() -> None:
         raise odd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import json
 import threading
 from typing import TYPE_CHECKING, Annotated, Any
@@ -163,10 +164,21 @@ async def test_what_goes_wrong_is_a_result() -> None:
         """Say far too much."""
         return "x" * (OUTPUT_AT_MOST + 1)
 
-    said = [(await ran(tools, one, {})).error for one in ("picky", "broken", "slow", "none")]
+    @tools.tool
+    async def leaves() -> None:
+        """End the program, as what reads a command line does."""
+        sys.exit(2)
+
+    @tools.tool
+    def leaves_too() -> None:
+        """End the program, from a thread."""
+        sys.exit(2)
+
+    names = ("picky", "broken", "leaves", "leaves_too", "slow", "none")
+    said = [(await ran(tools, one, {})).error for one in names]
     assert said == [
         "There is no such order.",
-        "The tool failed.",
+        *["The tool failed."] * 3,
         "The tool took too long.",
         "There is no tool 'none'.",
     ]

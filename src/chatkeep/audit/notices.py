@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chatkeep.audit.entries import Outcome, Written, entry
 from chatkeep.db import AUTH
 from chatkeep.errors import ChatkeepError
+from chatkeep.going_on import go_on
 from chatkeep.request_origin import RequestOrigin, request_origin
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Notices:
 
     def start(self) -> None:
         """Begin to write, in a task that `close` ends."""
-        self._writing = asyncio.create_task(self._run())
+        self._writing = asyncio.create_task(go_on(self._run, "writing notices for the audit log"))
 
     async def close(self) -> None:
         """Write the rest, and no more."""

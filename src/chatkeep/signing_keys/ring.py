@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from chatkeep.db import AUTH
 from chatkeep.errors import ChatkeepError, TokenInvalid
+from chatkeep.going_on import go_on
 from chatkeep.signing_keys.stored import in_use, load_signing_keys, opened
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class KeyRing:
 
     def start(self) -> None:
         """Begin to look, in a task that `close` ends."""
-        self._looking = asyncio.create_task(self._run())
+        self._looking = asyncio.create_task(go_on(self._run, "looking for keys that sign"))
 
     async def close(self) -> None:
         """Look no more."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import conversations, idempotency, one_time_tokens
 from chatkeep.audit import keep_chain
 from chatkeep.errors import ChatkeepError
+from chatkeep.going_on import go_on
 from chatkeep.mail.outbox import trim_outbox
 from chatkeep.notifications import Listener
 from chatkeep.personal_keys import records as key_records
@@ -18,10 +19,12 @@ from chatkeep.sign_in import anonymous_accounts, authorization_codes
 from chatkeep.web.measures import collect, watch_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AsyncExitStack
 
     from chatkeep.web.services import Services
+
+_log = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S = 5.0
 _PURGE_EVERY_SWEEPS = 120
@@ -33,21 +36,25 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
     """Start it; *stack* ends it, after the answers being made have ended."""
     settings = parts.settings
     work: list[Coroutine[Any, Any, None]] = [
-        parts.replies.keep_checkpoints(),
+        go_on(parts.replies.keep_checkpoints, "keeping answers"),
         parts.replies.keep_tails(),
-        _keep_swept(parts),
-        parts.sightings.run(),
-        parts.personal_keys.run(),
-        keep_chain(
-            parts.db,
-            str(settings.secret).encode(),
-            retention_days=settings.audit_retention_days,
+        go_on(partial(_keep_swept, parts), "sweeping"),
+        go_on(parts.sightings.run, "writing which sessions are used"),
+        go_on(parts.personal_keys.run, "writing which keys are used"),
+        go_on(
+            partial(
+                keep_chain,
+                parts.db,
+                str(settings.secret).encode(),
+                retention_days=settings.audit_retention_days,
+            ),
+            "sealing the audit log",
         ),
     ]
     if settings.limits_money or len(settings.upstream_names) > 1:
-        work.append(parts.offered_models.keep_known())
+        work.append(go_on(parts.offered_models.keep_known, "asking which models there are"))
     if settings.database_listen_url or not settings.database_pooler:
-        work.append(_listener(parts).run())
+        work.append(go_on(_listener(parts).run, "listening for notifications"))
     tasks = [asyncio.create_task(one) for one in work]
     stack.push_async_callback(_end, tasks)
     if settings.smtp_url is not None:
@@ -116,23 +123,40 @@ async def _keep_swept(parts: Services) -> None:
     """Find runs whose process died, deleted conversations, and what else has expired."""
     sweeps = 0
     while True:
-        with suppress(ChatkeepError):  # the database is away: the next sweep finds the same
-            await parts.replies.sweep()
-            if sweeps % _FILES_EVERY_SWEEPS == _FILES_EVERY_SWEEPS - 1:
-                await parts.files.sweep()
-            if sweeps % _PURGE_EVERY_SWEEPS == 0:
-                await conversations.purge_deleted(parts.db)
-                await parts.files.purge()
-                await idempotency.forget_old(parts.db)
-                await trim_outbox(parts.db)
-                await one_time_tokens.sweep(parts.db)
-                await authorization_codes.sweep(parts.db)
-                await anonymous_accounts.sweep(parts.embedded)
-                await old_sessions.forget(parts.db)
-                await key_records.forget_old(parts.db)
-                await parts.replies.budgets.forget_old()
+        await _tried(parts.replies.sweep)
+        if sweeps % _FILES_EVERY_SWEEPS == _FILES_EVERY_SWEEPS - 1:
+            await _tried(parts.files.sweep)
+        if sweeps % _PURGE_EVERY_SWEEPS == 0:
+            for purge in _purges(parts):
+                await _tried(purge)
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
+
+
+def _purges(parts: Services) -> tuple[Callable[[], Awaitable[object]], ...]:
+    db = parts.db
+    return (
+        partial(conversations.purge_deleted, db),
+        parts.files.purge,
+        partial(idempotency.forget_old, db),
+        partial(trim_outbox, db),
+        partial(one_time_tokens.sweep, db),
+        partial(authorization_codes.sweep, db),
+        partial(anonymous_accounts.sweep, parts.embedded),
+        partial(old_sessions.forget, db),
+        partial(key_records.forget_old, db),
+        parts.replies.budgets.forget_old,
+    )
+
+
+async def _tried(sweep: Callable[[], Awaitable[object]]) -> None:
+    """Do *sweep*; what one cannot do now, as without the store of files, keeps no other waiting."""
+    try:
+        await sweep()
+    except ChatkeepError:
+        return  # the database is away, or that store: the next time finds the same
+    except Exception:  # noqa: BLE001 -- whatever it was, the others must go on
+        _log.exception("a sweep failed")
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

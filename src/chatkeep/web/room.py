@@ -33,11 +33,13 @@ class Room:
 
         *end* ends *who*, who may still `leave` afterwards.
         """
-        self.leave(who)
         if size < self._little:
+            self.leave(who)
             return
+        before, _ = self._taken.get(who, (0, end))
+        # In its old place, if it had one: whoever sends a byte now and then becomes no younger.
         self._taken[who] = size, end
-        self._total += size
+        self._total += size - before
         while self._total > self._most and len(self._taken) > 1:
             longest, (_, end_longest) = next(iter(self._taken.items()))
             self.leave(longest)

@@ -2,13 +2,14 @@
 import { amountOf, nameOf } from "../amounts";
 import { Button } from "../ui/controls";
 import { Icon } from "../ui/icons";
-import type { ApiKey } from "../wire";
+import { rowsOfDays, UsedTable } from "../used-table";
+import type { ApiKey, Used } from "../wire";
 import { useLocale, useWorkspace } from "../workspace";
 import { Read, useReading, type Reading } from "./reading";
 
 interface Usage {
   days: number;
-  by_day: { day: string; answers: number; prompt_tokens: number; completion_tokens: number; cost: string }[];
+  by_day: (Used & { day: string })[];
   limits: { name: string; limit: string | null }[];
 }
 
@@ -22,17 +23,14 @@ export function PersonUsage({ at }: { at: string }) {
     <section className="panel" aria-labelledby="person-usage">
       <h2 id="person-usage">Usage</h2>
       <Read reading={reading} what="usage">
-        {(usage) => <Used usage={usage} />}
+        {(usage) => <UsageShown usage={usage} />}
       </Read>
     </section>
   );
 }
 
-function Used({ usage }: { usage: Usage }) {
+function UsageShown({ usage }: { usage: Usage }) {
   const locale = useLocale();
-  // Days are those of UTC, whatever the clock here says.
-  const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", timeZone: "UTC" });
-  const number = (value: number) => amountOf(String(value), "tokens", locale);
   const unit = (name: string) => (name.startsWith("cost") ? "usd" : "tokens");
   return (
     <>
@@ -51,33 +49,7 @@ function Used({ usage }: { usage: Usage }) {
       {usage.by_day.length === 0 ? (
         <p className="field-help">Nothing in the last {usage.days} days.</p>
       ) : (
-        <div className="used-scroll" tabIndex={0} role="region" aria-label="Usage by day">
-          <table className="used">
-            <caption>By day, the last {usage.days} days</caption>
-            <thead>
-              <tr>
-                <th scope="col">Day</th>
-                <th scope="col">Answers</th>
-                <th scope="col">Tokens in</th>
-                <th scope="col">Tokens out</th>
-                <th scope="col">Cost</th>
-              </tr>
-            </thead>
-            <tbody>
-              {usage.by_day.map((one) => (
-                <tr key={one.day}>
-                  <th scope="row">
-                    <time dateTime={one.day}>{day.format(new Date(one.day))}</time>
-                  </th>
-                  <td>{number(one.answers)}</td>
-                  <td>{number(one.prompt_tokens)}</td>
-                  <td>{number(one.completion_tokens)}</td>
-                  <td>{amountOf(one.cost, "usd", locale)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <UsedTable caption={`By day, the last ${usage.days} days`} of="Day" rows={rowsOfDays(usage.by_day)} />
       )}
     </>
   );

@@ -4,7 +4,7 @@ import { ApiError, describe, SessionOver } from "../api";
 import { useAuth } from "../auth";
 import { CopyButton } from "../chat/copy-button";
 import { announce } from "../ui/announce";
-import { Button, Notice } from "../ui/controls";
+import { Button, DaysSelect, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { useLatest } from "../ui/hooks";
 import { toast } from "../ui/toasts";
@@ -216,15 +216,7 @@ function MakeForm({ list, cancel, done }: { list: ApiKeyList; cancel: () => void
       </fieldset>
       <label className="field">
         <span className="field-label">Expires after</span>
-        <span className="select">
-          <select className="input" value={days} onChange={(event) => setDays(Number(event.target.value))}>
-            {choices.map((one) => (
-              <option key={one} value={one}>
-                {one === 1 ? "1 day" : `${one} days`}
-              </option>
-            ))}
-          </select>
-        </span>
+        <DaysSelect value={days} choices={choices} onChange={setDays} />
       </label>
       <div className="row">
         <Button tone="primary" type="submit" busy={busy} disabled={name.trim() === "" || scopes.length === 0}>

@@ -4,6 +4,7 @@ import { amountOf, nameOf, NEARLY, resetOf, shareOf } from "../amounts";
 import { describe, SessionOver } from "../api";
 import { Button, Notice } from "../ui/controls";
 import { useLatest } from "../ui/hooks";
+import { rowsOfDays, UsedTable } from "../used-table";
 import { useLocale, useWorkspace } from "../workspace";
 import type { Budget, Used, UsageReport } from "../wire";
 
@@ -61,8 +62,8 @@ export function UsageTab() {
           <p className="field-help">Nothing in the last {report.days} days.</p>
         ) : (
           <>
-            <UsedTable caption={`By day, the last ${report.days} days`} what="Day" rows={report.by_day.map((one) => ({ ...one, name: one.day, isDay: true }))} />
-            <UsedTable caption="By model" what="Model" rows={report.by_model.map((one) => ({ ...one, name: one.model, isDay: false }))} />
+            <UsedTable caption={`By day, the last ${report.days} days`} of="Day" rows={rowsOfDays(report.by_day)} />
+            <UsedTable caption="By model" of="Model" rows={report.by_model.map((one) => ({ ...one, name: one.model }))} />
           </>
         )}
       </section>
@@ -107,45 +108,6 @@ function Month({ used }: { used: Used }) {
     <p>
       This month: {used.answers === 1 ? "one answer" : `${amountOf(String(used.answers), "answers", locale)} answers`}, {amountOf(tokens, "tokens", locale)} tokens, {amountOf(used.cost, "usd", locale)}.
     </p>
-  );
-}
-
-interface Row extends Used {
-  name: string;
-  isDay: boolean;
-}
-
-function UsedTable({ caption, what, rows }: { caption: string; what: string; rows: Row[] }) {
-  const locale = useLocale();
-  // Days are those of UTC, whatever the clock here says.
-  const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", timeZone: "UTC" });
-  const number = (value: number) => amountOf(String(value), "tokens", locale);
-  return (
-    <div className="used-scroll" tabIndex={0} role="region" aria-label={caption}>
-      <table className="used">
-        <caption>{caption}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{what}</th>
-            <th scope="col">Answers</th>
-            <th scope="col">Tokens in</th>
-            <th scope="col">Tokens out</th>
-            <th scope="col">Cost</th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((one) => (
-            <tr key={one.name}>
-              <th scope="row">{one.isDay ? <time dateTime={one.name}>{day.format(new Date(one.name))}</time> : one.name}</th>
-              <td>{number(one.answers)}</td>
-              <td>{number(one.prompt_tokens)}</td>
-              <td>{number(one.completion_tokens)}</td>
-              <td>{amountOf(one.cost, "usd", locale)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
   );
 }
 

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "react";
 import { describe, SessionOver } from "../api";
 import { CopyButton } from "../chat/copy-button";
 import { announce } from "../ui/announce";
-import { Button, Notice, Spinner } from "../ui/controls";
+import { Button, DaysSelect, Notice, Spinner } from "../ui/controls";
 import { Dialog } from "../ui/dialog";
 import { useLatest } from "../ui/hooks";
 import { useLocale, useWorkspace } from "../workspace";
@@ -63,15 +63,7 @@ export function ShareDialog({ id, title, onClose }: { id: string; title: string;
         <div className="row">
           <label className="share-days">
             <span>Ends after</span>
-            <span className="select">
-              <select className="input" value={days} onChange={(event) => setDays(Number(event.target.value))}>
-                {DAYS.map((one) => (
-                  <option key={one} value={one}>
-                    {one === 1 ? "1 day" : `${one} days`}
-                  </option>
-                ))}
-              </select>
-            </span>
+            <DaysSelect value={days} choices={DAYS} onChange={setDays} />
           </label>
           <Button tone="primary" icon="link" busy={busy} onClick={() => void make()}>
             Make a link

@@ -1,4 +1,4 @@
-/** Buttons and small signs, so that each looks and speaks the same everywhere. */
+/** Buttons, choices and small signs, so that each looks and speaks the same everywhere. */
 import type { ButtonHTMLAttributes, ReactNode, Ref } from "react";
 import { Icon, type IconName } from "./icons";
 
@@ -39,6 +39,21 @@ export function IconButton({ label, icon, size = 18, hint, className = "", ...re
     <button type="button" className={`icon-button ${className}`} aria-label={label} title={hint ? `${label} (${hint})` : label} {...rest}>
       <Icon name={icon} size={size} />
     </button>
+  );
+}
+
+/** A choice among numbers of days. */
+export function DaysSelect({ value, choices, onChange }: { value: number; choices: readonly number[]; onChange: (days: number) => void }) {
+  return (
+    <span className="select">
+      <select className="input" value={value} onChange={(event) => onChange(Number(event.target.value))}>
+        {choices.map((one) => (
+          <option key={one} value={one}>
+            {one === 1 ? "1 day" : `${one} days`}
+          </option>
+        ))}
+      </select>
+    </span>
   );
 }
 
