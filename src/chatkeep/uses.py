@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from chatkeep.errors import ChatkeepError
+from chatkeep.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -48,6 +49,7 @@ class Uses(Generic[Key, Use]):
         self._clock = clock
         self._noted: OrderedDict[Key, float] = OrderedDict()
         self._waiting: dict[Key, Use] = {}
+        self._under_way = UnderWay()
 
     def is_due(self, key: Key) -> bool:
         """Whether a use of *key* now is to be noted: its last was not noted a moment ago."""
@@ -63,19 +65,15 @@ class Uses(Generic[Key, Use]):
         self._waiting[key] = use
 
     async def write(self) -> None:
-        """Write what was used since the last time.
+        """Write what was used until now; return when it is written, by whomever.
 
         Raises:
             Unavailable: the database is away; it is written the next time.
         """
-        waiting, self._waiting = self._waiting, {}
-        if not waiting:
-            return
-        try:
-            await self._write(waiting)
-        except ChatkeepError:
-            self._waiting = waiting | self._waiting
-            raise
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            self._under_way.begin(self._tried(waiting))
+        await self._under_way.ended()
 
     async def run(self) -> None:
         """Keep writing until cancelled."""
@@ -85,3 +83,10 @@ class Uses(Generic[Key, Use]):
                 await self.write()
             except ChatkeepError as error:
                 _log.warning("cannot write which %s are used: %s", self._what, error.code)
+
+    async def _tried(self, waiting: dict[Key, Use]) -> None:
+        try:
+            await self._write(waiting)
+        except ChatkeepError:
+            self._waiting = waiting | self._waiting
+            raise

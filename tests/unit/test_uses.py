@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 
 class Book:
-    """Where uses are written; a test says whether it is *away*, and what time it is."""
+    """Where uses are written; a test says whether it is *away* or slow, and what time it is."""
 
     def __init__(self) -> None:
         """Begin with nothing written."""
         self.written: list[dict[str, int]] = []
         self.away = False
+        self.gate: asyncio.Event | None = None
+        self.begun = asyncio.Event()
         self.now_s = 0.0
         self.uses: Uses[str, int] = Uses(
             self.write,
@@ -32,6 +35,9 @@ class Book:
 
     async def write(self, waiting: Mapping[str, int]) -> None:
         """Keep what waits."""
+        self.begun.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.away:
             raise Unavailable
         self.written.append(dict(waiting))
@@ -91,3 +97,52 @@ async def test_of_many_things_the_oldest_is_forgotten(monkeypatch: pytest.Monkey
     assert [name for name in "abc" if book.uses.is_due(name)] == ["a"]
     monkeypatch.setattr("chatkeep.uses._WAITING_AT_MOST", 3)
     assert not book.uses.is_due("d")
+
+
+async def test_whoever_writes_waits_for_what_another_has_begun_to_write() -> None:
+    """What was used is written when `write` returns, whoever wrote it: sessions are ended then."""
+    book, gate = Book(), asyncio.Event()
+    book.gate = gate
+    book.uses.note("a", 1)
+    another = asyncio.create_task(book.uses.write())
+    await book.begun.wait()
+    mine = asyncio.create_task(book.uses.write())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not mine.done()
+    gate.set()
+    await mine
+    assert book.written == [{"a": 1}]
+    await another
+
+
+async def test_whoever_waits_for_another_is_told_that_it_was_not_written() -> None:
+    """And it waits to be written."""
+    book, gate = Book(), asyncio.Event()
+    book.gate, book.away = gate, True
+    book.uses.note("a", 1)
+    another = asyncio.create_task(book.uses.write())
+    await book.begun.wait()
+    mine = asyncio.create_task(book.uses.write())
+    gate.set()
+    for one in (another, mine):
+        with pytest.raises(Unavailable):
+            await one
+    book.away = False
+    await book.uses.write()
+    assert book.written == [{"a": 1}]
+
+
+async def test_request_that_is_given_up_loses_nothing_that_it_was_writing() -> None:
+    """It wrote what others had used as well."""
+    book, gate = Book(), asyncio.Event()
+    book.gate = gate
+    book.uses.note("a", 1)
+    given_up = asyncio.create_task(book.uses.write())
+    await book.begun.wait()
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    gate.set()
+    await book.uses.write()
+    assert book.written == [{"a": 1}]
