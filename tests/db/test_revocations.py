@@ -344,12 +344,16 @@ async def test_restored_database_is_read_anew(
 
 
 async def test_looks_at_the_same_time_read_what_is_new(
-    elsewhere: Revocations, monkeypatch: pytest.MonkeyPatch
+    elsewhere: Revocations, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that asked before another saw more is no restored backup: nothing is read anew."""
     until, read, learn = datetime.now(UTC) + timedelta(days=1), 0, elsewhere._learn
-    for _ in range(50):
-        await elsewhere.revoke_token("acme", str(uuid4()), until=until)
+    with psycopg.connect(database.admin_url, autocommit=True) as operator:
+        operator.execute(
+            "select chatkeep.revoke('token', 'acme', n::text, null, now() + interval '1 hour')"
+            " from generate_series(1, 2000) n"
+        )
+    await elsewhere.catch_up()
 
     def learn_counted(row: _Row) -> None:
         nonlocal read
