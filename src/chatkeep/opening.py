@@ -95,12 +95,7 @@ async def open_own_gate(
             cannot be used.
     """
     versions = claims or declared_versions(settings)
-    if settings.secret is None:
-        raise SetupError("Set CHATKEEP_SECRET, or start with `chatkeep serve`.")
-    primary = await primary_issuer.settle(db, _wanted_primary(settings))
-    embedded = await open_issuer(
-        db, settings, settings.secret.encode(), primary=primary == "embedded"
-    )
+    embedded, primary = await open_embedded(stack, settings, db)
     redis = await _start_issuer(stack, settings, embedded)
     foreign = _foreign_issuers(settings, primary)
     proofs = _proofs(settings, redis)
@@ -113,29 +108,46 @@ async def open_own_gate(
     )
     stack.push_async_callback(session_tokens.close)
     personal_keys = _personal_keys(settings, db, better_auth)
-    authenticator = Authenticator(
-        issuers,
-        keys=personal_keys.read if with_keys else None,
-        revocations=embedded.revocations,
-        notices=embedded.notices,
-        opaque=None if better_auth is None else better_auth.by_token,
-        admissions=admissions,
-        cookies={
-            session_tokens.cookie: _session_cookies(session_tokens, admissions),
-            **_better_auth_cookies(better_auth, settings),
-        },
-        development_header=settings.development_user_header,
-        proofs=proofs,
-    )
+    own_cookie = {session_tokens.cookie: _session_cookies(session_tokens, admissions)}
     return OwnGate(
         proofs=proofs,
         issuers=issuers,
-        authenticator=authenticator,
+        authenticator=Authenticator(
+            issuers,
+            keys=personal_keys.read if with_keys else None,
+            revocations=embedded.revocations,
+            notices=embedded.notices,
+            opaque=None if better_auth is None else better_auth.by_token,
+            admissions=admissions,
+            cookies=own_cookie | _better_auth_cookies(better_auth, settings),
+            development_header=settings.development_user_header,
+            proofs=proofs,
+        ),
         embedded=embedded,
         session_tokens=session_tokens,
         personal_keys=personal_keys,
         redis=redis,
     )
+
+
+async def open_embedded(
+    stack: AsyncExitStack, settings: Settings, db: Database
+) -> tuple[EmbeddedIssuer, str]:
+    """Open our own issuer; return it, and the name of the primary one. *stack* closes it.
+
+    Nothing of it runs beside what it is asked to do.
+
+    Raises:
+        SetupError: no secret, or the database was used with another one.
+    """
+    if settings.secret is None:
+        raise SetupError("Set CHATKEEP_SECRET, or start with `chatkeep serve`.")
+    primary = await primary_issuer.settle(db, _wanted_primary(settings))
+    embedded = await open_issuer(
+        db, settings, settings.secret.encode(), primary=primary == "embedded"
+    )
+    stack.callback(embedded.close)
+    return embedded, primary
 
 
 def _personal_keys(
@@ -149,7 +161,6 @@ async def _start_issuer(
     stack: AsyncExitStack, settings: Settings, embedded: EmbeddedIssuer
 ) -> RedisLink | None:
     """Set what runs beside requests going, and return the link by which servers tell each other."""
-    stack.callback(embedded.close)
     embedded.notices.start()
     stack.push_async_callback(embedded.notices.close)
     redis = await open_redis(stack, settings, embedded.revocations)

@@ -68,16 +68,9 @@ def _with_database(settings: Settings) -> Iterator[Settings]:
 @asynccontextmanager
 async def own_issuer(settings: Settings) -> AsyncIterator[EmbeddedIssuer]:
     """Lend the issuer of the server that *settings* are for, on a database that is up to date."""
-    from chatkeep import primary_issuer  # noqa: PLC0415 -- slow to import
-    from chatkeep.issuance import open_issuer  # noqa: PLC0415 -- as above
-    from chatkeep.opening import open_database  # noqa: PLC0415 -- as above
+    from chatkeep.opening import open_database, open_embedded  # noqa: PLC0415 -- slow to import
 
     async with AsyncExitStack() as stack:
         db = await open_database(stack, settings)
-        wanted = settings.primary_issuer or settings.issuer_names[0]
-        primary = await primary_issuer.settle(db, wanted)
-        issuer = await open_issuer(
-            db, settings, str(settings.secret).encode(), primary=primary == "embedded"
-        )
-        stack.callback(issuer.close)
+        issuer, _ = await open_embedded(stack, settings, db)
         yield issuer
