@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from chatkeep import audit
 from chatkeep.db import AUTH
 from chatkeep.ids import new_id
+from tests.serving import until
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
+    from tests.postgres_servers import MigratedDatabase
 
 
 @pytest.mark.parametrize("by", ["user_id", "action", "outcome", "since", "before"])
@@ -42,3 +47,34 @@ async def test_entries_are_listed_newest_first_page_by_page(db: Database, by: st
         case _:
             page = await audit.listed(db, user_id=ana, before=found[-1].number)
             assert [one.action for one in page] == ["user.updated"] * 2
+
+
+def _somebody_waits(database: MigratedDatabase) -> bool:
+    found = database.operate(
+        "select 1 from pg_locks l join pg_database d on d.oid = l.database"
+        " where not l.granted and d.datname = current_database()"
+    )
+    return bool(found)
+
+
+@pytest.mark.parametrize("ends", ["another write", "the end of the process"])
+async def test_notices_that_are_just_being_written_are_waited_for(
+    db: Database, database: MigratedDatabase, ends: str
+) -> None:
+    """By whoever wants all of them written; an end of the process loses none."""
+    notices, person = audit.Notices(db), new_id()
+    notices.start()
+    with psycopg.connect(database.admin_url) as operator:
+        operator.execute("lock table chatkeep.audit_log in exclusive mode")
+        notices.note("session.begun", user_id=person)
+        await until(partial(_somebody_waits, database))
+        ending = asyncio.create_task(
+            notices.write() if ends == "another write" else notices.close()
+        )
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not ending.done()
+    await ending
+    found = await audit.listed(db, user_id=person)
+    await notices.close()
+    assert [one.action for one in found] == ["session.begun"]

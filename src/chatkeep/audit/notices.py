@@ -20,6 +20,7 @@ from chatkeep.db import AUTH
 from chatkeep.errors import ChatkeepError
 from chatkeep.going_on import go_on
 from chatkeep.request_origin import RequestOrigin, request_origin
+from chatkeep.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +60,7 @@ class Notices:
         self._counted: Counter[_Kind] = Counter()
         self._taken = 0
         self._waiting: list[Query[Written]] = []
+        self._under_way = UnderWay()
         self._writing: asyncio.Task[None] | None = None
 
     def note(
@@ -96,20 +98,16 @@ class Notices:
         )
 
     async def write(self) -> None:
-        """Write down what was noticed since the last time.
+        """Write down what was noticed until now; return when it is written, by whomever.
 
         Raises:
             Unavailable: the database is away; it is written the next time.
         """
         self._turn()
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        try:
-            await self._db.fetch_all(AUTH, *waiting)
-        except ChatkeepError:
-            self._waiting = (waiting + self._waiting)[:ALL_A_MINUTE]
-            raise
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._under_way.begin(self._written(waiting))
+        await self._under_way.ended()
 
     def start(self) -> None:
         """Begin to write, in a task that `close` ends."""
@@ -127,6 +125,13 @@ class Notices:
         while True:
             await asyncio.sleep(_WRITE_EVERY_S)
             await self._tried()
+
+    async def _written(self, waiting: list[Query[Written]]) -> None:
+        try:
+            await self._db.fetch_all(AUTH, *waiting)
+        except ChatkeepError:
+            self._waiting = (waiting + self._waiting)[:ALL_A_MINUTE]
+            raise
 
     async def _tried(self) -> None:
         try:
