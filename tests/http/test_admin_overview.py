@@ -12,11 +12,12 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from chatkeep.administration.overview import Overview, Overviews, read_overview
 from chatkeep.budgets.administered import set_limits
 from chatkeep.claims import read_drain
 from chatkeep.cli.claims import in_words
 from chatkeep.db import ADMIN, WORKER
-from chatkeep.errors import ModelBroken, NotFound
+from chatkeep.errors import ModelBroken, NotFound, Unavailable
 from chatkeep.events import Usage
 from chatkeep.web import measures
 from tests.gotrue_people import OURS_ALONE
@@ -26,6 +27,8 @@ from tests.serving import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from chatkeep.administration.overview import Window
+    from chatkeep.db import Database
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client, Node
@@ -232,3 +235,65 @@ async def test_page_command_and_metric_say_the_same_of_old_tokens(
     assert "1234" in line
     assert page == msgspec.json.decode(msgspec.json.encode(drain))
     await admin.revoke()
+
+
+async def test_consoles_that_ask_at_once_share_one_look(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a million answers it takes seconds: however many look, chats get a connection."""
+    overviews, reads, go_on = Overviews(node.parts.db), 0, asyncio.Event()
+
+    async def read_slowly(db: Database, window: Window) -> Overview:
+        nonlocal reads
+        reads += 1
+        await go_on.wait()
+        return await read_overview(db, window)
+
+    monkeypatch.setattr("chatkeep.administration.overview.read_overview", read_slowly)
+    looks = [asyncio.create_task(overviews.read("day")) for _ in range(5)]
+    await until(lambda: reads == 1)
+    looks[0].cancel()  # who began it may go away
+    go_on.set()
+    first, *others = await asyncio.gather(*looks, return_exceptions=True)
+    assert isinstance(first, asyncio.CancelledError)
+    assert all(isinstance(one, Overview) for one in others)
+    assert reads == 1
+    await overviews.read("day")
+    assert reads == 2  # it was quick, so the next is new
+
+
+async def test_look_that_took_long_is_shown_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For four times as long, so that the database has a rest of it; the other window has not."""
+    now, reads = 0.0, list[str]()
+
+    async def read_slowly(db: Database, window: Window) -> Overview:
+        nonlocal now
+        reads.append(window)
+        now += 3
+        return await read_overview(db, window)
+
+    monkeypatch.setattr("chatkeep.administration.overview.read_overview", read_slowly)
+    overviews = Overviews(node.parts.db, clock=lambda: now)
+    first = await overviews.read("day")
+    now = 14.9
+    assert await overviews.read("day") is first
+    assert await overviews.read("hour") is not first
+    now = 30
+    assert await overviews.read("day") is not first
+    assert reads == ["day", "hour", "day"]
+
+
+async def test_failure_of_a_look_is_not_kept(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks next asks the database again."""
+    overviews = Overviews(node.parts.db)
+
+    async def fail(_db: Database, _window: Window) -> Overview:
+        raise Unavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr("chatkeep.administration.overview.read_overview", fail)
+        with pytest.raises(Unavailable):
+            await overviews.read("hour")
+    assert (await overviews.read("hour")).window == "hour"

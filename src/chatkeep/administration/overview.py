@@ -7,6 +7,7 @@ What only one process knows is apart, and named as such, in `ServerFigures`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -19,7 +20,7 @@ from chatkeep import metrics
 from chatkeep.db import ADMIN, Database, PoolState, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 Window = Literal["hour", "day"]
 #: How long each bar of a chart stands for, and how many there are.
@@ -30,6 +31,9 @@ _WINDOWS: Final[dict[Window, tuple[timedelta, int]]] = {
 _HOST: Final = socket.gethostname()
 _BEGAN: Final = time.time()
 _MOST_ERRORS: Final = 10
+#: An overview that took longer is shown again for so many times as long.
+_QUICK_S: Final = 1.0
+_SHOWN_AGAIN: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +174,48 @@ async def read_overview(db: Database, window: Window) -> Overview:
         people=sum(one.people for one in people if one.at is None),
         errors=tuple(errors),
     )
+
+
+class Overviews:
+    """Reads overviews for whoever asks, one of each window at a time. Share one per process.
+
+    Over a million answers one takes seconds of the database, and every open console asks again
+    and again: whoever comes while one is read gets that one, and what took long is shown again.
+    """
+
+    def __init__(self, db: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Have read none; *clock* counts seconds."""
+        self._db = db
+        self._clock = clock
+        self._reading: dict[Window, asyncio.Task[Overview]] = {}
+        self._shown: dict[Window, tuple[Overview, float]] = {}
+
+    async def read(self, window: Window) -> Overview:
+        """Return what `read_overview` does, now or a moment ago; raises as it does."""
+        shown, until = self._shown.get(window, (None, 0.0))
+        if shown is not None and self._clock() < until:
+            return shown
+        reading = self._reading.get(window)
+        if reading is None:
+            reading = self._reading[window] = asyncio.create_task(self._read(window))
+            reading.add_done_callback(_look_at_its_end)
+        return await asyncio.shield(reading)  # it is not theirs alone who goes away
+
+    async def _read(self, window: Window) -> Overview:
+        began = self._clock()
+        try:
+            found = await read_overview(self._db, window)
+        finally:
+            del self._reading[window]
+        took = self._clock() - began
+        if took > _QUICK_S:
+            self._shown[window] = found, self._clock() + _SHOWN_AGAIN * took
+        return found
+
+
+def _look_at_its_end(reading: asyncio.Task[Overview]) -> None:
+    if not reading.cancelled():
+        reading.exception()  # else asyncio complains where whoever waited has left
 
 
 async def read_chain(db: Database) -> ChainState:

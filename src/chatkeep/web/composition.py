@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chatkeep.administration.overview import Overviews
 from chatkeep.answering.admission import Admission
 from chatkeep.answering.charges import Budgets
 from chatkeep.answering.replies import Replies
@@ -111,6 +112,7 @@ async def open_services(
         webhooks=_webhooks(db, settings, gate, opened.replies),
         providers=_providers(stack, settings),
         mail_templates=templates,
+        overviews=Overviews(db),
     )
     start_background(stack, parts)
     await parts.webhooks.start()

@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 if TYPE_CHECKING:
+    from chatkeep.administration.overview import Overviews
     from chatkeep.answering.replies import Replies
     from chatkeep.answering.titling import Titling
     from chatkeep.authentication import Authenticator
@@ -66,6 +67,7 @@ class Services:
     webhooks: Webhooks
     providers: Providers
     mail_templates: Templates
+    overviews: Overviews
 
 
 def services_of(request: Request) -> Services:

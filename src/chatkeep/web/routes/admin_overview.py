@@ -132,7 +132,7 @@ async def access(who: SignedIn, parts: Parts) -> AccessAnswer:
 @router.get("/api/admin/overview", responses=described(422))
 async def overview(_: Administrator, parts: Parts, window: Window = "hour") -> OverviewAnswer:
     """Show how many answers there were and how they ended, over the last hour or day."""
-    found = await overviews.read_overview(parts.db, window)
+    found = await parts.overviews.read(window)
     backlog, chain = await read_backlog(parts.db), await overviews.read_chain(parts.db)
     return OverviewAnswer(
         window=found.window,
