@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg
@@ -269,3 +270,31 @@ async def test_a_running_server_follows_every_change(own: Database) -> None:
     await ring.look()
     assert ring.published.current() is not before
     assert ring.shared.current() is None
+
+
+async def test_answer_that_comes_late_brings_no_old_keys_back(
+    own: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two looks the one that was asked later counts, whichever is answered first."""
+    ring, fetch_all = await open_ring(own, SECRET), own.fetch_all
+    answered, comes = asyncio.Event(), asyncio.Event()
+
+    async def late(*asked: Any) -> Any:  # noqa: ANN401 -- handed on
+        found = await fetch_all(*asked)
+        if not answered.is_set():
+            answered.set()
+            await comes.wait()
+        return found
+
+    monkeypatch.setattr(own, "fetch_all", late)
+    ring.start()
+    await answered.wait()
+    done = await changes.rotate(own, SECRET, wait=WAIT, at_once=True)
+    looking = asyncio.create_task(ring.look_since(ring.now()))
+    await asyncio.wait([looking], timeout=0.5)
+    comes.set()
+    await looking
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert ring.current.kid == done.current
+    await ring.close()

@@ -119,7 +119,9 @@ class KeyRing:
         while True:
             self._look.clear()
             try:
-                await self.look()
+                # Else an answer that comes late would bring back keys that are gone.
+                async with self._one_at_a_time:
+                    await self.look()
             except ChatkeepError as error:
                 _log.warning("cannot see which keys sign: %s", error.code)
             try:
