@@ -236,8 +236,7 @@ async def add(
     sent = _using_files(user_id, conversation_id, messages)
     done = await db.fetch_all(as_user(user_id), *queries, *sent)
     if not all(done[: len(queries)]):
-        running = await runs.find_active(db, user_id, conversation_id)
-        raise NotFound if running is None else RunInProgress(run_id=running)
+        raise await _why_not(db, user_id, conversation_id)
 
 
 def _using_files(
@@ -330,42 +329,41 @@ async def erase(
         RunInProgress: the conversation is being answered.
         NotFound: no such message.
     """
-    scope = {
-        "user": user_id,
-        "conversation": conversation_id,
-        "message": message_id,
-        "content": content,
-        "parts": None if parts is None else Jsonb(list(parts)),
-        "shown": list(shown_as),
-    }
-    erased, _ = await db.fetch_all(
+    erased = await db.fetch(
         as_user(user_id),
-        Query(
-            """
-            update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-            where user_id = %(user)s and conversation_id = %(conversation)s
-              and id = %(message)s and not exists (
-                select from chat.runs r where r.user_id = %(user)s
-                  and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
-            returning id
-            """,
-            scope,
-            _Id,
-        ),
-        Query(
-            """
-            update chat.chatkit_items set item = '{}', hidden = true
-            where user_id = %(user)s and conversation_id = %(conversation)s
-              and id = any(%(shown)s)
-            returning id
-            """,
-            scope,
-            _Id,
-        ),
+        """
+        with erased as (
+          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and id = %(message)s and not exists (
+              select from chat.runs r where r.user_id = %(user)s
+                and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
+          returning id
+        ), copies as (
+          update chat.chatkit_items set item = '{}', hidden = true
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and id = any(%(shown)s) and exists (select from erased)
+        )
+        select id from erased
+        """,
+        {
+            "user": user_id,
+            "conversation": conversation_id,
+            "message": message_id,
+            "content": content,
+            "parts": None if parts is None else Jsonb(list(parts)),
+            "shown": list(shown_as),
+        },
+        row=_Id,
     )
     if not erased:
-        running = await runs.find_active(db, user_id, conversation_id)
-        raise NotFound if running is None else RunInProgress(run_id=running)
+        raise await _why_not(db, user_id, conversation_id)
+
+
+async def _why_not(db: Database, user_id: str, conversation_id: str) -> NotFound | RunInProgress:
+    """Return why nothing could be changed in a conversation that is not there, or is answered."""
+    running = await runs.find_active(db, user_id, conversation_id)
+    return NotFound() if running is None else RunInProgress(run_id=running)
 
 
 def _json(parts: Sequence[dict[str, Any]] | None) -> str | None:
