@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
@@ -150,12 +151,15 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
         await signed_in(caller, session).patch("/api/settings", {"display_name": "Ana"})
     for session in (gone, new, permanent):
         await signed_in(caller, session).post("/auth/v1/logout")
+    old = [one["user"]["id"] for one in (gone, stays, permanent)]
     database.operate(
-        "update chatkeep.users set created_at = now() - interval '2 hours' where id <> %s",
-        new["user"]["id"],
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id = any(%s)",
+        [UUID(one) for one in old],
     )
     database.operate(
-        "update user_sessions set expires_at = now() - interval '2 hours' where not is_active",
+        "update user_sessions set expires_at = now() - interval '2 hours'"
+        " where not is_active and right(user_id, 36) = any(%s)",
+        [*old, new["user"]["id"]],
     )
     assert await anonymous_accounts.sweep(node.parts.embedded) == 1
     left = {str(row[0]) for row in database.operate("select id from chatkeep.users")}

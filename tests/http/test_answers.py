@@ -19,7 +19,7 @@ from chatkeep.errors import (
     ModelUnavailable,
 )
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
-from tests.serving import said, until
+from tests.serving import PATIENCE_S, said, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -210,7 +210,7 @@ async def test_open_streams_hold_no_connection(start: StartNode) -> None:
 
     singing = [asyncio.create_task(listen(one.client)) for one in people]
     await until(lambda: node.stage.model.running == 40)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         answers = await asyncio.gather(*(one.client.get(CHAT) for one in people))
     assert {one.status for one in answers} == {200}
     gate.set()

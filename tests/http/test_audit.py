@@ -161,6 +161,7 @@ async def test_what_was_refused_says_why_and_about_whom(node: Node, caller: Clie
 async def test_a_flood_of_bad_bearers_fills_no_disk(node: Node) -> None:
     """The first of a minute are entries; the rest is one, that says how many it stands for."""
     notices = node.parts.embedded.notices
+    await notices.write()  # what others were refused before
     before = len(await audit.listed(node.parts.db, action="credential.refused", limit=1000))
     notices._since = float("-inf")
     bearer = node.nobody(authorization="Bearer not-a-token")

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.web.routes import pages
-from tests.serving import exchange, parsed, token
+from tests.serving import PATIENCE_S, exchange, parsed, token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,7 +213,7 @@ async def test_body_over_the_cap_is_refused_unread(node: Node, ana: Person) -> N
     )
     reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
     writer.write(head.encode())
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         assert_problem(parsed(await reader.read(8192)), 413, "payload_too_large")
     writer.close()
 
@@ -229,7 +229,7 @@ async def test_body_of_unknown_length_is_counted(node: Node, ana: Person) -> Non
     writer.write(head.encode())
     for _ in range(17):
         writer.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         assert_problem(parsed(await reader.read(8192)), 413, "payload_too_large")
     writer.close()
 

@@ -74,19 +74,24 @@ async def test_log_out_is_told_where_nobody_can_listen(
     monkeypatch.setattr("chatkeep.revocations._LOOK_EVERY_S", LOOKS_NEVER)
     nodes = [await start(DATABASE_POOLER="on", REDIS_URL=server.url) for _ in range(2)]
     await heard(nodes)
+    # Nor does its memory grow so old that it asks the database for each request.
+    revocations = nodes[1].parts.embedded.revocations
+    now = revocations._clock()
+    revocations._clock = lambda: now
     for path in ("/auth/v1/logout", "/api/sessions/revoke-all", "/auth/logout"):
         here, _ = await signed_up(nodes[0])
         there = here.but(url=nodes[1].url)
         assert (await there.get("/auth/me")).status == 200
-        began = time.monotonic()
         assert (await here.post(path)).status in {200, 204}
         await until(partial(is_out, there))
-        assert time.monotonic() - began < 1, path
 
 
 @needs_redis
-async def test_changed_profile_is_told_too(nodes: list[Node]) -> None:
+async def test_changed_profile_is_told_too(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a person chose on one node counts on the other at once, not when a cache ends."""
+    monkeypatch.setattr("chatkeep.preferences._TTL_S", 3600.0)
     await heard(nodes)
     here, _ = await signed_up(nodes[0])
     there = here.but(url=nodes[1].url)
@@ -98,7 +103,7 @@ async def test_changed_profile_is_told_too(nodes: list[Node]) -> None:
         return profile.display_name == "Ana"
 
     user_id = (await here.get("/auth/me")).json["id"]
-    await until(shows, within_s=2)
+    await until(shows)
 
 
 @needs_redis

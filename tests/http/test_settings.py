@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
+from chatkeep import preferences
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -423,29 +424,29 @@ async def test_change_counts_for_the_next_request(ana: Person, stage: Stage) -> 
         assert (await prompted(ana.client, stage)).settings.max_tokens == number + 1
 
 
-async def test_change_elsewhere_is_seen_at_once(node: Node, start: StartNode) -> None:
-    """A change on another node counts here within 50 ms: its news come by themselves."""
+async def test_change_elsewhere_is_seen_at_once(
+    node: Node, start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change on another node counts here by its news: the cache would know in an hour."""
+    monkeypatch.setattr("chatkeep.preferences._TTL_S", 3600.0)
     other = await start()
     ana = node.person()
     there = ana.client.but(url=other.url)
-    took = []
     for number in range(20):
         assert (await there.get(ROUTE)).status == 200  # is in its cache now
         await ana.client.patch(ROUTE, {"max_tokens": number + 1})
-        changed = time.monotonic()
 
         async def seen(wanted: int = number + 1) -> bool:
             return bool((await there.get(ROUTE)).json["max_tokens"] == wanted)
 
-        await until(seen, within_s=2)
-        took.append(time.monotonic() - changed)
-    assert sorted(took)[len(took) // 2] < 0.05
+        await until(seen)
 
 
 async def test_change_by_sql_is_seen_at_once(
-    node: Node, ana: Person, database: MigratedDatabase
+    node: Node, ana: Person, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever changes the row (Supabase's data API, say): nodes are told, its version rises."""
+    monkeypatch.setattr("chatkeep.preferences._TTL_S", 3600.0)
     await ana.client.patch(ROUTE, {"theme": "dark"})
     assert (await ana.client.get(ROUTE)).json["version"] == 1
     with psycopg.connect(database.admin_url) as connection:
@@ -454,7 +455,7 @@ async def test_change_by_sql_is_seen_at_once(
     async def seen() -> bool:
         return bool((await ana.client.get(ROUTE)).json["theme"] == "light")
 
-    await until(seen, within_s=2)
+    await until(seen)
     assert (await ana.client.get(ROUTE)).json["version"] == 2
     assert (await ana.client.patch(ROUTE, {"theme": "dark", "version": 1})).status == 412
 
@@ -463,15 +464,13 @@ async def test_change_is_seen_when_no_news_come(
     start: StartNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nobody can listen (behind a pooler), a change counts after the cache's time."""
-    monkeypatch.setattr("chatkeep.preferences._TTL_S", 0.3)
+    now = [0.0]
+    monkeypatch.setattr("chatkeep.preferences.time", SimpleNamespace(monotonic=lambda: now[0]))
     here, there = await start(), await start(DATABASE_POOLER="on")
     ana = here.person().client
     elsewhere = ana.but(url=there.url)
     await elsewhere.get(ROUTE)
     await ana.patch(ROUTE, {"theme": "dark"})
     assert (await elsewhere.get(ROUTE)).json["theme"] is None
-
-    async def seen() -> bool:
-        return bool((await elsewhere.get(ROUTE)).json["theme"] == "dark")
-
-    await until(seen, within_s=2)
+    now[0] = preferences._TTL_S
+    assert (await elsewhere.get(ROUTE)).json["theme"] == "dark"

@@ -20,7 +20,7 @@ from tests import forge
 from tests.serving import SERVER_SECRET, start_node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     import aiohttp
 
@@ -45,6 +45,19 @@ async def nodes(
     yield started
     for node in started:
         await node.stop()
+
+
+@pytest.fixture
+def who_is_not_told_does_not_look(nodes: list[Node]) -> Iterator[None]:
+    """What a server learns of keys meanwhile it was told: it looks by itself in an hour."""
+    rings = [node.parts.embedded.signing_keys for node in nodes]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("chatkeep.signing_keys.ring._LOOK_EVERY_S", 3600.0)
+        for ring in rings:
+            ring.told()
+        yield
+    for ring in rings:
+        ring.told()
 
 
 async def sign_up(node: Node) -> dict[str, Any]:
@@ -199,18 +212,18 @@ async def some_more(load: Load) -> None:
     await until(everybody_did, within_s=60)
 
 
-async def test_what_a_revoked_key_signed_is_refused_everywhere_at_once(nodes: list[Node]) -> None:
+async def test_what_a_revoked_key_signed_is_refused_everywhere_at_once(
+    nodes: list[Node], who_is_not_told_does_not_look: None
+) -> None:
     """Also what was verified before, and the refresh token goes on with a new key."""
     known = await sign_up(nodes[0])
     clients = [bearer(node, known["access_token"]) for node in nodes]
     assert [(await one.get("/api/v1/chat")).status for one in clients] == [200, 200]
     done = await rotate(nodes[0], at_once=True)
     assert [(await one.get("/api/v1/chat")).status for one in clients] == [200, 200]
-    began = time.monotonic()
     await changes.revoke(nodes[0].parts.db, str(done.previous))
     for one in clients:
-        await until(lambda one=one: _is_refused(one), within_s=5)  # type: ignore[misc]
-    assert time.monotonic() - began < 1
+        await until(lambda one=one: _is_refused(one))  # type: ignore[misc]
     body = {"refresh_token": known["refresh_token"]}
     fresh = await grant(nodes[1], "refresh_token", body)
     assert fresh.status == 200
@@ -237,7 +250,7 @@ async def test_a_shared_secret_opens_nothing_else(nodes: list[Node]) -> None:
     ]
     await changes.revoke(node.parts.db, shared)
     for one in nodes:
-        await until(lambda one=one: _is_refused(bearer(one, token)), within_s=5)  # type: ignore[misc]
+        await until(lambda one=one: _is_refused(bearer(one, token)))  # type: ignore[misc]
 
 
 async def test_the_published_set_is_public_and_kept_for_less_than_the_wait(

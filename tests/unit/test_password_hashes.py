@@ -144,9 +144,9 @@ async def test_absurd_hash_is_refused_and_never_run(passwords: Passwords, text: 
     with pytest.raises(Invalid):
         require_importable(text)
     assert read_hash(text) is None
-    began = time.perf_counter()
+    began = time.process_time()
     assert not await passwords.matches(PASSWORD, text)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 async def test_who_came_from_elsewhere_cannot_be_seen(passwords: Passwords) -> None:

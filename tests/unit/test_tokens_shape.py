@@ -181,9 +181,9 @@ def encrypted(**head: object) -> str:
 )
 def test_encrypted_token_is_refused_before_any_cryptography(token: str) -> None:
     """Five segments are refused for being five, at once."""
-    began = time.perf_counter()
+    began = time.thread_time()
     refuse(token)
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
 
 
 def test_nested_token_is_refused() -> None:
@@ -302,9 +302,9 @@ def test_long_token_is_refused_at_once(size: int) -> None:
     """Length is looked at before anything else, so a huge token costs nothing."""
     token = forge.forge(payload=claims(x="x" * size))
     for text in (token, token[:size], "A" * size, "." * size, "é" * size):
-        began = time.perf_counter()
+        began = time.thread_time()
         refuse(text)
-        assert time.perf_counter() - began < 0.05
+        assert time.thread_time() - began < 0.05
 
 
 def test_longest_token_is_accepted() -> None:
