@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import psycopg
 
 from chatkeep.db import connection_settings
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ Channel = Literal[
     "chatkeep_titles",
     "procrastinate_any_queue_v1",
 ]
+_FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
 
@@ -40,6 +42,7 @@ class Listener:
         self._url = url
         self._subscribers: dict[str, list[Callable[[str], None]]] = {}
         self._gap_callbacks: list[Callable[[], None]] = []
+        self._outage = Outage(_log, "listen for notifications")
         self.connected = asyncio.Event()
 
     def subscribe(
@@ -50,13 +53,15 @@ class Listener:
         self._gap_callbacks.append(missed)
 
     async def run(self) -> None:
-        """Listen until cancelled, reconnecting with growing pauses."""
-        pause = 0.1
+        """Listen until cancelled, reconnecting with pauses that grow until it succeeds."""
+        pause = _FIRST_PAUSE_S
         while True:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                _log.warning("listening for notifications failed: %s", type(error).__name__)
+                self._outage.failed(type(error).__name__)
+            if self.connected.is_set():
+                pause = _FIRST_PAUSE_S
             self.connected.clear()
             self._tell_gap()
             await asyncio.sleep(pause)
@@ -74,6 +79,7 @@ class Listener:
             )
             self._tell_gap()
             self.connected.set()
+            self._outage.worked()
             async for note in connection.notifies():
                 for told in self._subscribers.get(note.channel, ()):
                     told(note.payload)

@@ -27,6 +27,7 @@ from chatkeep.ended_credentials import (
 )
 from chatkeep.errors import ChatkeepError, TokenRevoked
 from chatkeep.going_on import go_on
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -252,21 +253,16 @@ class Revocations:
 
     async def run(self) -> None:
         """Keep looking until cancelled."""
-        looks, sees = 0, True
+        looks, outage = 0, Outage(_log, "see what has ended")
         while True:
             self._look.clear()
             try:
                 await self._look_for_news()
                 if looks % _PURGE_EVERY_LOOKS == 0:
                     await self._forget_the_old()
-                if not sees:
-                    _log.info("what has ended is seen again")
-                sees = True
+                outage.worked()
             except ChatkeepError as error:
-                # Once: an outage is long, and its first line must not be lost among the others.
-                if sees:
-                    _log.warning("cannot see what has ended: %s", error.code)
-                sees = False
+                outage.failed(error.code)
             looks += 1
             await asyncio.sleep(_PAUSE_S)  # however often it is told: that anybody might do
             try:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from chatkeep.errors import ChatkeepError
+from chatkeep.outages import Outage
 from chatkeep.under_way import UnderWay
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Uses(Generic[Key, Use]):
     ) -> None:
         """Begin with nothing used. *what* is the word for it in the log."""
         self._write = write
-        self._what = what
+        self._outage = Outage(_log, f"write which {what} are used")
         self._every_s = every.total_seconds()
         self._remembered_at_most = remembered_at_most
         self._clock = clock
@@ -81,8 +82,9 @@ class Uses(Generic[Key, Use]):
             await asyncio.sleep(_WRITE_EVERY_S)
             try:
                 await self.write()
+                self._outage.worked()
             except ChatkeepError as error:
-                _log.warning("cannot write which %s are used: %s", self._what, error.code)
+                self._outage.failed(error.code)
 
     async def _tried(self, waiting: dict[Key, Use]) -> None:
         try:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from chatkeep import audit, tokens
 from chatkeep.db import AUTH, Database
-from chatkeep.errors import SetupError
+from chatkeep.errors import DatabaseUnavailable, SetupError, TokenInvalid, Unavailable
 from chatkeep.reencryption import reencrypt
 from chatkeep.signing_keys import changes, load_signing_keys, open_ring
 from chatkeep.signing_keys.imported import private_key_of, shared_secret_of
@@ -298,3 +298,21 @@ async def test_answer_that_comes_late_brings_no_old_keys_back(
         await asyncio.sleep(0)
     assert ring.current.kid == done.current
     await ring.close()
+
+
+async def test_key_that_nobody_could_look_for_is_not_one_that_is_unknown(
+    own: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a look that fails is told to come again, and nobody is signed out."""
+    ring, wanted = await open_ring(own, SECRET), tokens.Header("ES256", "unknown", "jwt")
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as outage:
+        outage.setattr(own, "fetch_all", away)
+        finding = [ring.published.find(wanted) for _ in range(3)]
+        found = await asyncio.gather(*finding, return_exceptions=True)
+    assert all(isinstance(one, Unavailable) for one in found)
+    with pytest.raises(TokenInvalid):
+        await ring.published.find(wanted)

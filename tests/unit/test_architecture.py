@@ -27,7 +27,7 @@ PACKAGE = Path(chatkeep.__file__).parent
 # not listed is a concept.
 VOCABULARY = {
     *("errors", "config", "principal", "ids", "events", "patience", "request_origin"),
-    *("metrics", "tracing"),
+    *("metrics", "outages", "tracing"),
 }
 FOUNDATIONS = {
     "db",

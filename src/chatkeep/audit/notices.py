@@ -19,6 +19,7 @@ from chatkeep.audit.entries import Outcome, Written, entry
 from chatkeep.db import AUTH
 from chatkeep.errors import ChatkeepError
 from chatkeep.going_on import go_on
+from chatkeep.outages import Outage
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.under_way import UnderWay
 
@@ -62,6 +63,7 @@ class Notices:
         self._waiting: list[Query[Written]] = []
         self._under_way = UnderWay()
         self._writing: asyncio.Task[None] | None = None
+        self._outage = Outage(_log, "write to the audit log")
 
     def note(
         self,
@@ -136,8 +138,9 @@ class Notices:
     async def _tried(self) -> None:
         try:
             await self.write()
+            self._outage.worked()
         except ChatkeepError as error:
-            _log.warning("cannot write to the audit log: %s", error.code)
+            self._outage.failed(error.code)
 
     def _turn(self) -> None:
         """Begin the next minute when this one is over: what was only counted becomes entries."""

@@ -11,6 +11,7 @@ from chatkeep.audit.retention import let_go
 from chatkeep.audit.verifying import in_text
 from chatkeep.db import ADMIN
 from chatkeep.errors import ChatkeepError, SetupError
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
@@ -26,19 +27,20 @@ async def keep_chain(db: Database, secret: bytes, *, retention_days: int | None)
 
     Each hour the end of the chain goes to the log, which is kept somewhere else.
     """
-    rounds, complained = 0, ""
+    rounds, complained, outage = 0, "", Outage(_log, "seal the audit log")
     while True:
         try:
             while await seal(db, secret) == BATCH:
                 continue
             if rounds % _ROUNDS_AN_HOUR == 0:
                 await _hourly(db, secret, retention_days)
+            outage.worked()
         except SetupError as error:
             if str(error) != complained:
                 _log.error("the audit log cannot be sealed: %s", error)
             complained = str(error)
         except ChatkeepError as error:
-            _log.warning("cannot seal the audit log now: %s", error.code)
+            outage.failed(error.code)
         rounds += 1
         await asyncio.sleep(_SEAL_EVERY_S)
 

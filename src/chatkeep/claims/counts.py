@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from chatkeep.db import ADMIN, WORKER
 from chatkeep.errors import ChatkeepError
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -80,6 +81,7 @@ class ClaimCounts:
         self._counted: dict[_Key, _Count] = {}
         self._waiting: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._outage = Outage(_log, "write how many old tokens come")
 
     def note_upgraded(
         self, version: int, *, claims: Iterable[str], read: Collection[str], issued_at: object
@@ -132,8 +134,9 @@ class ClaimCounts:
                 await asyncio.sleep(self._flush_every_s)
                 try:
                     await asyncio.shield(self.flush())
+                    self._outage.worked()
                 except ChatkeepError as error:
-                    _log.warning("counts of claims wait: %s", error.code)
+                    self._outage.failed(error.code)
         finally:
             self._waiting = None
 

@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.db import AUTH
-from chatkeep.errors import ChatkeepError, TokenInvalid
+from chatkeep.errors import ChatkeepError, TokenInvalid, Unavailable
 from chatkeep.going_on import go_on
+from chatkeep.outages import Outage
 from chatkeep.signing_keys.stored import in_use, load_signing_keys, opened
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class KeyRing:
         self._keys = keys
         self._rows: list[StoredKey] = []
         self._looked_at = float("-inf")
+        self._saw = True
         self._one_at_a_time = asyncio.Lock()
         self._look = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -85,18 +87,24 @@ class KeyRing:
             Unavailable: the database is away; what is known stays in use.
             SetupError: a key was encrypted under another secret.
         """
-        self._looked_at = self._clock()
+        self._looked_at, self._saw = self._clock(), False
         (rows,) = await self._db.fetch_all(AUTH, in_use())
-        if rows == self._rows or not any(row.status == "current" for row in rows):
-            return
-        self._keys, self._rows = opened(rows, self._secret), rows
-        self.published.replace(self._keys.verifying)
-        self.shared.replace(self._keys.shared)
+        if rows != self._rows and any(row.status == "current" for row in rows):
+            self._keys, self._rows = opened(rows, self._secret), rows
+            self.published.replace(self._keys.verifying)
+            self.shared.replace(self._keys.shared)
+        self._saw = True
 
     async def look_since(self, moment: float) -> None:
-        """Return when somebody has looked who began after *moment*; raises as `look` does."""
+        """Return when somebody has looked who began after *moment*; raises as `look` does.
+
+        Also where that one saw nothing: a key that nobody could look for is not one that is
+        unknown, and whoever shows a token of it need not sign in again.
+        """
         async with self._one_at_a_time:
             if self._looked_at > moment:
+                if not self._saw:
+                    raise Unavailable
                 return
             await asyncio.sleep(max(0.0, self._looked_at + _PAUSE_S - self._clock()))
             await self.look()
@@ -116,14 +124,16 @@ class KeyRing:
         return self._clock()
 
     async def _run(self) -> None:
+        outage = Outage(_log, "see which keys sign")
         while True:
             self._look.clear()
             try:
                 # Else an answer that comes late would bring back keys that are gone.
                 async with self._one_at_a_time:
                     await self.look()
+                outage.worked()
             except ChatkeepError as error:
-                _log.warning("cannot see which keys sign: %s", error.code)
+                outage.failed(error.code)
             try:
                 # Not `wait_for`: before Python 3.12 it may swallow a cancellation.
                 async with asyncio.timeout(_LOOK_EVERY_S):

@@ -1,0 +1,34 @@
+"""Outages as the log tells them: that one has begun, and that it is over.
+
+What is tried every second or two while something is away would else say so each time, and
+the first line of an outage, which says what began it, would be lost among the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+
+
+class Outage:
+    """Whether something that is done again and again works, and what was told of that."""
+
+    def __init__(self, log: logging.Logger, doing: str) -> None:
+        """Tell *log*; *doing* is what cannot be done then, as in "see which keys sign"."""
+        self._log = log
+        self._doing = doing
+        self._goes_on = False
+
+    def failed(self, why: str) -> None:
+        """It could not be done, because of *why*; told when it could before."""
+        if not self._goes_on:
+            self._log.warning("cannot %s: %s", self._doing, why)
+        self._goes_on = True
+
+    def worked(self) -> None:
+        """It was done; told when it could not be before."""
+        if self._goes_on:
+            self._log.info("can %s again", self._doing)
+        self._goes_on = False
