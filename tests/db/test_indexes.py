@@ -34,6 +34,12 @@ ONE_ROLE: Final = Index(
     "create unique index concurrently messages_one_role on chat.messages (user_id, role)"
 )
 DEADLINE_S: Final = 60
+#: Statements that change the schema wait at their start, before they lock anything.
+HELD_BACK: Final = """
+create function chat.hold_back() returns event_trigger language plpgsql as $$
+begin perform pg_advisory_xact_lock(1); end $$;
+create event trigger held_back on ddl_command_start execute function chat.hold_back();
+"""
 #: A process of its own, to be killed: argv is the address.
 BUILDER: Final = f"""
 import sys
@@ -180,6 +186,46 @@ def test_what_a_killed_process_has_begun_is_waited_for(url: str) -> None:
             said.wait_for("Waiting: chat.messages_by_role")
             somebody.rollback()
             assert built.result(DEADLINE_S) == []
+    assert find_missing(url) == []
+
+
+@contextmanager
+def just_finishing(url: str) -> Iterator[None]:
+    """Have the statement at work without its lock, and a whole index at the end of the block."""
+    whole = (
+        "update pg_index set indisvalid = %s where indexrelid = 'chat.messages_by_role'::regclass"
+    )
+    with (
+        psycopg.connect(url, autocommit=True) as admin,
+        psycopg.connect(url, autocommit=True) as somebody,
+        ThreadPoolExecutor(max_workers=1) as threads,
+    ):
+        admin.execute("set allow_system_table_mods = on")
+        admin.execute(BY_ROLE.create)
+        admin.execute(whole, [False])
+        admin.execute(HELD_BACK)
+        admin.execute("select pg_advisory_lock(1)")
+        ended = threads.submit(somebody.execute, BY_ROLE.create)
+        try:
+            at_work = "select wait_event from pg_stat_activity where pid = %s"
+            while admin.execute(at_work, [somebody.info.backend_pid]).fetchone() != ("advisory",):
+                assert not ended.done()
+            yield
+            admin.execute(whole, [True])
+        finally:
+            admin.execute("select pg_advisory_unlock(1)")
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            ended.result(DEADLINE_S)
+
+
+def test_what_is_just_being_finished_is_waited_for(url: str) -> None:
+    """PostgreSQL lets go of the table a moment before it commits that the index is whole."""
+    said = Said()
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        with just_finishing(url):
+            built = threads.submit(build, url, progress=said)
+            said.wait_for("Waiting: chat.messages_by_role is just being finished")
+        assert built.result(DEADLINE_S) == []
     assert find_missing(url) == []
 
 

@@ -60,6 +60,10 @@ join pg_namespace n on n.oid = c.relnamespace
 left join pg_stat_activity a on a.pid = p.current_locker_pid
 where n.nspname || '.' || c.relname = %s
 """
+_AT_IT: LiteralString = """
+select 1 from pg_stat_activity
+where state = 'active' and query = %s and pid <> pg_backend_pid() and datname = current_database()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,8 @@ def _settled(connection: psycopg.Connection, index: Index, progress: Progress) -
     """Return whether *index* is whole, None when it is not there, once nobody builds it.
 
     PostgreSQL goes on building after the process that asked for it was killed; it has this lock
-    on the table meanwhile. Readers and writers do not wait for the lock, nor behind it.
+    on the table meanwhile, and lets go of it a moment before the index counts as whole. Readers
+    and writers do not wait for the lock, nor behind it.
     """
     lock = sql.SQL("lock table {} in share update exclusive mode")
     while True:
@@ -190,10 +195,13 @@ def _settled(connection: psycopg.Connection, index: Index, progress: Progress) -
             with connection.transaction():
                 connection.execute("set local lock_timeout = '1s'")
                 connection.execute(lock.format(sql.Identifier(*index.table.split("."))))
-                return _found(connection, [index]).get(index.name)
+                if connection.execute(_AT_IT, [index.create]).fetchone() is None:
+                    return _found(connection, [index]).get(index.name)
+                said = f"{index.name} is just being finished"
         except pg.LockNotAvailable:
             said = _how_far(connection, index) or f"{index.table} is being vacuumed or altered"
-            progress(f"Waiting: {said}")
+        progress(f"Waiting: {said}")
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _drop(connection: psycopg.Connection, index: Index) -> None:
