@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ PUBLIC_KEY = {**ECKey.generate_key("P-256").as_dict(private=False), "kid": "a", 
 NOWHERE = "http://127.0.0.1:1"
 
 
-async def answer(request: web.Request) -> web.Response:
+async def answer(request: web.Request) -> web.StreamResponse:
     """Be a provider, a Supabase project and a Chatkeep, as the path wants it."""
     if request.path in {"/v1/models", "/v1/key"}:
         right = request.headers.get("authorization") == f"Bearer {KEY}"
@@ -30,7 +31,15 @@ async def answer(request: web.Request) -> web.Response:
     if request.path == "/project/auth/v1/.well-known/jwks.json":
         return web.json_response({"keys": [PUBLIC_KEY]})
     if request.path == "/readyz":
-        return web.json_response({"status": "ok", "upstreams": {"openai": "up", "groq": "down"}})
+        # In two pieces, the second of which comes when the first has been read.
+        said = web.StreamResponse()
+        await said.prepare(request)
+        await said.write(b'{"status": "ok", "upstreams": ')
+        await asyncio.sleep(0.05)
+        await said.write(b'{"openai": "up", "groq": "down"}}')
+        return said
+    if request.path == "/large/readyz":
+        return web.json_response({"upstreams": {"openai": "up"}, "more": "x" * (1 << 16)})
     return web.Response(status=200 if request.path == "/healthz" else 404)
 
 
@@ -87,7 +96,7 @@ async def test_running_server_says_which_provider_it_finds_down(base: str) -> No
     assert found is not None
     assert (found.is_good, found.note) == (False, "openai up, groq down")
     assert found.problems[0].startswith("The server finds groq down")
-    for url in (NOWHERE, f"{base}/elsewhere"):
+    for url in (NOWHERE, f"{base}/elsewhere", f"{base}/large"):
         assert await examine_running(Settings.from_env({"PUBLIC_URL": url})) is None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from chatkeep.config import Settings
 from chatkeep.config.webhooks import EVENTS
-from chatkeep.errors import SetupError
+from chatkeep.errors import DatabaseUnavailable, SetupError
 from chatkeep.events import Done, TextDelta, Usage
 from chatkeep.webhooks import new_secret, records
 from chatkeep.webhooks.delivery import PAUSES
@@ -258,7 +258,9 @@ async def test_two_nodes_tell_once(
     assert len({one.id for one in crm.heard}) == len(crm.heard) == 20
 
 
-async def test_exhausted_budget_is_told_once(start: StartNode, crm: Receiver) -> None:
+async def test_exhausted_budget_is_told_once(
+    start: StartNode, crm: Receiver, database: MigratedDatabase
+) -> None:
     """However often somebody is refused, on whichever surface; and for what time."""
     node = await start(**listening(crm, EVENTS="budget.exhausted"), BUDGET_TOKENS_PER_DAY="1")
     ana = node.person()
@@ -268,11 +270,30 @@ async def test_exhausted_budget_is_told_once(start: StartNode, crm: Receiver) ->
         message = {"role": "user", "parts": [{"type": "text", "text": "Hi"}]}
         refused = await ana.client.post("/api/chat", {"id": str(uuid4()), "message": message})
         assert refused.status == 429
-    await until(lambda: bool(crm.heard))
+    await until(lambda: not database.operate("select 1 from chatkeep_queue.procrastinate_jobs"))
     (told,) = crm.heard
     assert told.data["budget"] == "tokens-per-day"
     assert told.data["user_id"].endswith(ana.id)
     assert told.data["resets_at"].endswith("T00:00:00Z")
+
+
+async def test_exhausted_budget_that_could_not_be_queued_is_told_at_the_next_refusal(
+    start: StartNode, crm: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may be away for a moment, and back long before the budget begins anew."""
+    queue = records.queue
+
+    async def away(*_: object) -> None:
+        monkeypatch.setattr(records, "queue", queue)
+        raise DatabaseUnavailable
+
+    node = await start(**listening(crm, EVENTS="budget.exhausted"), BUDGET_TOKENS_PER_DAY="1")
+    monkeypatch.setattr(records, "queue", away)
+    ana = node.person()
+    body = {"messages": [{"role": "user", "content": "Hi"}], "model": "fake/model"}
+    for _ in range(2):
+        assert (await ana.client.post("/v1/chat/completions", body)).status == 429
+    await until(lambda: bool(crm.heard))
 
 
 async def test_production_tells_nobody_in_a_private_network(crm: Receiver, node: Node) -> None:

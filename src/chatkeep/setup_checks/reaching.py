@@ -28,12 +28,16 @@ async def status_at(url: str, headers: Mapping[str, str] | None = None) -> int |
 
 
 async def body_at(url: str) -> bytes | None:
-    """Return at most 64 KiB of what is there; None when nobody answers, or with another status."""
+    """Return what is there; None when nobody answers, with another status or over 64 KiB."""
     try:
         async with _asking(url) as answer:
             if answer.status != HTTPStatus.OK:
                 return None
-            return await answer.content.read(_MOST_BYTES)
+            body = b""
+            # A read gives what has come, which need not be all.
+            while len(body) <= _MOST_BYTES and (piece := await answer.content.readany()):
+                body += piece
+            return body if len(body) <= _MOST_BYTES else None
     except (aiohttp.ClientError, TimeoutError):
         return None
 

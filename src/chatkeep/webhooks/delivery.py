@@ -149,7 +149,8 @@ class Webhooks:
     async def budget_exhausted(self, user_id: str, error: BudgetExhausted) -> None:
         """Tell, once for each budget and the time it is for, that somebody was refused.
 
-        The id is the same whichever node tells it; what cannot be queued is logged.
+        The id is the same whichever node tells it. What cannot be queued is logged, and queued
+        when the next one is refused.
         """
         name, until = error.members.get("budget"), error.members.get("resets_at")
         identity = hashlib.sha256(f"{user_id}\n{name}\n{until}".encode()).hexdigest()[:32]
@@ -164,6 +165,7 @@ class Webhooks:
             await records.queue(self._db, told.event, msgspec.json.encode(told).decode())
         except ChatkeepError as failed:
             _log.warning("webhook %s is not queued: %s", told.id, failed.code)
+            self._refused.discard(identity)
 
     async def start(self) -> None:
         """Let what happens be queued, and begin to tell."""
