@@ -118,10 +118,8 @@ class IdempotencyKeys:
             if row.fingerprint != fingerprint:
                 raise IdempotencyKeyReused
             if row.answer is not None:
-                kept = self._opened(user_id, key, row.answer)
-                if kept is not None:
-                    return kept
-            elif row.holder == holder:
+                return self._opened(user_id, key, row.answer)
+            if row.holder == holder:
                 return Held(self, user_id, key, holder, row.since)
             if time.monotonic() - began > self._wait_s:
                 raise RequestInProgress
@@ -263,7 +261,7 @@ class IdempotencyKeys:
         gone = _Row(holder="", fingerprint=fingerprint, answer=None, since=0)
         return rows[0] if rows else gone
 
-    def _opened(self, user_id: str, key: str, sealed: bytes) -> Kept | None:
+    def _opened(self, user_id: str, key: str, sealed: bytes) -> Kept:
         try:
             content = self._cipher.decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _bound_to(user_id, key)

@@ -91,6 +91,8 @@ class _Signals:
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # what is left is to stop, either way
         signal.set_wakeup_fd(-1)
+        self._reading.close()
+        self._writing.close()
 
     def wait_with(self, others: list[Any], timeout_s: float | None) -> tuple[bool, list[Any]]:
         """Return whether a signal has come, and which of *others* are ready."""

@@ -72,7 +72,7 @@ async def invite(
         EmailAddressInvalid, Invalid.
     """
     address = accounts.normal_address(email)
-    user_id, statements = await _unconfirmed(issuer, address, metadata, None)
+    user_id, statements = await _unconfirmed(issuer, address, metadata, None, actor=actor)
     sent = mailing(issuer, "invite", user_id, address, way=way)
     noted = _entry(issuer, "user.invited", user_id, actor)
     await _run(issuer, *statements, *sent, noted)
@@ -98,12 +98,14 @@ async def make_link(
     statements: tuple[Query[Any], ...] = ()
     if kind in {"signup", "invite"}:
         stored = await _hashed(issuer, wish.password) if kind == "signup" else None
-        user_id, statements = await _unconfirmed(issuer, address, wish.metadata, stored)
+        user_id, statements = await _unconfirmed(
+            issuer, address, wish.metadata, stored, actor=actor
+        )
     elif found is not None:
         user_id = found.id
     elif kind == "magiclink":  # whoever signs in by a link for the first time signs up by it
         kind = "signup"
-        user_id, statements = await _unconfirmed(issuer, address, wish.metadata, None)
+        user_id, statements = await _unconfirmed(issuer, address, wish.metadata, None, actor=actor)
     else:
         raise UserNotFound
     if kind == "invite":
@@ -164,7 +166,12 @@ async def _made(
 
 
 async def _unconfirmed(
-    issuer: EmbeddedIssuer, address: str, metadata: Mapping[str, Any], stored: str | None
+    issuer: EmbeddedIssuer,
+    address: str,
+    metadata: Mapping[str, Any],
+    stored: str | None,
+    *,
+    actor: str,
 ) -> tuple[UUID, tuple[Query[Any], ...]]:
     """Return the account that waits for the address, and what makes it so with that password."""
     kept = accounts.storable(metadata)
@@ -175,7 +182,7 @@ async def _unconfirmed(
             *accounts.creation(
                 user_id, email=address, password_hash=stored, metadata=kept, confirmed=False
             ),
-            _entry(issuer, "user.created", user_id, "secret_key"),
+            _entry(issuer, "user.created", user_id, actor),
         )
     if found.email_confirmed_at is not None:
         raise EmailExists
