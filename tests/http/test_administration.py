@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -15,7 +16,7 @@ from chatkeep.db import AUTH
 from chatkeep.web.routes import admin_operations
 from tests.gotrue_people import OURS_ALONE, PASSWORD, nobody, sign_in, sign_up, signed_in
 from tests.http.test_matrix import ENDLESS
-from tests.postgres_servers import MigratedDatabase
+from tests.postgres_servers import LOGIN, MigratedDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -513,6 +514,33 @@ async def test_log_is_exported_whole(
     assert numbers == sorted(numbers, reverse=True)
     assert {line["user_id"] for line in lines} == {ana.id}
     assert PASSWORD not in answer.text
+
+
+async def test_export_that_cannot_be_is_refused(admin: Member) -> None:
+    """With an answer that says so, not with a file that breaks off."""
+    for odd in ("user_id=%00", "action=%00", "since=yesterday"):
+        answer = await admin.client.get(f"{ADMIN}/audit/export?{odd}")
+        assert answer.status == 422, odd
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_moment_without_a_zone_is_utc_wherever_the_database_is(
+    node: Node, start: StartNode, database: MigratedDatabase, admin: Member, ana: Member
+) -> None:
+    """Who asks for a day gets that day, whatever the zone of the server's login is."""
+    await sign_in(nobody(node), ana.email)
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    database.operate(f"alter role {LOGIN} in database {database.name} set timezone = '-12'")
+    try:
+        far = await start(database.url, **NODE_SETTINGS)
+        client = admin.client.but(url=far.url)
+        for said in (f"{hour_ago:%Y-%m-%dT%H:%M:%S}", f"{hour_ago:%Y-%m-%dT%H:%M:%SZ}"):
+            found = await client.get(f"{ADMIN}/audit?user_id={ana.id}&since={said}")
+            assert found.json["entries"], said
+            found = await client.get(f"{ADMIN}/audit?user_id={ana.id}&until={said}")
+            assert found.json["entries"] == [], said
+    finally:
+        database.operate(f"alter role {LOGIN} in database {database.name} reset timezone")
 
 
 async def test_operations_are_shown(node: Node, admin: Member) -> None:

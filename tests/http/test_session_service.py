@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client, Node
 
 PREFIXES = ["/auth", "/api/auth", ""]
@@ -170,3 +171,21 @@ async def test_log_out_is_known_on_another_node_after_a_refresh(
     await other.parts.embedded.revocations.catch_up()
     for one in (client, renewed):
         assert (await one.but(url=other.url).get("/auth/me")).status == 401
+
+
+async def test_one_session_logs_out_once_however_often_it_is_sent_at_once(
+    node: Node, database: MigratedDatabase
+) -> None:
+    """Refresh tokens that were logged out are remembered for over a year: one for a session."""
+    remembered = "select count(*) from chatkeep.revocations where subject like 'refresh:%%'"
+    (before,) = database.operate(remembered)[0]
+    eve = node.person().client
+    await eve.get("/auth/me")
+    answers = await asyncio.gather(
+        *[eve.post("/auth/logout", {"refresh_token": f"made-up-{n}"}) for n in range(20)]
+    )
+    assert {one.status for one in answers} <= {200, 401}
+    assert all(one.json["revoked"] for one in answers if one.status == 200)
+    (after,) = database.operate(remembered)[0]
+    assert after - before == 1
+    assert (await eve.get("/auth/me")).status == 401

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import psycopg
@@ -210,6 +211,27 @@ async def test_only_who_could_be_somebody_is_suspended(node: Node, admin: Client
     for odd in ("nowhere:eve", f"embedded:{uuid4()}", "embedded:x"):
         assert (await admin.post(f"{ADMIN}/{odd}/ban", {})).status == 404, odd
     assert (await node.person().client.post(f"{ADMIN}/{uuid4()}/ban", {})).status == 403
+
+
+@pytest.mark.parametrize("subject", ["eve/card#me?a=%2F&b", "aB3/x+Y=", "../ban", "a//"])
+async def test_slashes_in_an_id_keep_nobody_in(node: Node, admin: Client, subject: str) -> None:
+    """Issuers choose what they call people: base64, or an address."""
+    eve = node.person(sub=f"{subject}{uuid4().hex}/")
+    at = f"{ADMIN}/{quote(eve.id, safe='')}"
+    assert (await eve.client.get("/auth/me")).status == 200
+    found = (await admin.get(f"{at}/sessions")).json["sessions"]
+    assert [one["user_id"] for one in found] == [eve.id]
+    assert (await admin.get(f"{at}/usage")).json["by_day"] == []
+    assert (await admin.get(f"{at}/keys")).json["keys"] == []
+    one = f"{at}/sessions/{found[0]['id']}"
+    assert (await admin.delete(one)).status == 204
+    assert (await admin.post(f"{at}/sign-out", {})).status == 200
+    said = await admin.post(f"{at}/ban", {})
+    assert (said.status, said.json["user_id"]) == (200, eve.id)
+    assert await is_out(newly_signed_in(node, eve))
+    assert (await admin.get(at)).json["user_id"] == eve.id
+    assert (await admin.post(f"{at}/unban", {})).status == 200
+    assert (await admin.get(at)).status == 404
 
 
 def test_issuer_of_an_id() -> None:

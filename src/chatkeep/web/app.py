@@ -97,6 +97,7 @@ _ROUTES = (
     admin_operations.router,
     admin_overview.router,
     admin_usage.router,
+    admin.of_anybody,
     outbox.router,
     pages.router,
 )

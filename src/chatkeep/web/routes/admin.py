@@ -6,12 +6,12 @@ nowhere, and so is what anybody said: no role can read that.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import Response
 
 from chatkeep import accounts, audit
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from chatkeep.accounts import User
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
+#: Comes after all other routes of a person: an id may have slashes, so this takes the rest.
+of_anybody = APIRouter(prefix="/api/admin/users", tags=["administration"])
+
+
+def _placed(moment: datetime | None) -> datetime | None:
+    """Take a moment that names no zone for UTC, wherever the database is."""
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)
+
 
 UserId = Annotated[str, Path(max_length=255, description="The id of a person, as tokens say it.")]
 SearchText = Annotated[
@@ -42,8 +52,12 @@ Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` 
 About = Annotated[str | None, Query(max_length=255, description="Whom it is about.")]
 Action = Annotated[str | None, Query(max_length=255, description="One of the audit log's.")]
 Outcome = Annotated[str | None, Query(max_length=255, description="`succeeded` or `refused`.")]
-Since = Annotated[datetime | None, Query(description="Not before then: ISO 8601.")]
-Until = Annotated[datetime | None, Query(description="Before then: ISO 8601.")]
+Since = Annotated[
+    datetime | None, AfterValidator(_placed), Query(description="Not before then: ISO 8601.")
+]
+Until = Annotated[
+    datetime | None, AfterValidator(_placed), Query(description="Before then: ISO 8601.")
+]
 Before = Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of a page.")]
 SessionId = Annotated[UUID, Path(description="A session of theirs.")]
 AlsoEnded = Annotated[bool, Query(description="Also what has ended.")]
@@ -167,18 +181,7 @@ async def list_users(
     )
 
 
-@router.get("/users/{user_id}", responses=described(404))
-async def get_user(_: Administrator, user_id: UserId, parts: Parts) -> UserAnswer:
-    """Return one account, or a suspended person of another issuer."""
-    if _is_of_another_issuer(parts, user_id):
-        return await _stranger(parts, user_id)
-    try:
-        return _user(parts, await accounts.get_user(parts.db, _account(parts, user_id)))
-    except UserNotFound as error:
-        raise NotFound from error
-
-
-@router.post("/users/{user_id}/ban", responses=described(404, 409, 422))
+@router.post("/users/{user_id:path}/ban", responses=described(404, 409, 422))
 async def ban(
     body: BanRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
 ) -> UserAnswer:
@@ -200,7 +203,7 @@ async def ban(
     return await _change(parts, user_id, Wanted(banned_for=length), who.user_id, body.reason)
 
 
-@router.post("/users/{user_id}/unban", responses=described(404, 422))
+@router.post("/users/{user_id:path}/unban", responses=described(404, 422))
 async def unban(
     body: ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
 ) -> UserAnswer:
@@ -218,7 +221,7 @@ async def unban(
     return await _change(parts, user_id, Wanted(banned_for=NOT_BANNED), who.user_id, body.reason)
 
 
-@router.post("/users/{user_id}/sign-out", responses=described(422))
+@router.post("/users/{user_id:path}/sign-out", responses=described(404, 422))
 async def force_out(
     body: ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
 ) -> EndedAnswer:
@@ -237,7 +240,7 @@ async def force_out(
 # --- sessions -------------------------------------------------------------------------------------
 
 
-@router.get("/users/{user_id}/sessions")
+@router.get("/users/{user_id:path}/sessions", responses=described(404))
 async def list_sessions(
     _: Administrator, user_id: UserId, parts: Parts, *, ended: AlsoEnded = False
 ) -> SessionsAnswer:
@@ -249,7 +252,9 @@ async def list_sessions(
     )
 
 
-@router.delete("/users/{user_id}/sessions/{session_id}", status_code=204, responses=described(404))
+@router.delete(
+    "/users/{user_id:path}/sessions/{session_id}", status_code=204, responses=described(404)
+)
 async def end_session(
     who: FreshAdministrator, user_id: UserId, session_id: SessionId, parts: Parts
 ) -> Response:
@@ -310,6 +315,20 @@ async def list_audit(
         entries=[EntryAnswer.model_validate(one, from_attributes=True) for one in found],
         next_before=found[-1].number if len(found) == limit else None,
     )
+
+
+# --- one person -----------------------------------------------------------------------------------
+
+
+@of_anybody.get("/{user_id:path}", responses=described(404))
+async def get_user(_: Administrator, user_id: UserId, parts: Parts) -> UserAnswer:
+    """Return one account, or a suspended person of another issuer."""
+    if _is_of_another_issuer(parts, user_id):
+        return await _stranger(parts, user_id)
+    try:
+        return _user(parts, await accounts.get_user(parts.db, _account(parts, user_id)))
+    except UserNotFound as error:
+        raise NotFound from error
 
 
 def _user(parts: Services, user: User) -> UserAnswer:

@@ -95,16 +95,24 @@ async def export_audit(
         "since": since,
         "until": until,
     }
+    pages = _pages(parts.db, wanted)
+    first = await anext(pages, b"")  # what is wrong is said while there can be an answer
     return StreamingResponse(
-        _lines(parts.db, wanted),
+        _all(first, pages),
         media_type="application/x-ndjson",
         headers={"content-disposition": 'attachment; filename="audit.ndjson"'},
     )
 
 
-async def _lines(db: Database, wanted: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+async def _pages(db: Database, wanted: dict[str, Any]) -> AsyncGenerator[bytes, None]:
     """Read page by page: no connection is held while somebody reads slowly."""
     before: int | None = None
     while page := await audit.listed(db, **wanted, before=before, limit=_PAGE):
         yield b"".join(msgspec.json.encode(one) + b"\n" for one in page)
         before = page[-1].number
+
+
+async def _all(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for page in others:
+        yield page

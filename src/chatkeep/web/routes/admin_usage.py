@@ -64,7 +64,7 @@ class SigningKeysAnswer(BaseModel):
     keys: list[SigningKeyAnswer]
 
 
-@router.get("/users/{user_id}/usage", responses=described(422))
+@router.get("/users/{user_id:path}/usage", responses=described(404, 422))
 async def usage_of(
     _: Administrator, user_id: UserId, parts: Parts, days: Days = 30
 ) -> UsageOfAnswer:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chatkeep.web.services import Services
 
 router = APIRouter(prefix="/api/keys", tags=["API keys"], responses=described(401))
-of_anybody = APIRouter(prefix="/api/admin/users/{user_id}/keys", tags=["administration"])
+of_anybody = APIRouter(prefix="/api/admin/users/{user_id:path}/keys", tags=["administration"])
 
 KeyId = Annotated[UUID, Path(description="A key, by its id.")]
 
@@ -128,7 +128,7 @@ async def revoke_key(key_id: KeyId, who: StrictlySignedIn, parts: Parts) -> Resp
     return Response(status_code=204)
 
 
-@of_anybody.get("")
+@of_anybody.get("", responses=described(404))
 async def list_keys_of(_: Administrator, user_id: UserId, parts: Parts) -> KeysOfSomebodyAnswer:
     """List the keys of a person of any issuer, also what ended in the last 90 days."""
     await parts.personal_keys.write()

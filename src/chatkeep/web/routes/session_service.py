@@ -77,16 +77,17 @@ async def log_out(
     body: LogOutRequest | None = None,
 ) -> EndedAnswer:
     """End the session of this request, at once and everywhere, and clear what a browser has."""
-    revoked = await _end_own(who, parts, reason="logout")
+    ended = await _end_own(who, parts, reason="logout")
     for cookie in await previous_sessions(request, parts):
         await parts.browser_sessions.end(cookie, reason="logout")
     await parts.embedded.revocations.catch_up()
     clear_session_cookie(request, parts)
     clear_refresh_cookie(request, parts)
     response.headers["clear-site-data"] = _CLEARED
-    shown = body.refresh_token if body is not None else None
-    await _end_at_issuer(request, response, parts, who, shown)
-    return EndedAnswer(success=True, revoked=revoked)
+    if ended:  # once for a session, because what is shown beside it is remembered for long
+        shown = body.refresh_token if body is not None else None
+        await _end_at_issuer(request, response, parts, who, shown)
+    return EndedAnswer(success=True, revoked=(who.session_id or who.token_id) is not None)
 
 
 @_routes.post("/session/revoke", responses=described(404, 422))
@@ -113,16 +114,24 @@ for _prefix in ("/auth", "/api/auth", ""):
 
 
 async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
+    """End the session of *who*; return whether there is one, and no other request was faster.
+
+    Raises:
+        Unavailable: the database is away.
+    """
     await parts.sightings.write()
     reference = who.session_id or who.token_id
     if reference is None:
         return False
-    if not await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
-        now = datetime.now(UTC)
-        until = (who.expires_at or now + _NO_END) + timedelta(minutes=5)
-        if who.session_id is not None and who.issuer != parts.embedded.issuer.name:
-            until = max(until, now + _RENEWED_FOR)
-        await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
+    if await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
+        return True
+    if await parts.embedded.revocations.is_revoked_now(who):
+        return False
+    now = datetime.now(UTC)
+    until = (who.expires_at or now + _NO_END) + timedelta(minutes=5)
+    if who.session_id is not None and who.issuer != parts.embedded.issuer.name:
+        until = max(until, now + _RENEWED_FOR)
+    await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
     return True
 
 
