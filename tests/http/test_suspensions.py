@@ -234,6 +234,14 @@ async def test_slashes_in_an_id_keep_nobody_in(node: Node, admin: Client, subjec
     assert (await admin.get(at)).status == 404
 
 
+async def test_longest_id_there_can_be_keeps_nobody_in(node: Node, admin: Client) -> None:
+    """What an issuer calls a person has 255 characters at most, and its own name comes before."""
+    longest = f"supabase:{uuid4().hex}{'x' * (255 - 32)}"
+    assert (await admin.post(f"{ADMIN}/{longest}/ban", {})).status == 200
+    assert (await admin.get(f"/api/admin/audit?user_id={longest}")).json["entries"]
+    assert (await admin.post(f"{ADMIN}/{longest}/unban", {})).status == 200
+
+
 def test_issuer_of_an_id() -> None:
     """By its prefix; bare ids are of the one issuer that has them."""
     names = ("supabase", "acme", "embedded")

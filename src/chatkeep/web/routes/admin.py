@@ -7,7 +7,7 @@ nowhere, and so is what anybody said: no role can read that.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
@@ -21,6 +21,7 @@ from chatkeep.administration.accounts import NOT_BANNED, Wanted
 from chatkeep.db import AUTH
 from chatkeep.errors import NotFound, UserNotFound
 from chatkeep.sessions import administration as session_administration
+from chatkeep.tokens import MAX_IDENTIFIER_LENGTH
 from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.cursors import cursor_at, read_cursor
@@ -42,14 +43,18 @@ def _placed(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC)
 
 
-UserId = Annotated[str, Path(max_length=255, description="The id of a person, as tokens say it.")]
+#: An issuer's name, a colon, and what that issuer calls the person.
+_LONGEST_ID: Final = 32 + 1 + MAX_IDENTIFIER_LENGTH
+UserId = Annotated[
+    str, Path(max_length=_LONGEST_ID, description="The id of a person, as tokens say it.")
+]
 SearchText = Annotated[
     str | None, Query(max_length=254, description="Part of an address or a name, or an id.")
 ]
 Many = Annotated[int, Query(ge=1, le=200, description="How many on a page.")]
 ManyEntries = Annotated[int, Query(ge=1, le=1000, description="How many on a page.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of a page.")]
-About = Annotated[str | None, Query(max_length=255, description="Whom it is about.")]
+About = Annotated[str | None, Query(max_length=_LONGEST_ID, description="Whom it is about.")]
 Action = Annotated[str | None, Query(max_length=255, description="One of the audit log's.")]
 Outcome = Annotated[str | None, Query(max_length=255, description="`succeeded` or `refused`.")]
 Since = Annotated[
