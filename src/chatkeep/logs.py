@@ -9,9 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections import OrderedDict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+import psycopg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_AGAIN_AFTER_S: Final = 60.0
+_REASONS_AT_MOST: Final = 20
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -28,10 +37,41 @@ def configure(level: str, *, readable: bool | None = None) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # It warns of every pipeline that an error ended; we answer and log the error itself.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    pool = logging.getLogger("psycopg.pool")
+    pool.setLevel(logging.WARNING)
+    pool.filters[:] = [_NoConnections()]
     logging.getLogger("asyncio").addFilter(_is_news)
     # It tells at length how it goes about a migration.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class _NoConnections(logging.Filter):
+    """Of all that the pool says only why it gets no connection, each reason once a minute.
+
+    A server that lets nobody in, a password that is another now, a name that leads nowhere: the
+    answers that fail then say no more than that the database is away.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: OrderedDict[str, float] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else None
+        # Not the other kinds of its errors: those may say what is in the address.
+        if not isinstance(error, psycopg.OperationalError):
+            return False
+        reason = " ".join(str(error).split())
+        now = self._clock()
+        if now - self._told.get(reason, float("-inf")) < _AGAIN_AFTER_S:
+            return False
+        self._told[reason] = now
+        self._told.move_to_end(reason)
+        if len(self._told) > _REASONS_AT_MOST:
+            self._told.popitem(last=False)
+        record.msg, record.args = "no connection to PostgreSQL: %s", (reason,)
+        return True
 
 
 def _is_news(record: logging.LogRecord) -> bool:

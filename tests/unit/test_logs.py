@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from chatkeep import logs
 from chatkeep.logs import JsonFormatter, ReadableFormatter, configure
 
 if TYPE_CHECKING:
@@ -124,3 +128,50 @@ def test_what_uvloop_says_of_connections_that_we_closed_is_no_news(
     log.error("Task exception was never retrieved", exc_info=closed)
     log.removeHandler(caplog.handler)
     assert [one.getMessage()[:4] for one in caplog.records] == ["Fata", "Task"]
+
+
+@pytest.fixture
+def pool_log(root: logging.Logger, caplog: pytest.LogCaptureFixture) -> Iterator[logging.Logger]:
+    """What the pool of connections logs with, heard by *caplog* and put back afterwards."""
+    logger = logging.getLogger("psycopg.pool")
+    level, filters = logger.level, logger.filters[:]
+    configure("WARNING", readable=False)
+    root.addHandler(caplog.handler)
+    yield logger
+    logger.setLevel(level)
+    logger.filters[:] = filters
+
+
+async def test_why_there_is_no_connection_is_told(
+    pool_log: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real pool's reason is in the log, the password and whatever else it says is not."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # listens to nobody, and nobody else can
+        address = f"postgresql://ana:a-secret@127.0.0.1:{taken.getsockname()[1]}/chat"
+        async with AsyncConnectionPool(address, min_size=2, open=False) as pool:
+            with pytest.raises(PoolTimeout):
+                await pool.wait(timeout=0.5)
+    pool_log.warning("discarding closed connection: %s", address)
+    pool_log.warning("error connecting in %r: %s", "pool", psycopg.ProgrammingError(address))
+    (told,) = [one.getMessage() for one in caplog.records if one.name == pool_log.name]
+    assert told.startswith("no connection to PostgreSQL: ")
+    assert "Connection refused" in told
+    assert "secret" not in caplog.text
+
+
+def test_each_reason_is_told_once_a_minute(root: logging.Logger) -> None:
+    """An outage that goes on is told again, and so is one that has become another."""
+    minutes = [0.0]
+    passes = logs._NoConnections(clock=lambda: minutes[0] * 60).filter
+
+    def is_told(reason: str) -> bool:
+        args = ("pool-1", psycopg.OperationalError(reason))
+        return bool(passes(root.makeRecord("psycopg.pool", 30, __file__, 1, "%r %s", args, None)))
+
+    assert [is_told(one) for one in ("refused", "refused", "too many", "refused")] == [
+        *(True, False, True, False)
+    ]
+    minutes[0] = 1.01
+    assert [is_told(one) for one in ("refused", "refused")] == [True, False]
+    assert all(is_told(f"host {number} is away") for number in range(1000))
