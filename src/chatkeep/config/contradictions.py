@@ -18,6 +18,7 @@ from chatkeep.config.sign_in import sign_in_problems
 from chatkeep.config.sign_in_providers import sign_in_provider_problems
 from chatkeep.config.upstream_problems import upstream_problems
 from chatkeep.config.upstreams import PRESETS, upstreams_of
+from chatkeep.config.values import THIS_MACHINE
 from chatkeep.config.webhooks import webhook_problems
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ LOCKABLE = frozenset(
 )
 #: RFC 6762, RFC 8375, ICANN 2024; "svc" is a cluster's own.
 _PRIVATE_DOMAINS = (".local", ".home.arpa", ".internal", ".svc")
-_LOOPBACK = frozenset({"", "localhost", "127.0.0.1", "::1"})
+#: An address of a database without a host leads to a socket of this machine.
+_HERE = THIS_MACHINE | {""}
 LOG_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR"})
 #: Shared secrets that anybody can look up.
 PUBLISHED_SECRETS = frozenset(
@@ -164,7 +166,7 @@ def _header_problems(settings: Settings) -> list[str]:
     problems = []
     if not settings.environment_is_explicit or settings.production:
         problems.append("DEVELOPMENT_USER_HEADER needs ENVIRONMENT=development said explicitly.")
-    if settings.host not in _LOOPBACK - {""}:
+    if settings.host not in THIS_MACHINE:
         problems.append("DEVELOPMENT_USER_HEADER needs HOST to be a loopback address.")
     if settings.database_url and not _is_local(settings.database_url):
         problems.append("DEVELOPMENT_USER_HEADER needs a database on this machine.")
@@ -176,9 +178,7 @@ def _is_local(url: str) -> bool:
     parts = urlsplit(url)
     said = parse_qs(parts.query)
     hosts = [parts.hostname or "", *said.get("host", ()), *said.get("hostaddr", ())]
-    return "service" not in said and all(
-        host in _LOOPBACK or host.startswith("/") for host in hosts
-    )
+    return "service" not in said and all(host in _HERE or host.startswith("/") for host in hosts)
 
 
 def stays_inside(url: str) -> bool:
@@ -188,7 +188,7 @@ def stays_inside(url: str) -> bool:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme in {"rediss", "unix"} or host in _LOOPBACK:
+    if parts.scheme in {"rediss", "unix"} or host in _HERE:
         return True
     try:
         return ip_address(host).is_private

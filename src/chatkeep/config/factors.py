@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 MfaRequired = Literal["none", "admins", "everybody"]
 
-#: Pages of this machine may say either; a key's domain is always the first.
-_OWN_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
 
@@ -68,7 +66,8 @@ def factor_problems(settings: Settings) -> list[str]:
 
 def _is_within(host: str, owner: str) -> bool:
     """Whether keys of *owner* work at *host* (a registrable suffix, WebAuthn section 5.1.3)."""
-    return host == owner or host.endswith(f".{owner}") or {host, owner} <= _OWN_MACHINE
+    # Pages of this machine may say any of its names; a key's domain there is localhost.
+    return host == owner or host.endswith(f".{owner}") or {host, owner} <= read.THIS_MACHINE
 
 
 @dataclass(frozen=True, kw_only=True)

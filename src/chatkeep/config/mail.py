@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from chatkeep.config import values as read
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.config.values import Secret
-
-
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ def mail_problems(settings: MailSettings, *, production: bool) -> list[str]:
         problems.append("SMTP_URL needs MAIL_FROM: the address that mail comes from.")
     parts = urlsplit(settings.smtp_url)
     plain = parts.scheme == "smtp" and not settings.smtp_tls
-    if plain and production and parts.hostname not in _HERE:
+    if plain and production and parts.hostname not in read.THIS_MACHINE:
         problems.append(
             "SMTP_TLS must be on in production, because SMTP_URL leads to another machine:"
             " links that sign people in would be readable on the way."

@@ -11,7 +11,6 @@ from chatkeep.config.reading import setting
 if TYPE_CHECKING:
     from chatkeep.config.values import Secret
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HIGHEST_PORT = 65535
 
 
@@ -39,7 +38,11 @@ def metrics_problems(
         problems.append(
             "METRICS_PORT must not be PORT: each of WORKERS takes the next port after it."
         )
-    if production and settings.metrics_host not in _LOOPBACK and settings.metrics_token is None:
+    if (
+        production
+        and settings.metrics_host not in read.THIS_MACHINE
+        and settings.metrics_token is None
+    ):
         problems.append(
             "METRICS_TOKEN must be set in production where METRICS_HOST is not this machine:"
             " make one with `openssl rand -hex 32`."

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Environment = Literal["development", "production"]
+
+#: How addresses name the machine that they are read on.
+THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _TRUE = frozenset({"1", "on", "true", "yes"})
 _FALSE = frozenset({"0", "off", "false", "no"})

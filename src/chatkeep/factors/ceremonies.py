@@ -28,6 +28,7 @@ from webauthn.helpers.structs import (
 )
 
 from chatkeep.config.factors import is_address
+from chatkeep.config.values import THIS_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,6 @@ ALGORITHMS: Final = [
 ]
 _PATIENCE_MS: Final = 300_000
 _LONGEST_ID: Final = 1023  # WebAuthn section 5.1.3 step 4 has it as the most
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _TRANSPORTS: Final = {one.value: one for one in AuthenticatorTransport}
 
 
@@ -66,7 +66,7 @@ class RelyingParty:
         """Return who this server is to authenticators; None where it has no domain."""
         parts = urlsplit(settings.base_url)
         host = parts.hostname or ""
-        host = "localhost" if host in _LOOPBACK else host
+        host = "localhost" if host in THIS_MACHINE else host
         rp_id = settings.webauthn_rp_id or host
         if is_address(rp_id):
             return None

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 
 from chatkeep import errors
+from chatkeep.config.values import THIS_MACHINE
 from chatkeep.providers.flows import LIFE, new_text
 from chatkeep.sign_in import redirects
 from chatkeep.web.cookies import cookie_line, read_cookies
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _COOKIE: Final = "chatkeep-sign-in"
 _OURS = re.compile(r"[A-Za-z0-9_-]{43}")
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+_LOOPBACK: Final = THIS_MACHINE | {"[::1]"}
 #: An address with a state, a code or tokens must not travel further, or be kept.
 _HEADERS: Final = {
     "cache-control": "no-store",
