@@ -13,7 +13,7 @@ import pytest
 from chatkeep.tools import Tools
 from tests.chatkit_client import said_by_user
 from tests.raw_upstream import RawUpstream, Wire, delta, failing, provider_of, raw_upstream
-from tests.serving import until
+from tests.serving import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -381,7 +381,7 @@ async def test_stopped_answer_of_a_stand_in_is_its_own(start: StartNode) -> None
             await stream.until(lambda event: event.name == "delta")
             assert (await client.post(f"/api/chat/{chat}/stop")).status == 200
             end = (await stream.rest())[-1]
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
         assert (end.data["status"], end.data["model"]) == ("stopped", "b")
         (booked,) = (await client.get("/api/usage")).json["by_model"]

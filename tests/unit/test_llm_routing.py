@@ -26,7 +26,7 @@ from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.routing import RoutedModel
 from tests.free_ports import free_port
 from tests.raw_upstream import RawUpstream, Wire, failing, provider_of, raw_upstream
-from tests.serving import until
+from tests.serving import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -355,7 +355,7 @@ async def test_leaving_an_answer_hangs_up_on_whoever_gives_it() -> None:
         async with aclosing(model.stream(prompt("fast"))) as events:
             assert await anext(events) == Answering(model="b", upstream="two")
             assert await anext(events) == TextDelta(text="word")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await gone.wait()
 
 
