@@ -25,6 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, ReadOnlyError, RedisError, ResponseError
 
+from chatkeep.going_on import go_on
 from chatkeep.metrics import Gauge
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class RedisLink:
         if (problem := await self._reach()) is not None:
             _log.warning("redis is away: going on without it. %s", problem)
         self._show()
-        self._start(self._keep_reaching())
-        self._start(self._keep_listening())
+        self._start(go_on(self._keep_reaching, "reaching redis"))
+        self._start(go_on(self._keep_listening, "listening to redis"))
 
     async def close(self) -> None:
         """Let go of it."""
