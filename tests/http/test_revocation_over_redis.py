@@ -40,10 +40,15 @@ def server() -> Iterator[RedisServer]:
         yield started
 
 
+def through(server: RedisServer) -> dict[str, str]:
+    """Return the settings of nodes that hear of each other there, on however busy a machine."""
+    return {"DATABASE_POOLER": "on", "REDIS_URL": server.url, "REDIS_TIMEOUT": "1"}
+
+
 @pytest.fixture
 async def nodes(start: StartNode, server: RedisServer) -> list[Node]:
     """Two nodes that have nothing in common but the database and Redis."""
-    return [await start(DATABASE_POOLER="on", REDIS_URL=server.url) for _ in range(2)]
+    return [await start(**through(server)) for _ in range(2)]
 
 
 async def heard(nodes: list[Node]) -> None:
@@ -72,7 +77,7 @@ async def test_log_out_is_told_where_nobody_can_listen(
 ) -> None:
     """The other node hears of it, though it would look for itself only in an hour."""
     monkeypatch.setattr("chatkeep.revocations._LOOK_EVERY_S", LOOKS_NEVER)
-    nodes = [await start(DATABASE_POOLER="on", REDIS_URL=server.url) for _ in range(2)]
+    nodes = [await start(**through(server)) for _ in range(2)]
     await heard(nodes)
     # Nor does its memory grow so old that it asks the database for each request.
     revocations = nodes[1].parts.embedded.revocations
@@ -248,8 +253,9 @@ async def test_open_streams_end_on_every_node(
     with_redis: bool,
 ) -> None:
     """However everything of a person is ended on one node: within five seconds, and for good."""
-    url = request.getfixturevalue("server").url if with_redis else ""
-    nodes = [await start(DATABASE_POOLER="on", REDIS_URL=url) for _ in range(2)]
+    server = request.getfixturevalue("server") if with_redis else None
+    settings = through(server) if server else {"DATABASE_POOLER": "on"}
+    nodes = [await start(**settings) for _ in range(2)]
     me, grant = await signed_up(nodes[0])
     victim = Victim(client=me, grant=grant, node=nodes[0], admin_url=database.admin_url)
     gate = asyncio.Event()

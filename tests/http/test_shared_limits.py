@@ -29,8 +29,10 @@ pytestmark = needs_redis
 KIND = "token"
 BURST = 10
 
-#: How long a request waits for Redis here.
-PATIENCE_S = 0.05
+#: How long a request waits for Redis here: no less than a busy machine takes.
+PATIENCE_S = 2.0
+#: And where it is the waiting that is looked at.
+SHORT_S = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -186,35 +188,43 @@ async def test_server_that_goes_away_is_said_before_anybody_asks(
     assert "\nchatkeep_redis_up " not in rendered()  # where there is none, none is away
 
 
-async def test_held_up_server_holds_up_nobody(links: list[RedisLink], server: RedisServer) -> None:
+async def test_held_up_server_holds_up_nobody(server: RedisServer) -> None:
     """One wait of a moment, and then none at all."""
-    nodes = limits_of(links[:1])
+    link = RedisLink(server.url, patience_s=SHORT_S)
+    await link.open()
+    nodes = limits_of([link])
     server.hold_up()
     loop = asyncio.get_running_loop()
     try:
         began = loop.time()
         assert await admitted(nodes, 100) == BURST
-        assert loop.time() - began < PATIENCE_S + 0.25
-        assert not links[0].usable
+        assert loop.time() - began < 2 * SHORT_S
+        assert not link.usable
         began = loop.time()
         assert await admitted(nodes, 100, "b") == BURST
-        assert loop.time() - began < PATIENCE_S
+        assert loop.time() - began < SHORT_S
     finally:
         server.let_go()
-    await until(lambda: links[0].usable)
+    await until(lambda: link.usable)
+    await link.close()
 
 
-async def test_process_that_was_held_up_itself_blames_nobody(links: list[RedisLink]) -> None:
+async def test_process_that_was_held_up_itself_blames_nobody(server: RedisServer) -> None:
     """Its own pause is no outage of the server, so the count stays that of all."""
+    links = [RedisLink(server.url, patience_s=SHORT_S) for _ in range(4)]
+    for link in links:
+        await link.open()
     nodes = limits_of(links)
     for _ in range(5):
         asking = asyncio.create_task(admitted(nodes, 8, "a"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        time.sleep(3 * PATIENCE_S)  # noqa: ASYNC251 -- nothing else runs meanwhile, as meant
+        time.sleep(2 * SHORT_S)  # noqa: ASYNC251 -- nothing else runs meanwhile, as meant
         await asking
     assert all(link.usable for link in links)
     assert await admitted(nodes, 100) == 0
+    for link in links:
+        await link.close()
 
 
 async def test_absent_from_the_start(server: RedisServer) -> None:
@@ -240,7 +250,8 @@ async def sign_in(client: Client, email: str, password: str = "Correct-Horse-42"
 
 async def test_nodes_share_the_guesses_at_an_account(start: StartNode, server: RedisServer) -> None:
     """Two nodes let in as many as one."""
-    nodes = [await start(RATE_LIMITS="on", REDIS_URL=server.url) for _ in range(2)]
+    redis = {"REDIS_URL": server.url, "REDIS_TIMEOUT": str(PATIENCE_S)}
+    nodes = [await start(RATE_LIMITS="on", **redis) for _ in range(2)]
     guesses = [
         sign_in(node.nobody(), "no@example.com", str(n)) for n in range(20) for node in nodes
     ]
