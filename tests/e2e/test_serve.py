@@ -86,7 +86,7 @@ async def test_from_nothing_to_an_answer_and_back_tomorrow(
     """A first start makes everything, says where it is, and what was said is there later."""
     async with serving(*ANY_PORT, cwd=home) as server:
         base = await address(server)
-        assert re.search(r"Starting PostgreSQL … \d+\.\d s\n", server.out)
+        assert re.search(r"Starting PostgreSQL: \d+\.\d s\n", server.out)
         assert str(home / ".chatkeep") in server.out
         assert "chatkeep/eliza" in server.out
         ana = await token(home, "ana")

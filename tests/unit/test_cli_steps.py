@@ -27,20 +27,24 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_step_is_a_line_in_a_log() -> None:
-    """The title is there before the work, and how long it took behind it."""
+def test_step_is_whole_lines_in_a_log() -> None:
+    """What is logged meanwhile has a line of its own: the title is before it, the time behind."""
     stream = io.StringIO()
     with Steps(stream).step("Starting PostgreSQL"):
-        assert stream.getvalue() == "Starting PostgreSQL … "
-    assert stream.getvalue() == "Starting PostgreSQL … 1.2 s\n"
+        stream.write('{"level": "warning"}\n')
+    assert stream.getvalue().splitlines() == [
+        "Starting PostgreSQL …",
+        '{"level": "warning"}',
+        "Starting PostgreSQL: 1.2 s",
+    ]
 
 
-def test_step_that_fails_ends_its_line() -> None:
-    """What is said next begins a line of its own."""
+def test_step_that_fails_says_so() -> None:
+    """Why is said by what comes next."""
     stream = io.StringIO()
     with pytest.raises(RuntimeError), Steps(stream).step("Starting PostgreSQL"):
         raise RuntimeError
-    assert stream.getvalue() == "Starting PostgreSQL … failed\n"
+    assert stream.getvalue() == "Starting PostgreSQL …\nStarting PostgreSQL: failed\n"
 
 
 def test_step_spins_on_a_terminal() -> None:
@@ -65,7 +69,7 @@ def test_stream_that_knows_few_letters_gets_those() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     with Steps(stream).step("Starting"):
         pass
-    assert raw.getvalue() == b"Starting ? 1.2 s\n"
+    assert raw.getvalue() == b"Starting ?\nStarting: 1.2 s\n"
 
 
 def test_step_happens_though_nobody_reads() -> None:

@@ -1,4 +1,4 @@
-"""Steps that take a moment, shown while they do: a spinner for people, a line for logs."""
+"""Steps that take a moment, shown while they do: a spinner for people, whole lines for logs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class Steps:
                 yield
             self._write(f"\N{CHECK MARK} {title} {_took(began)}\n")
             return
-        self._write(f"{title} \N{HORIZONTAL ELLIPSIS} ")
+        # Not one line in two parts: what others log meanwhile would be in the middle of it.
+        self._write(f"{title} \N{HORIZONTAL ELLIPSIS}\n")
         try:
             yield
         except BaseException:
-            self._write("failed\n")
+            self._write(f"{title}: failed\n")
             raise
-        self._write(f"{_took(began)}\n")
+        self._write(f"{title}: {_took(began)}\n")
 
     def note(self, text: str) -> None:
         """Show *text*, which nobody may miss: quiet or not."""
