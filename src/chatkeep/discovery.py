@@ -148,7 +148,6 @@ class Discovery:
         return (
             other.scheme == own.scheme
             and other.netloc.lower() in self._hosts
-            and "@" not in other.netloc
             and not other.fragment
         )
 

@@ -94,6 +94,7 @@ async def test_counts_of_all_processes_add_up(
     assert [(h.hour, h.tokens, h.reads) for h in one.hours] == [
         (NOW.replace(minute=0), 10, 2),
     ]
+    assert three.hours == ()
 
 
 async def test_fallback_ends_with_the_newest_old_token(

@@ -10,7 +10,7 @@ from chatkeep.errors import RateLimited
 from chatkeep.limits import RATES, Attempts, Limits
 
 ALLOWED = RATES["account_password"].burst
-HOME, ELSEWHERE = "192.0.2.7", "203.0.113.9"
+HOME, WORK, ELSEWHERE = "192.0.2.7", "198.51.100.4", "203.0.113.9"
 OWNER = "ana@example.com"
 
 
@@ -26,8 +26,8 @@ class Clock:
 
 
 async def from_home(account: str, network: str) -> bool:
-    """Ana has signed in from home."""
-    return (account, network) == (OWNER, HOME)
+    """Ana has signed in from home, and from work."""
+    return account == OWNER and network in {HOME, WORK}
 
 
 def new_attempts(clock: Clock | None = None) -> Attempts:
@@ -61,6 +61,14 @@ async def test_stranger_cannot_lock_the_owner_out() -> None:
     await admitted(counts, 10_000)
     assert await admitted(counts, 1000, network=HOME) == ALLOWED
     assert await admitted(counts, 10) == 0
+
+
+async def test_each_known_network_has_its_own_allowance() -> None:
+    """Whoever guesses beside the owner at work does not lock them out at home."""
+    counts = new_attempts()
+    await admitted(counts, 1000)
+    assert await admitted(counts, 1000, network=WORK) == ALLOWED
+    assert await admitted(counts, 1000, network=HOME) == ALLOWED
 
 
 async def test_known_network_is_known_for_its_account_only() -> None:

@@ -136,9 +136,16 @@ def test_ids_may_look_as_they_like() -> None:
 
 
 def test_depth_is_bounded() -> None:
-    """Something nested without end is refused, and not followed."""
-    deep: object = "x"
-    for _ in range(500):
+    """Something nested without end is refused, and not followed; eight levels are none."""
+    require_harmless(nested(8))
+    for levels in (9, 500):
+        with pytest.raises(ClaimsRefused, match="nested too deeply"):
+            require_harmless(nested(levels))
+
+
+def nested(levels: int) -> dict[str, object]:
+    """Return claims with a text so many levels deep."""
+    deep: dict[str, object] = {"a": "x"}
+    for _ in range(levels - 1):
         deep = {"a": deep}
-    with pytest.raises(ClaimsRefused, match="nested too deeply"):
-        require_harmless({"metadata": deep})
+    return deep

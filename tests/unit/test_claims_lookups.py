@@ -109,6 +109,18 @@ async def test_only_so_many_answers_are_kept(lookups: Lookups, people: People) -
     assert len(people.asked) == 5
 
 
+async def test_answer_that_was_given_anew_is_not_the_oldest(
+    lookups: Lookups, people: People, clock: Clock
+) -> None:
+    """What was asked for again lately stays, and what nobody asked for since goes."""
+    for who in ("ana", "bo", "cy"):
+        await lookups.of(who)
+    clock.now += TTL_S
+    for who in ("ana", "di", "ana"):
+        await lookups.of(who)
+    assert people.asked == [["ana"], ["bo"], ["cy"], ["ana"], ["di"]]
+
+
 async def test_who_comes_while_one_is_asked_waits_for_the_answer(
     lookups: Lookups, people: People
 ) -> None:

@@ -38,3 +38,16 @@ def test_refusal_says_what_to_look_at(
     assert problem.startswith(f"TOOLS: {module}:{name} cannot be imported (")
     assert said.format(module=module, folder=tmp_path) in problem
     assert "a secret" not in problem
+
+
+def test_refusal_of_our_own_keeps_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A declaration that cannot work says itself what is wrong with it."""
+    module = f"shop_{uuid4().hex}"
+    monkeypatch.chdir(tmp_path)
+    said = "from chatkeep.errors import SetupError\nraise SetupError('two versions', 'no claim')"
+    (tmp_path / f"{module}.py").write_text(said, encoding="utf-8")
+    with pytest.raises(SetupError) as refused:
+        load_object("CLAIMS", f"{module}:versions")
+    assert refused.value.problems == ("two versions", "no claim")

@@ -96,7 +96,7 @@ def test_what_is_hostile_is_refused_in_words(content: bytes, why: str) -> None:
     assert "Nothing was imported" in refused.value.detail
 
 
-@pytest.mark.parametrize("time", [None, "x", True, -1e300, 1e300, float("1e12"), {}])
+@pytest.mark.parametrize("time", [None, "x", True, -1e300, 1e300, float("1e12"), 1.0, 4e9, {}])
 def test_impossible_times_are_replaced(time: object) -> None:
     """A message whose time is none has that of what it answers."""
     mapping = {"a": node(None, "user", "x", create_time=time)}

@@ -38,6 +38,34 @@ def test_name_with_two_addresses_is_listened_on_at_both() -> None:
             one.close()
 
 
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name leads to two addresses of this machine."""
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))
+        for address in ("127.0.0.1", "127.0.0.2")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+@pytest.mark.usefixtures("two_addresses")
+def test_any_port_is_the_same_at_every_address() -> None:
+    """The further addresses take the one that the first was given."""
+    first, second = listen("both", 0)
+    with first, second:
+        assert first.getsockname()[1] == second.getsockname()[1]
+
+
+@pytest.mark.usefixtures("two_addresses")
+def test_port_that_is_taken_at_one_address_is_let_go_at_the_others() -> None:
+    """Who hears that it is taken has nothing open."""
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SetupError, match="taken by another program"):
+            listen("both", port)
+        socket.create_server(("127.0.0.1", port)).close()
+
+
 def test_port_is_ours_from_then_on() -> None:
     """A second server cannot take the same port, though nobody serves on it yet."""
     (first,) = listen("127.0.0.1", 0)
