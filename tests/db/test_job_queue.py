@@ -209,7 +209,7 @@ async def test_restarted_database_gets_no_job_done_twice(own_server: Server) -> 
     """The database is away just when a job ends: that is written when it is back."""
     name = own_server.new_database(template=own_server.migrated_template())
     database = MigratedDatabase(server=own_server, name=name)
-    db = Database(database.url, pool_size=3, borrow_timeout_s=0.1)
+    db = Database(database.url, pool_size=3, borrow_timeout_s=1.0)
     await db.open()
     done: list[str] = []
     gate = asyncio.Event()

@@ -276,10 +276,10 @@ def mortal_server() -> Iterator[Server]:
 @pytest.fixture
 def mortal(mortal_server: Server, monkeypatch: pytest.MonkeyPatch) -> MigratedDatabase:
     """A database on it, for whom nobody waits very long."""
-    monkeypatch.setattr("chatkeep.db._BORROW_TIMEOUT_S", 0.4)
+    monkeypatch.setattr("chatkeep.db._BORROW_TIMEOUT_S", 1.5)
     defaults = Database.__init__.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setitem(defaults, "borrow_timeout_s", 0.4)
+    monkeypatch.setitem(defaults, "borrow_timeout_s", 1.5)
     if not (mortal_server.folder / "postmaster.pid").exists():
         mortal_server.start()
     name = mortal_server.new_database(template=mortal_server.migrated_template())
