@@ -69,7 +69,7 @@ async def test_interleaved_people_never_read_each_other(
     single: Database, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10,000 rounds on one connection with errors, time-outs and hang-ups: no cross-read."""
-    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "15ms")
+    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "50ms")
     outcomes = await interleave(single, people, rounds=ROUNDS)
     assert outcomes.total() > ROUNDS * 0.97
     assert outcomes["answered"] > ROUNDS * 0.8

@@ -56,7 +56,7 @@ async def test_people_who_share_connections_never_read_each_other(
     shared: Database, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Errors, time-outs and hang-ups of one reach nobody else through a shared connection."""
-    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "50ms")
+    monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "200ms")
     outcomes = await interleave(shared, people, rounds=1000)
     assert outcomes["answered"] > 800
     assert outcomes["DatabaseUnavailable"] == 0

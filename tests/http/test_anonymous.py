@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from chatkeep.limits import RATES
+from chatkeep.limits import RATES, Rate
 from tests.serving import said, start_node, types, until
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ def asked(text: str, **more: object) -> dict[str, Any]:
     """Return the body of a submit."""
     message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
     return {"id": "chat-1", "messages": [message], **more}
+
+
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let no question come back while the test runs; return how many there are at once."""
+    burst = RATES["anonymous_chat"].burst
+    monkeypatch.setitem(RATES, "anonymous_chat", Rate(burst, 36_000))
+    return burst
 
 
 def rows(database: MigratedDatabase) -> tuple[int, ...] | None:
@@ -158,9 +165,11 @@ async def test_anonymous_wishes_stay_within_the_policy(
     assert (await client.post(ROUTE, asked("Hi", **beyond))).status == 422
 
 
-async def test_anonymous_chat_is_limited_by_address(node: Node, stage: Stage) -> None:
+async def test_anonymous_chat_is_limited_by_address(
+    node: Node, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So many a while for one address: then 429 with the wait; others are not concerned."""
-    burst = RATES["anonymous_chat"].burst
+    burst = few(monkeypatch)
     client = node.nobody(x_forwarded_for="203.0.113.9")
     answers = await asyncio.gather(*(client.post(ROUTE, asked("Hi")) for _ in range(burst + 5)))
     assert sorted(one.status for one in answers) == [200] * burst + [429] * 5
@@ -174,9 +183,11 @@ async def test_anonymous_chat_is_limited_by_address(node: Node, stage: Stage) ->
     assert (await signed_in.post(ROUTE, asked("Hi"))).status == 200
 
 
-async def test_one_network_of_ipv6_is_one_address(node: Node, stage: Stage) -> None:
+async def test_one_network_of_ipv6_is_one_address(
+    node: Node, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All addresses of a /64, however they are spelled, count together; the next /64 does not."""
-    burst = RATES["anonymous_chat"].burst
+    burst = few(monkeypatch)
     spellings = ["2001:db8:0:7::{:x}", "2001:0DB8:0000:0007:0:0:1:{:x}", "[2001:db8:0:7::{:x}]:80"]
     for number in range(burst):
         address = spellings[number % len(spellings)].format(number + 1)
@@ -187,10 +198,12 @@ async def test_one_network_of_ipv6_is_one_address(node: Node, stage: Stage) -> N
         assert answer.status == status
 
 
-async def test_forwarded_address_of_a_stranger_counts_for_nothing(start: StartNode) -> None:
+async def test_forwarded_address_of_a_stranger_counts_for_nothing(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a trusted proxy nobody chooses the address that counts."""
     node = await start(ANONYMOUS_CHAT="on", RATE_LIMITS="on")
-    burst = RATES["anonymous_chat"].burst
+    burst = few(monkeypatch)
     answers = [
         await node.nobody(x_forwarded_for=f"203.0.113.{n}").post(ROUTE, asked("Hi"))
         for n in range(burst + 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chatkeep.config import Settings
-from chatkeep.limits import AT_ONCE
+from chatkeep.limits import AT_ONCE, RATES, Rate
 from chatkeep.server import _protocol
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
@@ -347,8 +347,13 @@ async def test_ranges_of_a_file_cost_no_more_than_the_file(
     assert time.process_time() - began < 1
 
 
-async def test_limits_say_when_to_come_back(node: Node, start: Any) -> None:  # noqa: ANN401 -- the fixture's own protocol
+async def test_limits_say_when_to_come_back(
+    start: Any,  # noqa: ANN401 -- the fixture's own protocol
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A flood by one user is a 429 with the seconds to wait, and nobody else's."""
+    # As seldom refilled as no machine is slow: how many a minute, the other tests say.
+    monkeypatch.setitem(RATES, "chat", Rate(RATES["chat"].burst, 60.0 * RATES["chat"].burst))
     limited = await start(RATE_LIMITS="on")
     ana, bo = limited.person(), limited.person()
     body = {"conversation_id": "x", "message": "x"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chatkeep.limits import RATES, Rate
 from chatkeep.web.clients import Client, TrustedProxies
 from tests.serving import exchange, parsed, start_node
 
@@ -179,8 +180,11 @@ async def test_list_that_fills_the_head_is_bounded(
     assert parsed(await exchange(behind.port, too_long.encode())).status == 431
 
 
-async def test_forged_address_buys_no_further_try(start: StartNode) -> None:
+async def test_forged_address_buys_no_further_try(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stranger who forges an address for each try is counted as one; so is a whole /64."""
+    monkeypatch.setitem(RATES, "token", Rate(RATES["token"].burst, 36_000))
     limited = await start(RATE_LIMITS="on")
     trusting = await start(RATE_LIMITS="on", TRUSTED_PROXIES="127.0.0.1")
     for node, addresses in (

@@ -13,6 +13,7 @@ import pytest
 from chatkeep.authentication import Presented
 from chatkeep.config import Settings
 from chatkeep.errors import TokenInvalid
+from chatkeep.limits import RATES, Rate
 from chatkeep.opening import open_gate
 from chatkeep.personal_keys import records, texts
 from chatkeep.web.key_access import SCOPES_OF
@@ -600,8 +601,11 @@ async def test_a_key_that_is_known_costs_no_question(
     assert asked == []
 
 
-async def test_guesses_cost_the_guesser_and_never_the_owner(start: StartNode, ana: Person) -> None:
+async def test_guesses_cost_the_guesser_and_never_the_owner(
+    start: StartNode, ana: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After some tries an address gets 429 for keys it does not know; the owner's key works on."""
+    monkeypatch.setitem(RATES, "api_key", Rate(60, 36_000))
     node = await start(RATE_LIMITS="on", TRUSTED_PROXIES="127.0.0.1")
     made = await make(ana.client.but(url=node.url), "models:read")
     owner = with_key(node, made).but(x_forwarded_for="198.51.100.1")

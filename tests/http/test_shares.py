@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.limits import RATES, Rate
 from tests.gotrue_people import OURS_ALONE, nobody, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, masked, say
 from tests.postgres_servers import MigratedDatabase
@@ -208,8 +209,9 @@ async def test_token_is_in_no_log(
     )
 
 
-async def test_guesses_are_limited(start: StartNode) -> None:
+async def test_guesses_are_limited(start: StartNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever tries links out is told to wait."""
+    monkeypatch.setitem(RATES, "shared", Rate(RATES["shared"].burst, 36_000))
     node = await start(RATE_LIMITS="on")
     statuses = {(await node.nobody().get(f"/s/{uuid4()}")).status for _ in range(130)}
     assert statuses == {404, 429}
