@@ -1,4 +1,4 @@
-"""Room for what slow clients take up: who has been there longest goes first."""
+"""Room for what slow clients take up: who has grown least lately goes first."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def test_who_takes_more_now_and_then_becomes_no_younger() -> None:
     room.take("new", 30, take["new"])
     assert ended == ["drips"]
     assert room.taken == 70
+
+
+def test_who_goes_on_growing_stays() -> None:
+    """An upload over a slow line is not ended for those that began later and stopped."""
+    room, ended = Room(100, little_bytes=10), list[str]()
+    take = {name: partial(ended.append, name) for name in ("slow", "stopped", "new")}
+    room.take("slow", 20, take["slow"])
+    room.take("stopped", 60, take["stopped"])
+    room.take("slow", 30, take["slow"])
+    room.take("new", 50, take["new"])
+    assert ended == ["stopped"]
+    assert room.taken == 80
 
 
 def test_what_is_taken_is_what_was_said_last() -> None:

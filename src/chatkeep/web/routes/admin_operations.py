@@ -16,6 +16,7 @@ from chatkeep.web.administrators import Administrator
 from chatkeep.web.problems import described
 from chatkeep.web.routes.admin import About, Action, Outcome, Since, Until
 from chatkeep.web.services import Parts
+from chatkeep.web.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -97,7 +98,7 @@ async def export_audit(
     }
     pages = _pages(parts.db, wanted)
     first = await anext(pages, b"")  # what is wrong is said while there can be an answer
-    return StreamingResponse(
+    return Watched(
         _all(first, pages),
         media_type="application/x-ndjson",
         headers={"content-disposition": 'attachment; filename="audit.ndjson"'},
