@@ -1,4 +1,4 @@
-"""Exports end with the session that they were asked with: they are no way to stay."""
+"""Files end with the session that they were asked or sent with: they are no way to stay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from chatkeep import conversations
 from chatkeep.audit import reading
 from chatkeep.web.routes import admin_operations
 from tests.http.test_conversations import begin
+from tests.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from tests.http.conftest import StartNode
     from tests.serving import Client, Node
@@ -104,3 +105,33 @@ async def test_log_that_an_administrator_takes_breaks_off_too(
         assert (await admin.post("/auth/logout")).status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await reading_on
+
+
+@pytest.mark.parametrize("path", ["/api/files", "/support/attachments/atc_x/upload"])
+async def test_upload_that_outlives_its_session_is_not_kept(node: Node, path: str) -> None:
+    """Whoever took a token away keeps nothing with it, however slowly they send."""
+    eve, begun, go_on = node.person(), asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"\x89PNG\r\n\x1a\n" + b"x" * 70_000
+        begun.set()
+        await go_on.wait()
+        yield b"x"
+
+    headers = {**eve.client.headers, "content-type": "image/png"}
+    sending = asyncio.create_task(sent(node, path, slowly(), headers))
+    uploads = node.parts.limits._held
+    await begun.wait()
+    await until(lambda: uploads["uploads", eve.id] == 1)
+    assert (await eve.client.post("/auth/logout")).status == 200
+    go_on.set()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await sending == 401
+
+
+async def sent(
+    node: Node, path: str, body: AsyncIterator[bytes], headers: Mapping[str, str]
+) -> int:
+    """Upload *body*; return the status of the answer."""
+    async with node.session.post(f"{node.url}{path}", data=body, headers=headers) as answer:
+        return answer.status

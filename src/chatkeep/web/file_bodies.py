@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from chatkeep.errors import BadRequest, PayloadTooLarge, UnsupportedMediaType
+from chatkeep.errors import BadRequest, PayloadTooLarge, TokenRevoked, UnsupportedMediaType
+from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -35,9 +36,10 @@ class SentFile:
 
 
 async def file_sent(request: Request, *, at_most: int) -> SentFile:
-    """Return the file in *request*, of *at_most* so many bytes.
+    """Return the file in *request*, of *at_most* so many bytes, which can take its time.
 
     Raises:
+        TokenRevoked: whoever sends it has been signed out meanwhile.
         PayloadTooLarge: it is larger; no more of it was read.
         BadRequest, UnsupportedMediaType: it is a form with anything but one file.
     """
@@ -45,6 +47,8 @@ async def file_sent(request: Request, *, at_most: int) -> SentFile:
     media_type = said.partition(";")[0].strip().lower()
     is_form = media_type == "multipart/form-data"
     content = await _bounded(request, at_most + (_FORM_OVERHEAD if is_form else 0))
+    if await services_of(request).embedded.revocations.is_revoked(request.state.principal):
+        raise TokenRevoked
     if is_form:
         return _file_of_form(said, content)
     return SentFile(name=None, media_type=media_type or None, content=content)
