@@ -75,19 +75,22 @@ class ServerProcess:
     async def until_every_answer_grew(
         self, http: aiohttp.ClientSession, token: str, count: int
     ) -> None:
-        """Wait until each of the person's *count* conversations has part of an answer kept."""
+        """Wait until each of the person's *count* conversations has part of an answer kept.
+
+        Each is looked at only until then, and all at once: they go on meanwhile, and may end.
+        """
+        grown: set[str] = set()
         async with asyncio.timeout(PATIENCE_S):
-            while await self._kept(http, token) < count:  # noqa: ASYNC110 -- another process has no event of ours
+            while len(grown) < count:
+                listed = await self._get(http, token, "/api/v1/chat?limit=100")
+                left = [one["id"] for one in listed["conversations"] if one["id"] not in grown]
+                has = await asyncio.gather(*(self._has_grown(http, token, one) for one in left))
+                grown.update(one for one, grew in zip(left, has, strict=True) if grew)
                 await asyncio.sleep(0.05)
 
-    async def _kept(self, http: aiohttp.ClientSession, token: str) -> int:
-        """Count the conversations whose last message has been kept in part."""
-        listed = await self._get(http, token, "/api/v1/chat?limit=100")
-        pages = [
-            await self._get(http, token, f"/api/v1/chat/{one['id']}")
-            for one in listed["conversations"]
-        ]
-        return sum(bool(page["messages"][-1]["content"]) for page in pages)
+    async def _has_grown(self, http: aiohttp.ClientSession, token: str, conversation: str) -> bool:
+        page = await self._get(http, token, f"/api/v1/chat/{conversation}")
+        return bool(page["messages"][-1]["content"])
 
     async def _get(self, http: aiohttp.ClientSession, token: str, path: str) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {token}"}
