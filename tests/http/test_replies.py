@@ -285,44 +285,6 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
     assert refused
 
 
-async def test_checkpoints_of_many_are_kept_a_few_after_the_others(
-    node: Node, ana: Person, stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who asks something meanwhile waits for some of them, not for all."""
-    together, keeper = checkpoints.keep, node.parts.replies._keeper
-    keep_some, is_ours = keeper.keep, asyncio.Event()
-    seen: list[tuple[int, float]] = []
-
-    async def keep(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
-        seen.append((len(some), asyncio.get_running_loop().time()))
-        return await together(db, some)
-
-    async def wait(*_: object, pausing_s: float) -> None:
-        is_ours.set()
-        await asyncio.sleep(pausing_s)
-
-    gate, chats = asyncio.Event(), [str(uuid4()) for _ in range(40)]
-    for _ in chats:
-        stage.play(["One", gate])
-    answers = [
-        await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node)) for chat in chats
-    ]
-    works = list(node.parts.replies._work.values())
-    await until(lambda: all(work.live.parts for work in works))
-    monkeypatch.setattr(keeper, "keep", wait)
-    await is_ours.wait()  # what the server keeps by itself is done
-    monkeypatch.setattr(checkpoints, "keep", keep)
-    for work in works:
-        work.live.changed = True
-    await keep_some(works, pausing_s=0.2)
-    gate.set()
-    for answer in answers:
-        await collect(answer)
-    (first, first_at), (second, second_at) = seen
-    assert (first, second) == (32, 8)
-    assert second_at - first_at >= 0.09
-
-
 # --- followers on another node ------------------------------------------------------------------
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: So many answers in one exchange, and so many exchanges at a time.
 _TOGETHER = 32
+_AT_ONCE = 4
 _LEASE_RENEWAL_S = 4.0
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
 
@@ -42,19 +44,33 @@ class Keeper:
         self._tails = tails
         self._budgets = budgets
         self._stop = stop
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
-    async def keep(self, some: Sequence[Work], *, pausing_s: float) -> None:
+    async def keep(self, some: Sequence[Work], *, within_s: float) -> None:
         """Store what is new of *some* answers, and renew the leases that need it.
 
-        A few after the others, with pauses of *pausing_s* seconds altogether: of hundreds at once
-        everybody who asks meanwhile would wait for all.
+        Takes *within_s* seconds and what one exchange takes, longer only where the database is
+        slow. A few at a time: of hundreds at once everybody who asks meanwhile would wait for
+        all. Each about as far from the beginning as the last time, and none waits until those
+        before it have been stored.
         """
-        firsts = range(0, len(some), _TOGETHER) or range(1)
-        for first in firsts:
-            step = some[first : first + _TOGETHER]
-            if due := [work for work in step if work.asking and _is_due(work)]:
-                await self._keep(due)
-            await asyncio.sleep(pausing_s / len(firsts))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        due: list[Work] = []
+        async with asyncio.TaskGroup() as exchanges:
+            for first in range(0, len(some), _TOGETHER):
+                await asyncio.sleep(began + within_s * first / len(some) - loop.time())
+                due += filter(_is_due, some[first : first + _TOGETHER])
+                if len(due) >= _TOGETHER:
+                    exchanges.create_task(self._keep_together(due[:_TOGETHER]))
+                    del due[:_TOGETHER]
+            exchanges.create_task(self._keep_together(due))
+            await asyncio.sleep(began + within_s - loop.time())
+
+    async def _keep_together(self, due: Sequence[Work]) -> None:
+        async with self._places:
+            if being_made := [work for work in due if work.asking]:
+                await self._keep(being_made)
 
     async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
         """Store the whole answer to *question* and how it ended; return how it has, then."""
@@ -138,4 +154,4 @@ class Keeper:
 
 
 def _is_due(work: Work) -> bool:
-    return work.live.changed or now() - work.renewed > _LEASE_RENEWAL_S
+    return work.asking and (work.live.changed or now() - work.renewed > _LEASE_RENEWAL_S)
