@@ -261,3 +261,24 @@ async def test_administrator_who_is_no_superuser(own_server: Server) -> None:
     with psycopg.connect(url) as connection:
         assert connection.execute("select from chat.messages").fetchall() == []
     assert assign_conversations(url, "cy", ["talk"]) == 1
+
+
+def test_long_answers_are_not_compressed_dearly(database: MigratedDatabase) -> None:
+    """They are kept four times a second: with LZ4 where PostgreSQL has it, else as they are."""
+    with psycopg.connect(database.admin_url) as connection:
+        has_lz4 = connection.execute(
+            "select 'lz4' = any(enumvals) from pg_settings where name = 'default_toast_compression'"
+        ).fetchone()
+        connection.execute("insert into chat.conversations (user_id, id) values ('ana', 'long')")
+        kept = connection.execute(
+            "insert into chat.messages (user_id, conversation_id, id, role, content, parts) values"
+            " ('ana', 'long', 'm', 'assistant', repeat('Once more, ', 2000),"
+            " jsonb_build_array(repeat('and again ', 2000)))"
+            " returning pg_column_compression(content), pg_column_compression(parts)"
+        ).fetchone()
+        stored = connection.execute(
+            "select pg_column_compression(content), pg_column_compression(parts)"
+            " from chat.messages where conversation_id = 'long'"
+        ).fetchone()
+    assert kept == (None, None)
+    assert stored == (("lz4", "lz4") if has_lz4 == (True,) else (None, None))
