@@ -13,6 +13,8 @@ from chatkeep.sql.migrations import migrate
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
+    import pytest
+
     from chatkeep.db import Database
     from chatkeep.findings import Finding
     from tests.postgres_servers import MigratedDatabase, Server
@@ -73,4 +75,13 @@ async def test_newer_database_is_told_from_one_to_be_migrated(empty_database: st
 async def test_absent_listening_address_is_named(database: MigratedDatabase) -> None:
     """An address that is wrong in a setting of its own is found, too."""
     found = await findings(database.url, DATABASE_LISTEN_URL="postgresql://a@127.0.0.1:1/x")
-    assert "DATABASE_" in found["PostgreSQL"].problems[0]
+    assert "DATABASE_LISTEN_URL" in found["Notifications"].problems[0]
+
+
+async def test_listening_address_of_another_database_is_named(
+    database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers, and nothing of what servers say to each other arrives there."""
+    monkeypatch.setattr("chatkeep.setup_checks.hearing._WITHIN_S", 0.5)
+    found = await findings(database.url, DATABASE_LISTEN_URL=database.server.url())
+    assert "does not arrive at DATABASE_LISTEN_URL" in found["Notifications"].problems[0]

@@ -8,7 +8,9 @@ import psycopg
 import pytest
 
 from chatkeep import db as door
+from chatkeep.config import Settings
 from chatkeep.db import Database
+from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.isolation import find_problems
 from chatkeep.sql import indexes
 from chatkeep.sql.migrations import HEAD, build_indexes, migrate
@@ -79,3 +81,19 @@ def test_migrations_work_behind_a_pooler(
     monkeypatch.setattr(indexes, "BESIDE", (by_role,))
     assert build_indexes(url) == ["chat.by_role"]
     postgres.drop_database(name)
+
+
+@pytest.mark.parametrize("setting", ["DATABASE_LISTEN_URL", "DATABASE_POOLER"])
+async def test_pooler_that_tells_no_listener_is_found(
+    through: MigratedDatabase, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """It takes LISTEN and never tells: doctor says which setting is wrong."""
+    monkeypatch.setattr("chatkeep.setup_checks.hearing._WITHIN_S", 0.5)
+    settings = {"DATABASE_URL": through.url, "CHATKEEP_SECRET": "0123456789abcdef" * 2}
+    if setting == "DATABASE_LISTEN_URL":
+        settings |= {"DATABASE_POOLER": "on", setting: through.url}
+    found = await examine_hearing(Settings.from_env(settings))
+    assert found is not None
+    assert setting in found.problems[0]
+    without = settings | {"DATABASE_POOLER": "on", "DATABASE_LISTEN_URL": ""}
+    assert await examine_hearing(Settings.from_env(without)) is None

@@ -22,6 +22,7 @@ from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
 from chatkeep.redis_link import redis_problem
 from chatkeep.setup_checks import isolation
+from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.indexes import find_missing
@@ -106,10 +107,8 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(name="Isolation", note="every table, every role", problems=tuple(problems))
         if not problems:
             yield await _keys(settings)
-        if settings.database_listen_url is not None:
-            async with await _connected(settings.database_listen_url) as connection:
-                await connection.execute("listen chatkeep_doctor")
-                yield Finding(name="Notifications", note="DATABASE_LISTEN_URL answers")
+        if (hearing := await examine_hearing(settings)) is not None:
+            yield hearing
     except psycopg.Error as error:
         said = str(error).partition("\n")[0]
         yield Finding(name="PostgreSQL", problems=(f"{said}. Check the DATABASE_... settings.",))

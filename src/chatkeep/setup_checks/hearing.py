@@ -1,0 +1,61 @@
+"""Whether what a server is told with NOTIFY arrives where it listens; nothing is changed by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from chatkeep.db import connection_settings
+from chatkeep.findings import Finding
+
+if TYPE_CHECKING:
+    from chatkeep.config import Settings
+
+_NAME: Final = "Notifications"
+_WITHIN_S: Final = 3.0
+
+
+async def examine_hearing(settings: Settings) -> Finding | None:
+    """Say something where a server listens, and hear it; None where none would listen.
+
+    A pooler in transaction mode takes LISTEN and never tells; nor does another database of the
+    same PostgreSQL.
+
+    Raises:
+        psycopg.Error: DATABASE_URL itself leads nowhere.
+    """
+    listens_at = settings.database_listen_url
+    if listens_at is None and settings.database_pooler:
+        return None
+    async with await _connected(str(settings.database_url)) as telling:
+        try:
+            hears = await _hears(listens_at or str(settings.database_url), telling)
+        except psycopg.Error as error:
+            said = str(error).partition("\n")[0]
+            return Finding(name=_NAME, problems=(f"{said}. Check DATABASE_LISTEN_URL.",))
+    if hears:
+        return Finding(
+            name=_NAME, note="are heard" + (" at DATABASE_LISTEN_URL" if listens_at else "")
+        )
+    problem = (
+        "What is said at DATABASE_URL does not arrive at DATABASE_LISTEN_URL: give it the direct"
+        " address of the same database, not that of a pooler."
+        if listens_at is not None
+        else "What is said at DATABASE_URL does not arrive there: if it leads to a pooler, set"
+        " DATABASE_POOLER=on, and DATABASE_LISTEN_URL to the direct address."
+    )
+    return Finding(name=_NAME, problems=(problem,))
+
+
+async def _hears(url: str, telling: psycopg.AsyncConnection) -> bool:
+    """Whether somebody connected to *url* hears what *telling* says."""
+    async with await _connected(url) as listening:
+        await listening.execute("listen chatkeep_doctor")
+        await telling.execute("select pg_notify('chatkeep_doctor', '')")
+        heard = listening.notifies(timeout=_WITHIN_S, stop_after=1)
+        return [one async for one in heard] != []
+
+
+async def _connected(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, **connection_settings(behind_pooler=True))
