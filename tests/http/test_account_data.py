@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from chatkeep import erasure
 from chatkeep.conversations import purge_deleted
 from chatkeep.limits import AT_ONCE
 from tests.http.test_conversations import CHAT, begin, say
@@ -124,6 +125,13 @@ async def test_much_is_erased_in_steps_and_out_of_reach_at_the_first(
     assert [one["left"] for one in steps] == [2, 1, 0]
     assert left(database, ana) == [0] * len(_LEFT)
     assert left(database, bo) == before
+
+
+async def test_what_is_said_while_it_is_erased_stays(node: Node, ana: Person) -> None:
+    """Nobody asked for that to go, however many conversations there were to be erased."""
+    conversation = await begin(ana.client)
+    assert await erasure._erase_conversations(node.parts.db, ana.id, 5, None) == 0
+    assert (await ana.client.get(f"{CHAT}/{conversation}")).status == 200
 
 
 async def test_what_an_interrupted_erasure_leaves_goes_by_itself(

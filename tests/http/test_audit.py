@@ -12,6 +12,7 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from chatkeep import audit
+from chatkeep.errors import DatabaseUnavailable
 from chatkeep.request_origin import RequestOrigin, request_origin
 from chatkeep.web.guard import ChatkeepMiddleware, require
 from tests.gotrue_people import OURS_ALONE, PASSWORD, refresh, sign_in
@@ -191,6 +192,27 @@ async def test_a_flood_from_everywhere_is_bounded_too(node: Node) -> None:
     newest = await audit.listed(node.parts.db, action="credential.refused", limit=300)
     times = sum(one.details["times"] for one in newest if "times" in one.details)
     assert times >= 5000 - audit.ALL_A_MINUTE
+
+
+async def test_what_waits_for_a_database_that_is_away_is_bounded(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest are kept, however many minutes it is away and a flood goes on."""
+    minute = 0.0
+    notices = audit.Notices(node.parts.db, clock=lambda: minute)
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(node.parts.db, "fetch_all", away)
+    for _ in range(3):
+        for number in range(2000):
+            request_origin.set(RequestOrigin(address=f"10.{number % 50}.{number // 50}.1"))
+            notices.note("credential.refused", reason="flood_of_the_test")
+        with pytest.raises(DatabaseUnavailable):
+            await notices.write()
+        assert len(notices._waiting) == audit.ALL_A_MINUTE
+        minute += 60.0
 
 
 @pytest.fixture

@@ -96,6 +96,38 @@ async def test_what_tools_and_reasoning_said_is_not_shown(
         assert conversation not in answer.text
 
 
+async def test_instructions_of_the_operator_are_not_shown(
+    node: Node, ana: Person, database: MigratedDatabase
+) -> None:
+    """They are in the branch, and not the person's to show."""
+    conversation = await begin(ana.client)
+    sent = await say(ana.client, conversation, "Hello")
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute(
+            "update chat.messages m set role = 'system', content = 'Be kind to the rich.'"
+            " from chat.messages q where q.user_id = %s and q.id = %s"
+            " and m.user_id = q.user_id and m.id = q.parent_id",
+            [ana.id, sent["user_message_id"]],
+        )
+    made = await shared(ana.client, conversation, head_id=sent["user_message_id"])
+    assert await texts(node, made) == ["Hello"]
+
+
+async def test_of_a_long_branch_the_end_is_shown(
+    node: Node, ana: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What strangers may read at once is bounded, and says that it is not all."""
+    conversation = await begin(ana.client)
+    sent = [await say(ana.client, conversation, text) for text in ("One", "Two")]
+    made = await shared(ana.client, conversation, head_id=sent[1]["user_message_id"])
+    monkeypatch.setattr("chatkeep.sharing._PAGE", 1)
+    for most, is_cut in ((3, True), (4, False)):
+        monkeypatch.setattr("chatkeep.sharing.SHOWN_AT_MOST", most)
+        shown = (await node.nobody().get(f"/api/v1/shared/{token_of(made)}")).json
+        assert (len(shown["messages"]), shown["messages"][-1]["text"]) == (most, "Two")
+        assert shown["cut"] is is_cut
+
+
 async def test_page_runs_nothing_and_is_kept_nowhere(node: Node, ana: Person) -> None:
     """Markup is shown as text; robots, caches and other sites learn nothing of it."""
     conversation = await begin(ana.client)
@@ -128,6 +160,8 @@ async def test_ended_links_are_one_answer(
     assert (await ana.client.delete(f"/api/v1/shares/{revoked['id']}")).status == 204
     with psycopg.connect(database.admin_url, autocommit=True) as admin:
         admin.execute("update chat.shares set expires_at = now() where id = %s", [expired["id"]])
+    for one in (revoked, expired):  # before the conversation is deleted, which ends all of them
+        assert (await node.nobody().get(f"/api/v1/shared/{token_of(one)}")).status == 404
     listed = (await ana.client.get("/api/v1/shares")).json["shares"]
     assert [one["id"] for one in listed] == [kept["id"]]
     assert "url" not in listed[0]

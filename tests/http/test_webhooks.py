@@ -220,6 +220,33 @@ async def test_receiver_that_is_gone_is_not_asked_again(start: StartNode, crm: R
     assert len(crm.heard) == 1
 
 
+async def test_what_was_given_up_is_kept_for_a_month(
+    node: Node, database: MigratedDatabase
+) -> None:
+    """Whatever is given up next clears away what nobody has looked at since."""
+
+    async def bury(identity: str) -> None:
+        await records.bury(
+            node.parts.db,
+            name="crm",
+            identity=identity,
+            event="test",
+            content="{}",
+            attempts=9,
+            reason="503",
+        )
+
+    for identity, days in (("old", 31), ("young", 29)):
+        await bury(identity)
+        database.operate(
+            "update chatkeep.dead_webhooks set died_at = now() - make_interval(days => %s)"
+            " where id = %s",
+            *(days, identity),
+        )
+    await bury("new")
+    assert [one.id for one in await records.list_dead(node.parts.db)] == ["young", "new"]
+
+
 async def until_dead(node: Node, reason: str) -> None:
     """Wait until something was given up for *reason*."""
 
