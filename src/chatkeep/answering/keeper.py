@@ -59,7 +59,8 @@ class Keeper:
         due: list[Work] = []
         async with asyncio.TaskGroup() as exchanges:
             for first in range(0, len(some), _TOGETHER):
-                await asyncio.sleep(began + within_s * first / len(some) - loop.time())
+                if (wait_s := began + within_s * first / len(some) - loop.time()) > 0:
+                    await asyncio.sleep(wait_s)
                 due += filter(_is_due, some[first : first + _TOGETHER])
                 if len(due) >= _TOGETHER:
                     exchanges.create_task(self._keep_together(due[:_TOGETHER]))
