@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from chatkeep.answering.tails import Tails
+
+if TYPE_CHECKING:
+    import pytest
+
+    from chatkeep.redis_link import RedisLink
 
 
 class _Clock:
@@ -49,3 +56,40 @@ def test_news_for_a_reader_who_has_left_are_not_kept() -> None:
     assert tails._seen == {}
     tails._take("run", [(b"2-0", {})])
     assert tails._seen == {}
+
+
+class _Redis:
+    """A server with one stream, of which each read gives one more entry."""
+
+    usable = True
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+
+    def subscribe(self, channel: str, told: object) -> None:
+        """Tell nobody."""
+
+    async def read_streams(self, seen: dict[str, bytes], *, wait_ms: int) -> object:
+        """Return the entry after the one that was seen."""
+        ((name, last),) = seen.items()
+        number = int(last.partition(b"-")[0])
+        if number >= len(self.entries):
+            await asyncio.sleep(wait_ms / 1000)
+            return {}
+        return {name: [(b"%d-0" % (number + 1), {b"d": self.entries[number]})]}
+
+
+async def test_news_that_cannot_be_read_end_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a later version, while both run: what comes after them is read all the same."""
+    monkeypatch.setattr("chatkeep.going_on._PAUSE_S", 0.0)
+    redis = _Redis()
+    tails = Tails(cast("RedisLink", redis))
+    redis.entries = [tails._seal.close(one, "run") for one in (b'{"later": 1}', b"end")]
+    looked = asyncio.Event()
+    reading = asyncio.create_task(tails.keep_reading())
+    with tails.following("run") as tail:
+        monkeypatch.setattr(tail, "look", looked.set)
+        async with asyncio.timeout(30):
+            await looked.wait()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)

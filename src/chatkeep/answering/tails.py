@@ -16,6 +16,7 @@ import asyncio
 import os
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chatkeep.answering.parts import Cut
+from chatkeep.going_on import go_on
 from chatkeep.server_secrets import derived_key
 
 if TYPE_CHECKING:
@@ -169,6 +171,9 @@ class Tails:
 
     async def keep_reading(self) -> None:
         """Hand what comes in the streams to who reads it, until cancelled."""
+        await go_on(self._read_on, "reading what other nodes answer")
+
+    async def _read_on(self) -> None:
         redis = self._redis
         if redis is None:
             return
@@ -195,6 +200,9 @@ class Tails:
 
         *parts_of* gives the parts of an answer that this node works on.
         """
+        await go_on(partial(self._send_on, parts_of), "telling other nodes what is answered")
+
+    async def _send_on(self, parts_of: Callable[[str], Sequence[Part] | None]) -> None:
         if self._redis is None:
             return
         while True:
