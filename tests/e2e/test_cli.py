@@ -197,7 +197,16 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
         assert all(line.startswith("✓ ") for line in done.out.splitlines())
         assert list(lines_of(done)) == [
             *("Settings", "Extensions", "Data folder", "PostgreSQL", "Clock", "Migrations"),
-            *("Isolation", "Signing keys", "Redis", "Files", "Model", "Mail", "Address"),
+            *(
+                "Isolation",
+                "Signing keys",
+                "Notifications",
+                "Redis",
+                "Files",
+                "Model",
+                "Mail",
+                "Address",
+            ),
         ]
     assert "leads to a server that is healthy" in lines_of(running)["Address"]
 
