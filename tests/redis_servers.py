@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.free_ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,9 +39,8 @@ class RedisServer:
     """One server process at an address that stays the same when it is started again."""
 
     def __init__(self, folder: str, *, encrypted: bool = False) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        # One that no connection is given while it is killed: not even that of who looks for it.
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._options = {"port": str(self.port)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import aiohttp
 
+from tests.free_ports import free_port
 from tests.server_process import PATIENCE_S, ServerProcess
 
 if TYPE_CHECKING:
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 def two_free_ports() -> int:
     """Return the first of two neighbouring ports at which nobody listens."""
     while True:
-        with ExitStack() as taken, socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                taken.enter_context(socket.create_server(("127.0.0.1", port + 1)))
-            except OSError:
-                continue
-            return port
+        port = free_port()
+        try:
+            socket.create_server(("127.0.0.1", port + 1)).close()
+        except OSError:
+            continue
+        return port
 
 
 async def asked(http: aiohttp.ClientSession, port: int) -> tuple[str, int]:
