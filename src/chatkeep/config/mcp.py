@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from chatkeep.config import values as read
-from chatkeep.config.reading import read_setting, setting
+from chatkeep.config.reading import read_named, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,18 +83,7 @@ def read_mcp_servers(
     names: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
 ) -> tuple[McpServer, ...]:
     """Read MCP_<NAME>_URL and so on for each of *names*."""
-    ours = re.compile(f"MCP_.+_({'|'.join(_SETTINGS)})")
-    strays = {name for name, value in environ.items() if value and ours.fullmatch(name)}
-    found = []
-    for name in names:
-        said: dict[str, Any] = {}
-        for ending, (member, parse) in _SETTINGS.items():
-            own = f"{McpServer(name=name).prefix}_{ending}"
-            read_setting(member, {"names": [own], "parse": parse}, environ, said, problems)
-            strays.discard(own)
-        found.append(McpServer(name=name, **said))
-    problems += [f"{name} belongs to no name in MCP_SERVERS." for name in sorted(strays)]
-    return tuple(found)
+    return read_named(McpServer, _SETTINGS, names, environ, problems, listed="MCP_SERVERS")
 
 
 def mcp_problems(settings: McpSettings, *, production: bool) -> list[str]:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chatkeep.config.values import Refused
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 _FILE = ".env.local"
+
+
+class Named(Protocol):
+    """Something of which there may be several, each with settings under a name of its own."""
+
+    @property
+    def prefix(self) -> str:
+        """How the names of its settings begin."""
+
+
+_Named = TypeVar("_Named", bound=Named)
 
 
 def setting(name: str, parse: Callable[[str], Any], *aliases: str, default: Any = None) -> Any:  # noqa: ANN401 -- a dataclass field takes its type from its annotation
@@ -62,3 +74,38 @@ def read_setting(
         problems.append(f"{' and '.join(found)} mean the same and disagree: set only one of them.")
     elif read:
         values[name] = read[0]
+
+
+def read_named(
+    make: Callable[..., _Named],
+    own: Mapping[str, tuple[str, Callable[[str], Any]]],
+    names: tuple[str, ...],
+    environ: Mapping[str, str],
+    problems: list[str],
+    *,
+    listed: str,
+    presets: Collection[str] = (),
+) -> tuple[_Named, ...]:
+    """Read what is set of each of *names*, which the setting *listed* lists.
+
+    *own* has, by how their names end, what members their settings are and how they are read;
+    *make* takes the name and those that are set. A setting that could be one of these, of
+    somebody else than the *presets*, and is of none, is a problem.
+    """
+    every = make(name="x").prefix.removesuffix("X")
+    ours = re.compile(f"{every}(.+)_({'|'.join(own)})")
+    strays = {
+        name
+        for name, value in environ.items()
+        if value and (found := ours.fullmatch(name)) and found[1].lower() not in presets
+    }
+    made = []
+    for name in names:
+        said: dict[str, Any] = {}
+        for ending, (member, parse) in own.items():
+            full = f"{make(name=name).prefix}_{ending}"
+            read_setting(member, {"names": [full], "parse": parse}, environ, said, problems)
+            strays.discard(full)
+        made.append(make(name=name, **said))
+    problems += [f"{name} belongs to no name in {listed}." for name in sorted(strays)]
+    return tuple(made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chatkeep.config import values as read
-from chatkeep.config.reading import read_setting, setting
+from chatkeep.config.reading import read_named, setting
 from chatkeep.config.values import Secret
 
 if TYPE_CHECKING:
@@ -165,22 +164,20 @@ def named_sign_in_providers(
     if taken := sorted(_TAKEN_NAMES.intersection(names)):
         problems.append(f"SIGN_IN_PROVIDERS must not use the name {', '.join(taken)}.")
         return ()
-    strays = {name for name, value in environ.items() if value and _is_of_a_named_one(name)}
-    found = []
-    for name in names:
-        said: dict[str, Any] = {"title": name.replace("-", " ").capitalize()}
-        for ending, (member, parse) in _NAMED_SETTINGS.items():
-            own = f"{SignInProvider(name=name).prefix}_{ending}"
-            read_setting(member, {"names": [own], "parse": parse}, environ, said, problems)
-            strays.discard(own)
-        found.append(SignInProvider(name=name, **said))
-    problems += [f"{name} belongs to no name in SIGN_IN_PROVIDERS." for name in sorted(strays)]
-    return tuple(found)
+    return read_named(
+        _titled,
+        _NAMED_SETTINGS,
+        names,
+        environ,
+        problems,
+        listed="SIGN_IN_PROVIDERS",
+        presets=_TITLES,
+    )
 
 
-def _is_of_a_named_one(name: str) -> bool:
-    match = re.fullmatch(rf"SIGN_IN_(.+)_({'|'.join(_NAMED_SETTINGS)})", name)
-    return match is not None and match[1].lower() not in _TITLES
+def _titled(*, name: str, **said: Any) -> SignInProvider:  # noqa: ANN401 -- what was set of it
+    """Return a provider, which is called by its name where nobody gave it a title."""
+    return SignInProvider(name=name, **{"title": name.replace("-", " ").capitalize(), **said})
 
 
 def sign_in_provider_problems(settings: SignInProviderSettings, *, production: bool) -> list[str]:

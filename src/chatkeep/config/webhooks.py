@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.config import values as read
-from chatkeep.config.reading import read_setting, setting
+from chatkeep.config.reading import read_named, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,18 +101,7 @@ def read_webhooks(
     names: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
 ) -> tuple[WebhookEndpoint, ...]:
     """Read WEBHOOK_<NAME>_URL and so on for each of *names*."""
-    ours = re.compile(f"WEBHOOK_.+_({'|'.join(_SETTINGS)})")
-    strays = {name for name, value in environ.items() if value and ours.fullmatch(name)}
-    found = []
-    for name in names:
-        said: dict[str, Any] = {}
-        for ending, (member, parse) in _SETTINGS.items():
-            own = f"{WebhookEndpoint(name=name).prefix}_{ending}"
-            read_setting(member, {"names": [own], "parse": parse}, environ, said, problems)
-            strays.discard(own)
-        found.append(WebhookEndpoint(name=name, **said))
-    problems += [f"{name} belongs to no name in WEBHOOKS." for name in sorted(strays)]
-    return tuple(found)
+    return read_named(WebhookEndpoint, _SETTINGS, names, environ, problems, listed="WEBHOOKS")
 
 
 def webhook_problems(settings: WebhookSettings, *, production: bool) -> list[str]:
