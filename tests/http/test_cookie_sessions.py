@@ -11,12 +11,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.db import AUTH
+from chatkeep.ended_credentials import everything_of
 from chatkeep.sessions.cookie_tokens import SessionOwner, SessionTokens, cookie_name
 from tests.serving import Client, token
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from chatkeep.principal import Principal
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Node
@@ -316,6 +319,25 @@ async def test_exchange_never_outlives_the_longest_session(
     age(database, row["id"], days=1)
     again = await browser.call("POST", "/auth/session", **headers)
     assert (again.status, again.json["code"]) == (401, "token_revoked")
+
+
+async def test_bearer_whose_everything_ends_while_it_is_exchanged_leaves_no_session(
+    node: Node, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends it does not see the session yet that the exchange has just recorded."""
+    ana = node.person(session_id=(session_id := str(uuid4())))
+    revocations = node.parts.embedded.revocations
+    confirm = revocations.confirm
+
+    async def later(who: Principal) -> None:
+        await node.parts.db.fetch_all(AUTH, everything_of(who.user_id))
+        await confirm(who)
+
+    monkeypatch.setattr(revocations, "confirm", later)
+    answer = await Browser(node).call("POST", "/auth/session", **ana.client.headers)
+    assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert "set-cookie" not in answer.headers
+    assert [one["is_active"] for one in rows(database, reference=session_id)] == [False]
 
 
 @pytest.mark.parametrize("bearer", [None, "garbage", "a.b.c"], ids=str)

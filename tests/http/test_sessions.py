@@ -12,6 +12,7 @@ import pytest
 from chatkeep.sessions.sightings import Sightings
 
 if TYPE_CHECKING:
+    from chatkeep.principal import Principal
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node
@@ -136,12 +137,29 @@ async def test_foreign_issuers_session_is_recorded_and_can_be_ended(node: Node) 
 
 
 async def test_another_person_cannot_take_over_a_recorded_session(node: Node) -> None:
-    """The same session id from the same issuer for somebody else records nothing of theirs."""
+    """The same session id from the same issuer for somebody else records nothing of theirs.
+
+    Also on a server that has seen nobody yet: it moves the session nowhere.
+    """
     session_id = str(uuid4())
     mine, theirs = (node.person(session_id=session_id).client for _ in range(2))
-    assert len(await listed(mine)) == 1
+    before = await listed(mine)
+    assert len(before) == 1
     assert await listed(theirs) == []
-    assert len(await listed(mine)) == 1
+    sightings = Sightings(node.parts.db)
+    sightings.note(await principal_of(node, theirs), user_agent=FIREFOX, address="203.0.113.9")
+    await sightings.write()
+    assert [one["address"] for one in await listed(mine)] == [one["address"] for one in before]
+    sightings = Sightings(node.parts.db)
+    sightings.note(await principal_of(node, mine), user_agent=FIREFOX, address="203.0.113.9")
+    await sightings.write()
+    assert [one["address"] for one in await listed(mine)] == ["203.0.113.9"]
+
+
+async def principal_of(node: Node, client: Client) -> Principal:
+    """Return whom the bearer of *client* speaks for."""
+    bearer = client.headers["authorization"].removeprefix("Bearer ")
+    return await node.parts.authenticator.principal_of(bearer)
 
 
 async def test_activity_is_written_once_a_minute(
@@ -151,9 +169,7 @@ async def test_activity_is_written_once_a_minute(
     client = await sign_in(node, email)
     now = [0.0]
     sightings = Sightings(node.parts.db, clock=lambda: now[0])
-    principal = await node.parts.authenticator.principal_of(
-        client.headers["authorization"].removeprefix("Bearer ")
-    )
+    principal = await principal_of(node, client)
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
 
         def last() -> Any:  # noqa: ANN401 -- a moment
