@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
+import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class Contender:
     pid: int
     token: str = _UPSTREAM_KEY
     others: tuple[str, ...] = ()
+    metrics_port: int | None = None
 
     def as_asked_by(self, number: int) -> Contender:
         """Return it as this one of its people asks it, from the first on again after the last."""
@@ -69,6 +71,14 @@ class Contender:
         """Return the processor time of what it has started: for Chatkeep, PostgreSQL."""
         return cpu_below_s(self.pid)
 
+    def observed(self, histogram: str) -> tuple[float, float]:
+        """Return the sum of what a histogram of its metrics has seen, and how often."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
+        found = {name: number for name, _, number in lines}
+        return float(found[f"{histogram}_sum"]), float(found[f"{histogram}_count"])
+
 
 @contextmanager
 def upstream() -> Iterator[Contender]:
@@ -81,14 +91,19 @@ def upstream() -> Iterator[Contender]:
 
 
 @contextmanager
-def chatkeep(upstream_port: int, people: int = 1) -> Iterator[list[Contender]]:
-    """Run Chatkeep; yield it once for each of so many people."""
+def chatkeep(
+    upstream_port: int, people: int = 1, *, metrics_port: int | None = None
+) -> Iterator[list[Contender]]:
+    """Run Chatkeep; yield it once for each of so many people. *metrics_port*: where it counts."""
     base_url = f"http://127.0.0.1:{upstream_port}/v1"
     env = {"OPENAI_API_KEY": _UPSTREAM_KEY, "OPENAI_BASE_URL": base_url}
+    if metrics_port is not None:
+        env["METRICS_PORT"] = str(metrics_port)
     with chatkeep_process(**env) as (base, pid):
         port = int(base.rpartition(":")[2])
         tokens = [sign_up(base, f"bench{number}@example.com") for number in range(people)]
-        yield [Contender(name="chatkeep", port=port, pid=pid, token=one) for one in tokens]
+        ours = Contender(name="chatkeep", port=port, pid=pid, metrics_port=metrics_port)
+        yield [replace(ours, token=one) for one in tokens]
 
 
 @contextmanager

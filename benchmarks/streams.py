@@ -7,8 +7,8 @@ meanwhile, against the same server idle. Each that begins is followed by another
 
 `reading`: 500 streams at reading speed (50 chunks a second each), of people who come one
 every 10 ms, twice as fast as 500 do who read answers of ten seconds: what part of a core the
-server uses, what the first token waited for, and how late a chunk is with the reader, from
-the moment the upstream sent it.
+server uses, what the first token waited for, how late a chunk is with the reader, from the
+moment the upstream sent it, and how often what was said so far is stored.
 
 The bare relay does the same beside it, and is the floor. `load_cpu` is what upstream and
 readers take of their own core: where that is all of it, they are the limit. `others` is the
@@ -36,7 +36,7 @@ from benchmarks.load import load, request_bytes
 from benchmarks.processes import machine_busy_s, memory_kib
 from benchmarks.readers import Heard, open_streams
 from benchmarks.running import BUSY
-from benchmarks.stack import LOAD_CORE, pin, raise_file_limit
+from benchmarks.stack import LOAD_CORE, free_port, pin, raise_file_limit
 from benchmarks.upstream import question
 
 if TYPE_CHECKING:
@@ -119,6 +119,26 @@ class _Noise:
         return max(self._others) > BUSY or is_noisy(*self._seconds)
 
 
+class _Kept:
+    """How often Chatkeep stores what its answers have said so far; the others store nothing."""
+
+    def __init__(self, one: Contender) -> None:
+        self._one = one
+        self._began = self._seen()
+
+    def since(self) -> dict[str, float]:
+        """Return the mean of the milliseconds from one checkpoint to the next."""
+        if self._one.metrics_port is None:
+            return {}
+        seconds, times = (now - then for now, then in zip(self._seen(), self._began, strict=True))
+        return {"kept_every_ms": round(seconds / times * 1000, 1)}
+
+    def _seen(self) -> tuple[float, float]:
+        if self._one.metrics_port is None:
+            return 0.0, 0.0
+        return self._one.observed("chatkeep_checkpoint_seconds")
+
+
 @contextmanager
 def _standing(who: str) -> Iterator[tuple[Sequence[Contender], Contender]]:
     """Run a server and an upstream of its own; yield who asks it, and the upstream.
@@ -129,7 +149,8 @@ def _standing(who: str) -> Iterator[tuple[Sequence[Contender], Contender]]:
     with ExitStack() as stack:
         source = stack.enter_context(contenders.upstream())
         if who == "chatkeep":
-            people = stack.enter_context(contenders.chatkeep(source.port, _PEOPLE))
+            ours = contenders.chatkeep(source.port, _PEOPLE, metrics_port=free_port())
+            people = stack.enter_context(ours)
         else:
             people = [stack.enter_context(contenders.relay(source.port))]
         try:
@@ -177,6 +198,7 @@ async def _reading(
     heard = Heard()
     for reader in readers:
         reader.heard = heard
+    kept = _Kept(one)
     began, own, below = time.perf_counter(), one.cpu_s(), one.cpu_below_s()
     load_began = time.process_time() + source.cpu_s()
     await noise.watch(one, seconds)
@@ -191,6 +213,7 @@ async def _reading(
         "first_token_p99_ms": round(percentile(opening.first_ms, 99), 1),
         "late_p50_ms": round(percentile(heard.late_ms, 50), 2),
         "late_p99_ms": round(percentile(heard.late_ms, 99), 2),
+        **kept.since(),
     }
     await _hung_up(readers)
     return figures

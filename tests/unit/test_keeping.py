@@ -106,6 +106,17 @@ def test_what_has_nothing_new_or_has_ended_is_let_be() -> None:
     assert took_s <= ROUNDS * (WITHIN_S + EXCHANGE_S)
 
 
+def test_operators_see_how_often() -> None:
+    """So much is lost when the process is killed; a process that answers nobody says nothing."""
+    rounds, before = keeper._EVERY.count(), keeper._EVERY.counts()
+    _, took_s = kept_in_rounds([an_answer()])
+    assert keeper._EVERY.count() == rounds + ROUNDS
+    assert keeper._EVERY.counts()[0] == before[0] + ROUNDS
+    assert took_s / ROUNDS < keeper._EVERY.bounds[0]
+    kept_in_rounds([])
+    assert keeper._EVERY.count() == rounds + ROUNDS
+
+
 def test_nothing_at_all_takes_as_long() -> None:
     """Who has nothing to keep looks again in a quarter second, not at once."""
     noting, took_s = kept_in_rounds([])

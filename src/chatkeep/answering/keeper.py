@@ -14,6 +14,7 @@ from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.titles import title_from
 from chatkeep.answering.working import ended, now
 from chatkeep.errors import ChatkeepError, Unavailable
+from chatkeep.metrics import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_EVERY = Histogram(
+    "chatkeep_checkpoint_seconds",
+    "From one checkpoint of the answers that are being made to the next.",
+    bounds=(0.3, 0.5, 1, 2.5, 5, 10, 30),
+)
 #: So many answers in one exchange, and so many exchanges at a time.
 _TOGETHER = 32
 _AT_ONCE = 4
@@ -67,6 +73,8 @@ class Keeper:
                     del due[:_TOGETHER]
             exchanges.create_task(self._keep_together(due))
             await asyncio.sleep(began + within_s - loop.time())
+        if some:
+            _EVERY.observe(loop.time() - began)
 
     async def _keep_together(self, due: Sequence[Work]) -> None:
         async with self._places:
