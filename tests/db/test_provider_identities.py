@@ -11,18 +11,22 @@ import pytest
 
 from chatkeep.config import SignInProvider
 from chatkeep.db import ADMIN, AUTH
-from chatkeep.errors import BadOAuthState, EmailExists, FlowStateAlreadyUsed
-from chatkeep.providers import flows, linking
+from chatkeep.errors import BadOAuthState, EmailExists, FlowStateAlreadyUsed, Unavailable
+from chatkeep.providers import flows, identities, linking
 from chatkeep.providers.flows import Flow
 from chatkeep.providers.proofs import proof_of
 from tests.signing_in import new_address, open_test_issuer, sign_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
+
+    from psycopg import AsyncConnection
 
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.providers import Proof
+    from chatkeep.providers.identities import Held
 
 GOOGLE = "https://accounts.google.com"
 ACME = "https://login.acme.example"
@@ -121,6 +125,24 @@ async def test_fifty_sign_ins_of_one_identity_at_once_never_wait_for_each_other(
     proofs = [proof(sub, issuer=one, **said) for one in (ACME, GOOGLE) for _ in range(25)]
     found = await asyncio.gather(*(linking.account_of(issuer, one) for one in proofs))
     assert len(set(found)) == 1
+
+
+async def test_identity_that_is_unlinked_while_it_signs_in_opens_nothing(
+    db: Database, issuer: EmbeddedIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took it away did so to keep it out; the next try finds that it is nobody's."""
+    shown = proof(str(uuid4()))
+    owner, hold = await linking.account_of(issuer, shown), identities.hold
+
+    async def later(connection: AsyncConnection, user_id: UUID) -> Held:
+        await db.execute(AUTH, "delete from chatkeep.identities where user_id = %s", (owner,))
+        return await hold(connection, user_id)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(identities, "hold", later)
+        with pytest.raises(Unavailable):
+            await linking.account_of(issuer, shown)
+    assert await linking.account_of(issuer, shown) != owner
 
 
 async def test_state_is_taken_by_one_of_two_at_once(db: Database) -> None:

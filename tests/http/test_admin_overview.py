@@ -12,7 +12,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from chatkeep.administration.overview import Overview, Overviews, read_overview
+from chatkeep.administration.overview import Overview, Overviews, _by_class, read_overview
 from chatkeep.budgets.administered import set_limits
 from chatkeep.claims import read_drain
 from chatkeep.cli.claims import in_words
@@ -119,6 +119,12 @@ async def test_what_this_server_knows_is_named_as_its_own(node: Node, admin: Mem
     assert sum(now["first_piece"]["counts"]) == sum(was["first_piece"]["counts"]) + 1
     assert len(now["first_piece"]["counts"]) == len(now["first_piece"]["bounds"]) + 1
     assert 0 <= now["pool"]["idle"] <= now["pool"]["size"] <= now["pool"]["most"]
+
+
+def test_requests_are_told_by_the_kind_of_their_answers() -> None:
+    """Also those that ended without one, and what stands for no kind of answer at all."""
+    counted = _by_class({"200": 2.0, "204": 1.0, "304": 1.0, "404": 1.0, "503": 1.0, "0": 3.0})
+    assert counted == {"2xx": 3, "3xx": 1, "4xx": 1, "5xx": 1, "none": 3}
 
 
 async def test_no_text_is_among_the_figures(node: Node, admin: Member) -> None:
