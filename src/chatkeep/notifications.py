@@ -59,7 +59,7 @@ class Listener:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                self._outage.failed(type(error).__name__)
+                self._outage.failed(_why(error))
             if self.connected.is_set():
                 pause = _FIRST_PAUSE_S
             self.connected.clear()
@@ -87,3 +87,10 @@ class Listener:
     def _tell_gap(self) -> None:
         for missed in self._gap_callbacks:
             missed()
+
+
+def _why(error: psycopg.Error) -> str:
+    """What PostgreSQL says, in a line; of errors that may name parts of the address their kind."""
+    if isinstance(error, psycopg.OperationalError) and (said := " ".join(str(error).split())):
+        return said
+    return type(error).__name__

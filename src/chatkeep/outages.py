@@ -6,10 +6,12 @@ the first line of an outage, which says what began it, would be lost among the o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import logging
+
+_REASONS_AT_MOST: Final = 5
 
 
 class Outage:
@@ -19,16 +21,19 @@ class Outage:
         """Tell *log*; *doing* is what cannot be done then, as in "see which keys sign"."""
         self._log = log
         self._doing = doing
-        self._goes_on = False
+        self._told: set[str] = set()
 
     def failed(self, why: str) -> None:
-        """It could not be done, because of *why*; told when it could before."""
-        if not self._goes_on:
+        """It could not be done, because of *why*; each reason of an outage is told once.
+
+        What ends a connection says little, and why there is no other comes after it.
+        """
+        if why not in self._told and len(self._told) < _REASONS_AT_MOST:
             self._log.warning("cannot %s: %s", self._doing, why)
-        self._goes_on = True
+            self._told.add(why)
 
     def worked(self) -> None:
         """It was done; told when it could not be before."""
-        if self._goes_on:
+        if self._told:
             self._log.info("can %s again", self._doing)
-        self._goes_on = False
+        self._told.clear()
