@@ -105,7 +105,7 @@ async def test_a_second_factor_is_asked_for_at_the_door(visitor: Visitor) -> Non
         await page.get_by_role("button", name="Turn on").click()
         picture = page.get_by_role("img", name=re.compile("QR code"))
         await expect(picture).to_be_visible()
-        assert await picture.evaluate("one => one.complete && one.naturalWidth > 0")
+        assert await picture.evaluate("one => one.decode().then(() => one.naturalWidth > 0)")
         secret = await page.locator(".secret").inner_text()
         await page.get_by_label("Code").fill("000000")
         await page.keyboard.press("Enter")

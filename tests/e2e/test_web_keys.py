@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from playwright.async_api import expect
 
-from tests.e2e.visiting import MARKS, NAMELESS, choose
+from tests.e2e.visiting import MARKS, NAMELESS, choose, copied
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page, Route
@@ -82,7 +82,7 @@ async def test_a_key_is_made_copied_used_and_revoked(
         assert key.startswith("ck_")
         assert not await wider_than_the_window(page)
         await page.get_by_role("button", name="Copy key").click()
-        assert await page.evaluate("navigator.clipboard.readText()") == key
+        await copied(page, key)
         assert await models_with(visitor.url, key) == 200
         await page.get_by_role("button", name="I have kept it").click()
         await expect(page.get_by_test_id("new-key")).to_be_hidden()

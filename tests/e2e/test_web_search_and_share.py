@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.e2e.test_web_files_and_data import of_chatgpt, open_account
-from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, chats, choose
+from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, chats, choose, copied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ async def test_shared_chat_is_read_by_a_stranger_until_it_is_ended(visitor: Visi
         link = await shared_link(page)
         assert re.fullmatch(rf"{re.escape(visitor.url)}/s/[A-Za-z0-9_-]{{20,}}", link)
         await page.get_by_role("button", name="Copy link").click()
-        assert await page.evaluate("navigator.clipboard.readText()") == link
+        await copied(page, link)
         await page.keyboard.press("Escape")
         await expect(page.get_by_role("dialog")).to_be_hidden()
         await ask(page, "And a secret cellar")
@@ -153,8 +153,7 @@ async def test_shared_answer_looks_as_in_the_chat(visitor: Visitor, tmp_path: Pa
         assert await stranger.locator("main script, b, i").count() == 0
         await stranger.get_by_text("raw").click()
         await stranger.get_by_role("button", name="Copy code").click()
-        copied = await stranger.evaluate("navigator.clipboard.readText()")
-        assert copied == 'print("a roof")'
+        await copied(stranger, 'print("a roof")')
         assert await stranger.title() == "Brought along 1"
         assert await stranger.evaluate(NAMELESS) == []
         assert await stranger.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -23,6 +23,7 @@ import pytest
 from playwright.async_api import expect
 
 import chatkeep
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -236,6 +237,16 @@ async def begin_story(page: Page, *, least: int = 80) -> str:
 async def said(answer: Locator) -> str:
     """The text of an answer, without what is around it."""
     return "\n".join(await answer.locator(".prose").all_inner_texts())
+
+
+async def copied(page: Page, text: str) -> None:
+    """Wait until *text* is in the clipboard, where a page writes it after the click."""
+
+    async def is_there() -> bool:
+        found: str = await page.evaluate("navigator.clipboard.readText()")
+        return found == text
+
+    await until(is_there)
 
 
 async def choose(page: Page, menu: str, action: str) -> None:
