@@ -97,6 +97,18 @@ async def test_victim_who_signed_out_is_not_locked_out_either(node: Node) -> Non
     assert (await sign_in(at(node, ABROAD), email)).status == 200
 
 
+async def test_network_of_long_ago_is_a_strangers(node: Node, database: MigratedDatabase) -> None:
+    """Who was there three months ago may have left it to somebody else."""
+    email = await sign_up(at(node, HOME))
+    database.operate(
+        "update public.user_sessions set created_at = now() - interval '91 days'"
+        " where right(user_id, 36) = (select id::text from chatkeep.users where email = %s)",
+        email,
+    )
+    await guess_from_everywhere(node, email, 20)
+    assert (await sign_in(at(node, HOME), email)).status == 429
+
+
 async def test_guesses_from_a_known_network_are_limited_too(node: Node) -> None:
     """A stolen laptop at home has one allowance more, not endless ones."""
     email = await sign_up(at(node, HOME))

@@ -78,7 +78,8 @@ async def test_password_of_a_stranger_does_not_survive_an_invitation(
     assert (await caller.post("/auth/v1/signup", body)).status == 200
     await server.post("/auth/v1/invite", {"email": email})
     mail = await newest_to(node, email, "invitation")
-    landed(await open_and_press(caller, mail.link))
+    _, _, fragment = landed(await open_and_press(caller, mail.link))
+    assert fragment["access_token"]
     answer = await sign_in(caller, email, "the stranger's own")
     assert code_of(answer) == (400, "invalid_credentials")
 
@@ -92,7 +93,23 @@ async def test_stranger_cannot_slip_a_password_in_after_the_invitation(
     body = {"email": email, "password": "the stranger's own"}
     await caller.post("/auth/v1/signup", body)
     mail = await newest_to(node, email, "invitation")
-    await open_and_press(caller, mail.link)
+    _, _, fragment = landed(await open_and_press(caller, mail.link))
+    assert fragment["access_token"]
+    assert (await sign_in(caller, email, "the stranger's own")).status == 400
+
+
+async def test_invitation_outlives_the_sign_ups_of_strangers_around_it(
+    node: Node, server: Client, caller: Client
+) -> None:
+    """Who signs up again with an address that was invited since takes the account from nobody."""
+    email = new_address()
+    body = {"email": email, "password": "the stranger's own"}
+    await caller.post("/auth/v1/signup", body)
+    await server.post("/auth/v1/invite", {"email": email})
+    mail = await newest_to(node, email, "invitation")
+    await caller.post("/auth/v1/signup", body)
+    _, _, fragment = landed(await open_and_press(caller, mail.link))
+    assert fragment["access_token"]
     assert (await sign_in(caller, email, "the stranger's own")).status == 400
 
 
