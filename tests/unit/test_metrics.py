@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import pkgutil
 import re
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 import chatkeep
 from chatkeep import metrics
 from chatkeep.config import Settings
-from chatkeep.errors import SetupError
+from chatkeep.errors import DatabaseUnavailable, SetupError
 from chatkeep.metrics import OTHER, Counter, Gauge, Histogram, Instrument, rendered
+from chatkeep.web import measures
+
+if TYPE_CHECKING:
+    from chatkeep.web.services import Services
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 LONG_SECRET = "0123456789abcdef0123456789abcdef"
@@ -166,3 +172,41 @@ def test_contradiction_is_refused(environ: dict[str, str], told: str) -> None:
     with pytest.raises(SetupError) as refused:
         Settings.from_env(environ)
     assert [problem for problem in refused.value.problems if problem.startswith(told)]
+
+
+async def test_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving it up takes long: whoever collects hears that it is away, and not nothing."""
+    let_go = asyncio.Event()
+
+    async def hanging(_: object) -> None:
+        try:
+            await let_go.wait()
+        finally:
+            await let_go.wait()  # as psycopg does, which waits for its cancellation to arrive
+
+    monkeypatch.setattr(measures, "_DATABASE_WITHIN_S", 0.01)
+    monkeypatch.setattr(measures, "_read_parts", lambda _: None)
+    monkeypatch.setattr(measures, "_read_database", hanging)
+    collecting = asyncio.create_task(measures.collect(cast("Services", None)))
+    told, _ = await asyncio.wait([collecting], timeout=10)
+    let_go.set()
+    assert told
+    assert "\nchatkeep_database_up 0\n" in await collecting
+
+
+@pytest.mark.parametrize(("error", "told"), [(None, 1), (DatabaseUnavailable(), 0)])
+async def test_database_is_up_when_it_says_what_it_knows(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, told: int
+) -> None:
+    """One that is away is told as such; any other error is one."""
+
+    async def read(_: object) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(measures, "_read_parts", lambda _: None)
+    monkeypatch.setattr(measures, "_read_database", read)
+    assert f"\nchatkeep_database_up {told}\n" in await measures.collect(cast("Services", None))
+    error = RuntimeError("a mistake")
+    with pytest.raises(RuntimeError):
+        await measures.collect(cast("Services", None))
