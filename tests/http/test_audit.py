@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from tests.http.test_guard import served
 from tests.serving import SERVER_SECRET, start_node, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     import aiohttp
 
@@ -215,18 +216,23 @@ async def test_what_waits_for_a_database_that_is_away_is_bounded(
         minute += 60.0
 
 
-@pytest.fixture
-def full_disk(database: MigratedDatabase) -> Iterator[None]:
-    """Entries cannot be written."""
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        connection.execute(
-            "create function chatkeep.no_room() returns trigger language plpgsql as"
-            " $$ begin raise disk_full; end $$;"
-            " create trigger no_room before insert on chatkeep.audit_log"
-            " for each row execute function chatkeep.no_room()"
-        )
+@asynccontextmanager
+async def full_disk(database: MigratedDatabase) -> AsyncIterator[None]:
+    """Let no entry be written, until the block ends.
+
+    Both statements wait for whoever is sealing the log, and that goes on in this very loop.
+    """
+    await asyncio.to_thread(
+        database.operate,
+        "create function chatkeep.no_room() returns trigger language plpgsql as"
+        " $$ begin raise disk_full; end $$;"
+        " create trigger no_room before insert on chatkeep.audit_log"
+        " for each row execute function chatkeep.no_room()",
+    )
+    try:
         yield
-        connection.execute("drop function chatkeep.no_room cascade")
+    finally:
+        await asyncio.to_thread(database.operate, "drop function chatkeep.no_room cascade")
 
 
 def state(database: MigratedDatabase) -> list[tuple[Any, ...]]:
@@ -241,36 +247,34 @@ def state(database: MigratedDatabase) -> list[tuple[Any, ...]]:
 
 
 async def test_without_a_log_nobody_signs_in_and_nothing_changes(
-    node: Node, caller: Client, database: MigratedDatabase, request: pytest.FixtureRequest
+    node: Node, caller: Client, database: MigratedDatabase
 ) -> None:
     """Each operation fails whole, with an answer in the words of its surface; then all is well."""
     person = await signed_up(caller)
     bearer = caller.but(authorization=f"Bearer {person['access_token']}")
     await asyncio.gather(*(bearer.get("/api/sessions") for _ in range(2)))
     before = state(database)
-    request.getfixturevalue("full_disk")
-    again = {"email": "new-while-full@example.com", "password": PASSWORD}
-    on_gotrue = [
-        await caller.post("/auth/v1/signup", again),
-        await sign_in(caller, person["email"]),
-        await refresh(caller, person["refresh_token"]),
-        await bearer.call("PUT", "/auth/v1/user", json={"data": {"a": 1}}),
-        await bearer.post("/auth/v1/logout?scope=global"),
-    ]
-    assert [answer.status for answer in on_gotrue] == [503] * 5
-    assert all(answer.json.keys() == {"code", "error_code", "msg"} for answer in on_gotrue)
-    session_id = (await bearer.get("/api/sessions")).json["sessions"][0]["id"]
-    elsewhere = [
-        await bearer.delete(f"/api/sessions/{session_id}"),
-        await bearer.post("/api/sessions/revoke-all"),
-        await bearer.but(apikey=None).post("/auth/logout"),
-        await caller.post("/auth/token/refresh", {"refresh_token": person["refresh_token"]}),
-    ]
-    assert [answer.status for answer in elsewhere] == [503] * 4
-    assert all({"type", "status", "code"} <= answer.json.keys() for answer in elsewhere)
-    assert state(database) == before
-    with psycopg.connect(database.admin_url, autocommit=True) as connection:
-        connection.execute("drop trigger no_room on chatkeep.audit_log")
+    async with full_disk(database):
+        again = {"email": "new-while-full@example.com", "password": PASSWORD}
+        on_gotrue = [
+            await caller.post("/auth/v1/signup", again),
+            await sign_in(caller, person["email"]),
+            await refresh(caller, person["refresh_token"]),
+            await bearer.call("PUT", "/auth/v1/user", json={"data": {"a": 1}}),
+            await bearer.post("/auth/v1/logout?scope=global"),
+        ]
+        assert [answer.status for answer in on_gotrue] == [503] * 5
+        assert all(answer.json.keys() == {"code", "error_code", "msg"} for answer in on_gotrue)
+        session_id = (await bearer.get("/api/sessions")).json["sessions"][0]["id"]
+        elsewhere = [
+            await bearer.delete(f"/api/sessions/{session_id}"),
+            await bearer.post("/api/sessions/revoke-all"),
+            await bearer.but(apikey=None).post("/auth/logout"),
+            await caller.post("/auth/token/refresh", {"refresh_token": person["refresh_token"]}),
+        ]
+        assert [answer.status for answer in elsewhere] == [503] * 4
+        assert all({"type", "status", "code"} <= answer.json.keys() for answer in elsewhere)
+        assert state(database) == before
     assert (await refresh(caller, person["refresh_token"])).status == 200
 
 
