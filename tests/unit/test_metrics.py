@@ -18,6 +18,7 @@ from chatkeep.config import Settings
 from chatkeep.errors import DatabaseUnavailable, SetupError
 from chatkeep.metrics import OTHER, Counter, Gauge, Histogram, Instrument, rendered
 from chatkeep.web import measures
+from tests.unit.test_in_time import hanging
 
 if TYPE_CHECKING:
     from chatkeep.web.services import Services
@@ -177,16 +178,9 @@ def test_contradiction_is_refused(environ: dict[str, str], told: str) -> None:
 async def test_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Giving it up takes long: whoever collects hears that it is away, and not nothing."""
     let_go = asyncio.Event()
-
-    async def hanging(_: object) -> None:
-        try:
-            await let_go.wait()
-        finally:
-            await let_go.wait()  # as psycopg does, which waits for its cancellation to arrive
-
     monkeypatch.setattr(measures, "_DATABASE_WITHIN_S", 0.01)
     monkeypatch.setattr(measures, "_read_parts", lambda _: None)
-    monkeypatch.setattr(measures, "_read_database", hanging)
+    monkeypatch.setattr(measures, "_read_database", lambda _: hanging(let_go))
     collecting = asyncio.create_task(measures.collect(cast("Services", None)))
     told, _ = await asyncio.wait([collecting], timeout=10)
     let_go.set()

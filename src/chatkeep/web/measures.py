@@ -17,14 +17,13 @@ import chatkeep
 from chatkeep.backlog import read_backlog
 from chatkeep.claims import read_drain
 from chatkeep.errors import ChatkeepError
+from chatkeep.in_time import in_time
 from chatkeep.metrics import Counter, Gauge, Histogram, rendered
 
 if TYPE_CHECKING:
     from chatkeep.web.services import Services
 
 _DATABASE_WITHIN_S: Final = 3.0
-#: What is still given up, kept from being collected meanwhile.
-_READING: Final[set[asyncio.Task[None]]] = set()
 _LOOK_EVERY_S: Final = 0.5
 _BEGAN: Final = time.time()
 _DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -77,7 +76,11 @@ async def collect(parts: Services) -> str:
     _read_parts(parts)
     for one in (_ANSWERS, _JOBS, _OLDEST_JOB, _OLD_TOKENS, _OLD_READS, _FALLBACK_ENDS):
         one.forget()
-    _DATABASE.set(float(await _reads_database(parts)))
+    try:
+        await in_time(_read_database(parts), _DATABASE_WITHIN_S)
+        _DATABASE.set(1)
+    except (ChatkeepError, TimeoutError):
+        _DATABASE.set(0)
     return rendered()
 
 
@@ -110,30 +113,6 @@ def _read_parts(parts: Services) -> None:
     _REVOCATIONS_AGE.set(parts.embedded.revocations.age_s)
     for name, state in (parts.offered_models.states() or {}).items():
         _UPSTREAM.set(float(state != "down"), name)
-
-
-async def _reads_database(parts: Services) -> bool:
-    """Whether the database has said what it knows, in time."""
-    reading = asyncio.create_task(_read_database(parts))
-    _READING.add(reading)
-    reading.add_done_callback(_forget)
-    try:
-        await asyncio.wait([reading], timeout=_DATABASE_WITHIN_S)
-        if reading.done():
-            reading.result()
-        return reading.done()
-    except ChatkeepError:
-        return False
-    finally:
-        # Not waited for: where PostgreSQL hangs, giving up takes ten seconds more, and whoever
-        # asks would have gone without hearing that it is away.
-        reading.cancel()
-
-
-def _forget(reading: asyncio.Task[None]) -> None:
-    _READING.discard(reading)
-    if not reading.cancelled():
-        reading.exception()  # whoever was still there has heard of it
 
 
 async def _read_database(parts: Services) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -10,11 +10,15 @@ from starlette.requests import Request
 
 import chatkeep
 from chatkeep.db import WORKER
-from chatkeep.errors import Unavailable
+from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.factors.ceremonies import RelyingParty
+from chatkeep.in_time import in_time
 from chatkeep.web.auth import Anybody, SignedIn
 from chatkeep.web.schemas import HealthAnswer
 from chatkeep.web.services import Parts
+
+#: Less than probes wait, as a rule: they hear why, and leave no connection behind.
+_READY_WITHIN_S: Final = 4.0
 
 router = APIRouter(tags=["meta"])
 
@@ -97,5 +101,9 @@ async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
     if request.app.state.shutting_down:
         raise Unavailable("The server is shutting down.")
     # Locks nothing, and is refused where nothing can be written: by a primary that was replaced.
-    await parts.db.execute(WORKER, "select from chat.runs where false for update", [])
+    asking = parts.db.execute(WORKER, "select from chat.runs where false for update", [])
+    try:
+        await in_time(asking, _READY_WITHIN_S)
+    except TimeoutError as error:
+        raise DatabaseUnavailable from error
     return HealthAnswer(status="ok", upstreams=parts.offered_models.states())
