@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import json
+import sys
 import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
