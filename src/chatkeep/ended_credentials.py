@@ -105,6 +105,21 @@ def has_no_session(principal: Principal) -> Query[Verdict]:
     )
 
 
+def everything_has_ended(user_id: str, issuer: str, *, since: datetime) -> Query[Verdict]:
+    """Return the statement whether everything of a person has ended *since*, or of their *issuer*.
+
+    For what goes on without them, so that no credential is shown again: what they began.
+    """
+    return Query(
+        "select exists (select from chatkeep.revocations where"
+        " kind = 'user' and issuer = '' and subject = %s and not_before > %s)"
+        " or exists (select from chatkeep.revocations where"
+        " kind = 'issuer' and issuer = %s and subject = '' and not_before > %s) as revoked",
+        (user_id, since, issuer, since),
+        Verdict,
+    )
+
+
 def counted_as_issued(principal: Principal) -> datetime:
     """Return when the credential of *principal* was issued, for what ended everything of many.
 

@@ -208,8 +208,9 @@ insert into chat.messages (user_id, conversation_id, id, parent_id, role, conten
 insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until, asked)
 values
   ('ana', 'waiting of ana', 'waits for her', 'answer', 'queued', 'model of ana', now(),
-    '{"secret": "of ana"}'),
-  ('ana', 'behind his', 'his', 'other', 'queued', 'model of ana', now(), '{}'),
+    '{"secret": "of ana", "who": {"issuer": "embedded"}}'),
+  ('ana', 'behind his', 'his', 'other', 'queued', 'model of ana', now(),
+    '{"who": {"issuer": "embedded"}}'),
   ('ana', 'cut off of ana', 'cut off for her', 'answer', 'stopped', 'model of ana', now(), null);
 """
 

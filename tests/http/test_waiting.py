@@ -327,6 +327,33 @@ async def test_budget_is_asked_when_its_turn_comes(
     assert asked == ["one", "three"]
 
 
+@pytest.mark.parametrize("way", ["ban", "sign-out"])
+async def test_what_waits_is_not_answered_to_whom_everything_ended(
+    start: StartNode, own_database: MigratedDatabase, way: str
+) -> None:
+    """Whoever took a token away has no model asked and no tool run; what is asked later is."""
+    node = await start(own_database.url)
+    admin = node.person(app_metadata={"roles": ["admin"]}).client
+    eve, ana = node.person(), node.person()
+    gate, asked = asyncio.Event(), list[str]()
+    node.stage.play(answer=echo(gate, asked))
+    chat, hers = await begin(eve), await begin(ana)
+    sent = [asyncio.create_task(eve.client.post(f"{CHAT}/message", send(chat, "one")))]
+    await until(lambda: asked == ["one"])
+    for count, text in enumerate(("two", "three"), start=1):
+        sent.append(asyncio.create_task(eve.client.post(f"{CHAT}/message", send(chat, text))))
+        await waits(eve.client, chat, count)
+    assert (await admin.post(f"/api/admin/users/{eve.id}/{way}", {})).status == 200
+    gate.set()
+    states = own_database.operate
+    ended = "select count(*) from chat.runs where user_id = %s and error_code = 'token_revoked'"
+    await until(lambda: states(ended, eve.id) == [(2,)])
+    assert asked == ["one"]
+    assert (await ana.client.post(f"{CHAT}/message", send(hers, "hers"))).status == 200
+    assert asked == ["one", "hers"]
+    await asyncio.gather(*sent, return_exceptions=True)
+
+
 async def test_another_node_begins_what_waits_behind_a_dead_one(
     start: StartNode, node: Node, ana: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:

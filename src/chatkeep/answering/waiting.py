@@ -15,13 +15,22 @@ from psycopg.types.json import Jsonb
 
 from chatkeep import runs
 from chatkeep.answering.turns import AlreadyStarted
-from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
-from chatkeep.errors import IdempotencyKeyReused, NotFound, NotWaiting, QueueFull
+from chatkeep.db import AUTH, WORKER, ConstraintViolated, Query, as_user
+from chatkeep.ended_credentials import everything_has_ended
+from chatkeep.errors import (
+    IdempotencyKeyReused,
+    NotFound,
+    NotWaiting,
+    QueueFull,
+    TokenRevoked,
+)
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from chatkeep.answering.turns import Turn
     from chatkeep.db import Database
 
@@ -57,6 +66,7 @@ class Next:
     model: str
     content: str
     asked: dict[str, Any]
+    queued_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,29 +136,21 @@ async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) ->
 
 
 async def find_next(db: Database, user_id: str, conversation_id: str) -> Next | None:
-    """Find the run whose turn it is; None while one is being made, or when none waits."""
-    rows = await db.fetch(
-        as_user(user_id),
-        """
-        select r.id, r.message_id, a.parent_id as user_message_id, r.model, q.content, r.asked
-        from chat.runs r
-        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        join chat.messages a on a.user_id = r.user_id
-          and a.conversation_id = r.conversation_id and a.id = r.message_id
-        join chat.messages q on q.user_id = r.user_id
-          and q.conversation_id = r.conversation_id and q.id = a.parent_id
-        where r.user_id = %(user)s and r.conversation_id = %(conversation)s
-          and r.state = 'queued' and c.deleted_at is null
-          and not exists (
-            select from chat.runs o where o.user_id = r.user_id
-              and o.conversation_id = r.conversation_id and o.state = 'running'
-          )
-        order by r.queued_at, r.id limit 1
-        """,
-        {"user": user_id, "conversation": conversation_id},
-        row=Next,
-    )
-    return rows[0] if rows else None
+    """Find the run whose turn it is; None while one is being made, or when none waits.
+
+    What was asked before everything of its person ended (`ended_credentials`) is given up:
+    whoever had taken a token away would be answered, and have tools run, long after.
+    """
+    values = {"user": user_id, "conversation": conversation_id}
+    while rows := await db.fetch(as_user(user_id), _NEXT, values, row=Next):
+        found = rows[0]
+        issuer = str(found.asked["who"]["issuer"])
+        asking = everything_has_ended(user_id, issuer, since=found.queued_at)
+        (verdicts,) = await db.fetch_all(AUTH, asking)
+        if not verdicts[0].revoked:
+            return found
+        await give_up(db, user_id, found.id, TokenRevoked.code)
+    return None
 
 
 async def give_up(db: Database, user_id: str, run_id: str, error_code: str) -> None:
@@ -273,6 +275,24 @@ async def _explain(
         return violated
     return AlreadyStarted(same.id) if turn.content == same.question else IdempotencyKeyReused()
 
+
+_NEXT = """
+select r.id, r.message_id, a.parent_id as user_message_id, r.model, q.content, r.asked,
+  coalesce(r.queued_at, r.started_at) as queued_at
+from chat.runs r
+join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+join chat.messages a on a.user_id = r.user_id
+  and a.conversation_id = r.conversation_id and a.id = r.message_id
+join chat.messages q on q.user_id = r.user_id
+  and q.conversation_id = r.conversation_id and q.id = a.parent_id
+where r.user_id = %(user)s and r.conversation_id = %(conversation)s
+  and r.state = 'queued' and c.deleted_at is null
+  and not exists (
+    select from chat.runs o where o.user_id = r.user_id
+      and o.conversation_id = r.conversation_id and o.state = 'running'
+  )
+order by r.queued_at, r.id limit 1
+"""
 
 # Everybody takes the conversation before the person, so that nobody waits for each other.
 _LOCK = """
