@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, LiteralString
@@ -20,8 +21,9 @@ from procrastinate.retry import BaseRetryStrategy
 from procrastinate.worker import Worker
 
 from chatkeep.db import WORKER, Query
-from chatkeep.errors import ChatkeepError, DatabaseUnavailable
+from chatkeep.errors import ChatkeepError, Unavailable
 from chatkeep.going_on import go_on
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -88,7 +90,8 @@ class JobQueue:
         """Prepare; `start` begins. At the end a job may go on for *drain_s* seconds."""
         self._db = db
         self._drain_s = drain_s
-        self._connector = _Connector(db, self._on_failure)
+        self._outage = Outage(_log, "do what is queued")
+        self._connector = _Connector(db, self._outage.worked, self._on_failure)
         self._app = App(connector=self._connector)
         self._worker: Worker | None = None
         self._running: list[asyncio.Task[None]] = []
@@ -162,7 +165,7 @@ class JobQueue:
             try:
                 await self._worker.run()  # type: ignore[no-untyped-call]  # procrastinate says no types here
             except Exception as error:  # noqa: BLE001 -- whatever it was, the jobs must go on
-                _log.warning("the job queue starts anew after %s", type(error).__name__)
+                self._outage.failed(type(error).__name__)
             if not self._stopping:
                 await asyncio.sleep(_PAUSE_S)
 
@@ -213,20 +216,21 @@ class _Again(BaseRetryStrategy):
 class _Connector(BaseAsyncConnector):
     """procrastinate's statements through our door: each in a transaction, as one narrow role."""
 
-    def __init__(self, db: Database, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self, db: Database, on_success: Callable[[], None], on_failure: Callable[[], None]
+    ) -> None:
         self._db = db
+        self._on_success = on_success
         self._on_failure = on_failure
         self.told: asyncio.Queue[str] = asyncio.Queue()
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401 -- procrastinate's signature
         # Among these is the end of a job: one that cannot be written is a job done twice.
         for pause_s in _ONCE_MORE_AFTER_S:
-            try:
+            with suppress(Unavailable):  # away, or busy with what others wait for
                 await self._in_schema(query, arguments)
-            except DatabaseUnavailable:
-                await asyncio.sleep(pause_s)
-            else:
                 return
+            await asyncio.sleep(pause_s)
         await self._rows(query, arguments)
 
     async def execute_query_one_async(
@@ -267,6 +271,7 @@ class _Connector(BaseAsyncConnector):
             ),
             Query(query, arguments, dict),
         )
+        self._on_success()
         return [{name: _text(value) for name, value in row.items()} for row in rows]
 
 

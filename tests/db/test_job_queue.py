@@ -6,13 +6,13 @@ import asyncio
 import logging
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 import pytest
 
 from chatkeep.db import AUTH, Database
-from chatkeep.errors import DatabaseUnavailable
+from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.job_queue import GONE_AFTER_S, JobQueue, TryAgain, Turn, bring_back
 from tests.pgbouncer import PROGRAM, SERVER_CONNECTIONS, pooled
 from tests.postgres_servers import MigratedDatabase
@@ -21,6 +21,7 @@ from tests.serving import until
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from chatkeep.db import Caller, Query
     from tests.postgres_servers import Server
 
 CARRIED = "what-nobody-may-read-in-a-log"
@@ -232,6 +233,36 @@ async def test_restarted_database_gets_no_job_done_twice(own_server: Server) -> 
         await until(lambda: jobs(database) == [])
     assert done == ["first"]
     await db.close()
+
+
+@pytest.mark.parametrize(
+    "failure", [DatabaseUnavailable(), Unavailable("The database took too long.")], ids=str
+)
+async def test_end_that_cannot_be_written_at_once_is_written_again(
+    db: Database,
+    database: MigratedDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Unavailable,
+) -> None:
+    """Else its worker, which lives on, would seem to do the job for ever."""
+    done: list[str] = []
+    fetch_all, failed = db.fetch_all, 0
+
+    async def work(turn: Turn, carried: str) -> None:
+        done.append(carried)
+
+    async def busy(caller: Caller, *queries: Query[Any]) -> list[list[Any]]:
+        nonlocal failed
+        if failed < 2 and any("procrastinate_finish_job" in one.text for one in queries):
+            failed += 1
+            raise failure
+        return await fetch_all(caller, *queries)
+
+    monkeypatch.setattr(db, "fetch_all", busy)
+    async with working(db, work):
+        await db.execute(AUTH, ADD, ["first"])
+        await until(lambda: done == ["first"] and jobs(database) == [])
+    assert (done, failed) == (["first"], 2)
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="no PgBouncer here: apt-get install pgbouncer")
