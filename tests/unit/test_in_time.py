@@ -69,5 +69,5 @@ async def test_probe_hears_of_a_database_that_hangs(monkeypatch: pytest.MonkeyPa
     ended, _ = await asyncio.wait([probing], timeout=10)
     let_go.set()
     assert ended
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         await probing

@@ -105,5 +105,5 @@ async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
     try:
         await in_time(asking, _READY_WITHIN_S)
     except TimeoutError as error:
-        raise DatabaseUnavailable from error
+        raise DatabaseUnavailable("The database cannot be reached right now.") from error
     return HealthAnswer(status="ok", upstreams=parts.offered_models.states())
