@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.finding_people import require_user_id
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import examples
@@ -14,8 +15,6 @@ from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_LONGEST_USER_ID: Final = 255
 
 
 @click.command(
@@ -41,8 +40,7 @@ def command(conversations: tuple[str, ...], user: str, data: Path | None) -> Non
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
     from chatkeep.sql.assignment import assign_conversations  # noqa: PLC0415 -- as above
 
-    if not user or len(user) > _LONGEST_USER_ID or not user.isprintable():
-        raise click.BadParameter("must have 1 to 255 printable characters", param_hint="--user")
+    require_user_id(user)
     settings = read_settings(data_folder=data)
     steps = Steps(sys.stderr, quiet=True)
     with prepared(settings, steps, "command") as complete:

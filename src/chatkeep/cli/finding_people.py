@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
+
+import click
 
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
     from chatkeep.accounts import User
     from chatkeep.issuance import EmbeddedIssuer
+
+
+_LONGEST_USER_ID: Final = 255
+
+
+def require_user_id(user: str) -> None:
+    """Refuse what is nobody's id at any issuer, given as `--user`; nobody is looked up.
+
+    Raises:
+        BadParameter: it is empty or too long, or holds what cannot be shown.
+    """
+    if not user or len(user) > _LONGEST_USER_ID or not user.isprintable():
+        raise click.BadParameter(
+            f"must have 1 to {_LONGEST_USER_ID} printable characters", param_hint="--user"
+        )
 
 
 async def person_named(issuer: EmbeddedIssuer, name: str) -> User:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.finding_people import require_user_id
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import examples
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.config import Settings
-
-_LONGEST_USER_ID: Final = 255
 
 
 @click.command(
@@ -58,8 +57,7 @@ def command(user: str, email: str | None, role: str, expires_in: int, data: Path
     settings = read_settings(data_folder=data)
     if settings.production:
         raise SetupError("ENVIRONMENT=production: tokens are for those who sign in.")
-    if not user or len(user) > _LONGEST_USER_ID or not user.isprintable():
-        raise click.BadParameter("must have 1 to 255 printable characters", param_hint="--user")
+    require_user_id(user)
     if role in ROLES_OF_SERVERS:
         raise click.BadParameter("is a role that no person has", param_hint="--role")
     steps = Steps(sys.stderr, quiet=True)
