@@ -381,7 +381,12 @@ def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception 
             return NotFound()
         case pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
             return Unavailable(retry_after_s=1)
-        case pg.QueryCanceled() | TimeoutError():
+        case (
+            pg.QueryCanceled()
+            | pg.TransactionTimeout()
+            | pg.IdleInTransactionSessionTimeout()
+            | TimeoutError()
+        ):
             return Unavailable("The database took too long.")
         case pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return DatabaseUnavailable("The database takes no writes right now.")

@@ -370,6 +370,30 @@ async def until_served(db: Database) -> None:
         return
 
 
+async def test_time_limits_that_an_operator_has_set_are_told_as_ours(single: Database) -> None:
+    """Of a whole transaction, or of one that does nothing: it ends the connection as well."""
+
+    async def overstay(doing: LiteralString) -> None:
+        async with single.acting_as(as_user("ana")) as held:
+            await held.execute(doing)
+            await until(lambda: not door._is_alive(held))
+            await held.execute("select 1")
+
+    for limit, pause in (
+        ("transaction_timeout", "select pg_sleep(5)"),
+        ("idle_in_transaction_session_timeout", "select 1"),
+    ):
+        async with single._pool.connection() as connection:
+            found = await connection.execute(
+                "select set_config(name, '50ms', false) from pg_settings where name = %s", [limit]
+            )
+        if found.rowcount == 0:
+            continue  # PostgreSQL before 17
+        with pytest.raises(Unavailable, match="took too long"):
+            await overstay(pause)
+        assert await single.execute(WORKER, "select 1", []) == 1
+
+
 async def test_several_callers_in_one_exchange_see_their_own_rows(single: Database) -> None:
     """Each statement acts for its caller, whoever came before, and nothing is left behind."""
     people = [new_id(), new_id(), new_id()]
