@@ -26,6 +26,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chatkeep import pipelines
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
+from chatkeep.outages import Reasons
 from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ set_json_dumps(msgspec.json.encode)
 set_json_loads(msgspec.json.decode)
 
 _log = logging.getLogger(__name__)
+_REASONS = Reasons()
 
 #: "none" is whoever the address logs in as: for a database that is not ours.
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
@@ -389,6 +391,8 @@ def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception 
         ):
             return Unavailable("The database took too long.")
         case pg.ReadOnlySqlTransaction() | pg.DiskFull():
+            if (why := error.diag.message_primary or "") and _REASONS.is_news(why):
+                _log.error("the database takes no writes: %s", why)
             return DatabaseUnavailable("The database takes no writes right now.")
         case pg.UndefinedTable() | pg.UndefinedColumn():
             _log.error("the database lacks what is needed: %s", error.diag.message_primary)

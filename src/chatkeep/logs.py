@@ -10,17 +10,16 @@ import json
 import logging
 import sys
 import time
-from collections import OrderedDict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psycopg
+
+from chatkeep.outages import Reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_AGAIN_AFTER_S: Final = 60.0
-_REASONS_AT_MOST: Final = 20
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -54,8 +53,7 @@ class _NoConnections(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._clock = clock
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._reasons = Reasons(clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.args[1] if isinstance(record.args, tuple) and len(record.args) > 1 else None
@@ -63,13 +61,8 @@ class _NoConnections(logging.Filter):
         if not isinstance(error, psycopg.OperationalError):
             return False
         reason = " ".join(str(error).split())
-        now = self._clock()
-        if now - self._told.get(reason, float("-inf")) < _AGAIN_AFTER_S:
+        if not self._reasons.is_news(reason):
             return False
-        self._told[reason] = now
-        self._told.move_to_end(reason)
-        if len(self._told) > _REASONS_AT_MOST:
-            self._told.popitem(last=False)
         record.msg, record.args = "no connection to PostgreSQL: %s", (reason,)
         return True
 

@@ -6,12 +6,17 @@ the first line of an outage, which says what began it, would be lost among the o
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
 _REASONS_AT_MOST: Final = 5
+_AGAIN_AFTER_S: Final = 60.0
+_REMEMBERED_AT_MOST: Final = 20
 
 
 class Outage:
@@ -37,3 +42,23 @@ class Outage:
         if self._told:
             self._log.info("can %s again", self._doing)
         self._told.clear()
+
+
+class Reasons:
+    """What many requests meet at once, and should be told once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with nothing told; *clock* counts seconds."""
+        self._clock = clock
+        self._told: OrderedDict[str, float] = OrderedDict()
+
+    def is_news(self, reason: str) -> bool:
+        """Whether *reason* was not told in the last minute; then it is now."""
+        now = self._clock()
+        if now - self._told.get(reason, float("-inf")) < _AGAIN_AFTER_S:
+            return False
+        self._told[reason] = now
+        self._told.move_to_end(reason)
+        if len(self._told) > _REMEMBERED_AT_MOST:
+            self._told.popitem(last=False)
+        return True

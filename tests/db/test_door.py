@@ -17,6 +17,7 @@ from chatkeep.conversations import start_conversation
 from chatkeep.db import WORKER, ConstraintViolated, Database, Query, as_user
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.ids import new_id
+from chatkeep.outages import Reasons
 from tests.db.interleaving import ASK, Answer, interleave
 from tests.postgres_servers import LOGIN, StopMode
 from tests.serving import until
@@ -320,13 +321,18 @@ async def test_restart_of_postgresql_is_survived(own_server: Server) -> None:
     await db.close()
 
 
-async def test_connection_to_a_replaced_primary_is_given_up(single: Database) -> None:
+async def test_connection_to_a_replaced_primary_is_given_up(
+    single: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whoever finds that it takes no writes is told so; the next one connects anew."""
+    monkeypatch.setattr(door, "_REASONS", Reasons())
     async with single._pool.connection() as connection:
         await connection.execute("set default_transaction_read_only = on")
     with pytest.raises(DatabaseUnavailable, match="takes no writes"):
         await start_conversation(single, "ana", greeting="Hello")
     assert await start_conversation(single, "ana", greeting="Hello")
+    (told,) = [one.getMessage() for one in caplog.records if one.name == "chatkeep.db"]
+    assert told.startswith("the database takes no writes: cannot execute INSERT")
 
 
 @pytest.mark.parametrize("turns", range(12))

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from chatkeep.answering import keeper
+from chatkeep.answering import checkpoints, keeper
 from chatkeep.answering.keeper import Keeper
+from chatkeep.answering.working import ended
+from chatkeep.errors import DatabaseUnavailable
+from chatkeep.events import Usage
 from tests import virtual_time
 
 if TYPE_CHECKING:
@@ -115,6 +118,32 @@ def test_operators_see_how_often() -> None:
     assert took_s / ROUNDS < keeper._EVERY.bounds[0]
     kept_in_rounds([])
     assert keeper._EVERY.count() == rounds + ROUNDS
+
+
+@pytest.mark.parametrize(("away_s", "kept"), [(240, True), (900, False)])
+def test_the_end_outlives_a_database_that_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, away_s: float, kept: bool
+) -> None:
+    """Another PostgreSQL takes its place within minutes; after those, the reader is told."""
+
+    async def finish(*_: object, **__: object) -> bool:
+        if asyncio.get_running_loop().time() < away_s:
+            raise DatabaseUnavailable
+        return False
+
+    monkeypatch.setattr(checkpoints, "finish", finish)
+    live: Any = SimpleNamespace(
+        user_id="ana", address=SimpleNamespace(id="r"), content="Yes", model="m", usage=Usage()
+    )
+    live.paused, live.stored_parts = None, lambda: None
+    said: Any = SimpleNamespace(tells=lambda _: False, settling=lambda *_: [])
+    ending = ended(live, "done")
+    work: Any = SimpleNamespace(live=live, charge=None, is_waited_for=False)
+    nothing: Any = None
+    kept_as = virtual_time.run(
+        Keeper(nothing, said, said, stop=lambda _: None).keep_end(work, ending, "Why?")
+    )
+    assert kept_as.state == ("done" if kept else "failed")
 
 
 def test_nothing_at_all_takes_as_long() -> None:

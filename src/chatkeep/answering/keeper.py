@@ -36,7 +36,8 @@ _EVERY = Histogram(
 _TOGETHER = 32
 _AT_ONCE = 4
 _LEASE_RENEWAL_S = 4.0
-_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0)
+#: Five minutes, in which another PostgreSQL can take the place of one that died.
+_PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, *(10.0,) * 30)
 
 
 class Keeper:
