@@ -37,6 +37,23 @@ async def test_good_database_is_good_throughout(database: MigratedDatabase) -> N
         assert "Notifications" in found
 
 
+async def test_too_few_connections_are_told(database: MigratedDatabase) -> None:
+    """All that a server makes when it starts, and not what a pooler shares among many."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute(f'alter database "{database.name}" connection limit 25')
+        try:
+            found = await findings(database.url)
+            assert found["Connections"].note == "13 for such a server, 25 for all together"
+            found = await findings(database.url, WORKERS="2")
+            (problem,) = found["Connections"].problems
+            assert "makes 26 connections, and PostgreSQL gives 25" in problem
+            found = await findings(database.url, WORKERS="2", DATABASE_POOL_SIZE="9")
+            assert found["Connections"].is_good
+            assert "Connections" not in await findings(database.url, DATABASE_POOLER="on")
+        finally:
+            connection.execute(f'alter database "{database.name}" connection limit -1')
+
+
 async def test_other_secret_is_named(database: MigratedDatabase, db: Database) -> None:
     """Keys that were made with another secret are said to be, without either secret."""
     await load_signing_keys(db, SECRET.encode())

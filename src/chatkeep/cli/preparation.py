@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from chatkeep.embedded_postgresql.cluster import Addresses
 
 _CONNECTIONS_OF_COMMANDS = 20
-_CONNECTIONS_BESIDE_THE_POOL = 3
 
 
 @contextmanager
@@ -146,9 +145,8 @@ def _embedded(
 
 @contextmanager
 def _started(folder: DataFolder, settings: Settings, steps: Steps) -> Iterator[Addresses]:
-    each = settings.database_pool_size + _CONNECTIONS_BESIDE_THE_POOL
     server = EmbeddedPostgreSQL(
-        folder, max_connections=settings.workers * each + _CONNECTIONS_OF_COMMANDS
+        folder, max_connections=settings.database_connections + _CONNECTIONS_OF_COMMANDS
     )
     try:
         with steps.step("Starting PostgreSQL"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chatkeep.config import values as read
 from chatkeep.config.reading import setting
 
 if TYPE_CHECKING:
     from chatkeep.config.values import Environment, Secret
+
+#: Of each process, which listens, and asks whether the database is there.
+_CONNECTIONS_BESIDE_THE_POOL: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +42,8 @@ class ServerSettings:
     max_body_bytes: int = setting("MAX_BODY_BYTES", read.whole(1024, 64 << 20), default=1 << 20)
     log_level: str = setting("LOG_LEVEL", str.upper, default="INFO")
     drain_s: int = setting("DRAIN_SECONDS", read.whole(0, 600), default=10)
+
+    @property
+    def database_connections(self) -> int:
+        """How many connections to PostgreSQL all processes of such a server make."""
+        return self.workers * (self.database_pool_size + _CONNECTIONS_BESIDE_THE_POOL)

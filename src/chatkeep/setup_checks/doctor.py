@@ -22,6 +22,7 @@ from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
 from chatkeep.findings import Finding
 from chatkeep.redis_link import redis_problem
 from chatkeep.setup_checks import isolation
+from chatkeep.setup_checks.connections import examine_connections
 from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys
@@ -96,6 +97,8 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
                     connection.info.host, encrypted=bool(connection.pgconn.ssl_in_use)
                 )
             yield await _clock(connection)
+            if (connections := await examine_connections(settings, connection)) is not None:
+                yield connections
         migrations = await _migrations(str(settings.database_url))
         yield migrations
         if migrations == _NEVER_MIGRATED:
