@@ -196,8 +196,9 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
         assert (done.code, done.err) == (0, "")
         assert all(line.startswith("✓ ") for line in done.out.splitlines())
         assert list(lines_of(done)) == [
-            *("Settings", "Extensions", "Data folder", "PostgreSQL", "Clock", "Migrations"),
+            *("Settings", "Extensions", "Data folder", "PostgreSQL", "Clock", "Connections"),
             *(
+                "Migrations",
                 "Isolation",
                 "Signing keys",
                 "Notifications",
