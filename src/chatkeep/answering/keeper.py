@@ -68,7 +68,8 @@ class Keeper:
             for first in range(0, len(some), _TOGETHER):
                 if (wait_s := began + within_s * first / len(some) - loop.time()) > 0:
                     await asyncio.sleep(wait_s)
-                due += filter(_is_due, some[first : first + _TOGETHER])
+                moment = now()
+                due += [one for one in some[first : first + _TOGETHER] if _is_due(one, moment)]
                 if len(due) >= _TOGETHER:
                     exchanges.create_task(self._keep_together(due[:_TOGETHER]))
                     del due[:_TOGETHER]
@@ -163,5 +164,5 @@ class Keeper:
         return [checkpoints.telling(run_id)] if self._tails.tells(run_id) else []
 
 
-def _is_due(work: Work) -> bool:
-    return work.asking and (work.live.changed or now() - work.renewed > _LEASE_RENEWAL_S)
+def _is_due(work: Work, moment: float) -> bool:
+    return work.asking and (work.live.changed or moment - work.renewed > _LEASE_RENEWAL_S)
