@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,49 @@ async def test_window_where_nobody_signed_out_promises_nothing(visitor: Visitor)
         await expect(other.get_by_text("is kept")).to_have_count(0)
         await visitor.sign_in(other)
         await expect(box(other)).to_have_value("")
+
+
+async def test_end_of_a_session_that_comes_late_does_not_end_the_next(visitor: Visitor) -> None:
+    """Neither what a request of before is told, nor what another window tells."""
+    visitor.expected = (
+        "Failed to load resource: the server responded with a status of 400",
+        "Failed to load resource: the server responded with a status of 401",
+        "Failed to load resource: the server responded with a status of 403",
+    )
+    refreshing, signed_in, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401, json={"code": "token_revoked", "detail": "Ended."})
+
+    async def hold(route: Route) -> None:
+        if "grant_type=refresh_token" not in route.request.url or refused.is_set():
+            await route.fallback()
+            return
+        refreshing.set()
+        await signed_in.wait()
+        await route.fulfill(status=400, json={"error_code": "session_not_found", "msg": "Ended."})
+        refused.set()
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await page.route("**/auth/v1/token?*", hold)
+        await page.route("**/api/v1/chat?*", refuse, times=1)
+        await page.reload()
+        await refreshing.wait()
+        await choose(page, "Account", "Sign out")
+        await expect(page).to_have_url(re.compile("/sign-in$"))
+        await visitor.sign_in(page)
+        signed_in.set()
+        await refused.wait()
+        other = await visitor.page(page.context)
+        await other.goto("/")
+        await other.evaluate(
+            "new BroadcastChannel('chatkeep:session')"
+            ".postMessage({event: 'SIGNED_OUT', session: null})"
+        )
+        await ask(page, "Am I still here?")
+        await expect(answers(page)).to_have_count(1)
+        await expect(page.get_by_role("heading", name="Welcome")).to_have_count(0)
 
 
 async def test_footnote_leads_to_its_note_and_back(visitor: Visitor) -> None:

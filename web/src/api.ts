@@ -3,8 +3,9 @@
  *
  * The access token is asked of the auth client for every request, so it is never older than the
  * client's own refresh. A 401 is answered with one refresh and one retry; when that fails too,
- * the session is over and `onExpired` is told; but not when it is good and only not fresh or
- * strong enough for what was asked. Being offline is never taken for being signed out.
+ * the session is over and `onExpired` is told which token was refused, as somebody may have
+ * signed in anew meanwhile; but not when the session is good and only not fresh or strong
+ * enough for what was asked. Being offline is never taken for being signed out.
  */
 import { isAuthRetryableFetchError, type SupabaseClient } from "@supabase/supabase-js";
 
@@ -96,9 +97,9 @@ export function describe(error: unknown): string {
   return error instanceof Error && error.message ? error.message : "Something went wrong.";
 }
 
-export function createApi(auth: Auth, onExpired: () => void): Api {
-  const over = (): never => {
-    onExpired();
+export function createApi(auth: Auth, onExpired: (refused: string | null) => void): Api {
+  const over = (refused: string | null): never => {
+    onExpired(refused);
     throw new SessionOver("The session is over.");
   };
 
@@ -106,14 +107,14 @@ export function createApi(auth: Auth, onExpired: () => void): Api {
     const { data, error } = await auth.getSession();
     if (data.session) return data.session.access_token;
     if (error && isAuthRetryableFetchError(error)) throw new TypeError("network error while refreshing");
-    return over();
+    return over(null);
   };
 
-  const refreshedToken = async (): Promise<string> => {
+  const refreshedToken = async (refused: string): Promise<string> => {
     const { data, error } = await auth.refreshSession();
     if (data.session) return data.session.access_token;
     if (error && isAuthRetryableFetchError(error)) throw new TypeError("network error while refreshing");
-    return over();
+    return over(refused);
   };
 
   const send = (input: RequestInfo | URL, init: RequestInit, token: string) => {
@@ -123,9 +124,13 @@ export function createApi(auth: Auth, onExpired: () => void): Api {
   };
 
   const authorized: Api["fetch"] = async (input, init = {}) => {
-    let response = await send(input, init, await currentToken());
-    if (isOver(response)) response = await send(input, init, await refreshedToken());
-    if (isOver(response)) over();
+    let token = await currentToken();
+    let response = await send(input, init, token);
+    if (isOver(response)) {
+      token = await refreshedToken(token);
+      response = await send(input, init, token);
+    }
+    if (isOver(response)) over(token);
     if (!response.ok) throw await problemOf(response);
     return response;
   };

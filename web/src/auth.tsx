@@ -5,7 +5,7 @@
  * sign in again and keeps what was typed, the second forgets it.
  */
 import { createClient, type Session, type SupabaseClient, type User } from "@supabase/supabase-js";
-import { createContext, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
+import { createContext, useCallback, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { createApi, retryAfterOf, type Api } from "./api";
 import { forgetDrafts } from "./drafts";
 import { tellLeaving, watchLeaving } from "./elsewhere";
@@ -83,6 +83,15 @@ function levelOf(token: string): string | null {
   }
 }
 
+/** The access token this browser keeps; another window may have put it there. */
+function storedToken(): string | null {
+  try {
+    return (JSON.parse(read(SESSION_KEY) ?? "null") as Session | null)?.access_token ?? null;
+  } catch {
+    return null;
+  }
+}
+
 export function AuthProvider({ config, children }: { config: ServerConfig; children: ReactNode }) {
   const [state, setState] = useState<AuthState>({ status: "loading" });
   const limited = useRef<number | null>(null);
@@ -92,6 +101,14 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
   const hadSession = useRef(read(SESSION_KEY) !== null);
 
   const client = useMemo(() => connect(config, (seconds) => (limited.current = seconds)), [config]);
+
+  const showSignedOut = useCallback(() => {
+    const over = endedElsewhere.current ? "ended-elsewhere" : "expired";
+    const notice = onPurpose.current ?? (hadSession.current ? over : null);
+    hadSession.current = false;
+    userId.current = null;
+    setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
+  }, []);
 
   useEffect(() => {
     const { data } = client.auth.onAuthStateChange((event, session) => {
@@ -113,21 +130,22 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
         setState({ status: "unreachable" });
         return;
       }
-      const over = endedElsewhere.current ? "ended-elsewhere" : "expired";
-      const notice = onPurpose.current ?? (hadSession.current ? over : null);
-      hadSession.current = false;
-      userId.current = null;
-      setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
+      // Another window tells of the session before the one that is there by now.
+      if (event !== "SIGNED_OUT" || storedToken() === null) showSignedOut();
     });
     return () => data.subscription.unsubscribe();
-  }, [client]);
+  }, [client, showSignedOut]);
 
   useEffect(() => watchLeaving(() => (onPurpose.current = "left")), []);
 
-  const api = useMemo(
-    () => createApi(client.auth, () => void client.auth.signOut({ scope: "local" })),
-    [client],
-  );
+  const api = useMemo(() => {
+    const onExpired = (refused: string | null) => {
+      const stored = storedToken();
+      if (stored === null) showSignedOut();
+      else if (stored === refused) void client.auth.signOut({ scope: "local" });
+    };
+    return createApi(client.auth, onExpired);
+  }, [client, showSignedOut]);
 
   const signedIn = state.status === "signed-in";
   useEffect(() => {
