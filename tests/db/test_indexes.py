@@ -167,7 +167,9 @@ def test_what_was_cancelled_is_built_anew(url: str) -> None:
     assert find_missing(url) == [BY_ROLE.name]
     again = Said()
     assert build(url, progress=again) == [BY_ROLE.name]
-    assert "was interrupted" in again.steps[0]
+    # PostgreSQL may be a moment late to notice that who had begun has left.
+    steps = [step for step in again.steps if not step.startswith("Another process is building")]
+    assert "was interrupted" in steps[0]
     assert find_missing(url) == []
 
 
