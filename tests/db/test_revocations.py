@@ -294,6 +294,7 @@ async def test_each_kind_ends_what_it_names_and_nothing_else(db: Database, asked
 async def test_signing_in_again_within_the_second_works(
     db: Database,
     issuer: EmbeddedIssuer,
+    database: MigratedDatabase,
     asked: str,
 ) -> None:
     """Tokens tell whole seconds: what came after everything was ended is not what was before."""
@@ -301,7 +302,11 @@ async def test_signing_in_again_within_the_second_works(
     before = await sign_up(issuer)
     await force_out(db, node, f"user-{asked}", actor="an operator")
     await force_everybody_out(db, node, ["embedded", "supabase"], actor="an operator")
-    this_second = datetime.now(UTC).replace(microsecond=0)
+    ((ended_at,),) = database.operate(
+        "select not_before from chatkeep.revocations where kind = 'user' and subject = %s",
+        f"user-{asked}",
+    )
+    this_second = ended_at.replace(microsecond=0)
     again = replace(shown(uuid4()), user_id=f"user-{asked}", issued_at=this_second)
 
     async def refused(who: Principal) -> bool:
