@@ -24,7 +24,7 @@ _BUSY: Final = 0.5
 #: By how much all rest longer after each look, for each whole core that it wanted more.
 _GAIN_S: Final = 0.1
 _LOOK_EVERY_S: Final = 0.1
-_LONGEST_S: Final = 0.04
+_LONGEST_S: Final = 0.06
 #: In nanoseconds: how long this thread has run, and how long it could have and had no core.
 _SCHEDULED: Final = Path("/proc/thread-self/schedstat")
 
