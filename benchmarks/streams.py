@@ -19,6 +19,7 @@ more in one second than in the next, and the run calls itself `noisy`. `--quick`
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -237,6 +238,7 @@ async def _other_route(one: Contender, seconds: float) -> float:
 
 
 if __name__ == "__main__":
+    gc.disable()  # with thousands of readers its pauses would be taken for the server's
     pin(LOAD_CORE)
     raise_file_limit()
     print(json.dumps(measure(quick="--quick" in sys.argv)))

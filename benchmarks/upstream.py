@@ -11,6 +11,7 @@ long it was on its way. It keeps connections alive and costs as little as it can
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import sys
@@ -179,4 +180,5 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # its pauses would be taken for those of who asks it
     uvloop.run(_serve(int(sys.argv[1])))
