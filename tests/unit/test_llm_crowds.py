@@ -59,12 +59,12 @@ def test_many_do_not_rest_while_there_is_time_for_each_piece() -> None:
 
 
 def test_rests_grow_while_the_loop_is_busy_and_end_when_it_is_not() -> None:
-    """However long it is, nobody waits for longer than a reader would notice."""
+    """However long it is: a tenth of a second would be noticed, and sending takes some of it."""
     loop = _Loop()
     crowd = loop.crowd(1000)
     rests = loop.rests(crowd, busy=0.95, looks=100)
     assert all(one <= other for one, other in itertools.pairwise(rests))
-    assert 0 < max(rests) <= 0.05
+    assert 0 < max(rests) <= 0.06
     assert rests[-1] == rests[-2], "the longest"
     assert loop.rests(crowd, busy=0.3, looks=100)[-1] == 0
 
