@@ -55,7 +55,7 @@ _AFTER_A_DEADLOCK_S = 0.05
 _NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
-    " set_config('statement_timeout', %s, true), set_config('plan_cache_mode', %s, true)"
+    " set_config('statement_timeout', %s, true)"
 )
 
 
@@ -338,11 +338,8 @@ def _going_on(
     yield from work.__await__()
 
 
-def _act_as_params(caller: Caller) -> tuple[str, str, str, str]:
-    # What people send finds its rows by whole keys whatever the values are, and is planned
-    # once for each connection. Left to itself PostgreSQL plans it anew for its first five uses.
-    plans = "force_generic_plan" if caller.role == "chatkeep_app" else "auto"
-    return caller.role, caller.user_id, _STATEMENT_TIMEOUT, plans
+def _act_as_params(caller: Caller) -> tuple[str, str, str]:
+    return caller.role, caller.user_id, _STATEMENT_TIMEOUT
 
 
 def _is_alive(connection: AsyncConnection) -> bool:
