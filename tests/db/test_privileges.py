@@ -143,6 +143,23 @@ RIGHTS: dict[str, dict[str, set[str]]] = {
         "chat.conversations": {"select(user_id)", "select(id)", "select(deleted_at)"},
         "chat.profiles": {"select(id)", "select(locale)"},
     },
+    "chatkeep_keeper": {
+        # Where what is said belongs, and never what was said.
+        "chat.runs": {
+            *(
+                f"select({column})"
+                for column in (
+                    *("user_id", "id", "conversation_id", "message_id"),
+                    *("state", "stop_requested", "said_before"),
+                )
+            ),
+            *("update(lease_until)", "update(said)"),
+        },
+        "chat.messages": {
+            *(f"select({column})" for column in ("user_id", "conversation_id", "id", "run_id")),
+            *("update(content)", "update(parts)"),
+        },
+    },
     "chatkeep_admin": {
         # Never what was said, nor where: an overview needs how many, and of how many people.
         "chat.runs": {
@@ -168,6 +185,8 @@ OWNERS = {"profiles": "id", "budget": "name"}
 
 #: Functions that run with their owner's rights; each would need a review of its own.
 REVIEWED_DEFINERS = {
+    # Keeps what running answers say where all of their keys say, for background work.
+    "chat.keep_answers(json,double precision)",
     # Fills the search from triggers, with the message that their statement has written.
     "chat.keep_words()",
     # Looks among the caller's own words only, and is for the role of requests.
@@ -239,7 +258,10 @@ def test_a_definer_sees_to_its_own_names_and_is_for_one_role(database: MigratedD
     owner = "chatkeep_search=X/chatkeep_search"
     told = "{chatkeep_webhooks=X/chatkeep_webhooks}"
     path = '{"search_path=pg_catalog, pg_temp"}'
+    keeper = "chatkeep_keeper=X/chatkeep_keeper,chatkeep_worker=X/chatkeep_keeper"
+    planned = "enable_hashjoin=off,enable_mergejoin=off,enable_seqscan=off"
     assert found == [
+        ("keep_answers", f"{path[:-1]},{planned}}}", f"{{{keeper}}}"),
         ("keep_words", path, f"{{{owner}}}"),
         ("search", path, f"{{{owner},chatkeep_app=X/chatkeep_search}}"),
         ("tell_webhooks", path, told),
@@ -293,7 +315,7 @@ def test_our_roles_are_narrow(database: MigratedDatabase) -> None:
         "select distinct r.rolname from pg_shdepend d join pg_roles r on r.oid = d.refobjid"
         " where d.deptype = 'o' and r.rolname like 'chatkeep\\_%'",
     )
-    assert owners == {"chatkeep_search", "chatkeep_webhooks"}
+    assert owners == {"chatkeep_keeper", "chatkeep_search", "chatkeep_webhooks"}
     owned = names(
         database,
         "select d.classid::regclass::text from pg_shdepend d"

@@ -8,6 +8,7 @@ was taken away: at least one of them must then fail. Each leaves the rows as it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
@@ -908,6 +909,67 @@ async def jobs_are_added_by_sign_in_and_done_by_background_work(twins: Twins) ->
     await db.execute(WORKER, "delete from chatkeep_queue.procrastinate_jobs", ())
 
 
+async def answers_are_kept_where_all_of_their_keys_say(twins: Twins) -> None:
+    """Background work hands them over and may not look; its function reaches what is being made.
+
+    Both have an answer by these very keys, and Ana has one more that differs in each of them.
+    """
+    keep: LiteralString = "select n::text as text from chat.keep_answers(%s::text::json, 15)"
+    own = {"user_id": ANA, "conversation_id": "deleted", "message_id": "answer", "run_id": "made"}
+    said = json.dumps([{**own, "n": 7, "content": "said", "tells": True}])
+    for caller in (as_user(ANA), AUTH, ADMIN):
+        await _refused(twins.db, caller, keep, [said])
+    assert _kept(twins.admin, keep, own) == ["7", "deleted/answer of ana-of-the-twins", "made"]
+    elsewhere = {"conversation_id": ANAS_TALK, "message_id": "other", "run_id": "done"}
+    for key, value in elsewhere.items():
+        assert _kept(twins.admin, keep, {**own, key: value}) == [], key
+    assert _kept(twins.admin, keep, {**own, "run_id": "given up"}) == ["7", "given up"]
+    with twins.admin.transaction(force_rollback=True):
+        twins.admin.execute(_BEING_MADE)
+        twins.admin.execute("set local role chatkeep_keeper")
+        twins.admin.execute("update chat.runs set said = 1")
+        twins.admin.execute("update chat.messages set content = 'x'")
+        twins.admin.execute("set local role none")
+        for never in (
+            "chat.runs where state = 'done' and said = 1",
+            "chat.messages where role = 'user' and content = 'x'",
+        ):
+            assert twins.admin.execute(f"select from {never}").rowcount == 0, never
+
+
+def _kept(admin: psycopg.Connection, keep: LiteralString, keys: dict[str, str]) -> list[object]:
+    """Return what the function answers, the messages it wrote and the runs whose lease it renewed.
+
+    Nothing stays.
+    """
+    given = json.dumps([{**keys, "n": 7, "content": "said", "tells": True}])
+    with admin.transaction(force_rollback=True):
+        admin.execute(_BEING_MADE)
+        admin.execute("set local role chatkeep_worker")
+        answered = admin.execute(keep, [given]).fetchall()
+        admin.execute("set local role none")
+        written = admin.execute(
+            "select conversation_id || '/' || id || ' of ' || user_id from chat.messages"
+            " where content = 'said' order by 1"
+        ).fetchall()
+        renewed = admin.execute("select id from chat.runs where lease_until > now() order by 1")
+        return [row[0] for row in (*answered, *written, *renewed.fetchall())]
+
+
+_BEING_MADE: LiteralString = """
+insert into chat.messages (user_id, conversation_id, id, role)
+  select user_id, id, 'other', 'assistant' from chat.conversations;
+insert into chat.messages (user_id, conversation_id, id, role)
+  select user_id, id, 'asked', 'user' from chat.conversations;
+insert into chat.runs (user_id, id, conversation_id, message_id, state, model, lease_until)
+  select c.user_id, r.id, 'deleted', 'answer', r.state, 'm', now() - interval '1 hour'
+  from chat.conversations c,
+    (values ('made', 'running'), ('given up', 'interrupted'), ('done', 'done')) r (id, state)
+  where c.id = 'deleted';
+update chat.messages set run_id = 'made';
+"""
+
+
 async def webhooks_are_queued_by_a_role_that_is_nobodys(twins: Twins) -> None:
     """Background work says who listens, and keeps what died; the queue is filled for them."""
     db, admin = twins.db, twins.admin
@@ -1009,6 +1071,7 @@ CHECKS: tuple[Check, ...] = (
     answers_are_counted_by_the_administrator,
     counts_of_claims_are_kept_by_one_and_read_by_another,
     jobs_are_added_by_sign_in_and_done_by_background_work,
+    answers_are_kept_where_all_of_their_keys_say,
     webhooks_are_queued_by_a_role_that_is_nobodys,
     budgets_are_settled_by_background_work_and_set_by_the_administrator,
     sign_ins_under_way_are_sign_ins_alone,

@@ -1,7 +1,8 @@
 """What a run has said so far: kept by whoever works on it, read by those who follow elsewhere.
 
-The content of an answer is written as the user it belongs to, and only while its run has not
-ended. With the last of it comes the end.
+What an answer says is written where all of its keys say that it belongs, and only while its run
+has not ended: of many by one function (`chat.keep_answers`). With the last of it comes the end,
+which is written as the user whose answer it is.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
-from chatkeep.db import Query, as_user
+from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import NotFound
 from chatkeep.runs import LEASE_S
 
@@ -81,7 +82,8 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stop:
+class _Kept:
+    n: int
     stop_requested: bool
     told: str | None
 
@@ -93,12 +95,17 @@ async def keep(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
     is written only by who holds the run's row: a checkpoint that the database delayed can never
     write its older text over the end. Nor over what another run has said since, where the
     answer was given up and continued.
-
-    Alone, most of what a checkpoint takes is its round trip and its commit: 32 together take a
-    tenth of the time each.
     """
-    asked = [(as_user(one.user_id), Query(_CHECKPOINT, _kept(one), _Stop)) for one in some]
-    return [_must_stop(rows) for rows in await db.fetch_each(*asked)]
+    given = [_given(number, one) for number, one in enumerate(some)]
+    kept = await db.fetch(
+        WORKER,
+        "select n, stop_requested, told from chat.keep_answers(%(given)s, %(lease)s)",
+        {"given": Json(given), "lease": LEASE_S},
+        row=_Kept,
+    )
+    must_stop = {one.n: one.stop_requested for one in kept}
+    # No row: the conversation was erased meanwhile, so there is nobody to answer.
+    return [must_stop.get(number, True) for number in range(len(some))]
 
 
 async def finish(
@@ -206,19 +213,17 @@ async def ask_for_news(db: Database, user_id: str, run_id: str) -> None:
     )
 
 
-def _kept(one: Checkpoint) -> dict[str, object]:
+def _given(number: int, one: Checkpoint) -> dict[str, object]:
     return {
-        **_address(one.user_id, one.run),
+        "n": number,
+        "user_id": one.user_id,
+        "conversation_id": one.run.conversation_id,
+        "message_id": one.run.message_id,
+        "run_id": one.run.id,
         "content": one.content,
-        "parts": _json(one.parts),
-        "lease": LEASE_S,
+        "parts": one.parts,
         "tells": one.tells,
     }
-
-
-def _must_stop(rows: Sequence[_Stop]) -> bool:
-    # No row: the conversation was erased meanwhile, so there is nobody to answer.
-    return rows[0].stop_requested if rows else True
 
 
 def _json(parts: Sequence[dict[str, Any]] | None) -> Jsonb | None:
@@ -233,26 +238,6 @@ def _address(user_id: str, run: Address) -> dict[str, object]:
         "run": run.id,
     }
 
-
-_CHECKPOINT = """
-with run as (
-  update chat.runs set lease_until = now() + make_interval(secs => %(lease)s),
-    said = greatest(0,
-      octet_length(coalesce(%(parts)s::jsonb::text, %(content)s)) - said_before)
-  where user_id = %(user)s and id = %(run)s
-    and conversation_id = %(conversation)s and message_id = %(message)s
-    and state in ('queued', 'running', 'interrupted')
-  returning message_id, stop_requested
-), kept as (
-  update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
-  from run
-  where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-    and m.id = run.message_id and m.run_id = %(run)s
-)
-select stop_requested,
-  case when %(tells)s then pg_notify('chatkeep_tails', %(run)s)::text end as told
-from run
-"""
 
 _FINISH = """
 with run as (
