@@ -259,13 +259,19 @@ async def branch_ids(
         """
         with recursive branch as (
           select m.id, m.parent_id, 1 as depth from chat.conversations c
-          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-            and m.id = case when %(from)s::text is null then c.head_id else %(from)s end
+          cross join lateral (
+            select id, parent_id from chat.messages
+            where user_id = c.user_id and conversation_id = c.id
+              and id = case when %(from)s::text is null then c.head_id else %(from)s end offset 0
+          ) m
           where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
           union all
-          select p.id, p.parent_id, b.depth + 1 from branch b
-          join chat.messages p on p.user_id = %(user)s
-            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+          select p.*, b.depth + 1 from branch b
+          -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+          cross join lateral (
+            select id, parent_id from chat.messages where user_id = %(user)s
+              and conversation_id = %(conversation)s and id = b.parent_id offset 0
+          ) p
           where b.depth < %(limit)s
         )
         select id from branch order by depth
@@ -295,7 +301,7 @@ async def find_homes(db: Database, user_id: str, message_ids: Sequence[str]) -> 
         """
         with used as materialized (
           select user_id, id from chat.conversations
-          where user_id = %(user)s and deleted_at is null
+          where user_id = %(user)s and deleted_at is null and updated_at > '-infinity'
           order by updated_at desc, id desc limit 100
         )
         select m.id, m.conversation_id from used

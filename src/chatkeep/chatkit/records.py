@@ -87,11 +87,14 @@ async def list_threads(
             as_user(user_id),
             """
             select c.id, c.title, c.created_at, c.head_id, t.thread from chat.conversations c
-            left join chat.chatkit_threads t on t.user_id = c.user_id and t.conversation_id = c.id
-            where c.user_id = %(user)s and c.deleted_at is null
-              and (%(after)s::text is null or (c.created_at, c.id) < (
-                select created_at, id from chat.conversations
-                where user_id = %(user)s and id = %(after)s))
+            left join lateral (
+              select thread from chat.chatkit_threads
+              where user_id = c.user_id and conversation_id = c.id offset 0
+            ) t on true
+            where c.user_id = %(user)s and c.deleted_at is null and c.created_at > '-infinity'
+              and (c.created_at, c.id) < (case when %(after)s::text is null then 'infinity'
+                else (select created_at from chat.conversations
+                  where user_id = %(user)s and id = %(after)s) end, coalesce(%(after)s, ''))
             order by c.created_at desc, c.id desc limit %(limit)s
             """,
             values,
@@ -101,11 +104,14 @@ async def list_threads(
         as_user(user_id),
         """
         select c.id, c.title, c.created_at, c.head_id, t.thread from chat.conversations c
-        left join chat.chatkit_threads t on t.user_id = c.user_id and t.conversation_id = c.id
-        where c.user_id = %(user)s and c.deleted_at is null
-          and (%(after)s::text is null or (c.created_at, c.id) > (
-            select created_at, id from chat.conversations
-            where user_id = %(user)s and id = %(after)s))
+        left join lateral (
+          select thread from chat.chatkit_threads
+          where user_id = c.user_id and conversation_id = c.id offset 0
+        ) t on true
+        where c.user_id = %(user)s and c.deleted_at is null and c.created_at > '-infinity'
+          and (c.created_at, c.id) > (case when %(after)s::text is null then '-infinity'
+            else (select created_at from chat.conversations
+              where user_id = %(user)s and id = %(after)s) end, coalesce(%(after)s, ''))
         order by c.created_at, c.id limit %(limit)s
         """,
         values,
@@ -150,13 +156,18 @@ async def branch_ids(db: Database, user_id: str, thread_id: str) -> list[str]:
         """
         with recursive branch as (
           select m.id, m.parent_id, 1 as depth from chat.conversations c
-          join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-            and m.id = c.head_id
+          cross join lateral (
+            select id, parent_id from chat.messages
+            where user_id = c.user_id and conversation_id = c.id and id = c.head_id offset 0
+          ) m
           where c.user_id = %(user)s and c.id = %(thread)s and c.deleted_at is null
           union all
-          select p.id, p.parent_id, b.depth + 1 from branch b
-          join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(thread)s
-            and p.id = b.parent_id
+          select p.*, b.depth + 1 from branch b
+          -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+          cross join lateral (
+            select id, parent_id from chat.messages where user_id = %(user)s
+              and conversation_id = %(thread)s and id = b.parent_id offset 0
+          ) p
           where b.depth < %(limit)s
         )
         select id from branch order by depth desc

@@ -26,7 +26,7 @@ from chatkeep.setup_checks.connections import examine_connections
 from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys
-from chatkeep.sql.indexes import find_missing
+from chatkeep.sql.indexes import find_undone
 from chatkeep.sql.migrations import HEAD, OLDEST_POSTGRESQL, shape_of
 from chatkeep.token_hook import check_python_hook
 
@@ -103,8 +103,9 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         yield migrations
         if migrations == _NEVER_MIGRATED:
             return  # the roles and tables that could isolate anybody are yet to be made
-        if missing := find_missing(str(settings.database_url)):
-            problem = f"Not built yet: {', '.join(missing)}. Run `chatkeep migrate`."
+        missing, replaced = find_undone(str(settings.database_url))
+        if undone := [*missing, *(f"{name} (to be dropped)" for name in replaced)]:
+            problem = f"Not done yet: {', '.join(undone)}. Run `chatkeep migrate`."
             yield Finding(name="Indexes", problems=(problem,))
         problems = await isolation.find_problems(str(settings.database_url))
         yield Finding(name="Isolation", note="every table, every role", problems=tuple(problems))

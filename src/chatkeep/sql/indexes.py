@@ -5,6 +5,12 @@ none of a table that was there before it. `create index concurrently` keeps nobo
 cannot be part of a transaction: what `BESIDE` lists is built after the migrations, one by one.
 What was interrupted is done again, and nothing is built twice by two that migrate at once.
 
+`REPLACED` are dropped in the same way, once what takes their place is whole. Most of them were
+indexes of lists that could also be used to look for one row: where PostgreSQL takes that for
+as good as the primary key, it reads all that a person has. Now a row that is looked up by its
+id does not say what their predicates ask for: a message's parent, or that a time is later than
+`-infinity`, which every time is.
+
 No version may need one of these to be right, only to be fast: it serves before they are there.
 """
 
@@ -51,6 +57,17 @@ join pg_class c on c.oid = i.indexrelid
 join pg_namespace n on n.oid = c.relnamespace
 where n.nspname || '.' || c.relname = any(%s)
 """
+_CONSTRAINT: LiteralString = """
+select n.nspname, t.relname, c.conname
+from pg_constraint c
+join pg_class t on t.oid = c.conrelid
+join pg_namespace n on n.oid = t.relnamespace
+join pg_class i on i.oid = c.conindid
+where n.nspname || '.' || i.relname = %s and c.contype = 'u'
+"""
+# Whoever waits for a whole table has everybody else wait behind it.
+_NO_QUEUE: LiteralString = "set local lock_timeout = '300ms'"
+_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 _HOW_FAR: LiteralString = """
 select p.phase, p.blocks_done, p.blocks_total, p.current_locker_pid, a.application_name,
   a.xact_start
@@ -96,6 +113,45 @@ class Index:
 #: What is built beside the traffic. An index leaves this list in the revision that drops it.
 BESIDE: Final[tuple[Index, ...]] = (
     Index("create index concurrently runs_started on chat.runs (started_at)"),
+    Index(
+        "create index concurrently messages_answers on chat.messages"
+        " (user_id, conversation_id, parent_id) where parent_id is not null"
+    ),
+    Index(
+        "create index concurrently messages_first on chat.messages"
+        " (user_id, conversation_id) where parent_id is null"
+    ),
+    Index(
+        "create index concurrently conversations_listed on chat.conversations"
+        " (user_id, updated_at desc, id desc)"
+        " where deleted_at is null and updated_at > '-infinity'"
+    ),
+    Index(
+        "create index concurrently conversations_made on chat.conversations"
+        " (user_id, created_at, id) where deleted_at is null and created_at > '-infinity'"
+    ),
+    # By the conversation first: of no use to find a run by its own id.
+    Index(
+        "create index concurrently runs_of_answer on chat.runs"
+        " (conversation_id, user_id, message_id)"
+    ),
+    Index(
+        "create unique index concurrently runs_of_request on chat.runs"
+        " (user_id, request_key) where request_key is not null"
+    ),
+    Index(
+        "create index concurrently chatkit_attachments_sent on chat.chatkit_attachments"
+        " (user_id, conversation_id) where conversation_id is not null"
+    ),
+)
+#: What is dropped once all of these are whole.
+REPLACED: Final[tuple[str, ...]] = (
+    "chat.messages_siblings",
+    "chat.conversations_newest",
+    "chat.conversations_by_creation",
+    "chat.chatkit_attachments_of_conversation",
+    "chat.runs_of_message",
+    "chat.runs_request_key",
 )
 
 
@@ -105,24 +161,33 @@ def find_missing(url: str) -> list[str]:
     Raises:
         psycopg.Error: there is no such database, or it does not answer.
     """
-    if not BESIDE:
-        return []
+    return find_undone(url)[0]
+
+
+def find_undone(url: str) -> tuple[list[str], list[str]]:
+    """Return the names of the indexes that are yet to be built at *url*, and to be dropped.
+
+    Raises:
+        psycopg.Error: there is no such database, or it does not answer.
+    """
     with closing(_connect(url)) as connection:
-        found = _found(connection, BESIDE)
-    return [one.name for one in BESIDE if not found.get(one.name)]
+        found = _found(connection, [*(one.name for one in BESIDE), *REPLACED])
+    missing = [one.name for one in BESIDE if not found.get(one.name)]
+    return missing, [name for name in REPLACED if name in found]
 
 
 def build(admin_url: str, *, progress: Progress) -> list[str]:
     """Build what is missing of `BESIDE` at *admin_url*, and return the names of what was built.
 
-    Waits for whoever builds already, another process or what one has left behind that was
-    killed. *progress* is told in words how far it is, each ten seconds and when that changes.
+    Then drops what is there of `REPLACED`. Waits for whoever builds already, another process or
+    what one has left behind that was killed. *progress* is told in words how far it is, each ten
+    seconds and when that changes.
 
     Raises:
-        SetupError: one could not be built, and why. Nobody needs it, and it can be tried again.
+        SetupError: one could not be built or dropped, and why. It can be tried again.
         psycopg.OperationalError: the database does not answer.
     """
-    if not find_missing(admin_url):
+    if not any(find_undone(admin_url)):
         return []
     built = []
     with _alone(admin_url, progress), closing(_connect(admin_url, _LIMITS)) as connection:
@@ -132,6 +197,7 @@ def build(admin_url: str, *, progress: Progress) -> list[str]:
                     with _watched(admin_url, index, progress):
                         connection.execute(index.create)
                     built.append(index.name)
+        _drop_replaced(connection, progress)
     return built
 
 
@@ -152,9 +218,39 @@ def _connect(url: str, options: str = "") -> psycopg.Connection:
         return connect()
 
 
-def _found(connection: psycopg.Connection, indexes: Collection[Index]) -> dict[str, bool]:
-    """Return which of *indexes* are there, and whether each is whole."""
-    rows = connection.execute(_FOUND, [[one.name for one in indexes]]).fetchall()
+def _drop_replaced(connection: psycopg.Connection, progress: Progress) -> None:
+    for name in _found(connection, REPLACED):
+        progress(f"Dropping {name}, which others have replaced")
+        try:
+            if (of := connection.execute(_CONSTRAINT, [name]).fetchone()) is None:
+                _drop(connection, name)
+            else:
+                _drop_constraint(connection, *of)
+        except psycopg.Error as error:
+            raise SetupError(_not_done(f"{name} was not dropped", _why(error))) from error
+
+
+def _drop_constraint(connection: psycopg.Connection, schema: str, table: str, name: str) -> None:
+    """Drop a unique constraint, and its index with it: at once, or when somebody lets go."""
+    statement = sql.SQL("alter table {} drop constraint {}")
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            with connection.transaction():
+                connection.execute(_NO_QUEUE)
+                connection.execute(
+                    statement.format(sql.Identifier(schema, table), sql.Identifier(name))
+                )
+        except pg.LockNotAvailable:
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+        else:
+            return
+
+
+def _found(connection: psycopg.Connection, names: Collection[str]) -> dict[str, bool]:
+    """Return which of these indexes are there, and whether each is whole."""
+    rows = connection.execute(_FOUND, [list(names)]).fetchall()
     return dict(rows)
 
 
@@ -178,7 +274,7 @@ def _is_to_build(connection: psycopg.Connection, index: Index, progress: Progres
     whole = _settled(connection, index, progress)
     if whole is False:
         progress(f"{index.name} was interrupted when it was built; beginning anew")
-        _drop(connection, index)
+        _drop(connection, index.name)
     return not whole
 
 
@@ -196,7 +292,7 @@ def _settled(connection: psycopg.Connection, index: Index, progress: Progress) -
                 connection.execute("set local lock_timeout = '1s'")
                 connection.execute(lock.format(sql.Identifier(*index.table.split("."))))
                 if connection.execute(_AT_IT, [index.create]).fetchone() is None:
-                    return _found(connection, [index]).get(index.name)
+                    return _found(connection, [index.name]).get(index.name)
                 said = f"{index.name} is just being finished"
         except pg.LockNotAvailable:
             said = _how_far(connection, index) or f"{index.table} is being vacuumed or altered"
@@ -204,9 +300,9 @@ def _settled(connection: psycopg.Connection, index: Index, progress: Progress) -
         time.sleep(_LOOK_AGAIN_S)
 
 
-def _drop(connection: psycopg.Connection, index: Index) -> None:
+def _drop(connection: psycopg.Connection, name: str) -> None:
     statement = sql.SQL("drop index concurrently if exists {}")
-    connection.execute(statement.format(sql.Identifier(*index.name.split("."))))
+    connection.execute(statement.format(sql.Identifier(*name.split("."))))
 
 
 @contextmanager
@@ -255,18 +351,21 @@ def _refusals(connection: psycopg.Connection, index: Index) -> Iterator[None]:
     try:
         yield
     except pg.UniqueViolation as error:
-        _drop(connection, index)  # what there is of it refuses writers already
+        _drop(connection, index.name)  # what there is of it refuses writers already
         said = "rows that are there are not unique"
-        raise SetupError(_not_built(index, said)) from error
+        raise SetupError(_not_done(f"{index.name} was not built", said)) from error
     except psycopg.Error as error:
-        said = error.diag.message_primary or str(error).partition("\n")[0]
-        if isinstance(error, pg.LockNotAvailable):
-            said = "a transaction that uses its table did not end within ten minutes"
-        raise SetupError(_not_built(index, said)) from error
+        raise SetupError(_not_done(f"{index.name} was not built", _why(error))) from error
 
 
-def _not_built(index: Index, why: str) -> str:
+def _why(error: psycopg.Error) -> str:
+    if isinstance(error, pg.LockNotAvailable):
+        return "a transaction that uses its table did not end in time"
+    return error.diag.message_primary or str(error).partition("\n")[0]
+
+
+def _not_done(what: str, why: str) -> str:
     return (
-        f"The index {index.name} was not built: {why}. All else is done, and servers work without"
-        " it, slower: call `chatkeep migrate` again."
+        f"The index {what}: {why}. All else is done, and servers work as it is, slower: call"
+        " `chatkeep migrate` again."
     )
