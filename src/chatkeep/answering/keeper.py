@@ -29,13 +29,15 @@ _log = logging.getLogger(__name__)
 
 _EVERY = Histogram(
     "chatkeep_checkpoint_seconds",
-    "From one checkpoint of the answers that are being made to the next.",
+    "From the last turn of answers that are being made to be kept until they are kept.",
     bounds=(0.3, 0.5, 1, 2.5, 5, 10, 30),
 )
 #: So many answers in one exchange, and so many exchanges at a time.
 _TOGETHER = 32
 _AT_ONCE = 4
 _LEASE_RENEWAL_S = 4.0
+#: A connection that hangs is given up early enough for another to renew the lease (`runs.LEASE_S`).
+_PATIENCE_S = 5.0
 #: Five minutes, in which another PostgreSQL can take the place of one that died.
 _PAUSES_S = (0.1, 0.3, 1.0, 3.0, 5.0, *(10.0,) * 30)
 
@@ -52,36 +54,65 @@ class Keeper:
         self._budgets = budgets
         self._stop = stop
         self._places = asyncio.Semaphore(_AT_ONCE)
+        #: The runs whose answers are being stored.
+        self._under_way: set[str] = set()
 
-    async def keep(self, some: Sequence[Work], *, within_s: float) -> None:
-        """Store what is new of *some* answers, and renew the leases that need it.
+    async def keep_on(self, working: Callable[[], Sequence[Work]], *, every_s: float) -> None:
+        """Store what is new of the answers that are *working*, and renew leases, until cancelled.
 
-        Takes *within_s* seconds and what one exchange takes, longer only where the database is
-        slow. A few at a time: of hundreds at once everybody who asks meanwhile would wait for
-        all. Each about as far from the beginning as the last time, and none waits until those
-        before it have been stored.
+        Each every *every_s* seconds, and what one exchange takes; later only where the database
+        is slow. A few at a time: of hundreds at once everybody who asks meanwhile would wait for
+        all. Each about as far from the beginning of a round as the last time, and none waits
+        until others have been stored, which an exchange that hangs never does.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        due: list[Work] = []
         async with asyncio.TaskGroup() as exchanges:
-            for first in range(0, len(some), _TOGETHER):
-                if (wait_s := began + within_s * first / len(some) - loop.time()) > 0:
-                    await asyncio.sleep(wait_s)
-                moment = now()
-                due += [one for one in some[first : first + _TOGETHER] if _is_due(one, moment)]
-                if len(due) >= _TOGETHER:
-                    exchanges.create_task(self._keep_together(due[:_TOGETHER]))
-                    del due[:_TOGETHER]
-            exchanges.create_task(self._keep_together(due))
-            await asyncio.sleep(began + within_s - loop.time())
-        if some:
-            _EVERY.observe(loop.time() - began)
+            while True:
+                await self._keep_round(exchanges, working(), began, every_s)
+                began = max(began + every_s, loop.time() - every_s)
 
-    async def _keep_together(self, due: Sequence[Work]) -> None:
-        async with self._places:
-            if being_made := [work for work in due if work.asking]:
-                await self._keep(being_made)
+    async def _keep_round(
+        self, exchanges: asyncio.TaskGroup, some: Sequence[Work], began: float, lasts_s: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        due: list[Work] = []
+        turn = began
+        for first in range(0, len(some), _TOGETHER):
+            turn = began + lasts_s * first / len(some)
+            await asyncio.sleep(turn - loop.time())
+            due += self._due(some[first : first + _TOGETHER])
+            if len(due) >= _TOGETHER:
+                self._begin(exchanges, due[:_TOGETHER], turn - lasts_s)
+                del due[:_TOGETHER]
+        self._begin(exchanges, due, turn - lasts_s)
+        await asyncio.sleep(began + lasts_s - loop.time())
+
+    def _due(self, some: Sequence[Work]) -> list[Work]:
+        moment = now()
+        return [
+            one
+            for one in some
+            if one.asking
+            and (one.live.changed or moment - one.renewed > _LEASE_RENEWAL_S)
+            and one.live.address.id not in self._under_way
+        ]
+
+    def _begin(self, exchanges: asyncio.TaskGroup, due: Sequence[Work], last: float) -> None:
+        if not due:
+            return
+        self._under_way.update(one.live.address.id for one in due)
+        exchanges.create_task(self._keep_together(due, last))
+
+    async def _keep_together(self, due: Sequence[Work], last: float) -> None:
+        """Keep *due*, whose turn was *last* before."""
+        try:
+            async with self._places:
+                if being_made := [work for work in due if work.asking]:
+                    await self._keep(being_made)
+                    _EVERY.observe(asyncio.get_running_loop().time() - last)
+        finally:
+            self._under_way.difference_update(one.live.address.id for one in due)
 
     async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
         """Store the whole answer to *question* and how it ended; return how it has, then."""
@@ -135,7 +166,7 @@ class Keeper:
         for work in some:
             work.live.changed, work.renewed = False, now()
         try:
-            stops = await checkpoints.keep(self._db, [self._said(work) for work in some])
+            stops = await self._exchange(some)
         except ChatkeepError as error:
             if len(some) > 1 and not isinstance(error, Unavailable):
                 for work in some:  # one of them is what the database does not take
@@ -150,6 +181,13 @@ class Keeper:
             if must_stop:
                 self._stop(work.live.address.id)
 
+    async def _exchange(self, some: Sequence[Work]) -> list[bool]:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await checkpoints.keep(self._db, [self._said(work) for work in some])
+        except TimeoutError as error:
+            raise Unavailable("The database took too long.") from error
+
     def _said(self, work: Work) -> Checkpoint:
         live = work.live
         return Checkpoint(
@@ -162,7 +200,3 @@ class Keeper:
 
     def _telling(self, run_id: str) -> list[Query[checkpoints.Told]]:
         return [checkpoints.telling(run_id)] if self._tails.tells(run_id) else []
-
-
-def _is_due(work: Work, moment: float) -> bool:
-    return work.asking and (work.live.changed or moment - work.renewed > _LEASE_RENEWAL_S)

@@ -240,9 +240,7 @@ class Replies:
 
     async def keep_checkpoints(self) -> None:
         """Store what is new of every answer, and renew the leases, until cancelled."""
-        while True:
-            working = [work for work in self._work.values() if work.asking]
-            await self._keeper.keep(working, within_s=_CHECKPOINT_S)
+        await self._keeper.keep_on(lambda: list(self._work.values()), every_s=_CHECKPOINT_S)
 
     async def keep_tails(self) -> None:
         """Exchange news of answers with other nodes, until cancelled."""
