@@ -682,7 +682,7 @@ async def the_search_finds_what_one_said_oneself(twins: Twins) -> None:
 
 
 async def _kept_in_german(twins: Twins) -> bool:
-    """Whether what Ana says next is kept as her language declines it; nothing stays."""
+    """Whether what Ana says next, and is answered, is kept as German declines it; none stays."""
     async with twins.db.acting_as(as_user(ANA)) as connection:
         await connection.execute("update chat.profiles set locale = 'de'")
         await connection.execute(
@@ -690,12 +690,21 @@ async def _kept_in_german(twins: Twins) -> bool:
             " values (%s, %s, 'german', 'user', 'Viele Katzen')",
             [ANA, ANAS_TALK],
         )
+        await connection.execute(
+            "update chat.messages m set content = 'Auch Katzen' from chat.runs r"
+            " where r.id = 'run' and (m.user_id, m.conversation_id, m.id)"
+            " = (r.user_id, r.conversation_id, r.message_id)"
+        )
+        await connection.execute("update chat.runs set state = 'done' where id = 'run'")
         cursor = await connection.execute(
-            "select message_id from chat.search('katz'::tsquery, 'infinity', '', 100)"
+            "select m.content from chat.search('katz'::tsquery, 'infinity', '', 100) f"
+            " join chat.messages m on m.user_id = %s and m.conversation_id = f.conversation_id"
+            " and m.id = f.message_id",
+            [ANA],
         )
         found = await cursor.fetchall()
         await connection.execute("rollback and chain")
-        return found == [("german",)]
+        return sorted(found) == [("Auch Katzen",), ("Viele Katzen",)]
 
 
 async def budgets_are_settled_by_background_work_and_set_by_the_administrator(
