@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from chatkeep.config import Settings
 from chatkeep.web.administrators import administrator, fresh_administrator
+from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.app import create_app
 from chatkeep.web.auth import (
     anybody,
@@ -189,7 +190,7 @@ def _filled(body: Any, conversation: str) -> Any:  # noqa: ANN401 -- JSON can be
 
 def _depends_on(dependant: Dependant) -> Iterator[object]:
     for one in dependant.dependencies:
-        yield one.call
+        yield one.call.reads if isinstance(one.call, TakesBearer) else one.call
         yield from _depends_on(one)
 
 

@@ -21,7 +21,7 @@ from chatkeep.web.auth import signed_in_strictly
 from chatkeep.web.services import services_of
 
 
-async def administrator(request: Request, _: TakesBearer = None) -> Principal:
+async def administrator(request: Request) -> Principal:
     """Return the administrator who calls, for routes that only read.
 
     Raises:
@@ -39,7 +39,7 @@ async def administrator(request: Request, _: TakesBearer = None) -> Principal:
     return who
 
 
-async def fresh_administrator(request: Request, _: TakesBearer = None) -> Principal:
+async def fresh_administrator(request: Request) -> Principal:
     """Return the administrator who calls, for routes that change something.
 
     Raises:
@@ -66,5 +66,5 @@ def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -
     )
 
 
-Administrator = Annotated[Principal, Depends(administrator)]
-FreshAdministrator = Annotated[Principal, Depends(fresh_administrator)]
+Administrator = Annotated[Principal, Depends(TakesBearer(administrator))]
+FreshAdministrator = Annotated[Principal, Depends(TakesBearer(fresh_administrator))]

@@ -8,32 +8,39 @@ answered with, whatever its route, is added here once.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
+from starlette.requests import Request
 
 from chatkeep.web import problems
 from chatkeep.web.gotrue import errors as gotrue_errors
 from chatkeep.web.openai import errors as openai_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 
-class _Bearer(SecurityBase):
-    """Tells the document that an operation takes a bearer token, and does nothing else."""
+class TakesBearer(SecurityBase):
+    """A dependency that reads the caller's token, of which the document says so.
+
+    It is one of FastAPI's and not two, one of them only for the document: each that a route
+    has takes 20 us of every request.
+    """
 
     scheme_name = "bearer"
     model = HTTPBearer(bearerFormat="JWT", description="The caller's access token.")
 
-    async def __call__(self) -> None:
-        """Look at nothing."""
+    def __init__(self, reads: Callable[[Request], Awaitable[Any]]) -> None:
+        """Depend on *reads*."""
+        self.reads = reads
+
+    async def __call__(self, request: Request) -> Any:  # noqa: ANN401 -- as it reads
+        """Return what it reads."""
+        return await self.reads(request)
 
 
-#: For the dependencies that read the caller's token.
-TakesBearer = Annotated[None, Depends(_Bearer())]
 #: For an operation that also answers callers without one.
 BEARER_OPTIONAL: Final[dict[str, Any]] = {"security": [{}]}
 

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _SUPPORT_REFUSAL: Final = "Invalid or expired JWT token"
 
 
-async def identify(request: Request, _: TakesBearer = None) -> Principal | None:
+async def identify(request: Request) -> Principal | None:
     """Return who calls, None when the request has no credential.
 
     Raises:
@@ -89,7 +89,7 @@ async def _noted(request: Request, principal: Principal) -> Principal:
     return principal
 
 
-async def signed_in(request: Request, _: TakesBearer = None) -> Principal:
+async def signed_in(request: Request) -> Principal:
     """Return who calls; refuse when nobody is signed in."""
     principal = await identify(request)
     if principal is None:
@@ -97,7 +97,7 @@ async def signed_in(request: Request, _: TakesBearer = None) -> Principal:
     return principal
 
 
-async def signed_in_strictly(request: Request, _: TakesBearer = None) -> Principal:
+async def signed_in_strictly(request: Request) -> Principal:
     """Return who calls, confirmed in the database for this very request.
 
     For what must not be a moment behind a log-out: other routes go by memory, which is told
@@ -115,7 +115,7 @@ async def signed_in_strictly(request: Request, _: TakesBearer = None) -> Princip
     return principal
 
 
-async def signed_in_by_bearer(request: Request, _: TakesBearer = None) -> Principal:
+async def signed_in_by_bearer(request: Request) -> Principal:
     """Return who the bearer is, whatever cookies the browser has, to a page of our own.
 
     Raises:
@@ -133,7 +133,7 @@ async def signed_in_by_bearer(request: Request, _: TakesBearer = None) -> Princi
     return await _noted(request, principal)
 
 
-async def signed_in_on_rest(request: Request, _: TakesBearer = None) -> Principal:
+async def signed_in_on_rest(request: Request) -> Principal:
     """Return who calls, with the wording that the REST conversation routes have promised."""
     try:
         return await signed_in(request)
@@ -141,7 +141,7 @@ async def signed_in_on_rest(request: Request, _: TakesBearer = None) -> Principa
         raise type(error)("Invalid or expired Supabase token") from error
 
 
-async def signed_in_on_support(request: Request, _: TakesBearer = None) -> Principal:
+async def signed_in_on_support(request: Request) -> Principal:
     """Return who calls, with the refusals that support chats have promised, word for word.
 
     401 `Invalid or expired JWT token`; 404 `User not found with provided email` and `No
@@ -163,10 +163,10 @@ async def anybody() -> None:
     """Let everybody in, and look at no credential: for public routes."""
 
 
-SignedIn = Annotated[Principal, Depends(signed_in)]
-StrictlySignedIn = Annotated[Principal, Depends(signed_in_strictly)]
-SignedInByBearer = Annotated[Principal, Depends(signed_in_by_bearer)]
-SignedInOnRest = Annotated[Principal, Depends(signed_in_on_rest)]
-SignedInOnSupport = Annotated[Principal, Depends(signed_in_on_support)]
-Caller = Annotated[Principal | None, Depends(identify)]
+SignedIn = Annotated[Principal, Depends(TakesBearer(signed_in))]
+StrictlySignedIn = Annotated[Principal, Depends(TakesBearer(signed_in_strictly))]
+SignedInByBearer = Annotated[Principal, Depends(TakesBearer(signed_in_by_bearer))]
+SignedInOnRest = Annotated[Principal, Depends(TakesBearer(signed_in_on_rest))]
+SignedInOnSupport = Annotated[Principal, Depends(TakesBearer(signed_in_on_support))]
+Caller = Annotated[Principal | None, Depends(TakesBearer(identify))]
 Anybody = Annotated[None, Depends(anybody)]

@@ -35,7 +35,7 @@ from chatkeep.errors import DatabaseUnavailable, RateLimited, Unavailable
 from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
 from chatkeep.web.schemas import IdempotencyKey
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ class OnceDoor:
         )
 
 
-async def once(request: Request, parts: Parts, idempotency_key: IdempotencyKey = None) -> OnceDoor:
+async def once(request: Request, idempotency_key: IdempotencyKey = "") -> OnceDoor:
     """Hand a route the door, for the key of the request at hand."""
-    return OnceDoor(parts, request, idempotency_key)
+    return OnceDoor(services_of(request), request, idempotency_key)
 
 
 Once = Annotated[OnceDoor, Depends(once)]

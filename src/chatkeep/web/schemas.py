@@ -67,7 +67,7 @@ Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 IdempotencyKey = Annotated[
-    str | None,
+    str,
     Header(max_length=200, description="The same key again: the same request, done once."),
 ]
 ModelId = Annotated[str, Field(pattern=f"^{MODEL_ID.pattern}$")]

@@ -22,7 +22,7 @@ ACTOR = "secret_key"
 _NOT_ADMIN = Refusal(403, "not_admin", "User not allowed")
 
 
-async def secret_key(request: Request, _: TakesBearer = None) -> str:
+async def secret_key(request: Request) -> str:
     """Let in whoever shows the secret key, as the bearer or as `apikey`; return who that is.
 
     The bearer decides where there is one, as at Supabase Auth: a person's token beside the
@@ -57,4 +57,4 @@ async def secret_key(request: Request, _: TakesBearer = None) -> str:
     raise Refused(_NOT_ADMIN)
 
 
-SecretKey = Annotated[str, Depends(secret_key)]
+SecretKey = Annotated[str, Depends(TakesBearer(secret_key))]

@@ -91,7 +91,7 @@ async def spend_mail(request: Request, email: str) -> None:
     await spend_attempt(request, "mail", email)
 
 
-async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
+async def here_of(request: Request) -> Here:
     """Return who calls and on which device, as the database has it now.
 
     Raises:
@@ -122,7 +122,7 @@ async def here_of(request: Request, _taken: TakesBearer = None) -> Here:
         raise
 
 
-SignedInHere = Annotated[Here, Depends(here_of)]
+SignedInHere = Annotated[Here, Depends(TakesBearer(here_of))]
 Issuer = Annotated[EmbeddedIssuer, Depends(issuer_of)]
 
 

@@ -34,7 +34,7 @@ from chatkeep.web.continuing import continued
 from chatkeep.web.once import Once, begun_once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import StopAnswer
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Parts, Services, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ async def chat(
     request: Request,
     body: ChatRequest,
     who: Caller,
-    parts: Parts,
     once: Once,
 ) -> Response:
     """Submit, edit or regenerate, and stream the answer as a UI message stream.
 
     Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
+    parts = services_of(request)  # not a dependency: each takes 20 us, and nothing is asked more
     if not body.history:
         raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
