@@ -236,6 +236,17 @@ def test_every_route_says_who_may_call(route: Route) -> None:
         assert ("anybody" in route.access) == (route.path in PUBLIC)
 
 
+def test_question_is_found_at_once_and_depends_on_little() -> None:
+    """Each route that is tried before it, and each dependency, takes time from every question."""
+    routes = create_app(Settings.from_env({})).routes
+    paths = [getattr(one, "path", None) for one in routes]
+    place = paths.index("/api/chat")
+    assert paths[:place] == ["/openapi.json"]
+    question = routes[place]
+    assert isinstance(question, APIRoute)
+    assert len(list(_depends_on(question.dependant))) == 2
+
+
 def test_lists_name_nothing_that_is_gone() -> None:
     """Each name on the lists is a route's."""
     assert {one.path for one in ROUTES} >= PUBLIC
