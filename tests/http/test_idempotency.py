@@ -381,6 +381,23 @@ async def test_what_was_refused_may_be_tried_again(ana: Person) -> None:
     assert (await ana.client.post(path, {}, headers=key)).status == 200
 
 
+async def test_edit_that_comes_again_with_its_key_is_made_once(ana: Person, stage: Stage) -> None:
+    """However late: without a key the same wording may be meant anew, and a key says it is not."""
+    model, chat = stage.play(["One."], ["Two."], ["Three."], ["Four."]), str(uuid4())
+
+    async def ask(words: str, key: str, **members: str) -> str:
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": words}]}
+        body = {"id": chat, "message": message, "model": "fake/model", **members}
+        headers = {"accept": "application/json", "idempotency-key": key}
+        return str((await ana.client.post("/api/chat", body, headers=headers)).json["run_id"])
+
+    await ask("Hi", "first")
+    edited = await ask("Ho", "edit", messageId="m1")
+    await ask("Hu", "another", messageId="m1")
+    assert await ask("Ho", "edit", messageId="m1") == edited
+    assert len(model.prompts) == 3
+
+
 async def test_stream_that_nobody_read_to_its_end_is_begun_anew(ana: Person, stage: Stage) -> None:
     """On `/v1` hanging up stops the answer, so its key is free again."""
     model = stage.play(["Half", asyncio.Event()], ["Whole."])

@@ -222,7 +222,9 @@ class RoutedModel:
             if not is_last and (wait_s := self._wait_s(one)):
                 problems.append(ModelRateLimited(retry_after_s=wait_s))
                 continue
-            asked = replace(prompt, settings=replace(prompt.settings, model=one.model))
+            asked = prompt
+            if one.model != model:
+                asked = replace(prompt, settings=replace(prompt.settings, model=one.model))
             try:
                 stream = await one.provider.open(asked, tries=TRIES if is_last else 1)
             except NotTaken as refused:

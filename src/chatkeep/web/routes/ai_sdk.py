@@ -8,7 +8,6 @@ kept, brings their own.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -130,8 +129,9 @@ async def _begin(
     last = body.history[-1]
     if last.role == "assistant":
         return await _go_on(parts, who, body, choices, marked)
-    turn = await _question(parts, who.user_id, body, last, choices.settings.model)
-    turn = replace(turn, may_recur=turn.may_recur and marked is None)
+    turn = await _question(
+        parts, who.user_id, body, last, choices.settings.model, is_marked=marked is not None
+    )
     replies = parts.replies
     begin = replies.begin_or_wait if body.when_busy == "queue" else replies.begin_instead
     return await begun_once(parts, who, turn, lambda turn: begin(who, turn, choices), marked=marked)
@@ -143,8 +143,13 @@ async def _question(
     body: ChatRequest,
     last: UiMessage,
     model: str,
+    *,
+    is_marked: bool,
 ) -> Turn:
-    """A new question, or another wording of one (`messageId` names the one replaced)."""
+    """A new question, or another wording of one (`messageId` names the one replaced).
+
+    Where the request *is_marked*, its key says what is the same, and the wording does not.
+    """
     text = last.question()
     sent = await ai_sdk_files.kept_parts(parts, user_id, body, last)
     replaced = body.messageId and await conversations.find_place(
@@ -165,7 +170,7 @@ async def _question(
         may_create=True,
         title=title_from(text or (sent[0]["filename"] if sent else "")),
         request_key=_request_key(body, last.id, text, *files.in_parts(sent)),
-        may_recur=bool(replaced),
+        may_recur=bool(replaced) and not is_marked,
     )
 
 
