@@ -246,11 +246,15 @@ class ShowsFiles:
         self._inner = inner
         self._stored = stored
 
-    async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
+    def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
         """Answer; see `Responder`. A file that is gone is left out."""
-        if asked.who is not None and any(one.files for one in asked.prompt.messages):
-            messages = await self._shown(asked.who.user_id, asked.prompt.messages)
-            asked = replace(asked, prompt=replace(asked.prompt, messages=messages))
+        if asked.who is None or not any(one.files for one in asked.prompt.messages):
+            return self._inner.respond(asked)  # nothing for each event to pass through
+        return self._with_files(asked, asked.who.user_id)
+
+    async def _with_files(self, asked: Asked, user_id: str) -> AsyncGenerator[ReplyEvent, None]:
+        messages = await self._shown(user_id, asked.prompt.messages)
+        asked = replace(asked, prompt=replace(asked.prompt, messages=messages))
         async with aclosing(self._inner.respond(asked)) as events:
             async for event in events:
                 yield event

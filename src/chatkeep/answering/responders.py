@@ -82,7 +82,7 @@ class ModelResponder:
         self._model = model
         self._tools = tools
 
-    async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
+    def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
         """Answer; see `Responder`.
 
         Tools that the request brought are its client's, and then ours are not offered. Who is
@@ -91,16 +91,23 @@ class ModelResponder:
         """
         has_own = asked.who is None or bool(asked.prompt.tools)
         offered = () if has_own else self._tools.offered(waiting=bool(asked.run.id))
-        prompt = replace(asked.prompt, tools=offered or asked.prompt.tools)
+        prompt = replace(asked.prompt, tools=offered) if offered else asked.prompt
+        runs_tools = not (has_own or self._tools.is_empty)
         if asked.begun:
-            results = await self._resolve(asked)
-            for result in results:
-                yield result
-            yield NextStep()
-            prompt = _after(prompt, answer_messages(with_results(results, asked.begun)))
+            return self._resumed(prompt, asked, runs_tools=runs_tools)
         if asked.continues and prompt.messages[-1].role == "assistant":
             prompt = _after(prompt, [PromptMessage(role="user", text=_GO_ON)])
-        runs_tools = not (has_own or self._tools.is_empty)
+        # Each generator that the events pass through takes time from each of them.
+        return self._steps(prompt, asked, runs_tools=runs_tools)
+
+    async def _resumed(
+        self, prompt: Prompt, asked: Asked, *, runs_tools: bool
+    ) -> AsyncGenerator[ReplyEvent, None]:
+        results = await self._resolve(asked)
+        for result in results:
+            yield result
+        yield NextStep()
+        prompt = _after(prompt, answer_messages(with_results(results, asked.begun)))
         async with aclosing(self._steps(prompt, asked, runs_tools=runs_tools)) as events:
             async for event in events:
                 yield event
