@@ -31,6 +31,8 @@ def prices_of(settings: Settings, offered: OfferedModels) -> Callable[[str], Pri
         if model in said:
             return said[model]
         candidates = [price_of_one(one) for one in offered.candidates(model)]
+        if len(candidates) == 1:
+            return candidates[0]
         return Price(
             prompt=max((one.prompt for one in candidates), default=Decimal(0)),
             output=max((one.output for one in candidates), default=Decimal(0)),

@@ -10,7 +10,7 @@ from chatkeep.config import values as read
 from chatkeep.config.reading import read_setting, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from chatkeep.config.settings import Settings
     from chatkeep.config.values import Secret
@@ -225,7 +225,7 @@ def _upstream(settings: Settings, name: str, said: dict[str, Any]) -> Upstream:
     return Upstream(name=name, **(known | said))
 
 
-def split_target(target: str, upstreams: set[str]) -> tuple[str, str | None]:
+def split_target(target: str, upstreams: Container[str]) -> tuple[str, str | None]:
     """Split `model@upstream`; without one of *upstreams* behind it, an `@` belongs to the model."""
     model, _, upstream = target.rpartition("@")
     return (model, upstream) if model and upstream in upstreams else (target, None)

@@ -30,7 +30,7 @@ from chatkeep.llm.upstream import TRIES, NotTaken
 from chatkeep.metrics import Counter, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from chatkeep.events import ModelEvent
     from chatkeep.llm.breaker import Breaker, State
@@ -142,9 +142,9 @@ class RoutedModel:
         return ", ".join(one.adapter.name for one in self.providers)
 
     @property
-    def names(self) -> Sequence[str]:
+    def names(self) -> Collection[str]:
         """The names that stand for models."""
-        return list(self._routes)
+        return self._routes.keys()
 
     @property
     def has_lists(self) -> bool:
@@ -183,7 +183,7 @@ class RoutedModel:
 
     def bare(self, model: str) -> str:
         """Return *model* without a provider behind it."""
-        return split_target(model, set(self._by_name))[0]
+        return split_target(model, self._by_name)[0]
 
     def refusal(self, model: str) -> ChatkeepError | None:
         """Return why *model* cannot be asked now, where that is known beforehand."""
@@ -253,17 +253,22 @@ class RoutedModel:
             await asyncio.gather(*(one.listing.listed() for one in asked))
 
     def _target(self, said: str) -> Target | None:
-        model, upstream = split_target(said, set(self._by_name))
+        model, upstream = split_target(said, self._by_name)
         if upstream is not None:
             return Target(provider=self._by_name[upstream], model=model)
         provider = self._serving(said)
         return None if provider is None else Target(provider=provider, model=said)
 
     def _serving(self, model: str) -> Provider | None:
-        declaring = (one for one in self.providers if model in one.declared)
-        asked = [one for one in self.providers if not one.declared]
-        listing = (one for one in asked if one.listing.find(model) is not None)
-        return next(declaring, None) or next(listing, None) or next(iter(asked), None)
+        listing = asked = None
+        for one in self.providers:
+            if model in one.declared:
+                return one
+            if not one.declared:
+                asked = asked or one
+                if listing is None and one.listing.find(model) is not None:
+                    listing = one
+        return listing or asked
 
 
 def _worst(problems: Sequence[ChatkeepError]) -> ChatkeepError:
