@@ -17,6 +17,7 @@ _LINE_MARK = re.compile(r"^[ \t]*(#{1,6}|>|[-*+]|\d{1,3}[.)])[ \t]+", re.MULTILI
 # Marks around words, not within them: snake_case and 2*3 stay. Each looks back past its own
 # kind, so that it is tried once for a row of marks: "****…", too, would take quadratic time.
 _WORD_MARK = re.compile(r"`+|~~+|\|+|(?<![\w*])[*_]+(?=\w)|(?<=[^\W_]|[.!?])[*_]+(?!\w)")
+_WORD_MARKS = "`~|*_"
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SENTENCE = re.compile(r".{5,}?([.!?](?=\s|$)|[。？！])")  # noqa: RUF001 -- full-width marks end sentences too
 _GREETING = re.compile(
@@ -64,9 +65,19 @@ def _without_label(line: str) -> str:
     return line[label.end() :] if label else line
 
 
-def _plain(markdown: str) -> str:
-    text = _LINE_MARK.sub("", _LINK.sub(r"\1", _CODE.sub(" ", markdown)))
-    return _SPACE.sub(" ", _WORD_MARK.sub("", text)).strip()
+def _plain(text: str) -> str:
+    # Most of it is in hardly any question, and to look for its beginning takes no time.
+    if "```" in text:
+        text = _CODE.sub(" ", text)
+    if "](" in text:
+        text = _LINK.sub(r"\1", text)
+    if "\n" in text or not text[:1].isalpha():
+        text = _LINE_MARK.sub("", text)
+    if any(mark in text for mark in _WORD_MARKS):
+        text = _WORD_MARK.sub("", text)
+    if "  " in text or not text.isprintable():  # no other space is printable
+        text = _SPACE.sub(" ", text)
+    return text.strip()
 
 
 def _without_greeting(text: str) -> str:
