@@ -5,7 +5,6 @@ Nothing here knows a route; `chatkeep.web.app` puts the parts behind them.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
 from contextlib import AsyncExitStack
@@ -296,6 +295,6 @@ def _pseudonyms(secret: bytes) -> Callable[[str], str]:
     key = derived_key(secret, "user pseudonyms for model providers")
 
     def pseudonym(user_id: str) -> str:
-        return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(key, user_id.encode(), "sha256").hex()[:32]
 
     return pseudonym
