@@ -45,12 +45,20 @@ _encode = msgspec.json.Encoder().encode
 async def frames(
     events: AsyncGenerator[AnswerEvent, None], *, message_id: str, metadata: dict[str, Any]
 ) -> AsyncGenerator[bytes, None]:
-    """Encode *events* as the assistant message *message_id*."""
-    yield _chunk({"type": "start", "messageId": message_id, "messageMetadata": metadata})
-    yield _chunk({"type": "start-step"})
+    """Encode *events* as the assistant message *message_id*.
+
+    What begins or ends a text goes with what follows, at once: each piece is sent by itself.
+    """
+    start = {"type": "start", "messageId": message_id, "messageMetadata": metadata}
+    yield _chunk(start) + _chunk({"type": "start-step"})
+    held = b""
     async with aclosing(events):
         async for event in events:
-            yield _encoded(event)
+            if isinstance(event, PartBegan | PartEnded):
+                held += _chunk(_text_chunk(event))
+                continue
+            yield held + _encoded(event)
+            held = b""
 
 
 def _encoded(event: AnswerEvent) -> bytes:
