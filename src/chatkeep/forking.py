@@ -82,21 +82,27 @@ async def find_fork(db: Database, user_id: str, fork_id: str) -> Conversation | 
 _COPY = """
 with recursive source as (
   select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
-  join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-    and m.id = case when %(message)s::text is null then c.head_id else %(message)s end
+  cross join lateral (
+    select id, run_id from chat.messages where user_id = c.user_id and conversation_id = c.id
+      and id = case when %(message)s::text is null then c.head_id else %(message)s end offset 0
+  ) m
+  left join lateral (
+    select state from chat.runs where user_id = c.user_id and id = m.run_id offset 0
+  ) r on true
   where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
-    and not exists (
-      select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
-        and r.state in ('queued', 'running')
-    )
+    and coalesce(r.state, 'done') not in ('queued', 'running')
 ), branch as (
-  select m.* from source s
-  join chat.messages m on m.user_id = s.user_id and m.conversation_id = s.id
-    and m.id = s.head_id
+  select m.* from source s cross join lateral (
+    select * from chat.messages
+    where user_id = s.user_id and conversation_id = s.id and id = s.head_id offset 0
+  ) m
   union all
   select p.* from branch b
-  join chat.messages p on p.user_id = b.user_id
-    and p.conversation_id = %(conversation)s and p.id = b.parent_id
+  -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+  cross join lateral (
+    select * from chat.messages where user_id = b.user_id
+      and conversation_id = %(conversation)s and id = b.parent_id offset 0
+  ) p
 ), named as materialized (
   select b.*, gen_random_uuid()::text as new_id from branch b
 ), made as (

@@ -120,17 +120,22 @@ async def forget(db: Database, user_id: str, response_id: str, kind: Kind) -> No
         as_user(user_id),
         Query(
             """
+            with made as materialized (
+              select r.id, r.conversation_id, r.message_id from chat.responses p
+              join chat.runs r on r.user_id = p.user_id and r.id = p.id
+              where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s and p.alone
+            )
             update chat.conversations c set deleted_at = now()
-            from chat.responses p
-            join chat.runs r on r.user_id = p.user_id and r.id = p.id
-            where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s and p.alone
-              and c.user_id = %(user)s and c.id = r.conversation_id and c.deleted_at is null
+            where c.user_id = %(user)s and c.id = (select conversation_id from made limit 1)
+              and c.deleted_at is null
               and not exists (
                 select from chat.runs n where n.user_id = %(user)s
-                  and n.conversation_id = r.conversation_id and n.id <> r.id)
+                  and n.conversation_id = (select conversation_id from made limit 1)
+                  and n.id <> %(id)s)
               and not exists (
                 select from chat.messages m where m.user_id = %(user)s
-                  and m.conversation_id = r.conversation_id and m.parent_id = r.message_id)
+                  and m.conversation_id = (select conversation_id from made limit 1)
+                  and m.parent_id = (select message_id from made limit 1))
             returning c.id
             """,
             scope,

@@ -108,8 +108,11 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
           r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
           r.cached_tokens, r.reasoning_tokens, m.content, m.parts, r.begun, r.said_before
         from chat.runs r
-        join chat.messages m on m.user_id = r.user_id
-          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        -- `offset 0`: looked up by its whole key, however long the conversation is.
+        cross join lateral (
+          select parent_id, content, parts from chat.messages where user_id = r.user_id
+            and conversation_id = r.conversation_id and id = r.message_id offset 0
+        ) m
         where r.user_id = %s and r.id = %s
         """,
         [user_id, run_id],
@@ -163,10 +166,15 @@ async def find_by_request(db: Database, user_id: str, request_key: str) -> Begun
         """
         select r.id, q.content as question from chat.runs r
         join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        join chat.messages a on a.user_id = r.user_id
-          and a.conversation_id = r.conversation_id and a.id = r.message_id
-        join chat.messages q on q.user_id = r.user_id
-          and q.conversation_id = r.conversation_id and q.id = a.parent_id
+        -- `offset 0`: looked up by their whole keys, however long the conversation is.
+        cross join lateral (
+          select parent_id from chat.messages where user_id = r.user_id
+            and conversation_id = r.conversation_id and id = r.message_id offset 0
+        ) a
+        cross join lateral (
+          select content from chat.messages where user_id = r.user_id
+            and conversation_id = r.conversation_id and id = a.parent_id offset 0
+        ) q
         where r.user_id = %s and r.request_key = %s and c.deleted_at is null
         """,
         [user_id, request_key],
@@ -185,20 +193,25 @@ async def forget_request(db: Database, user_id: str, run_id: str) -> bool:
         as_user(user_id),
         """
         with recursive run as (
-          select id, conversation_id, message_id, state from chat.runs
+          select id, conversation_id, message_id, state, request_key from chat.runs
           where user_id = %(user)s and id = %(run)s and state not in ('queued', 'running')
         ), shown as (
-          select c.head_id as id from chat.conversations c
-          join run on c.user_id = %(user)s and c.id = run.conversation_id
+          select c.head_id as id from run cross join lateral (
+            select head_id from chat.conversations
+            where user_id = %(user)s and id = run.conversation_id offset 0
+          ) c
           union all
           select m.parent_id from shown
           join run on shown.id <> run.message_id
-          join chat.messages m on m.user_id = %(user)s
-            and m.conversation_id = run.conversation_id and m.id = shown.id
+          -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+          cross join lateral (
+            select parent_id from chat.messages where user_id = %(user)s
+              and conversation_id = run.conversation_id and id = shown.id offset 0
+          ) m
         )
         update chat.runs r set request_key = null
         from run
-        where r.user_id = %(user)s and r.id = run.id and r.request_key is not null
+        where r.user_id = %(user)s and r.id = %(run)s and run.request_key is not null
           and (run.state in ('failed', 'interrupted')
             or not exists (select from shown where shown.id = run.message_id))
         returning r.id

@@ -92,13 +92,17 @@ async def share(
         insert into chat.shares (user_id, id, conversation_id, head_id, token_hash, expires_at)
         select m.user_id, %(id)s, m.conversation_id, m.id, %(hash)s, now() + %(lasts)s
         from chat.conversations c
-        join chat.messages m on m.user_id = c.user_id and m.conversation_id = c.id
-          and m.id = case when %(head)s::text is null then c.head_id else %(head)s end
+        -- `offset 0`: looked up by their whole keys, whatever else this person has.
+        cross join lateral (
+          select user_id, conversation_id, id, run_id from chat.messages
+          where user_id = c.user_id and conversation_id = c.id
+            and id = case when %(head)s::text is null then c.head_id else %(head)s end offset 0
+        ) m
+        left join lateral (
+          select state from chat.runs where user_id = m.user_id and id = m.run_id offset 0
+        ) r on true
         where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
-          and not exists (
-            select from chat.runs r where r.user_id = m.user_id and r.id = m.run_id
-              and r.state in ('queued', 'running')
-          )
+          and coalesce(r.state, 'done') not in ('queued', 'running')
         on conflict (user_id, id) do update set token_hash = excluded.token_hash
         returning id, conversation_id, head_id, created_at, expires_at
         """,

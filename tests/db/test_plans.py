@@ -5,6 +5,9 @@ it, both for its values and, as PostgreSQL does with a prepared statement after 
 any: no table is read through, nothing but a handful of rows is sorted, and no more are read
 to be thrown away, in long conversations either.
 
+The plan for any value finds rows by their whole keys (`whole_keys`), also that which is made
+while there is nothing yet: PostgreSQL keeps it until somebody has gathered statistics.
+
 What a person's requests send is not listed by hand: it is whatever `test_owner_predicates`
 finds in the source, which fails for a statement that nothing there sends.
 """
@@ -16,6 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString, cast
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -41,6 +45,8 @@ from chatkeep.sessions import records as sessions
 from chatkeep.sessions.refresh_tokens import RefreshToken
 from tests.db.test_owner_predicates import SEED as ANA_AND_BO
 from tests.db.test_owner_predicates import TRIES
+from tests.db.whole_keys import detours, found_by, indexes_of
+from tests.postgres_servers import MigratedDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -48,7 +54,8 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Caller, Params
     from chatkeep.pipelines import PipelinedConnection
-    from tests.postgres_servers import MigratedDatabase
+    from tests.db.whole_keys import Indexes
+    from tests.postgres_servers import Server
 
 #: More rows than this are not put into order, nor read in vain, while somebody waits.
 SORTED_AT_MOST = 300
@@ -60,6 +67,8 @@ insert into chat.conversations (user_id, id, title, head_id, created_at, updated
   select 'user-' || u, 'conversation-' || u || '-' || c, 'Talk ' || c, 'message-99',
     now() - c * interval '1 hour', now() - c * interval '1 hour'
   from generate_series(1, 100) u, generate_series(1, 10) c;
+insert into chat.conversations (user_id, id, title) select 'user-50', 'talk-' || c, 'Talk ' || c
+  from generate_series(1, 5000) c;
 insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, created_at)
   select 'user-' || u, 'conversation-' || u || '-' || c, 'message-' || m,
     case when m > 0 then 'message-' || (m - 1) end,
@@ -137,6 +146,16 @@ class Planned(Database):
         """Plan and run the statement of each caller."""
         return [(await self.fetch_all(caller, query))[0] for caller, query in asked]
 
+    @property
+    def for_any(self) -> list[tuple[str, dict[str, Any]]]:
+        """The plans that are for every value."""
+        return self.plans[1::2]
+
+    def detours(self, indexes: Indexes) -> dict[str, list[str]]:
+        """Return what is looked for in these plans that has a key, by statement."""
+        found = {text[:80]: detours(text, plan, indexes) for text, plan in self.for_any}
+        return {text: said for text, said in found.items() if said}
+
     @asynccontextmanager
     async def _undone(self, caller: Caller) -> AsyncIterator[PipelinedConnection]:
         async with (
@@ -152,7 +171,7 @@ class Planned(Database):
                 # Of a table that is small here, too, an index must be there to be used.
                 await connection.execute("set local enable_seqscan = off")
             for text, params in statements:
-                explained: LiteralString = "explain (format json) " + text
+                explained: LiteralString = "explain (verbose, format json) " + text
                 cursor = await connection.execute(explained, params)
                 self._keep(text, await cursor.fetchone())
                 self._keep(text, await planned_for_any(connection, text, params))
@@ -179,13 +198,13 @@ async def planned_for_any(
     await connection.execute("set local plan_cache_mode = force_generic_plan")
     given = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, values)))
     execute = sql.SQL("execute planned {}").format(given if values else sql.SQL(""))
-    explain = sql.SQL("explain (timing off, format json, analyze {}) {}").format
+    explain = sql.SQL("explain (verbose, timing off, format json, analyze {}) {}").format
     try:
         async with connection.transaction():
             cursor = await connection.execute(explain(sql.SQL("on"), execute))
     except psycopg.Error:
         # It is refused, as it should be: what it would have done is known all the same.
-        explain = sql.SQL("explain (format json, analyze {}) {}").format
+        explain = sql.SQL("explain (verbose, format json, analyze {}) {}").format
         cursor = await connection.execute(explain(sql.SQL("off"), execute))
     row = await cursor.fetchone()
     await connection.execute("deallocate planned")
@@ -383,6 +402,112 @@ async def test_what_people_send_goes_straight_to_its_rows(
     assert db.plans
     slow = {text[:80]: found for text, plan in db.plans if (found := complaints(plan))}
     assert not slow or name in LARGE_BY_NATURE, slow
+
+
+@pytest.fixture(scope="module")
+def young(postgres: Server) -> Iterator[MigratedDatabase]:
+    """A database that was made this minute, in which two people have said a few words."""
+    name = postgres.new_database(template=postgres.migrated_template())
+    made = MigratedDatabase(server=postgres, name=name)
+    with psycopg.connect(made.admin_url, autocommit=True) as connection:
+        connection.execute(ANA_AND_BO)
+    yield made
+    postgres.drop_database(name)
+
+
+@pytest.fixture(params=["nothing is known yet", "most people have little"])
+def either(
+    request: pytest.FixtureRequest, database: MigratedDatabase, young: MigratedDatabase
+) -> MigratedDatabase:
+    """The one, and one where few have much of what most have little of."""
+    if request.param == "nothing is known yet":
+        return young
+    request.getfixturevalue("known")
+    return database
+
+
+@pytest.fixture
+def indexes(either: MigratedDatabase) -> Indexes:
+    """Its indexes."""
+    with psycopg.connect(either.admin_url) as connection:
+        return indexes_of(connection)
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_finds_rows_by_their_whole_keys(
+    either: MigratedDatabase, indexes: Indexes, name: str
+) -> None:
+    """However many more rows their person or conversation has."""
+    db = Planned(either.url)
+    await db.open()
+    try:
+        await HOT[name](db, Known(uuid4(), uuid4(), uuid4()))
+    except (ChatkeepError, IndexError):
+        pass  # there is no such talk; that was planned
+    finally:
+        await db.close()
+    assert db.plans
+    assert db.detours(indexes) == {}
+
+
+@pytest.mark.parametrize("name", TRIES)
+async def test_what_people_send_finds_rows_by_their_whole_keys(
+    either: MigratedDatabase, indexes: Indexes, name: str
+) -> None:
+    """As well as what is hot."""
+    db = Planned(either.url, undoes=True)
+    await db.open()
+    try:
+        await TRIES[name](db)
+    except (ChatkeepError, ConstraintViolated, AlreadyStarted):
+        pass  # Bo is refused; what he sent was planned
+    finally:
+        await db.close()
+    assert db.plans
+    assert db.detours(indexes) == {}
+
+
+def test_foreign_keys_go_by_whole_keys(either: MigratedDatabase) -> None:
+    """PostgreSQL's own statements, which look for what a row refers to, and who refers to it."""
+    with psycopg.connect(either.admin_url) as connection:
+        links = connection.execute(FOREIGN_KEYS).fetchall()
+        assert ("chat.messages", ["user_id", "conversation_id", "id"]) in [
+            (one[2], one[3]) for one in links
+        ]
+        connection.execute("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")
+        for table, columns, referred, named in links:
+            assert planned_by(connection, referred, named) == frozenset(named), (table, referred)
+            assert planned_by(connection, table, columns) == frozenset(columns), (table, referred)
+
+
+FOREIGN_KEYS: LiteralString = """
+select c.conrelid::regclass::text,
+  array(select attname::text from unnest(c.conkey) k join pg_attribute
+    on attrelid = c.conrelid and attnum = k),
+  c.confrelid::regclass::text,
+  array(select attname::text from unnest(c.confkey) k join pg_attribute
+    on attrelid = c.confrelid and attnum = k)
+from pg_constraint c where c.contype = 'f'
+  and c.confrelid in ('chat.conversations'::regclass, 'chat.messages'::regclass)
+  -- Items of a message are looked for among those of its conversation.
+  and c.conname <> 'chatkit_items_message'
+"""
+
+
+def planned_by(connection: psycopg.Connection, table: str, columns: list[str]) -> frozenset[str]:
+    """Return which columns an index is given to find the rows of *table* with values for all."""
+    wanted = sql.SQL(" and ").join(
+        sql.SQL("x.{} = ${}").format(sql.Identifier(column), sql.Literal(place))
+        for place, column in enumerate(columns, 1)
+    )
+    finding = sql.SQL("prepare one as select from only {} x where {}")
+    connection.execute(finding.format(sql.Identifier(*table.split(".")), wanted))
+    values = sql.SQL(", ").join([sql.Literal("")] * len(columns))
+    explained = sql.SQL("explain (verbose, format json) execute one ({})").format(values)
+    row = connection.execute(explained).fetchone()
+    connection.execute("deallocate one")
+    assert row is not None
+    return found_by(row[0][0]["Plan"])
 
 
 async def test_slow_plans_are_seen(planned: Planned) -> None:

@@ -307,7 +307,11 @@ with old as materialized (
   select r.user_id, r.id, r.paused from old
   join chat.messages m on m.user_id = old.user_id
     and m.conversation_id = %(conversation)s and m.id = %(answer)s
-  join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
+  -- `offset 0`: looked up by its whole key, however many this person has.
+  cross join lateral (
+    select user_id, id, paused from chat.runs
+    where user_id = m.user_id and id = m.run_id offset 0
+  ) r
 ), answer as (
   update chat.messages m set parts = %(has)s::jsonb, run_id = %(run)s
   from old
@@ -316,8 +320,9 @@ with old as materialized (
     and (%(resumes)s::text is null or m.run_id = %(resumes)s)
   returning m.id
 ), used_up as (
-  update chat.runs r set paused = null from before, answer
-  where r.user_id = before.user_id and r.id = before.id and before.paused is not null
+  update chat.runs r set paused = null
+  where r.user_id = (select user_id from before limit 1) and exists (select from answer)
+    and r.id = (select id from before where paused is not null limit 1)
 ), shown as (
   update chat.conversations set updated_at = now(), head_id = %(answer)s
   where user_id = %(user)s and id = %(conversation)s and exists (select from answer)
@@ -374,9 +379,13 @@ with recursive branch as (
   select id, parent_id, role, content, parts, 1 as depth from chat.messages
   where user_id = %(user)s and conversation_id = %(conversation)s and id = %(newest)s
   union all
-  select p.id, p.parent_id, p.role, p.content, p.parts, b.depth + 1 from branch b
-  join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s
-    and p.id = b.parent_id
+  select p.*, b.depth + 1 from branch b
+  -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+  cross join lateral (
+    select id, parent_id, role, content, parts from chat.messages
+    where user_id = %(user)s and conversation_id = %(conversation)s and id = b.parent_id
+    offset 0
+  ) p
   where b.depth < %(history)s
 )
 select role, content, parts from branch

@@ -204,8 +204,11 @@ async def list_waiting(db: Database, user_id: str, conversation_id: str) -> list
           (row_number() over (order by r.queued_at, r.id))::int as place
         from chat.runs r
         join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-        join chat.messages m on m.user_id = r.user_id
-          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        -- `offset 0`: looked up by its whole key, however long the conversation is.
+        cross join lateral (
+          select parent_id from chat.messages where user_id = r.user_id
+            and conversation_id = r.conversation_id and id = r.message_id offset 0
+        ) m
         where r.user_id = %s and r.conversation_id = %s and r.state = 'queued'
           and c.deleted_at is null
         order by r.queued_at, r.id
@@ -281,10 +284,15 @@ select r.id, r.message_id, a.parent_id as user_message_id, r.model, q.content, r
   coalesce(r.queued_at, r.started_at) as queued_at
 from chat.runs r
 join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-join chat.messages a on a.user_id = r.user_id
-  and a.conversation_id = r.conversation_id and a.id = r.message_id
-join chat.messages q on q.user_id = r.user_id
-  and q.conversation_id = r.conversation_id and q.id = a.parent_id
+-- `offset 0`: looked up by their whole keys, however long the conversation is.
+cross join lateral (
+  select parent_id from chat.messages where user_id = r.user_id
+    and conversation_id = r.conversation_id and id = r.message_id offset 0
+) a
+cross join lateral (
+  select content from chat.messages where user_id = r.user_id
+    and conversation_id = r.conversation_id and id = a.parent_id offset 0
+) q
 where r.user_id = %(user)s and r.conversation_id = %(conversation)s
   and r.state = 'queued' and c.deleted_at is null
   and not exists (
@@ -356,13 +364,18 @@ with gone as (
   returning g.user_id, g.id, g.conversation_id, g.message_id
 ), place as (
   select gone.*, q.parent_id from gone
-  join chat.messages a on a.user_id = gone.user_id
-    and a.conversation_id = gone.conversation_id and a.id = gone.message_id
-  join chat.messages q on q.user_id = gone.user_id
-    and q.conversation_id = gone.conversation_id and q.id = a.parent_id
+  -- `offset 0`: looked up by their whole keys, however long the conversation is.
+  cross join lateral (
+    select parent_id from chat.messages where user_id = gone.user_id
+      and conversation_id = gone.conversation_id and id = gone.message_id offset 0
+  ) a
+  cross join lateral (
+    select parent_id from chat.messages where user_id = gone.user_id
+      and conversation_id = gone.conversation_id and id = a.parent_id offset 0
+  ) q
 ), below as (
   update chat.messages m set parent_id = place.parent_id from place
-  where m.user_id = place.user_id and m.conversation_id = place.conversation_id
+  where m.user_id = place.user_id and m.conversation_id = %(conversation)s
     and m.parent_id = place.message_id
 ), shown as (
   update chat.conversations c set head_id = place.parent_id from place

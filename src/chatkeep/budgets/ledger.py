@@ -189,9 +189,13 @@ with recursive branch as (
   select id, parent_id, content, parts, 1 as depth from chat.messages
   where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
   union all
-  select p.id, p.parent_id, p.content, p.parts, b.depth + 1 from branch b
-  join chat.messages p on p.user_id = %(user)s and p.conversation_id = %(conversation)s
-    and p.id = b.parent_id
+  select p.*, b.depth + 1 from branch b
+  -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+  cross join lateral (
+    select id, parent_id, content, parts from chat.messages
+    where user_id = %(user)s and conversation_id = %(conversation)s and id = b.parent_id
+    offset 0
+  ) p
   where b.depth < 200
 ), history as (
   select coalesce(sum(octet_length(content) + 12 + case when parts is null then 0 else (
@@ -224,7 +228,10 @@ with recursive branch as (
     ceil((%(size)s + history.size) / 3.0) * %(prompt_price)s::numeric as cost
   from history
   where not %(kept)s or exists
-    (select from chat.runs where user_id = %(user)s and id = %(id)s and state = 'running')
+    -- `offset 0`: found by its key, not among all that are running.
+    (select from (
+      select state from chat.runs where user_id = %(user)s and id = %(id)s offset 0
+    ) run where state = 'running')
 ), output as (
   select greatest(1, least(%(output)s::numeric, tokens_per_run - prompt.tokens,
     case when %(output_price)s::numeric > 0
@@ -291,7 +298,9 @@ select id from mine
 
 _MORE: LiteralString = """
 with old as materialized (
-  select * from chat.charges where user_id = %(user)s and id = %(id)s and settled_at is null
+  -- Not `settled_at is null`: it is found by its key, not among all that are open.
+  select * from chat.charges
+  where user_id = %(user)s and id = %(id)s and coalesce(settled_at, 'infinity') = 'infinity'
   for update
 ), more as (
   select day, %(prompt)s::bigint + %(output)s::bigint - prompt_tokens - output_tokens as tokens,
@@ -322,7 +331,7 @@ with moved as materialized (
   where user_id = %(user)s and id = %(id)s and total_cost is not null
 ), mine as (
   update chat.charges c set total_cost = m.cost from moved m
-  where c.user_id = m.user_id and c.id = m.id
+  where c.user_id = m.user_id and c.id = %(id)s
 )
 update chat.budget_totals t set cost = t.cost + m.more, ceiling = %(ceiling)s
 from moved m where t.day = m.day
@@ -380,7 +389,7 @@ with moved as materialized (
   where user_id = %(user)s and id = %(id)s and total_cost is not null
 ), mine as (
   update chat.charges c set total_cost = m.cost from moved m
-  where c.user_id = m.user_id and c.id = m.id
+  where c.user_id = m.user_id and c.id = %(id)s
 )
 update chat.budget_totals t set cost = greatest(0, t.cost + m.more), ceiling = 'infinity'
 from moved m where t.day = m.day

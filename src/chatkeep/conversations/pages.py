@@ -64,13 +64,18 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
         ), branch as (
           select m.*, 1 as depth, octet_length(m.content)
             + coalesce(octet_length(m.parts::text), 0) as bytes from ending
-          join chat.messages m on m.user_id = %(user)s
-            and m.conversation_id = %(conversation)s and m.id = ending.id
+          cross join lateral (
+            select * from chat.messages where user_id = %(user)s
+              and conversation_id = %(conversation)s and id = ending.id offset 0
+          ) m
           union all
           select p.*, b.depth + 1, b.bytes + octet_length(p.content)
             + coalesce(octet_length(p.parts::text), 0) from branch b
-          join chat.messages p on p.user_id = %(user)s
-            and p.conversation_id = %(conversation)s and p.id = b.parent_id
+          -- `offset 0`: each is looked up by its whole key, however long the conversation is.
+          cross join lateral (
+            select * from chat.messages where user_id = %(user)s
+              and conversation_id = %(conversation)s and id = b.parent_id offset 0
+          ) p
           where b.depth < %(limit)s and b.bytes < %(bytes)s
         )
         select b.id, b.parent_id, b.role, b.content, b.parts, b.client_id, b.created_at,
@@ -85,7 +90,10 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
               order by s.created_at, s.id)
           end as siblings
         from branch b
-        left join chat.runs r on r.user_id = %(user)s and r.id = b.run_id
+        left join lateral (
+          select state, model, error_code from chat.runs
+          where user_id = %(user)s and id = b.run_id offset 0
+        ) r on true
         order by b.depth desc
         """,
         {**scope, "limit": limit, "bytes": _PAGE_BYTES},
@@ -134,7 +142,10 @@ async def list_messages(
           m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
           array[]::text[] as siblings
         from chat.messages m
-        left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
+        left join lateral (
+          select state, model, error_code from chat.runs
+          where user_id = m.user_id and id = m.run_id offset 0
+        ) r on true
         where m.user_id = %s and m.conversation_id = %s and m.id = any(%s)
         order by m.created_at, m.id
         """,

@@ -44,8 +44,10 @@ async def find_place(
           from chat.conversations
           where user_id = %(user)s and id = %(conversation)s and deleted_at is null
         ), named as (
-          select m.* from shown join chat.messages m on m.user_id = shown.user_id
-            and m.conversation_id = %(conversation)s and m.id = shown.id
+          select m.* from shown cross join lateral (
+            select * from chat.messages where user_id = shown.user_id
+              and conversation_id = %(conversation)s and id = shown.id offset 0
+          ) m
           union all
           select m.* from shown join chat.messages m on m.user_id = shown.user_id
             and m.conversation_id = %(conversation)s and m.client_id = %(message)s
@@ -65,17 +67,20 @@ async def find_answer(
     rows = await db.fetch(
         as_user(user_id),
         """
-        with shown as materialized (
-          select user_id, coalesce(%(message)s, head_id) as id
-          from chat.conversations
-          where user_id = %(user)s and id = %(conversation)s and deleted_at is null
-        )
         select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status
-        from shown
-        join chat.messages m on m.user_id = shown.user_id
-          and m.conversation_id = %(conversation)s and m.id = shown.id
-        left join chat.runs r on r.user_id = m.user_id and r.id = m.run_id
-        where m.role = 'assistant' and m.parent_id is not null
+        from chat.conversations c
+        -- `offset 0`: looked up by their whole keys, whatever else this person has.
+        cross join lateral (
+          select user_id, id, parent_id, parts, run_id, role from chat.messages
+          where user_id = c.user_id and conversation_id = c.id
+            and id = case when %(message)s::text is null then c.head_id else %(message)s end
+          offset 0
+        ) m
+        left join lateral (
+          select state from chat.runs where user_id = m.user_id and id = m.run_id offset 0
+        ) r on true
+        where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
+          and m.role = 'assistant' and m.parent_id is not null
         """,
         {"user": user_id, "conversation": conversation_id, "message": message_id},
         row=AnswerShown,

@@ -138,8 +138,9 @@ async def find_words(
         "select q.content as question, a.content as answer from chat.messages a"
         " join chat.conversations c on c.user_id = a.user_id and c.id = a.conversation_id"
         "  and c.deleted_at is null"
-        " left join chat.messages q on q.user_id = a.user_id"
-        "  and q.conversation_id = a.conversation_id and q.id = a.parent_id"
+        # `offset 0`: looked up by its whole key, however long the conversation is.
+        " left join lateral (select content from chat.messages where user_id = a.user_id"
+        "  and conversation_id = a.conversation_id and id = a.parent_id offset 0) q on true"
         " where a.user_id = %(user)s and a.conversation_id = %(conversation)s"
         "  and a.id = %(message)s",
         {"user": user_id, "conversation": conversation_id, "message": message_id},
