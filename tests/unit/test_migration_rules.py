@@ -8,22 +8,27 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from chatkeep import sql
 from chatkeep.sql.migrations import OLDEST_READER
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 VERSIONS: Final = Path(str(sql.__file__)).parent / "versions"
 #: Those before were made when nobody ran an older version, and are what they are.
 RULED_SINCE: Final = "0024"
 
 _TABLE: Final = r"(?:if (?:not )?exists )?(?:only )?(?P<table>[\w.]+)"
-#: What takes something away that an older server may use: in a revision of its own, later.
+#: What takes something away that an older server may use: in a revision of its own, later. None
+#: uses that whoever migrates may hand over functions meanwhile, which is taken back each time.
 TAKES_AWAY: Final = re.compile(
     r"\bdrop (?:table|column|function|view|schema|role|default)\b|\brename\b"
-    r"|\brevoke (?!all on (?:function|table)\b.*\bfrom public\b)"
+    r"|\brevoke (?!all on (?:function|table)\b.*\bfrom public\b"
+    r"|create on schema \w+ from chatkeep_\w+;|[\w, ]+ from %i', current_user\))"
     r"|\bset not null\b|\balter column \w+ (?:set data )?type\b"
 )
 #: What holds up everybody on a table that has rows, for as long as it has rows to look at.
@@ -51,8 +56,7 @@ LOOKS_AT_ALL_ROWS: Final = {
 def broken_rules(source: str) -> list[str]:
     """Return what the upgrade in *source* does that servers of the version before would feel."""
     tree = ast.parse(source)
-    downgrade = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "downgrade"]
-    apart = {id(node) for one in downgrade for node in ast.walk(one)}
+    apart = {id(node) for one in _of_the_way_back(tree) for node in ast.walk(one)}
     said = [
         node.value
         for node in ast.walk(tree)
@@ -72,6 +76,20 @@ def broken_rules(source: str) -> list[str]:
     if TAKES_AWAY.search(text) and since > OLDEST_READER:
         found.append(f"takes away: {TAKES_AWAY.search(text)}")
     return found
+
+
+def _of_the_way_back(tree: ast.Module) -> list[ast.stmt]:
+    """Return `downgrade`, and the constants that only it uses."""
+    back = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "downgrade"]
+    for_it = _read(back) - _read([n for n in tree.body if n not in back])
+    constants = [n for n in tree.body if isinstance(n, ast.Assign)]
+    return [*back, *(n for n in constants if getattr(n.targets[0], "id", None) in for_it)]
+
+
+def _read(nodes: Sequence[ast.stmt]) -> set[str]:
+    """Return the names that are read in *nodes*."""
+    found = (n for one in nodes for n in ast.walk(one))
+    return {n.id for n in found if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
 def _names(node: ast.Assign) -> bool:
@@ -104,6 +122,8 @@ def test_servers_of_the_version_before_go_on(file: Path) -> None:
         "lock table chat.runs",
         "update chat.runs set asked = ''",
         "revoke select on chat.runs from chatkeep_app",
+        "revoke usage on schema chat from chatkeep_app",
+        "revoke chatkeep_app from chatkeep_login",
     ],
 )
 def test_what_they_would_feel_is_seen(statement: str) -> None:
@@ -118,11 +138,23 @@ def test_what_they_would_feel_is_seen(statement: str) -> None:
         "alter table chat.runs add column asked text, add column said integer not null default 0",
         "alter table chat.runs add constraint known check (state <> 'x') not valid",
         "create policy p on chat.runs for select to chatkeep_app using (true)",
+        "revoke create on schema chat from chatkeep_search;",
+        "execute format('revoke chatkeep_search, chatkeep_webhooks from %I', current_user)",
     ],
 )
 def test_what_they_do_not_feel_is_let_be(statement: str) -> None:
     """What only adds, and looks at no row, is how a migration is written."""
     assert broken_rules(f'"""A migration."""\ndef upgrade(): op.execute("{statement}")') == []
+
+
+def test_only_the_way_back_may_undo() -> None:
+    """What a downgrade takes away, nobody uses any more; a constant that both use is refused."""
+    source = (
+        '"""A migration."""\nAWAY = "drop table a"\ndef downgrade(): op.execute(AWAY)\n'
+        "def upgrade(): op.execute({})"
+    )
+    assert broken_rules(source.format("''")) == []
+    assert broken_rules(source.format("AWAY")) != []
 
 
 def test_what_nobody_needs_any_more_may_be_taken_away() -> None:

@@ -266,6 +266,7 @@ begin
     set words = excluded.words where message_words.words <> excluded.words;
   return null;
 exception when program_limit_exceeded then
+  -- More different words than a vector holds: what was said is kept, and not found.
   return null;
 end
 $$;
