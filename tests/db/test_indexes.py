@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -18,8 +19,8 @@ from chatkeep.cli.serve import _see_to_indexes
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
 from chatkeep.setup_checks.doctor import examine_database
-from chatkeep.sql import indexes
-from chatkeep.sql.indexes import Index, build, find_missing
+from chatkeep.sql import indexes, migrations
+from chatkeep.sql.indexes import Index, build, find_missing, find_undone
 from chatkeep.sql.migrations import build_indexes, migrate
 from tests.postgres_servers import LOGIN
 
@@ -40,10 +41,23 @@ create function chat.hold_back() returns event_trigger language plpgsql as $$
 begin perform pg_advisory_xact_lock(1); end $$;
 create event trigger held_back on ddl_command_start execute function chat.hold_back();
 """
+#: A run of one request, which there is once.
+ASKED_ONCE: Final = """
+with talk as (
+  insert into chat.conversations (user_id, id) values ('ana', 'talk')
+  on conflict (user_id, id) do update set title = '' returning user_id, id
+), answer as (
+  insert into chat.messages (user_id, conversation_id, id, role)
+  select user_id, id, %s, 'user' from talk returning *
+)
+insert into chat.runs
+  (user_id, id, conversation_id, message_id, request_key, state, model, lease_until)
+select user_id, id, conversation_id, id, 'key', 'done', 'm', now() from answer
+"""
 #: A process of its own, to be killed: argv is the address.
 BUILDER: Final = f"""
 import sys
-from chatkeep.sql import indexes
+from chatkeep.sql import indexes, migrations
 indexes.BESIDE = (indexes.Index({BY_ROLE.create!r}),)
 indexes.build(sys.argv[1], progress=lambda said: print(said, flush=True))
 """
@@ -257,6 +271,72 @@ def test_rows_that_are_not_unique_leave_nothing_behind(
         assert connection.execute(
             "select count(*) from pg_class where relname = 'messages_one_role'"
         ).fetchone() == (0,)
+
+
+@pytest.fixture
+def before(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a database as the version had it that knew of no replaced indexes."""
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "HEAD", "0030")
+        older.setattr(indexes, "BESIDE", ())
+        older.setattr(indexes, "REPLACED", ())
+        migrate(empty_database, login=LOGIN)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(ASKED_ONCE, ["first"])
+    monkeypatch.setattr(indexes, "_PAUSES_S", (0.01,))
+    return empty_database
+
+
+def test_what_is_replaced_is_dropped(before: str) -> None:
+    """Once all of those in its place are there; a request is still the same one afterwards."""
+    assert find_undone(before) == (
+        [one.name for one in indexes.BESIDE],
+        list(indexes.REPLACED),
+    )
+    migrate(before)
+    said = Said()
+    assert build_indexes(before, progress=said) == [one.name for one in indexes.BESIDE]
+    assert "Dropping chat.messages_siblings, which others have replaced" in said.steps
+    assert find_undone(before) == ([], [])
+    with psycopg.connect(before) as connection, pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(ASKED_ONCE, ["second"])
+
+
+def test_what_is_replaced_stays_until_all_is_built(
+    before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes by it is not left without any."""
+    write(before, "another")
+    monkeypatch.setattr(indexes, "BESIDE", (*indexes.BESIDE, ONE_ROLE))
+    with pytest.raises(SetupError, match="messages_one_role was not built"):
+        build(before, progress=Said())
+    assert find_undone(before) == ([ONE_ROLE.name], list(indexes.REPLACED))
+
+
+async def test_what_cannot_be_dropped_is_told(before: str) -> None:
+    """Nobody waits behind it meanwhile, `doctor` says what is left, and the next call drops it."""
+    migrate(before)
+    with psycopg.connect(before) as report:
+        report.execute("select from chat.runs")
+        with pytest.raises(SetupError, match="runs_request_key was not dropped: a transaction"):
+            build_indexes(before)
+        settings = Settings.from_env({"DATABASE_URL": before})
+        problems = [said async for one in examine_database(settings) for said in one.problems]
+        assert any("chat.runs_request_key (to be dropped)" in said for said in problems)
+    assert build_indexes(before) == []
+    assert find_undone(before) == ([], [])
+
+
+def test_going_back_has_the_indexes_of_before(before: str) -> None:
+    """All of them, with what they keep unique."""
+    migrate(before)
+    build_indexes(before)
+    versions = "chatkeep.sql.versions.0031_rows_by_their_keys"
+    with psycopg.connect(before) as connection:
+        connection.execute(import_module(versions).AS_BEFORE)
+    assert find_undone(before)[1] == list(indexes.REPLACED)
+    with psycopg.connect(before) as connection, pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(ASKED_ONCE, ["second"])
 
 
 def test_login_that_may_not_is_told_so(url: str) -> None:

@@ -366,6 +366,6 @@ def _why(error: psycopg.Error) -> str:
 
 def _not_done(what: str, why: str) -> str:
     return (
-        f"The index {what}: {why}. All else is done, and servers work as it is, slower: call"
+        f"The index {what}: {why}. All else is done, and servers work, only slower: call"
         " `chatkeep migrate` again."
     )
