@@ -259,7 +259,7 @@ def test_a_definer_sees_to_its_own_names_and_is_for_one_role(database: MigratedD
     told = "{chatkeep_webhooks=X/chatkeep_webhooks}"
     path = '{"search_path=pg_catalog, pg_temp"}'
     keeper = "chatkeep_keeper=X/chatkeep_keeper,chatkeep_worker=X/chatkeep_keeper"
-    planned = "enable_hashjoin=off,enable_mergejoin=off,enable_seqscan=off"
+    planned = "enable_hashjoin=off,enable_mergejoin=off,enable_seqscan=off,cpu_index_tuple_cost=1"
     assert found == [
         ("keep_answers", f"{path[:-1]},{planned}}}", f"{{{keeper}}}"),
         ("keep_words", path, f"{{{owner}}}"),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg
 
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.reading import Ended
 from chatkeep.answering.replies import Replies
 from chatkeep.answering.responders import ModelResponder
@@ -16,6 +18,7 @@ from chatkeep.ids import new_id
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
+from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
 
@@ -47,8 +50,42 @@ async def test_turn_reads_its_own_rows_before_anything_is_analysed(
     assert too_much == {}
 
 
+async def test_checkpoints_read_their_own_rows_before_anything_is_analysed(
+    database: MigratedDatabase,
+) -> None:
+    """What is kept of many answers together looks each of them up, and not all there are."""
+    db = Database(database.url, pool_size=1)
+    await db.open()
+    try:
+        made = [_a_turn() for _ in range(_TURNS)]
+        for turn in made:
+            await turns.start(db, _ANA.user_id, turn)
+        for turn in made:
+            assert await checkpoints.keep(db, [_checkpoint(turn)]) == [False]
+    finally:
+        await db.close()
+    read = await _read_of_each(database)
+    assert {name: count for name, count in read.items() if count / _TURNS > _READ_AT_MOST} == {}
+
+
+def _checkpoint(turn: Turn) -> Checkpoint:
+    run = Address(
+        id=turn.run_id,
+        conversation_id=turn.conversation_id,
+        message_id=turn.message_id,
+        user_message_id=turn.user_message_id,
+    )
+    return Checkpoint(user_id=_ANA.user_id, run=run, content="Hel", parts=None)
+
+
 async def _take_a_turn(replies: Replies) -> None:
-    turn = Turn(
+    answer = await replies.begin(_ANA, _a_turn(), _CHOICES)
+    async for event in answer.follow():
+        assert not isinstance(event, Ended) or event.ending.state == "done"
+
+
+def _a_turn() -> Turn:
+    return Turn(
         conversation_id=new_id(),
         run_id=new_id(),
         message_id=new_id(),
@@ -57,9 +94,6 @@ async def _take_a_turn(replies: Replies) -> None:
         content="Hello",
         may_create=True,
     )
-    answer = await replies.begin(_ANA, turn, _CHOICES)
-    async for event in answer.follow():
-        assert not isinstance(event, Ended) or event.ending.state == "done"
 
 
 async def _read_of_each(database: MigratedDatabase) -> dict[str, int]:

@@ -8,7 +8,7 @@ which is written as the user whose answer it is.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Json, Jsonb
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Database
     from chatkeep.runs import Address, Ending, Run, State
+
+
+#: More would be taken by `chat.keep_answers` for answers that are not there.
+_KEPT_AT_MOST: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,12 @@ async def keep(db: Database, some: Sequence[Checkpoint]) -> list[bool]:
     is written only by who holds the run's row: a checkpoint that the database delayed can never
     write its older text over the end. Nor over what another run has said since, where the
     answer was given up and continued.
+
+    Raises:
+        ValueError: more than 1,000 at once.
     """
+    if len(some) > _KEPT_AT_MOST:
+        raise ValueError(f"not more than {_KEPT_AT_MOST} checkpoints together")
     given = [_given(number, one) for number, one in enumerate(some)]
     kept = await db.fetch(
         WORKER,
