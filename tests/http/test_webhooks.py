@@ -168,6 +168,27 @@ async def test_nothing_is_queued_where_nobody_listens(
     assert database.operate("select 1 from chatkeep_queue.procrastinate_jobs") == []
 
 
+def test_only_an_end_of_an_answer_is_told(database: MigratedDatabase) -> None:
+    """Not that it begins, nor what is written to one that has ended; its second end is told."""
+    database.operate("insert into chatkeep.webhooks values ('crm', '{answer.finished}')")
+    database.operate(
+        "with talk as ("
+        "  insert into chat.conversations (user_id, id) values ('ana', 'ends') returning *"
+        "), said as ("
+        "  insert into chat.messages (user_id, conversation_id, id, role, run_id)"
+        "  select user_id, id, 'answer', 'assistant', 'run' from talk returning *"
+        ") insert into chat.runs"
+        " (user_id, id, conversation_id, message_id, state, model, lease_until)"
+        " select user_id, run_id, conversation_id, id, 'queued', 'm', now() from said"
+    )
+    told = []
+    for state in ("running", "interrupted", "interrupted", "running", "done"):
+        database.operate("update chat.runs set state = %s where user_id = 'ana'", state)
+        queued = "select count(*) from chatkeep_queue.procrastinate_jobs"
+        told += [number for (number,) in database.operate(queued)]
+    assert told == [0, 1, 1, 1, 2]
+
+
 async def test_two_secrets_are_good_at_once(start: StartNode, crm: Receiver) -> None:
     """While a receiver changes over, it finds a signature with either."""
     node = await start(**listening(crm, SECRET=f"{NEW},{OLD}"))
