@@ -22,7 +22,6 @@ from chatkeep.policies import choose
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.principal import Principal
 from chatkeep.web import ai_sdk_answers
-from chatkeep.web.rest_answers import collect
 from chatkeep.web.sse import EventStream
 from tests.serving import said, types, until
 
@@ -87,7 +86,7 @@ async def test_answer_stopped_before_its_first_step_is_kept(
     chat = str(uuid4())
     answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
     assert node.parts.replies.stop_here(answer.address.id)
-    text, ending = await collect(answer)
+    text, ending = await answer.whole()
     assert (text, ending.state) == ("", "stopped")
     assert model.prompts == []
     kept = await newest(ana.client, chat)
@@ -247,7 +246,7 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     stage.play(["The whole answer."])
     chat = str(uuid4())
     answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
-    await collect(answer)
+    await answer.whole()
     one = Checkpoint(user_id=ana.id, run=answer.address, content="The wh", parts=None)
     await checkpoints.keep(node.parts.db, [one])
     kept = await newest(ana.client, chat)
@@ -281,7 +280,7 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
         await until(is_kept)
     gate.set()
     for answer in answers:
-        await collect(answer)
+        await answer.whole()
     assert refused
 
 

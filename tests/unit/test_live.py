@@ -260,6 +260,21 @@ async def test_hundred_readers_read_the_same() -> None:
     assert not answer._waiting
 
 
+async def test_who_waits_for_the_whole_is_given_all_that_is_text() -> None:
+    """Once, at its end, whenever they came; one who leaves before takes nothing from the others."""
+    answer = answer_of([ReasoningDelta(text="Hm"), TextDelta(text="One ")])
+    waiting = [asyncio.create_task(answer.whole()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    answer.add(TextDelta(text="two"))
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in waiting[1:])
+    answer.end(ENDING)
+    expected = ("One two", ENDING)
+    assert await asyncio.gather(*waiting[1:], answer.whole()) == [expected] * 3
+    assert waiting[0].cancelled()
+
+
 async def test_reader_who_leaves_is_forgotten() -> None:
     """A reader who stops reading leaves nothing behind."""
     answer = answer_of([TextDelta(text="a")])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from chatkeep.answering import checkpoints
 from chatkeep.answering.parts import Growth, unstored
-from chatkeep.answering.reading import HEARTBEAT_S, Ended, Reader, StillWorking
+from chatkeep.answering.reading import HEARTBEAT_S, Ended, PartGrew, Reader, StillWorking
 from chatkeep.answering.tails import Tails
 from chatkeep.errors import ChatkeepError
 from chatkeep.runs import Address, Ending
@@ -49,6 +49,9 @@ class Answer(Protocol):
 
         *only_new*: not what an earlier run of the same answer had said, where that is known.
         """
+
+    async def whole(self) -> tuple[str, Ending]:
+        """Wait for its end; return its visible text, and how it ended."""
 
 
 class RemoteAnswer:
@@ -117,6 +120,16 @@ class RemoteAnswer:
                         async for event in events:  # it waited for its turn, and that is here
                             yield event
                     return
+
+    async def whole(self) -> tuple[str, Ending]:
+        """Wait for its end; return its visible text, and how it ended."""
+        text: list[str] = []
+        async for event in self.follow():
+            if isinstance(event, PartGrew) and event.kind == "text":
+                text.append(event.text)
+            if isinstance(event, Ended):
+                return "".join(text), event.ending
+        raise AssertionError("an answer ends with Ended")
 
     async def _hear(self, tail: Tail, growth: Growth) -> None:
         """Wait for news and take them: from their stream, or from the database."""

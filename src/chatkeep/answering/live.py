@@ -6,6 +6,7 @@ each takes from it what is new to it, as `reading` says.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
@@ -99,6 +100,7 @@ class LiveAnswer:
         self.ending: Ending | None = None
         self.changed = False
         self._waiting: set[News] = set()
+        self._for_its_end: list[asyncio.Future[Ending]] = []
         self._asked_at = time.perf_counter()
         self._speaks = False
 
@@ -136,6 +138,9 @@ class LiveAnswer:
             self._count(ending)
         self.ending = ending
         self._wake()
+        for waiter in self._for_its_end:
+            if not waiter.done():
+                waiter.set_result(ending)
 
     @property
     def content(self) -> str:
@@ -168,6 +173,15 @@ class LiveAnswer:
         finally:
             self._waiting.discard(news)
             news.end()
+
+    async def whole(self) -> tuple[str, Ending]:
+        """Wait for its end; return its visible text, and how it ended. No piece wakes who waits."""
+        ending = self.ending
+        if ending is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._for_its_end.append(waiter)
+            ending = await waiter
+        return self.content, ending
 
     def _reader_of_news(self) -> Reader:
         if self._joins:  # what was kept of the text is its first piece

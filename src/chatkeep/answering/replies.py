@@ -220,8 +220,7 @@ class Replies:
             await runs.request_stop(self._db, user_id, run_id)
         try:
             async with asyncio.timeout(_STOP_WITHIN_S):
-                async for _ in answer.follow():
-                    pass
+                await answer.whole()
         except TimeoutError:
             raise Unavailable("The running answer could not be stopped yet.") from None
 

@@ -68,17 +68,6 @@ def message_json(message: Message) -> dict[str, Any]:
     }
 
 
-async def collect(answer: Answer) -> tuple[str, Ending]:
-    """Wait for the end of *answer*; return its visible text and how it ended."""
-    text: list[str] = []
-    async for event in answer.follow():
-        if isinstance(event, PartGrew) and event.kind == "text":
-            text.append(event.text)
-        if isinstance(event, Ended):
-            return "".join(text), event.ending
-    raise AssertionError("an answer ends with Ended")
-
-
 def answer_json(answer: Answer, text: str, ending: Ending) -> dict[str, Any]:
     """Return an ended answer whole."""
     return {
@@ -95,7 +84,7 @@ def answer_json(answer: Answer, text: str, ending: Ending) -> dict[str, Any]:
 
 async def whole(answer: Answer) -> Response:
     """Wait for *answer* and return it as JSON; raise what it failed with."""
-    text, ending = await collect(answer)
+    text, ending = await answer.whole()
     failure = failure_of(ending)
     if failure is not None:
         failure.members = dict(answer_ids(answer))
