@@ -1,4 +1,4 @@
-"""The pool, and the one door to SQL.
+"""The one door to SQL.
 
 Every statement goes through here, as one of our narrow database roles and on behalf of
 one caller; both are set with `set_config(..., true)` in the same round trip as the
@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
-from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, ParamSpec, TypeVar
 
 import msgspec
@@ -25,12 +23,13 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chatkeep import pipelines
+from chatkeep.borrowing import Loan
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.outages import Reasons
 from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from psycopg import AsyncConnection
 
@@ -167,9 +166,12 @@ class Database:
         Raises:
             DatabaseUnavailable: waiting took longer than 10 s.
         """
-        with _our_errors():
+        try:
             await self._pool.open(wait=wait, timeout=10)
-            await self._pool.resize(self._pool.max_size)
+        except Exception as error:
+            _raise_ours(error)
+            raise
+        await self._pool.resize(self._pool.max_size)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -196,7 +198,7 @@ class Database:
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:
         """Run one statement as *caller* in one round trip; return how many rows it touched."""
         async with self._connection() as connection:
-            async with asyncio.timeout(_PATIENCE_S):
+            with connection.within(_PATIENCE_S):
                 _, answer = await connection.exchange(
                     (_ACT_AS, _act_as_params(caller)), (text, params), binary=False
                 )
@@ -210,7 +212,7 @@ class Database:
         all of it happened or none.
         """
         async with self._connection() as connection:
-            async with asyncio.timeout(_PATIENCE_S):
+            with connection.within(_PATIENCE_S):
                 _, *answers = await connection.exchange(
                     (_ACT_AS, _act_as_params(caller)), *((one.text, one.params) for one in queries)
                 )
@@ -232,7 +234,7 @@ class Database:
             for statement in ((_ACT_AS, _act_as_params(caller)), (query.text, query.params))
         ]
         async with self._connection() as connection:
-            async with asyncio.timeout(_PATIENCE_S):
+            with connection.within(_PATIENCE_S):
                 answers = await connection.exchange(*statements)
             return [
                 connection.records(answer, query.row)
@@ -250,43 +252,8 @@ class Database:
             await connection.execute(_ACT_AS, _act_as_params(caller))
             yield connection
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[PipelinedConnection]:
-        with _our_errors():
-            connection = await self._borrow()
-            try:
-                yield connection
-            except asyncio.CancelledError:
-                # What a cancelled pipeline left on the wire must never be read by the
-                # next borrower (the accident of CVE-2023-28858): give the pool a new one.
-                await connection.close()
-                raise
-            except pg.ReadOnlySqlTransaction:
-                # A primary that was replaced: the address may lead to its successor by now.
-                await connection.close()
-                raise
-            finally:
-                # A cancellation here would lose the connection to the pool for good.
-                await _to_its_end(self._pool.putconn(connection))
-
-    async def _borrow(self) -> PipelinedConnection:
-        """Take a connection that is alive. One that is not makes the pool open another.
-
-        The pool's own `check` pauses a second after each dead one, and gives back a
-        connection that failed it unless psycopg has noticed that it is closed.
-        """
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
-        while True:
-            connection = await self._pool.getconn()
-            if task and task.cancelling() > cancelled:
-                # The pool waits with `wait_for`, which before Python 3.12 may swallow it.
-                await _to_its_end(self._pool.putconn(connection))
-                raise asyncio.CancelledError
-            if _is_alive(connection):
-                return connection
-            await connection.close()
-            await self._pool.putconn(connection)
+    def _connection(self) -> Loan:
+        return Loan(self._pool, _raise_ours)
 
 
 async def run_within(connection: AsyncConnection, *queries: Query[Any]) -> list[list[Any]]:
@@ -313,58 +280,17 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
     }
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do *work*, whether who waits for it is cancelled or not.
-
-    A shield costs a task and two turns of the event loop. Mostly nothing has to be waited
-    for, so no cancellation can come, and only what is left then becomes a task.
-    """
-    try:
-        waited_for = work.send(None)
-    except StopIteration:
-        return
-    await asyncio.shield(_rest(work, waited_for))
-
-
-async def _rest(work: Coroutine[Any, Any, None], waited_for: object) -> None:
-    await _going_on(work, waited_for)
-
-
-@coroutine
-def _going_on(
-    work: Coroutine[Any, Any, None], waited_for: object
-) -> Generator[object, object, None]:
-    yield waited_for
-    yield from work.__await__()
-
-
 def _act_as_params(caller: Caller) -> tuple[str, str, str]:
     return caller.role, caller.user_id, _STATEMENT_TIMEOUT
 
 
-def _is_alive(connection: AsyncConnection) -> bool:
-    """Whether the server still holds an idle connection, without a round trip.
-
-    A closed socket is readable; a healthy idle one is not.
-    """
-    if connection.closed:
-        return False
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN)
-    return not poller.poll(0)
-
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    """Turn the driver's errors into ours; values and SQL never leave this file."""
-    try:
-        yield
-    except (psycopg.Error, PoolTimeout, TimeoutError) as error:
+def _raise_ours(error: BaseException) -> None:
+    """Raise what *error* of the driver's is for us; values and SQL never leave this file."""
+    if isinstance(error, (psycopg.Error, PoolTimeout, TimeoutError)):
         ours = _translated(error)
-        if ours is None:
-            raise
-        raise ours from error
-    except UnicodeEncodeError as error:
+        if ours is not None:
+            raise ours from error
+    elif isinstance(error, UnicodeEncodeError):
         # Half of a surrogate pair, for which UTF-8 has no bytes.
         raise Invalid(_NOT_STORABLE) from error
 

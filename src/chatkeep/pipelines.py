@@ -1,13 +1,15 @@
 """One exchange with PostgreSQL: statements sent together, their answers read together.
 
 What psycopg's cursors do in a pipeline, without a cursor, two locks and a turn of the event
-loop for each statement: half of what the hot statements took was that (`benchmarks/database.py`
-has the figures). Adapting values, waiting, cancelling and errors stay psycopg's own. Nothing
-here knows a caller or a table; `chatkeep.db` is the door.
+loop for each statement, and without a timer for each wait: half of what the hot statements took
+was that (`benchmarks/database.py` has the figures). Adapting values and errors stay psycopg's
+own. Nothing here knows a caller or a table; `chatkeep.db` is the door.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +22,20 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.waiting import Ready, Wait
 
+from chatkeep.patience import Patience
+
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
     from psycopg.pq.abc import PGconn, PGresult
+
+_log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 Params = Sequence[object] | Mapping[str, object]
 
 #: Statements are literals, so their number is known and small. More are sent unprepared.
 _PREPARED_AT_MOST = 400
+_CANCELLED_WITHIN_S = 5.0
 _PLACEHOLDER = re.compile(r"%%|%(?:\((\w+)\))?s")
 
 
@@ -51,6 +58,17 @@ class PipelinedConnection(AsyncConnection[Any]):
         self._transformer = Transformer(self)
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
         self._named = 0
+        self._patience: Patience | None = None
+
+    def within(self, seconds: float) -> Patience:
+        """Limit what this connection is waited for next: `with connection.within(20): await ...`.
+
+        Raises:
+            TimeoutError: when it took longer.
+        """
+        if self._patience is None:
+            self._patience = Patience()
+        return self._patience.until(asyncio.get_running_loop().time() + seconds)
 
     async def exchange(
         self, *statements: tuple[LiteralString, Params], binary: bool = True
@@ -71,7 +89,7 @@ class PipelinedConnection(AsyncConnection[Any]):
             self.pgconn.enter_pipeline_mode()
             sent = [self._send(one, Format.BINARY if binary else Format.TEXT) for one in bound]
             self.pgconn.pipeline_sync()
-            results = await self.wait(_answers(self.pgconn))
+            results = await self._answers()
             self.pgconn.exit_pipeline_mode()
         except BaseException:
             self.pgconn.finish()
@@ -118,6 +136,44 @@ class PipelinedConnection(AsyncConnection[Any]):
         self.pgconn.send_query_prepared(name, one.values, one.formats, form)
         return name
 
+    async def _answers(self) -> list[PGresult]:
+        """Send what is waiting to be sent, and collect one result of each statement."""
+        pgconn = self.pgconn
+        if pgconn.flush():
+            await self.wait(_flushing(pgconn))
+        results: list[PGresult] = []
+        while True:
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    if pgconn.status == ConnStatus.BAD:
+                        raise psycopg.OperationalError("the connection is lost")
+                elif result.status == ExecStatus.PIPELINE_SYNC:
+                    return results
+                else:
+                    results.append(result)
+            await self._wait_to_read()
+            pgconn.consume_input()
+
+    async def _wait_to_read(self) -> None:
+        """Wait until the server has answered something; who is cancelled cancels it there too."""
+        loop = asyncio.get_running_loop()
+        waiter, socket = loop.create_future(), self.pgconn.socket
+        loop.add_reader(socket, _wake, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            await self._cancel_there()
+            raise
+        finally:
+            loop.remove_reader(socket)
+
+    async def _cancel_there(self) -> None:
+        try:
+            await self.cancel_safe(timeout=_CANCELLED_WITHIN_S)
+        except psycopg.Error as error:
+            _log.warning("a statement cannot be cancelled: %s", error)
+
     def _checked(
         self, bound: list[_Bound], preparing: list[bytes | None], results: list[PGresult]
     ) -> list[PGresult]:
@@ -157,23 +213,14 @@ def _compiled(text: str) -> tuple[bytes, tuple[str, ...]]:
     return _PLACEHOLDER.sub(numbered, text).encode(), tuple(names)
 
 
-def _answers(pgconn: PGconn) -> PQGen[list[PGresult]]:
-    """Send what is waiting to be sent, and collect one result of each statement."""
+def _flushing(pgconn: PGconn) -> PQGen[None]:
+    """Send what is waiting to be sent, when it was too much to be sent at once."""
     while pgconn.flush():
         # Reading too: a server that waits to be read does not read on.
         if (yield Wait.RW) & Ready.R:
             pgconn.consume_input()
-    results: list[PGresult] = []
-    while True:
-        while not pgconn.is_busy():
-            result = pgconn.get_result()
-            if result is None:
-                if pgconn.status == ConnStatus.BAD:
-                    raise psycopg.OperationalError("the connection is lost")
-            elif result.status == ExecStatus.PIPELINE_SYNC:
-                return results
-            else:
-                results.append(result)
-        while not (yield Wait.R):
-            pass
-        pgconn.consume_input()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, LiteralString, get_args
 import psycopg
 import pytest
 
+from chatkeep import borrowing
 from chatkeep import db as door
 from chatkeep.conversations import start_conversation
 from chatkeep.db import WORKER, ConstraintViolated, Database, Query, as_user
@@ -368,7 +369,7 @@ async def test_time_limits_that_an_operator_has_set_are_told_as_ours(single: Dat
     async def overstay(doing: LiteralString) -> None:
         async with single.acting_as(as_user("ana")) as held:
             await held.execute(doing)
-            await until(lambda: not door._is_alive(held))
+            await until(lambda: not borrowing.is_alive(held))
             await held.execute("select 1")
 
     for limit, pause in (

@@ -30,6 +30,7 @@ VOCABULARY = {
     *("metrics", "outages", "tracing"),
 }
 FOUNDATIONS = {
+    "borrowing",
     "db",
     "pipelines",
     "notifications",
