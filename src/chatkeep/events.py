@@ -79,6 +79,9 @@ class Usage:
         )
 
 
+NO_USAGE: Final = Usage()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """The model ended its answer. *model* is the one that really answered, if it says so."""

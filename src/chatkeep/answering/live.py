@@ -15,6 +15,7 @@ from chatkeep.answering.parts import Part, stored
 from chatkeep.answering.reading import HEARTBEAT_S, Ended, Reader, StillWorking
 from chatkeep.errors import ModelBroken
 from chatkeep.events import (
+    NO_USAGE,
     Answering,
     ApprovalAsked,
     Done,
@@ -92,7 +93,7 @@ class LiveAnswer:
         self._begun = len(self.parts)
         self._joins = was_cut_off and bool(parts) and self.parts[-1].kind == "text"
         self._waited = [index for index, part in enumerate(self.parts) if part.waits]
-        self.usage = Usage()
+        self.usage = NO_USAGE
         self.withheld = 0
         self.answering: Answering | None = None
         self.done: Done | None = None

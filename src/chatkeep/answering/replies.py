@@ -347,13 +347,13 @@ class Replies:
     async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
         """Work on one run from the first piece to its stored end."""
         live = work.live
-        ending = ended(live, "failed", error_code="internal")
+        ending: Ending | None = None
         try:
             ending = await self._ask(work, asked)
             ending = await self._keeper.keep_end(work, ending, question)
         finally:
             del self._work[live.address.id]
-            live.end(ending)
+            live.end(ending or ended(live, "failed", error_code="internal"))
         if work.named_by is not None and ending.state == "done":
             work.named_by(live.content)
         await self.tails.ended(live.address.id)
