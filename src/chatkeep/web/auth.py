@@ -21,11 +21,12 @@ from chatkeep.errors import (
     Unauthenticated,
 )
 from chatkeep.principal import Principal
+from chatkeep.request_origin import request_origin
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.key_access import guessing, require_reach
 from chatkeep.web.presented import authorization_alone, presented_by
 from chatkeep.web.same_origin import require_same_origin
-from chatkeep.web.services import services_of
+from chatkeep.web.services import Services, services_of
 from chatkeep.web.session_cookies import clear_if_over, renew_if_due
 
 _log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ async def _identify(request: Request) -> Principal | None:
     shown = authorization_alone(request.scope["headers"])
     remembered = None if shown is None else services.authenticator.remembered(shown)
     if remembered is not None:
-        return await _noted(request, remembered)
+        return await _noted(request, services, remembered)
     presented = presented_by(request)
     try:
         async with guessing(request, presented):
@@ -67,24 +68,23 @@ async def _identify(request: Request) -> Principal | None:
         settings = services.settings
         require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
         await renew_if_due(request, services, principal)
-    return await _noted(request, principal)
+    return await _noted(request, services, principal)
 
 
-async def _noted(request: Request, principal: Principal) -> Principal:
+async def _noted(request: Request, services: Services, principal: Principal) -> Principal:
     """Count the request of *principal*, and remember where they were seen."""
-    services = services_of(request)
+    state = request.scope["state"]
+    state["principal"] = principal
     window = timedelta(seconds=services.settings.token_refresh_window_s)
-    request.state.principal = principal
-    request.state.token_expiring = principal.expires_within(window, now=datetime.now(UTC))
+    state["token_expiring"] = principal.expires_within(window, now=datetime.now(UTC))
     await services.limits.spend("api", principal.user_id)
     if principal.credential == "api_key":
         services.personal_keys.note(principal)
         require_reach(request, principal)
     elif principal.credential != "development_header":
+        origin = request_origin.get()
         services.sightings.note(
-            principal,
-            user_agent=request.headers.get("user-agent"),
-            address=request.state.client.address,
+            principal, user_agent=origin.user_agent, address=state["client"].address
         )
     return principal
 
@@ -130,7 +130,7 @@ async def signed_in_by_bearer(request: Request) -> Principal:
         raise Unauthenticated
     settings = services.settings
     require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
-    return await _noted(request, principal)
+    return await _noted(request, services, principal)
 
 
 async def signed_in_on_rest(request: Request) -> Principal:
