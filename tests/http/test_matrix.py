@@ -244,7 +244,7 @@ def test_question_is_found_at_once_and_depends_on_little() -> None:
     assert paths[:place] == ["/openapi.json"]
     question = routes[place]
     assert isinstance(question, APIRoute)
-    assert len(list(_depends_on(question.dependant))) == 2
+    assert len(list(_depends_on(question.dependant))) == 1
 
 
 def test_lists_name_nothing_that_is_gone() -> None:

@@ -30,9 +30,9 @@ from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.continuing import continued
-from chatkeep.web.once import Once, begun_once
+from chatkeep.web.once import OnceDoor, begun_once
 from chatkeep.web.problems import described
-from chatkeep.web.schemas import StopAnswer
+from chatkeep.web.schemas import IdempotencyKey, StopAnswer
 from chatkeep.web.services import Parts, Services, services_of
 from chatkeep.web.sse import EventStream
 
@@ -76,18 +76,19 @@ async def chat(
     request: Request,
     body: ChatRequest,
     who: Caller,
-    once: Once,
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Submit, edit or regenerate, and stream the answer as a UI message stream.
 
     Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
-    parts = services_of(request)  # not a dependency: each takes 20 us, and nothing is asked more
+    # Not as dependencies, each of which takes 20 us: there is nothing to ask them for.
+    parts = services_of(request)
     if not body.history:
         raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
         return await _unkept(request, body, parts)
-    marked = await once.mark(who)
+    marked = await OnceDoor(parts, request, idempotency_key).mark(who)
     profile = await parts.preferences.get_profile(who.user_id)
     choices = await parts.offered_models.choose(who, profile, body.wishes())
     answer = await _begin(parts, who, body, choices, marked)
