@@ -72,11 +72,14 @@ language sql stable parallel safe
 return encode(sha256(convert_to(user_id, 'UTF8')), 'hex');
 
 -- What of a message is looked through: its first pages, with a space after so many signs
--- without one, and no beginnings of comments. A short text has no such row of signs.
+-- without one, and no beginnings of comments. A short text has no such row of signs; and to
+-- count signs is dear, where there are fewer bytes than may be signs.
 create function chat.searched_text(content text) returns text
 language sql immutable parallel safe
 return case when octet_length(content) < 200 then replace(content, '<!', '  ')
-  else regexp_replace(replace(left(content, 50000), '<!', '  '), '(\S{200})', '\1 ', 'g') end;
+  else regexp_replace(replace(
+      case when octet_length(content) <= 50000 then content else left(content, 50000) end,
+      '<!', '  '), '(\S{200})', '\1 ', 'g') end;
 
 -- As they stand and as their language declines them.
 create function chat.words_in(user_id text, said text, language regconfig) returns tsvector
