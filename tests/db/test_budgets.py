@@ -20,8 +20,8 @@ from chatkeep.answering.turns import Turn
 from chatkeep.budgets.administered import forget_limits, list_limits, set_limits
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.overview import overview, totals
-from chatkeep.db import Database
-from chatkeep.errors import BudgetExhausted
+from chatkeep.db import Database, as_user
+from chatkeep.errors import BudgetExhausted, Invalid
 from chatkeep.events import NextStep, TextDelta, ToolCall, ToolResult, Usage
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.policies import Choices
@@ -193,6 +193,24 @@ async def test_history_and_system_prompt_are_charged(this_node: Database) -> Non
             this_node, who.user_id, address, said, content="a" * 600, parts=None, title=None
         )
     assert sizes == [204, 512]
+
+
+async def test_turn_is_not_charged_without_what_it_reads(database: MigratedDatabase) -> None:
+    """Not by mistake for what another turn has read before, on the same connection."""
+    who = somebody()
+    db = Database(database.url, pool_size=1)
+    await db.open()
+    try:
+        budgets = Budgets(db)
+        choices = Choices(settings=ModelSettings(model="m"), system_prompt=None)
+        turn, later = turn_of(str(uuid4())), turn_of(str(uuid4()))
+        await turns.start_with(db, who.user_id, turn, budgets.charging(who, turn, choices))
+        await turns.start(db, who.user_id, later)
+        with pytest.raises(Invalid):
+            await db.fetch_all(as_user(who.user_id), *budgets.charging(who, later, choices))
+    finally:
+        await db.close()
+    assert ledger(database, who).open == 1
 
 
 async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(

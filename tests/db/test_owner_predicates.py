@@ -314,24 +314,14 @@ async def threads(db: Database, after: str | None, *, newest_first: bool) -> obj
     return await records.list_threads(db, "bo", limit=99, after=after, newest_first=newest_first)
 
 
-def asking(conversation_id: str, question_id: str, run_id: str) -> Asking:
-    """Return what Bo asks to be charged for."""
-    return Asking(
-        id=run_id,
-        model="model of bo",
-        size=3,
-        max_tokens=9,
-        conversation_id=conversation_id,
-        question_id=question_id,
-    )
-
-
-async def charge(db: Database, asked: Asking) -> object:
-    """Charge Bo."""
+async def charge(db: Database, conversation_id: str, question_id: str, run_id: str) -> object:
+    """Charge Bo for a run that answers a question."""
+    asked = Asking(id=run_id, model="model of bo", size=3, max_tokens=9, kept=True)
     query = ledger.charging(
         "bo", ["user"], asked, limits=Limits(), price=Price(), counts_total=True
     )
-    return await db.fetch_all(as_user("bo"), query)
+    branch = {"user": "bo", "conversation": conversation_id, "newest": question_id}
+    return await db.fetch_all(as_user("bo"), turns.reading(branch), query)
 
 
 async def charge_total(db: Database, charge_id: str) -> object:
@@ -517,13 +507,11 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end all": lambda db: own_sessions.end_everything(db, "bo", reason="by bo"),
     "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
     "end all but one": lambda db: own_sessions.end_all_but(db, BO, reason="by bo"),
-    "charge for a question of hers": lambda db: charge(
-        db, asking(ALONE, "word of ana", "charged of bo")
-    ),
+    "charge for a question of hers": lambda db: charge(db, ALONE, "word of ana", "charged of bo"),
     "a file beside hers": lambda db: files.announce(db, "bo", FILE_OF_BO, total=50_000),
-    "charge for a file of hers": lambda db: charge(db, asking("paid", "same", "charged of bo")),
-    "charge for the same question": lambda db: charge(db, asking(SAME, "same", "charged of bo")),
-    "charge for a run of hers": lambda db: charge(db, asking(SAME, "same", "running of ana")),
+    "charge for a file of hers": lambda db: charge(db, "paid", "same", "charged of bo"),
+    "charge for the same question": lambda db: charge(db, SAME, "same", "charged of bo"),
+    "charge for a run of hers": lambda db: charge(db, SAME, "same", "running of ana"),
     "total of hers": lambda db: charge_total(db, "run of ana"),
     "more of hers": lambda db: charge_more(db, "run of ana"),
     "more of his": lambda db: charge_more(db, "running of bo"),

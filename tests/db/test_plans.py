@@ -107,6 +107,9 @@ insert into chat.usage
   from generate_series(1, 500) u, generate_series(0, 29) d;
 insert into chat.budget_limits (kind, name, tokens_per_day)
   select 'user', 'user-' || u, 1000000 from generate_series(1, 5000) u;
+insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
+  select 'user-' || u, 'file-' || f, '{}', 'text/plain', 1
+  from generate_series(1, 500) u, generate_series(1, 20) f;
 insert into chat.message_words (user_id, conversation_id, message_id, said_at, words)
   select user_id, conversation_id, id, created_at, words
   from chat.messages join (

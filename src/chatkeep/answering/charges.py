@@ -129,9 +129,7 @@ class Budgets:
             model=turn.model,
             size=size,
             max_tokens=choices.settings.max_tokens,
-            conversation_id=turn.conversation_id,
-            # What is kept of an answer is given to the model too, when it is to go on.
-            question_id=turn.user_message_id if turn.continues is None else turn.message_id,
+            kept=True,
         )
         return self._charging(who.user_id, who.all_roles, asking, self._limits)
 

@@ -128,16 +128,25 @@ async def start_with(db: Database, user_id: str, turn: Turn, also: Sequence[Quer
             as_user(user_id),
             *turn.before,
             _beginning(turn, values),
+            reading(values),
             *also,
             *turn.after,
-            Query(_HISTORY, values, Said),
         )
     except ConstraintViolated as violated:
         raise await _explain(db, user_id, turn, violated) from violated
-    started, *rows, history = found[len(turn.before) :]
+    started, history, *rows = found[len(turn.before) :]
     if not started:
         raise await _not_started(db, user_id, turn)
     return Started(history=list(reversed(history)), rows=rows, paused=started[0].paused)
+
+
+def reading(values: Mapping[str, object]) -> Query[Said]:
+    """Return the statement that reads the branch above *newest*, in *conversation* of *user*.
+
+    What is charged in its transaction afterwards is charged for that branch.
+    """
+    wanted = {name: values[name] for name in ("user", "conversation", "newest")}
+    return Query(_HISTORY, {**wanted, "history": _HISTORY_AT_MOST}, Said)
 
 
 def _beginning(turn: Turn, values: Mapping[str, object]) -> Query[_Begun]:
@@ -162,11 +171,10 @@ async def claim(
         "run": turn.run_id,
         "newest": turn.user_message_id,
         "lease": runs.LEASE_S,
-        "history": _HISTORY_AT_MOST,
     }
     try:
-        begun, *rows, history = await db.fetch_all(
-            as_user(user_id), Query(_CLAIM, values, _Told), *also, Query(_HISTORY, values, Said)
+        begun, history, *rows = await db.fetch_all(
+            as_user(user_id), Query(_CLAIM, values, _Told), reading(values), *also
         )
     except ConstraintViolated as violated:
         if violated.name in {"runs_one_at_a_time", "charges_pkey"}:
@@ -251,7 +259,6 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
         "title": turn.title,
         "request_key": turn.request_key,
         "lease": runs.LEASE_S,
-        "history": _HISTORY_AT_MOST,
     }
 
 
@@ -373,7 +380,10 @@ where r.user_id = %(user)s and r.id = %(run)s and r.state = 'queued'
 returning id, pg_notify('chatkeep_tails', id)::text as told
 """
 
-# The newest messages of the branch that ends with `newest`, newest first.
+# The newest messages of the branch that ends with `newest`, newest first. How long they are is
+# left to the statement that charges for them, in this transaction. A file counts as 1,000 tokens
+# at least: one of text as what is in it, which the model is given as words, and another one
+# (images apart) as a tenth. Text parts are in the content already.
 _HISTORY = """
 with recursive branch as (
   select id, parent_id, role, content, parts, 1 as depth from chat.messages
@@ -389,5 +399,18 @@ with recursive branch as (
   where b.depth < %(history)s
 )
 select role, content, parts from branch
-where content <> '' or parts is not null order by depth
+where (content <> '' or parts is not null) and (
+  select set_config('chatkeep.branch_bytes', coalesce(
+    sum(octet_length(content) + 12 + case when parts is null then 0 else (
+      select coalesce(sum(case p ->> 'type' when 'text' then 0
+        when 'file' then greatest(3000, (
+          select case when a.media_type like 'text/%%' then a.size
+            when a.media_type not like 'image/%%' then a.size / 10 end
+          from chat.chatkit_attachments a
+          where a.user_id = %(user)s and a.id = substr(p ->> 'url', length('/api/files/') + 1)
+        ))
+        else octet_length(p::text) end), 0) from jsonb_array_elements(parts) p
+    ) end), 0)::text, true) from branch
+) <> ''
+order by depth
 """

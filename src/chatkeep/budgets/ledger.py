@@ -77,16 +77,15 @@ class Dead:
 class Asking:
     """What a charge is for.
 
-    *size* is what of the prompt is not in the database, in bytes; *question_id* the message
-    whose branch is the rest of it. None: nothing is kept, and *size* is all.
+    *size* is what of the prompt is not in the database, in bytes. When it is *kept*, the rest is
+    the branch that was read before in this transaction (`turns.reading`); else *size* is all.
     """
 
     id: str
     model: str
     size: int
     max_tokens: int | None
-    conversation_id: str | None = None
-    question_id: str | None = None
+    kept: bool = False
 
 
 def charging(
@@ -110,9 +109,7 @@ def charging(
         "model": asking.model,
         "size": asking.size,
         "output": asking.max_tokens or ASSUMED_OUTPUT_TOKENS,
-        "kept": asking.question_id is not None,
-        "conversation": asking.conversation_id,
-        "question": asking.question_id,
+        "kept": asking.kept,
         "prompt_price": price.prompt,
         "output_price": price.output,
         "counts_total": counts_total,
@@ -182,74 +179,55 @@ def finding_dead() -> Query[Dead]:
     return Query(_DEAD, [], Dead)
 
 
-# A file counts as 1,000 tokens at least: one of text as what is in it, which the model is given
-# as words, and another one (images apart) as a tenth. Text parts are in the content already.
+# Where the branch was not read before, its bytes are no number, and nobody is charged too little.
 _CHARGE: LiteralString = """
-with recursive branch as (
-  select id, parent_id, content, parts, 1 as depth from chat.messages
-  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(question)s
-  union all
-  select p.*, b.depth + 1 from branch b
-  -- `offset 0`: each is looked up by its whole key, however long the conversation is.
-  cross join lateral (
-    select id, parent_id, content, parts from chat.messages
-    where user_id = %(user)s and conversation_id = %(conversation)s and id = b.parent_id
-    offset 0
-  ) p
-  where b.depth < 200
-), history as (
-  select coalesce(sum(octet_length(content) + 12 + case when parts is null then 0 else (
-    select coalesce(sum(case p ->> 'type' when 'text' then 0
-      when 'file' then greatest(3000, (
-        select case when a.media_type like 'text/%%' then a.size
-          when a.media_type not like 'image/%%' then a.size / 10 end
-        from chat.chatkit_attachments a
-        where a.user_id = %(user)s and a.id = substr(p ->> 'url', length('/api/files/') + 1)
-      ))
-      else octet_length(p::text) end), 0) from jsonb_array_elements(parts) p
-  ) end), 0) as size from branch
-), allowed as (
-  select
-    coalesce(u.tokens_per_day, r.tokens_per_day, %(tokens_per_day)s::numeric) as tokens_per_day,
-    coalesce(u.tokens_per_month, r.tokens_per_month, %(tokens_per_month)s::numeric)
-      as tokens_per_month,
-    coalesce(u.tokens_per_run, r.tokens_per_run, %(tokens_per_run)s::numeric) as tokens_per_run,
-    coalesce(u.cost_per_day, r.cost_per_day, %(cost_per_day)s::numeric) as cost_per_day,
-    coalesce(u.cost_per_month, r.cost_per_month, %(cost_per_month)s::numeric) as cost_per_month,
-    coalesce(u.cost_per_run, r.cost_per_run, %(cost_per_run)s::numeric) as cost_per_run
+with plan as materialized (
+  select given.*, prompt_tokens + output_tokens as tokens,
+    prompt_cost + output_tokens * %(output_price)s::numeric as cost
   from (
-    select max(tokens_per_day) as tokens_per_day, max(tokens_per_month) as tokens_per_month,
-      max(tokens_per_run) as tokens_per_run, max(cost_per_day) as cost_per_day,
-      max(cost_per_month) as cost_per_month, max(cost_per_run) as cost_per_run
-    from chat.budget_limits where kind = 'role' and name = any(%(roles)s)
-  ) r left join chat.budget_limits u on u.kind = 'user' and u.name = %(user)s
-), prompt as (
-  select ceil((%(size)s + history.size) / 3.0)::bigint as tokens,
-    ceil((%(size)s + history.size) / 3.0) * %(prompt_price)s::numeric as cost
-  from history
-  where not %(kept)s or exists
-    -- `offset 0`: found by its key, not among all that are running.
-    (select from (
-      select state from chat.runs where user_id = %(user)s and id = %(id)s offset 0
-    ) run where state = 'running')
-), output as (
-  select greatest(1, least(%(output)s::numeric, tokens_per_run - prompt.tokens,
-    case when %(output_price)s::numeric > 0
-      then floor((cost_per_run - prompt.cost) / %(output_price)s::numeric) end))::bigint as tokens
-  from prompt, allowed
-), plan as (
-  select prompt.tokens as prompt_tokens, output.tokens as output_tokens,
-    prompt.tokens + output.tokens as tokens, prompt.cost as prompt_cost,
-    prompt.cost + output.tokens * %(output_price)s::numeric as cost,
-    (now() at time zone 'utc')::date as day
-  from prompt, output
+    select prompt_tokens, prompt_cost, allowed.*, (now() at time zone 'utc')::date as day,
+      greatest(1, least(%(output)s::numeric, tokens_per_run - prompt_tokens,
+        case when %(output_price)s::numeric > 0
+          then floor((cost_per_run - prompt_cost) / %(output_price)s::numeric) end))::bigint
+        as output_tokens
+    from (
+      select tokens::bigint as prompt_tokens, tokens * %(prompt_price)s::numeric as prompt_cost
+      from (
+        select ceil((%(size)s + case when %(kept)s
+          then current_setting('chatkeep.branch_bytes')::bigint else 0 end) / 3.0) as tokens
+      ) prompt
+      where not %(kept)s or exists
+        -- `offset 0`: found by its key, not among all that are running.
+        (select from (
+          select state from chat.runs where user_id = %(user)s and id = %(id)s offset 0
+        ) run where state = 'running')
+    ) prompt cross join (
+      select
+        coalesce(u.tokens_per_day, r.tokens_per_day, %(tokens_per_day)s::numeric)
+          as tokens_per_day,
+        coalesce(u.tokens_per_month, r.tokens_per_month, %(tokens_per_month)s::numeric)
+          as tokens_per_month,
+        coalesce(u.tokens_per_run, r.tokens_per_run, %(tokens_per_run)s::numeric)
+          as tokens_per_run,
+        coalesce(u.cost_per_day, r.cost_per_day, %(cost_per_day)s::numeric) as cost_per_day,
+        coalesce(u.cost_per_month, r.cost_per_month, %(cost_per_month)s::numeric)
+          as cost_per_month,
+        coalesce(u.cost_per_run, r.cost_per_run, %(cost_per_run)s::numeric) as cost_per_run
+      from (
+        select max(tokens_per_day) as tokens_per_day, max(tokens_per_month) as tokens_per_month,
+          max(tokens_per_run) as tokens_per_run, max(cost_per_day) as cost_per_day,
+          max(cost_per_month) as cost_per_month, max(cost_per_run) as cost_per_run
+        from chat.budget_limits where kind = 'role' and name = any(%(roles)s)
+      ) r left join chat.budget_limits u on u.kind = 'user' and u.name = %(user)s
+    ) allowed
+  ) given
 ), counted as (
   insert into chat.budgets as b
     (user_id, day, day_tokens, day_cost, month_tokens, month_cost,
      day_tokens_ceiling, day_cost_ceiling, month_tokens_ceiling, month_cost_ceiling)
   select %(user)s, day, tokens, cost, tokens, cost,
     tokens_per_day, cost_per_day, tokens_per_month, cost_per_month
-  from plan, allowed
+  from plan
   on conflict (user_id) do update set day = excluded.day,
     day_tokens = excluded.day_tokens
       + case when b.day = excluded.day then b.day_tokens else 0 end,
@@ -275,12 +253,12 @@ with recursive branch as (
   select %(user)s, %(id)s, day, %(model)s, prompt_tokens, output_tokens, prompt_cost, cost,
     case when %(counts_total)s then 0 end, tokens_per_run, cost_per_run,
     now() + make_interval(secs => %(expires)s)
-  from plan, allowed
+  from plan
 )
 select %(id)s as id, prompt_tokens, output_tokens, tokens_per_day, tokens_per_month,
   tokens_per_run, cost_per_day, cost_per_month, cost_per_run,
   day_tokens_left, day_cost_left, month_tokens_left, month_cost_left
-from plan, allowed, counted
+from plan, counted
 """
 
 _TOTAL: LiteralString = """
