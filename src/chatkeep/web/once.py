@@ -13,6 +13,8 @@ What it is given is an id: without a key a new one, with a key the same on every
 stream that it returns is recorded while it is sent. What it raises is not kept, so the
 request may be made again. `begun_once` is the same for what begins a run, where the run
 itself is what is found again.
+
+What is asked all day makes an `OnceDoor` of its own: a dependency takes 20 us each time.
 """
 
 from __future__ import annotations

@@ -82,7 +82,6 @@ async def chat(
 
     Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
-    # Not as dependencies, each of which takes 20 us: there is nothing to ask them for.
     parts = services_of(request)
     if not body.history:
         raise Invalid.of("messages", "must be there, or `message`")

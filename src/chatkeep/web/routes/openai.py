@@ -20,14 +20,15 @@ from chatkeep.llm.model import Prompt, PromptMessage
 from chatkeep.policies import Choices
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
-from chatkeep.web.once import Once
+from chatkeep.web.once import OnceDoor
 from chatkeep.web.openai import chat_turns, keeping
 from chatkeep.web.openai.answers import Completion, farewell
 from chatkeep.web.openai.bodies import ChatCompletionRequest
 from chatkeep.web.openai.errors import described
 from chatkeep.web.openai.items import CONVERSATION
 from chatkeep.web.openai.leaving import begun, stopping, while_connected
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.schemas import IdempotencyKey
+from chatkeep.web.services import Parts, Services, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -86,9 +87,14 @@ async def model(model: AnyModel, who: SignedIn, parts: Parts) -> OpenAiModel:
     },
 )
 async def chat_completions(
-    request: Request, body: ChatCompletionRequest, who: SignedIn, parts: Parts, once: Once
+    request: Request,
+    body: ChatCompletionRequest,
+    who: SignedIn,
+    idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Answer the conversation that the client sends, whole or as a stream."""
+    parts = services_of(request)
+    once = OnceDoor(parts, request, idempotency_key)
     if body.conversation_id is not None and not body.store:
         raise Invalid.of("store", "must be true where `metadata` names a conversation")
     if body.store:
