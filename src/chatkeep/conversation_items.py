@@ -301,7 +301,7 @@ async def find_homes(db: Database, user_id: str, message_ids: Sequence[str]) -> 
         """
         with used as materialized (
           select user_id, id from chat.conversations
-          where user_id = %(user)s and deleted_at is null and updated_at > '-infinity'
+          where user_id = %(user)s and deleted_at is null and updated_at >= '-infinity'
           order by updated_at desc, id desc limit 100
         )
         select m.id, m.conversation_id from used

@@ -91,7 +91,7 @@ async def list_threads(
               select thread from chat.chatkit_threads
               where user_id = c.user_id and conversation_id = c.id offset 0
             ) t on true
-            where c.user_id = %(user)s and c.deleted_at is null and c.created_at > '-infinity'
+            where c.user_id = %(user)s and c.deleted_at is null and c.created_at >= '-infinity'
               and (c.created_at, c.id) < (case when %(after)s::text is null then 'infinity'
                 else (select created_at from chat.conversations
                   where user_id = %(user)s and id = %(after)s) end, coalesce(%(after)s, ''))
@@ -108,7 +108,7 @@ async def list_threads(
           select thread from chat.chatkit_threads
           where user_id = c.user_id and conversation_id = c.id offset 0
         ) t on true
-        where c.user_id = %(user)s and c.deleted_at is null and c.created_at > '-infinity'
+        where c.user_id = %(user)s and c.deleted_at is null and c.created_at >= '-infinity'
           and (c.created_at, c.id) > (case when %(after)s::text is null then '-infinity'
             else (select created_at from chat.conversations
               where user_id = %(user)s and id = %(after)s) end, coalesce(%(after)s, ''))

@@ -22,7 +22,7 @@ async def list_conversations(
         as_user(user_id),
         """
         select id, title, created_at, updated_at from chat.conversations
-        where user_id = %s and deleted_at is null and updated_at > '-infinity'
+        where user_id = %s and deleted_at is null and updated_at >= '-infinity'
           and (updated_at, id) < (%s::timestamptz, %s)
         order by updated_at desc, id desc limit %s
         """,
@@ -59,7 +59,7 @@ async def search_titles(
         as_user(user_id),
         """
         select id, title, created_at, updated_at from chat.conversations
-        where user_id = %s and deleted_at is null and updated_at > '-infinity'
+        where user_id = %s and deleted_at is null and updated_at >= '-infinity'
           and (updated_at, id) < (%s::timestamptz, %s)
           and strpos(lower(title), lower(%s)) > 0
         order by updated_at desc, id desc limit %s

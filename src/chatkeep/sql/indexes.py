@@ -8,8 +8,8 @@ What was interrupted is done again, and nothing is built twice by two that migra
 `REPLACED` are dropped in the same way, once what takes their place is whole. Most of them were
 indexes of lists that could also be used to look for one row: where PostgreSQL takes that for
 as good as the primary key, it reads all that a person has. Now a row that is looked up by its
-id does not say what their predicates ask for: a message's parent, or that a time is later than
-`-infinity`, which every time is.
+id does not say what their predicates ask for: a message's parent, or that a time is not before
+`-infinity`, as no time is.
 
 No version may need one of these to be right, only to be fast: it serves before they are there.
 """
@@ -124,11 +124,11 @@ BESIDE: Final[tuple[Index, ...]] = (
     Index(
         "create index concurrently conversations_listed on chat.conversations"
         " (user_id, updated_at desc, id desc)"
-        " where deleted_at is null and updated_at > '-infinity'"
+        " where deleted_at is null and updated_at >= '-infinity'"
     ),
     Index(
         "create index concurrently conversations_made on chat.conversations"
-        " (user_id, created_at, id) where deleted_at is null and created_at > '-infinity'"
+        " (user_id, created_at, id) where deleted_at is null and created_at >= '-infinity'"
     ),
     # By the conversation first: of no use to find a run by its own id.
     Index(
