@@ -5,7 +5,7 @@ Without a charge there is no answer. What a provider does not count is estimated
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +24,7 @@ from chatkeep.budgets.amounts import (
 )
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.db import WORKER, ConstraintViolated, as_user
-from chatkeep.events import Usage
+from chatkeep.events import NO_USAGE, Usage
 from chatkeep.ids import new_id
 from chatkeep.offered_models import ANONYMOUS_ROLE
 
@@ -60,8 +60,8 @@ class Charge:
     max_tokens: int | None
     asked: bool = False
     prompt_tokens: int = 0
-    before: Usage = field(default_factory=Usage)
-    counted: Usage = field(default_factory=Usage)
+    before: Usage = NO_USAGE
+    counted: Usage = NO_USAGE
     said: int = 0
     results: int = 0
 
