@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, LiteralString
@@ -29,6 +29,23 @@ class One:
     value: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Two:
+    """A row of two values, of which one may be missing."""
+
+    first: str
+    second: str = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked(Two):
+    """One that looks at what it is made of."""
+
+    def __post_init__(self) -> None:
+        if self.first == self.second:
+            raise ValueError(self.first)
+
+
 ECHO: LiteralString = "select %s::text as value"
 
 
@@ -46,6 +63,25 @@ async def test_more_than_the_sockets_hold(single: Database) -> None:
     values = [str(number) * 1_000_000 for number in range(10)]
     found = await single.fetch_all(WORKER, *(Query(ECHO, [value], One) for value in values))
     assert [rows[0].value for rows in found] == values
+
+
+async def test_rows_become_records(single: Database) -> None:
+    """By the names of the columns, in whatever order; with defaults, and checked where they are."""
+    both: LiteralString = "select 'b' as second, %s::text as first union all select 'd', 'c'"
+    expected = [("a", "b"), ("c", "d")]
+    for kind in (Two, Checked):
+        rows = await single.fetch(WORKER, both, ["a"], row=kind)
+        assert rows == [kind(first=first, second=second) for first, second in expected]
+        assert (await single.fetch(WORKER, "select 'a' as first", [], row=kind)) == [
+            kind(first="a")
+        ]
+    with pytest.raises(FrozenInstanceError):
+        rows[0].first = "z"  # type: ignore[misc]
+    with pytest.raises(ValueError, match="b"):
+        await single.fetch(WORKER, both, ["b"], row=Checked)
+    for wrong in ("select 'a' as first, 'b' as third", "select 'b' as second"):
+        with pytest.raises(TypeError):
+            await single.fetch(WORKER, wrong, [], row=Two)
 
 
 async def test_values_come_back_as_they_went(single: Database) -> None:
