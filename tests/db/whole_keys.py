@@ -36,8 +36,6 @@ MAY_BE: Final = {
     "with moved as materialized": "reads a table that has one row a day",
     "delete from chatkeep.personal_keys": "a chore, which reads all that have ended",
     "update chatkeep.personal_keys": "of all that were used in a second, with one look",
-    "select r.state, r.model": "the other messages of a conversation, before there are statistics",
-    "with run as ( update chat.runs set state": "the same",
 }
 
 _JOINS: Final = ("Join Filter", "Hash Cond", "Merge Cond")

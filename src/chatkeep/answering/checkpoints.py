@@ -7,7 +7,7 @@ which is written as the user whose answer it is.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Json, Jsonb
@@ -144,7 +144,7 @@ async def finish(
                 "content": content,
                 "parts": _json(parts),
                 "title": title,
-                **asdict(ending),
+                **{name: getattr(ending, name) for name in ending.__slots__},
             },
             _Id,
         ),
@@ -200,8 +200,11 @@ async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: 
           case when r.said <> %(said)s::integer or r.state not in ('queued', 'running')
             then m.parts end as parts
         from chat.runs r
-        join chat.messages m on m.user_id = r.user_id
-          and m.conversation_id = r.conversation_id and m.id = r.message_id
+        cross join lateral (
+          select content, parts from chat.messages
+          where user_id = r.user_id and conversation_id = r.conversation_id and id = r.message_id
+          offset 0
+        ) m
         where r.user_id = %(user)s and r.id = %(run)s
         """,
         {"user": user_id, "run": run_id, "has": has, "said": said},
@@ -259,12 +262,12 @@ with run as (
   where user_id = %(user)s and id = %(run)s
     and conversation_id = %(conversation)s and message_id = %(message)s
     and state in ('queued', 'running', 'interrupted')
-  returning message_id
+  returning id
 ), answer as (
   update chat.messages m set content = %(content)s, parts = %(parts)s::jsonb
   from run
   where m.user_id = %(user)s and m.conversation_id = %(conversation)s
-    and m.id = run.message_id and m.run_id = %(run)s
+    and m.id = %(message)s and m.run_id = %(run)s
 )
 update chat.conversations
 set updated_at = now(), title = coalesce(title, %(title)s)

@@ -114,8 +114,11 @@ class Keeper:
         finally:
             self._under_way.difference_update(one.live.address.id for one in due)
 
-    async def keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
-        """Store the whole answer to *question* and how it ended; return how it has, then."""
+    async def keep_end(self, work: Work, ending: Ending, question: str | None) -> Ending:
+        """Store the whole answer and how it ended; return how it has, then.
+
+        With the *question* a title is made of both, for a conversation that has none.
+        """
         try:
             return await self._keep_end(work, ending, question)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run has an end
@@ -125,8 +128,9 @@ class Keeper:
         await self._keep_failure(work, code)
         return ended(work.live, "failed", error_code=code)
 
-    async def _keep_end(self, work: Work, ending: Ending, question: str) -> Ending:
+    async def _keep_end(self, work: Work, ending: Ending, question: str | None) -> Ending:
         live = work.live
+        title = None if question is None else title_from(question, live.content)
         settling = self._budgets.settling(work.charge, live, ending.state)
         for pause in (*_PAUSES_S, None):
             try:
@@ -137,7 +141,7 @@ class Keeper:
                     ending,
                     content=live.content,
                     parts=live.stored_parts(),
-                    title=title_from(question, live.content),
+                    title=title,
                     also=[*settling, *self._telling(live.address.id)],
                 )
             except Unavailable as error:

@@ -327,7 +327,9 @@ class Replies:
         )
         if self._titling is not None and is_first(turn, history):
             work.named_by = partial(_name, self._titling, who, live, history[-1].content)
-        work.task = asyncio.create_task(self._answer(work, asked, question=turn.content or ""))
+        # A question that names a title has given it to the conversation already.
+        question = None if turn.content and turn.title else turn.content or ""
+        work.task = asyncio.create_task(self._answer(work, asked, question=question))
         self.tails.told(turn.run_id)  # whoever waited with it here reads it here
         return live
 
@@ -344,7 +346,7 @@ class Replies:
             await runs.forget_request(self._db, who.user_id, same.run_id)
             return await turns.start_with(self._db, who.user_id, turn, also)
 
-    async def _answer(self, work: Work, asked: Asked, *, question: str) -> None:
+    async def _answer(self, work: Work, asked: Asked, *, question: str | None) -> None:
         """Work on one run from the first piece to its stored end."""
         live = work.live
         ending: Ending | None = None

@@ -278,18 +278,15 @@ with old as materialized (
   where not exists (select from chat.runs r where r.user_id = old.user_id
     and r.conversation_id = %(conversation)s and r.state = 'queued')
   union all select null from made
-), asked as (
+), said as (
   insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, content, parts, client_id)
-  select %(user)s, %(conversation)s, %(question)s, place.parent_id, 'user', %(content)s,
-    %(parts)s::jsonb, %(client_id)s
-  from place where %(content)s::text is not null
-), answer as (
-  insert into chat.messages
-    (user_id, conversation_id, id, parent_id, role, parts, run_id, created_at)
-  select %(user)s, %(conversation)s, %(answer)s, %(question)s, 'assistant', %(has)s::jsonb,
-    %(run)s, clock_timestamp()
-  from place
+    (user_id, conversation_id, id, parent_id, role, content, parts, client_id, run_id, created_at)
+  select %(user)s, %(conversation)s, m.* from place cross join lateral (values
+    (%(question)s, place.parent_id, 'user', %(content)s::text, %(parts)s::jsonb,
+      %(client_id)s::text, null::text, now()),
+    (%(answer)s, %(question)s, 'assistant', '', %(has)s::jsonb, null, %(run)s, clock_timestamp())
+  ) m (id, parent_id, role, content, parts, client_id, run_id, created_at)
+  where m.content is not null
 ), shown as (
   update chat.conversations
   set head_id = %(answer)s, updated_at = now(), title = coalesce(title, %(title)s)
