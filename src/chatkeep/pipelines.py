@@ -190,6 +190,8 @@ class PipelinedConnection(AsyncConnection[Any]):
             answer = next(rest)
             self._accept(answer)
             answers.append(answer)
+        for refusal in rest:  # of the commit, after which nothing of all that is kept
+            self._accept(refusal)
         return answers
 
     def _accept(self, result: PGresult) -> None:

@@ -13,7 +13,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from chatkeep import pipelines
-from chatkeep.db import WORKER, Database, Query
+from chatkeep.db import WORKER, ConstraintViolated, Database, Query
 from chatkeep.errors import ChatkeepError, Invalid
 
 if TYPE_CHECKING:
@@ -121,6 +121,27 @@ async def test_same_statement_with_other_types(single: Database) -> None:
     for value in (1, 2**20, 2**40, Decimal(5), 1):
         rows = await single.fetch(WORKER, "select %s + 0 as value", [value], row=One)
         assert rows == [One(value)]
+
+
+async def test_what_only_the_commit_refuses_is_told(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """All statements were answered by then, and nothing of them is kept: nobody is told it was."""
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute(
+            "create table public.checked_late (value integer,"
+            " constraint once unique (value) deferrable initially deferred)"
+        )
+        connection.execute("grant select, insert on public.checked_late to chatkeep_worker")
+    add: LiteralString = "insert into public.checked_late values (1) returning value"
+    assert await single.execute(WORKER, add, []) == 1
+    for _ in range(2):
+        with pytest.raises(ConstraintViolated, match="once"):
+            await single.execute(WORKER, add, [])
+        with pytest.raises(ConstraintViolated, match="once"):
+            await single.fetch(WORKER, add, [], row=One)
+    rows = await single.fetch(WORKER, "select value from public.checked_late", [], row=One)
+    assert rows == [One(1)]
 
 
 async def test_more_statements_than_are_prepared(
