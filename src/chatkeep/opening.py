@@ -63,13 +63,18 @@ class OwnGate(Gate):
     redis: RedisLink | None
 
 
-async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
-    """Connect to the database of *settings*; *stack* disconnects."""
+async def open_database(
+    stack: AsyncExitStack, settings: Settings, *, connections: int | None = None
+) -> Database:
+    """Connect to the database of *settings*; *stack* disconnects.
+
+    With as many *connections* at most as the settings say, unless told otherwise.
+    """
     if settings.database_url is None:
         raise SetupError("Set DATABASE_URL, or start with `chatkeep serve`.")
     db = Database(
         settings.database_url,
-        pool_size=settings.database_pool_size,
+        pool_size=settings.database_pool_size if connections is None else connections,
         behind_pooler=settings.database_pooler,
     )
     await db.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING
@@ -68,6 +69,16 @@ async def test_audit_log_is_listed_and_verified(home: Path) -> None:
         broken = await chatkeep("audit", "verify", cwd=home)
         assert broken.code == 1
         assert broken.out.startswith("BROKEN: entry 1 was changed")
+
+
+async def test_commands_leave_connections_to_the_server_and_each_other(home: Path) -> None:
+    """Eight beside a server, that look people up as well: none lacks one, or complains."""
+    async with serving("--port", "0", cwd=home) as server, aiohttp.ClientSession() as http:
+        await signed_up(http, _address(await server.says("Stop ")), home)
+        listing = ("audit", "list", "--user", "ana@example.com", "--json")
+        listed = await asyncio.gather(*(said(*listing, cwd=home) for _ in range(8)))
+        (lines,) = set(listed)
+        assert "user.created" in lines
 
 
 async def test_keys_are_rotated_revoked_and_imported(home: Path) -> None:

@@ -88,7 +88,7 @@ def list_command(
     async def shown(db: Database, settings: Settings) -> int:
         from chatkeep import audit  # noqa: PLC0415 -- slow to import
 
-        filters["user_id"] = await _id_of(user, settings)
+        filters["user_id"] = await _id_of(user, db, settings)
         count, before = 0, None
         while count < limit:
             wanted = min(limit - count, audit.AT_MOST)
@@ -147,13 +147,13 @@ def verify_command(*, head: str | None, as_json: bool, data: Path | None) -> Non
         sys.exit(_BROKEN)
 
 
-async def _id_of(user: str | None, settings: Settings) -> str | None:
+async def _id_of(user: str | None, db: Database, settings: Settings) -> str | None:
     """Return whom *user* names: what is no address is an id, also of somebody deleted."""
     from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- slow to import
 
     if user is None or "@" not in user:
         return user
-    async with own_issuer(settings) as issuer:
+    async with own_issuer(db, settings) as issuer:
         return await user_id_named(issuer, user)
 
 

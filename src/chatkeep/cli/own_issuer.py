@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from chatkeep.cli.settings import read_settings
 from chatkeep.cli.steps import Steps
@@ -23,6 +23,10 @@ _Answer = TypeVar("_Answer")
 #: Who acts, as the audit log calls them.
 ACTOR = "operator"
 
+#: A command does one thing after another, beside a server that needs its own: a second one is
+#: for what is looked up while a transaction goes on.
+_CONNECTIONS: Final = 2
+
 
 def run_on_database(
     data: Path | None, work: Callable[[Database, Settings], Awaitable[_Answer]]
@@ -35,7 +39,8 @@ def run_on_database(
 
     async def run(complete: Settings) -> _Answer:
         async with AsyncExitStack() as stack:
-            return await work(await open_database(stack, complete), complete)
+            db = await open_database(stack, complete, connections=_CONNECTIONS)
+            return await work(db, complete)
 
     with _with_database(read_settings(data_folder=data)) as complete:
         return asyncio.run(run(complete))
@@ -46,12 +51,11 @@ def run_as_issuer(
 ) -> _Answer:
     """Do *work* with the issuer of the server that the settings are for, as `run_on_database`."""
 
-    async def run(complete: Settings) -> _Answer:
-        async with own_issuer(complete) as issuer:
+    async def run(db: Database, complete: Settings) -> _Answer:
+        async with own_issuer(db, complete) as issuer:
             return await work(issuer, complete)
 
-    with _with_database(read_settings(data_folder=data)) as complete:
-        return asyncio.run(run(complete))
+    return run_on_database(data, run)
 
 
 @contextmanager
@@ -66,11 +70,10 @@ def _with_database(settings: Settings) -> Iterator[Settings]:
 
 
 @asynccontextmanager
-async def own_issuer(settings: Settings) -> AsyncIterator[EmbeddedIssuer]:
-    """Lend the issuer of the server that *settings* are for, on a database that is up to date."""
-    from chatkeep.opening import open_database, open_embedded  # noqa: PLC0415 -- slow to import
+async def own_issuer(db: Database, settings: Settings) -> AsyncIterator[EmbeddedIssuer]:
+    """Lend the issuer of the server that *settings* are for, on its database *db*."""
+    from chatkeep.opening import open_embedded  # noqa: PLC0415 -- slow to import
 
     async with AsyncExitStack() as stack:
-        db = await open_database(stack, settings)
         issuer, _ = await open_embedded(stack, settings, db)
         yield issuer
