@@ -38,8 +38,11 @@ class Two:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked(Two):
-    """One that looks at what it is made of."""
+class Checked:
+    """The same, which looks at what it is made of."""
+
+    first: str
+    second: str = "missing"
 
     def __post_init__(self) -> None:
         if self.first == self.second:
