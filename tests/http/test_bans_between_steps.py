@@ -69,7 +69,6 @@ async def node(
     environ = {
         **settings_of(("acme", acme)),
         "PORT": str(free_port()),
-        "PRIMARY_ISSUER": "embedded",
         "MANUAL_LINKING": "on",
         "REDIRECT_URLS": APP,
     }

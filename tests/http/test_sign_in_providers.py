@@ -51,8 +51,14 @@ def new_name() -> str:
 
 
 def settings_of(*providers: tuple[str, StandIn]) -> dict[str, Any]:
-    """Return the settings that name *providers*."""
-    environ = {"SIGN_IN_PROVIDERS": ",".join(name for name, _ in providers)}
+    """Return the settings that name *providers*, at which people sign in to our own issuer.
+
+    Its people have bare ids at each node of a module: the first that starts decides for all.
+    """
+    environ = {
+        "PRIMARY_ISSUER": "embedded",
+        "SIGN_IN_PROVIDERS": ",".join(name for name, _ in providers),
+    }
     for name, one in providers:
         environ[f"SIGN_IN_{name.upper()}_ISSUER"] = one.url
         environ[f"SIGN_IN_{name.upper()}_CLIENT_ID"] = f"{CLIENT_ID},chat-mobile"
@@ -102,9 +108,7 @@ async def node(
     """A node at which people may sign in with either."""
     one, other = providers
     environ = settings_of(("acme", one), ("other", other))
-    started = await start_node(
-        database.url, session, project, PORT=str(free_port()), PRIMARY_ISSUER="embedded", **environ
-    )
+    started = await start_node(database.url, session, project, PORT=str(free_port()), **environ)
     yield started
     await started.stop()
 
@@ -632,7 +636,6 @@ async def test_closed_sign_up_lets_in_who_has_an_account(
     closed = await start(
         PORT=str(free_port()),
         SIGN_UP="off",
-        PRIMARY_ISSUER="embedded",
         **settings_of(("acme", acme)),
     )
     page = await Browser(session).go(authorize_url(closed))
