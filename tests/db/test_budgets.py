@@ -159,7 +159,7 @@ async def test_refused_turn_leaves_no_question_and_no_run(
     choices = Choices(settings=ModelSettings(model="m"), system_prompt=None)
     turn = turn_of(str(uuid4()))
     with pytest.raises(BudgetExhausted) as refused:
-        await turns.start_with(this_node, who.user_id, turn, budgets.charging(who, turn, choices))
+        await turns.start(this_node, who.user_id, turn, budgets.charging(who, turn, choices))
     assert refused.value.members["budget"] == "tokens-per-month"
     with psycopg.connect(database.admin_url) as connection:
         for table in ("conversations", "messages", "runs", "charges", "budgets"):
@@ -178,16 +178,11 @@ async def test_history_and_system_prompt_are_charged(this_node: Database) -> Non
     for _ in range(2):
         turn = turn_of(conversation)
         choices = Choices(settings=ModelSettings(model="m"), system_prompt="s" * 300)
-        started = await turns.start_with(
+        started = await turns.start(
             this_node, who.user_id, turn, budgets.charging(who, turn, choices)
         )
         sizes.append(started.rows[0][0].prompt_tokens)
-        address = Address(
-            id=turn.run_id,
-            conversation_id=conversation,
-            message_id=turn.message_id,
-            user_message_id=turn.user_message_id,
-        )
+        address = turn.address
         said = Ending(state="done")
         await checkpoints.finish(
             this_node, who.user_id, address, said, content="a" * 600, parts=None, title=None
@@ -204,7 +199,7 @@ async def test_turn_is_not_charged_without_what_it_reads(database: MigratedDatab
         budgets = Budgets(db)
         choices = Choices(settings=ModelSettings(model="m"), system_prompt=None)
         turn, later = turn_of(str(uuid4())), turn_of(str(uuid4()))
-        await turns.start_with(db, who.user_id, turn, budgets.charging(who, turn, choices))
+        await turns.start(db, who.user_id, turn, budgets.charging(who, turn, choices))
         await turns.start(db, who.user_id, later)
         with pytest.raises(Invalid):
             await db.fetch_all(as_user(who.user_id), *budgets.charging(who, later, choices))
@@ -221,15 +216,8 @@ async def test_answer_of_a_dead_server_costs_what_was_sent_and_said(
     budgets = Budgets(this_node, price_of=lambda _: CENT)
     choices = Choices(settings=ModelSettings(model="m", max_tokens=5000), system_prompt=None)
     turn = turn_of(str(uuid4()))
-    started = await turns.start_with(
-        this_node, who.user_id, turn, budgets.charging(who, turn, choices)
-    )
-    address = Address(
-        id=turn.run_id,
-        conversation_id=turn.conversation_id,
-        message_id=turn.message_id,
-        user_message_id=turn.user_message_id,
-    )
+    started = await turns.start(this_node, who.user_id, turn, budgets.charging(who, turn, choices))
+    address = turn.address
     said = Checkpoint(user_id=who.user_id, run=address, content="x" * 30, parts=None)
     await checkpoints.keep(this_node, [said])
     assert ledger(database, who).tokens == 5104

@@ -32,9 +32,10 @@ from chatkeep import (
     search,
     sharing,
 )
-from chatkeep.answering import checkpoints, titling, turns, waiting
+from chatkeep.answering import checkpoints, history, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
-from chatkeep.answering.turns import AlreadyStarted, Turn
+from chatkeep.answering.refusals import AlreadyStarted
+from chatkeep.answering.turns import Turn
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
@@ -321,7 +322,7 @@ async def charge(db: Database, conversation_id: str, question_id: str, run_id: s
         "bo", ["user"], asked, limits=Limits(), price=Price(), counts_total=True
     )
     branch = {"user": "bo", "conversation": conversation_id, "newest": question_id}
-    return await db.fetch_all(as_user("bo"), turns.reading(branch), query)
+    return await db.fetch_all(as_user("bo"), history.reading(branch), query)
 
 
 async def charge_total(db: Database, charge_id: str) -> object:
@@ -710,7 +711,7 @@ LEDGER = Path(str(ledger.__file__))
 #: Their functions return statements that others send, for the person they are given.
 RETURNED = {
     Path(str(one.__file__))
-    for one in (checkpoints, conversation_items, conversations.pages, responses, turns)
+    for one in (checkpoints, conversation_items, conversations.pages, history, responses, turns)
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from chatkeep.answering import checkpoints, turns
 from chatkeep.errors import RunInProgress
 from chatkeep.ids import new_id
-from chatkeep.runs import Address, Ending
+from chatkeep.runs import Ending
 from tests.db.test_turns import a_turn
 
 if TYPE_CHECKING:
@@ -30,22 +30,17 @@ async def test_what_a_run_left_is_given_to_the_one_that_goes_on_with_it_alone(
     """Two that decide a moment apart do not both go on: the second is told of the first."""
     turn = a_turn()
     await turns.start(db, "ana", turn)
-    address = Address(
-        id=turn.run_id,
-        conversation_id=turn.conversation_id,
-        message_id=turn.message_id,
-        user_message_id=turn.user_message_id,
-    )
+    address = turn.address
     stands = Ending(state="done", paused="here")
     await checkpoints.finish(db, "ana", address, stands, content="", parts=None, title=None)
     first = going_on(turn, resumes=turn.run_id)
-    assert (await turns.start_with(db, "ana", first, ())).paused == "here"
+    assert (await turns.start(db, "ana", first)).paused == "here"
     again = replace(address, id=first.run_id)
     await checkpoints.finish(
         db, "ana", again, Ending(state="done"), content="", parts=None, title=None
     )
     with pytest.raises(RunInProgress) as refused:
-        await turns.start_with(db, "ana", going_on(turn, resumes=turn.run_id), ())
+        await turns.start(db, "ana", going_on(turn, resumes=turn.run_id))
     assert refused.value.run_id == first.run_id
-    later = await turns.start_with(db, "ana", going_on(turn, resumes=first.run_id), ())
+    later = await turns.start(db, "ana", going_on(turn, resumes=first.run_id))
     assert later.paused is None

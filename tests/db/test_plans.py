@@ -31,7 +31,8 @@ from chatkeep.administration.overview import read_overview
 from chatkeep.administration.usage import read_usage
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
-from chatkeep.answering.turns import AlreadyStarted, Turn
+from chatkeep.answering.refusals import AlreadyStarted
+from chatkeep.answering.turns import Turn
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
@@ -269,12 +270,7 @@ async def turned(db: Database) -> None:
     """Begin an answer, keep a part of it, and end it."""
     turn = a_turn(request_key=new_id())
     await turns.start(db, ME, turn)
-    address = Address(
-        id=turn.run_id,
-        conversation_id=TALK,
-        message_id=turn.message_id,
-        user_message_id=turn.user_message_id,
-    )
+    address = turn.address
     said = Checkpoint(user_id=ME, run=address, content="Hel", parts=None)
     await checkpoints.keep(db, [said])
     await runs.get_run(db, ME, turn.run_id)

@@ -14,7 +14,7 @@ from chatkeep.answering.turns import Turn
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
-from chatkeep.runs import Address, Ending
+from chatkeep.runs import Ending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,12 +67,7 @@ async def test_a_turn_takes_one_to_start_and_one_to_end(
     person, conversation = new_id(), new_id()
     for _ in range(2):
         turn = a_turn(conversation)
-        run = Address(
-            id=turn.run_id,
-            conversation_id=conversation,
-            message_id=turn.message_id,
-            user_message_id=turn.user_message_id,
-        )
+        run = turn.address
         with counter.round_trips() as trips:
             await turns.start(counted, person, turn)
         assert trips.count == 1
@@ -94,12 +89,7 @@ async def test_checkpoints_of_many_take_one(counted: Database, counter: RoundTri
     for person in people:
         turn = a_turn(new_id())
         await turns.start(counted, person, turn)
-        run = Address(
-            id=turn.run_id,
-            conversation_id=turn.conversation_id,
-            message_id=turn.message_id,
-            user_message_id=turn.user_message_id,
-        )
+        run = turn.address
         kept.append(Checkpoint(user_id=person, run=run, content=f"For {person}", parts=None))
     stopped, foreign = kept[1], replace(kept[4], user_id=people[0])
     await runs.request_stop(counted, stopped.user_id, stopped.run.id)

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from chatkeep.answering import turns
-from chatkeep.answering.turns import AlreadyStarted, Turn
+from chatkeep.answering.refusals import AlreadyStarted
+from chatkeep.answering.turns import Turn
 from chatkeep.db import Database
 from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 from chatkeep.ids import new_id

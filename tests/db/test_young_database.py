@@ -18,7 +18,6 @@ from chatkeep.ids import new_id
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
-from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
 
@@ -69,12 +68,7 @@ async def test_checkpoints_read_their_own_rows_before_anything_is_analysed(
 
 
 def _checkpoint(turn: Turn) -> Checkpoint:
-    run = Address(
-        id=turn.run_id,
-        conversation_id=turn.conversation_id,
-        message_id=turn.message_id,
-        user_message_id=turn.user_message_id,
-    )
+    run = turn.address
     return Checkpoint(user_id=_ANA.user_id, run=run, content="Hel", parts=None)
 
 

@@ -13,8 +13,8 @@ from chatkeep.llm.model import Prompt, PromptFile, PromptMessage
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from chatkeep.answering.history import Said
     from chatkeep.answering.parts import Part
-    from chatkeep.answering.turns import Said
     from chatkeep.events import ToolResult
     from chatkeep.policies import Choices
 

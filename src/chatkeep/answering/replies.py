@@ -21,9 +21,10 @@ from chatkeep.answering.charges import Budgets
 from chatkeep.answering.keeper import Keeper
 from chatkeep.answering.live import LiveAnswer
 from chatkeep.answering.prompts import prompt_of
+from chatkeep.answering.refusals import AlreadyStarted, find_repeated
 from chatkeep.answering.responders import Asked
 from chatkeep.answering.tails import Tails
-from chatkeep.answering.turns import AlreadyStarted, Started, Turn
+from chatkeep.answering.turns import Started, Turn
 from chatkeep.answering.unkept import UnkeptAnswers
 from chatkeep.answering.working import (
     Work,
@@ -46,7 +47,6 @@ from chatkeep.errors import (
     RunInProgress,
     Unavailable,
 )
-from chatkeep.runs import Address, Ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
+    from chatkeep.runs import Ending
 
 _log = logging.getLogger(__name__)
 
@@ -278,12 +279,10 @@ class Replies:
 
     async def _find_repeated(self, user_id: str, turn: Turn) -> Answer | None:
         """Find the answer that the same request has begun, which no limit keeps it from."""
-        if turn.request_key is None or turn.may_recur:
+        if turn.may_recur:
             return None
-        same = await runs.find_by_request(self._db, user_id, turn.request_key)
-        if same is None or turn.content not in {None, same.question}:
-            return None
-        return await self.join(user_id, same.id)
+        same = await find_repeated(self._db, user_id, turn)
+        return await self.join(user_id, same.run_id) if isinstance(same, AlreadyStarted) else None
 
     def _find_here(self, user_id: str, run_id: str) -> LiveAnswer | None:
         work = self._work.get(run_id)
@@ -292,39 +291,34 @@ class Replies:
     def _launch(self, who: Principal, turn: Turn, choices: Choices, started: Started) -> LiveAnswer:
         """Begin to answer what is stored, and charged by the first of what was done also."""
         history, charged = started.history, started.rows[0][0]
-        address = Address(
-            id=turn.run_id,
-            conversation_id=turn.conversation_id,
-            message_id=turn.message_id,
-            user_message_id=turn.user_message_id,
-        )
         begun = begun_parts(turn, history)
+        continues = bool(begun) and turn.continues is not None
         live = LiveAnswer(
             user_id=who.user_id,
-            address=address,
+            address=turn.address,
             model=turn.model,
             parts=begun,
-            was_cut_off=turn.continues is not None,
+            was_cut_off=continues,
         )
-        charge = self.budgets.admitted(who, charged, choices, begun)
         live.charged = charged
-        if begun and turn.continues is not None:
+        charge = self.budgets.admitted(who, charged, choices, begun)
+        if continues:
             history = [*history[:-1], cut_off(live, history[-1])]
         prompt = prompt_of(
             history,
             within(choices, charge),
             user_key=self.pseudonym(who.user_id),
-            conversation_id=address.conversation_id,
+            conversation_id=turn.conversation_id,
         )
-        self._work[turn.run_id] = work = Work(live, now(), charge)
         asked = Asked(
             prompt=prompt,
             who=who,
-            run=address,
+            run=live.address,
             begun=begun if turn.has else (),
-            continues=bool(begun) and turn.continues is not None,
+            continues=continues,
             paused=started.paused,
         )
+        self._work[turn.run_id] = work = Work(live, now(), charge)
         if self._titling is not None and is_first(turn, history):
             work.named_by = partial(_name, self._titling, who, live, history[-1].content)
         # A question that names a title has given it to the conversation already.
@@ -336,7 +330,7 @@ class Replies:
     async def _start(self, who: Principal, turn: Turn, choices: Choices) -> Started:
         also = self.budgets.charging(who, turn, choices)
         try:
-            return await turns.start_with(self._db, who.user_id, turn, also)
+            return await turns.start(self._db, who.user_id, turn, also)
         except BudgetExhausted as exhausted:
             await self.budgets.refuse(who.user_id, exhausted)
             raise
@@ -344,7 +338,7 @@ class Replies:
             if not turn.may_recur:
                 raise
             await runs.forget_request(self._db, who.user_id, same.run_id)
-            return await turns.start_with(self._db, who.user_id, turn, also)
+            return await turns.start(self._db, who.user_id, turn, also)
 
     async def _answer(self, work: Work, asked: Asked, *, question: str | None) -> None:
         """Work on one run from the first piece to its stored end."""

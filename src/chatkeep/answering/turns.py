@@ -1,34 +1,33 @@
 """Turns: a question stored and its run begun, in one round trip or not at all.
 
-The history that the model is given comes from here, and only from the database. What an
-answer becomes afterwards is in `runs`.
+Why one did not begin is in `refusals`, what an answer becomes afterwards in `runs`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
 from chatkeep import runs
-from chatkeep.budgets.amounts import refusal
+from chatkeep.answering import refusals
+from chatkeep.answering.history import reading
 from chatkeep.db import ConstraintViolated, Query, as_user
-from chatkeep.errors import AnswerNotInterrupted, IdempotencyKeyReused, NotFound, RunInProgress
+from chatkeep.runs import Address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chatkeep.answering.history import Said
     from chatkeep.db import Database
-
-_HISTORY_AT_MOST: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One exchange to begin.
 
-    *content* None: a new answer to *answers_id*, without a new question. Otherwise the
+    *content* None: a new answer to *user_message_id*, without a new question. Otherwise the
     question hangs below the head of the conversation, or below *parent_id* when
     *branches* (an edit). *request_key* makes the same request the same run, unless it
     *may_recur* and `forget_request` finds that it has. With *resumed*, the parts that
@@ -65,14 +64,15 @@ class Turn:
         """The parts that the answer has before anybody is asked."""
         return self.resumed or self.begun or []
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One message of the history that the model is given. *parts* as `parts` keeps them."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-    parts: list[dict[str, Any]] | None = None
+    @property
+    def address(self) -> Address:
+        """Where its answer is kept."""
+        return Address(
+            id=self.run_id,
+            conversation_id=self.conversation_id,
+            message_id=self.message_id,
+            user_message_id=self.user_message_id,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +99,11 @@ class _Told:
     told: str
 
 
-async def start(db: Database, user_id: str, turn: Turn) -> list[Said]:
-    """Store the question and the run in one round trip; return the history to answer.
+async def start(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]] = ()) -> Started:
+    """Store the question and the run of *turn*, and do *also* after it, in one round trip.
 
-    Of an answer that is continued the history ends with what is kept of it.
-
-    Raises as `start_with`.
-    """
-    return (await start_with(db, user_id, turn, ())).history
-
-
-async def start_with(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]]) -> Started:
-    """Start *turn*, and do *also* after it in the same transaction and round trip.
-
-    What refuses one of *also* refuses the turn, so that nothing of it is kept.
+    It is one transaction: what refuses one of *also* refuses the turn, so that nothing of it is
+    kept. Of an answer that is continued the history ends with what is kept of it.
 
     Raises:
         BudgetExhausted: one of *also* found that a budget has too little left.
@@ -133,20 +124,11 @@ async def start_with(db: Database, user_id: str, turn: Turn, also: Sequence[Quer
             *turn.after,
         )
     except ConstraintViolated as violated:
-        raise await _explain(db, user_id, turn, violated) from violated
+        raise await refusals.why_violated(db, user_id, turn, violated) from violated
     started, history, *rows = found[len(turn.before) :]
     if not started:
-        raise await _not_started(db, user_id, turn)
+        raise await refusals.why_not_begun(db, user_id, turn)
     return Started(history=list(reversed(history)), rows=rows, paused=started[0].paused)
-
-
-def reading(values: Mapping[str, object]) -> Query[Said]:
-    """Return the statement that reads the branch above *newest*, in *conversation* of *user*.
-
-    What is charged in its transaction afterwards is charged for that branch.
-    """
-    wanted = {name: values[name] for name in ("user", "conversation", "newest")}
-    return Query(_HISTORY, {**wanted, "history": _HISTORY_AT_MOST}, Said)
 
 
 def _beginning(turn: Turn, values: Mapping[str, object]) -> Query[_Begun]:
@@ -162,7 +144,7 @@ async def claim(
 ) -> Started | None:
     """Begin the run of *turn*, which waits, and do *also* after it in the same transaction.
 
-    Returns as `start_with`; None when another node was quicker, or it does not wait any
+    Returns as `start`; None when another node was quicker, or it does not wait any
     more. Raises `ConstraintViolated` as *also* does, and then it goes on waiting.
     """
     values = {
@@ -183,61 +165,8 @@ async def claim(
     return Started(history=list(reversed(history)), rows=rows) if begun else None
 
 
-class AlreadyStarted(Exception):
-    """This very request was made before; its run is *run_id*."""
-
-    def __init__(self, run_id: str) -> None:
-        """Keep which run to join."""
-        self.run_id = run_id
-        super().__init__(run_id)
-
-
-async def _explain(
-    db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
-) -> Exception:
-    """Say why a start was refused. A duplicate may break any of the constraints first."""
-    if (same := await _find_same(db, user_id, turn)) is not None:
-        return same
-    if (exhausted := refusal(violated)) is not None:
-        return exhausted
-    if violated.name == "messages_parent":
-        return NotFound()
-    return await _in_the_way(db, user_id, turn)
-
-
-async def _not_started(db: Database, user_id: str, turn: Turn) -> Exception:
-    """Say why nothing was begun although nothing forbade it."""
-    if (same := await _find_same(db, user_id, turn)) is not None:
-        return same
-    if turn.continues is None and turn.resumed is None:
-        return await _in_the_way(db, user_id, turn)
-    active = await runs.find_active(db, user_id, turn.conversation_id)
-    if active is not None:
-        return RunInProgress(run_id=active)
-    if turn.resumes is not None:  # somebody else has decided a moment before
-        return await _in_the_way(db, user_id, turn)
-    return NotFound() if turn.continues is None else AnswerNotInterrupted()
-
-
-async def _find_same(db: Database, user_id: str, turn: Turn) -> Exception | None:
-    """Find what the same request has begun: that run, or the refusal of another question."""
-    if turn.request_key is None:
-        return None
-    same = await runs.find_by_request(db, user_id, turn.request_key)
-    if same is None:
-        return None
-    return (
-        AlreadyStarted(same.id) if turn.content in {None, same.question} else IdempotencyKeyReused()
-    )
-
-
-async def _in_the_way(db: Database, user_id: str, turn: Turn) -> Exception:
-    """Name the run that kept *turn* from beginning, even when it has ended since."""
-    newest = await runs.find_newest(db, user_id, turn.conversation_id)
-    return NotFound() if newest is None else RunInProgress(run_id=newest)
-
-
 def _values(user_id: str, turn: Turn) -> dict[str, object]:
+    has = turn.has
     return {
         "user": user_id,
         "conversation": turn.conversation_id,
@@ -247,8 +176,8 @@ def _values(user_id: str, turn: Turn) -> dict[str, object]:
         "model": turn.model,
         "content": turn.content,
         "parts": None if turn.parts is None else Jsonb(turn.parts),
-        "has": Jsonb(turn.has) if turn.has else None,
-        "begun": len(turn.has),
+        "has": Jsonb(has) if has else None,
+        "begun": len(has),
         "continues": turn.continues,
         "resumes": turn.resumes,
         "newest": turn.user_message_id if turn.continues is None else turn.message_id,
@@ -375,39 +304,4 @@ update chat.runs r set state = 'running', asked = null, started_at = now(),
   lease_until = now() + make_interval(secs => %(lease)s)
 where r.user_id = %(user)s and r.id = %(run)s and r.state = 'queued'
 returning id, pg_notify('chatkeep_tails', id)::text as told
-"""
-
-# The newest messages of the branch that ends with `newest`, newest first. How long they are is
-# left to the statement that charges for them, in this transaction. A file counts as 1,000 tokens
-# at least: one of text as what is in it, which the model is given as words, and another one
-# (images apart) as a tenth. Text parts are in the content already.
-_HISTORY = """
-with recursive branch as (
-  select id, parent_id, role, content, parts, 1 as depth from chat.messages
-  where user_id = %(user)s and conversation_id = %(conversation)s and id = %(newest)s
-  union all
-  select p.*, b.depth + 1 from branch b
-  -- `offset 0`: each is looked up by its whole key, however long the conversation is.
-  cross join lateral (
-    select id, parent_id, role, content, parts from chat.messages
-    where user_id = %(user)s and conversation_id = %(conversation)s and id = b.parent_id
-    offset 0
-  ) p
-  where b.depth < %(history)s
-)
-select role, content, parts from branch
-where (content <> '' or parts is not null) and (
-  select set_config('chatkeep.branch_bytes', coalesce(
-    sum(octet_length(content) + 12 + case when parts is null then 0 else (
-      select coalesce(sum(case p ->> 'type' when 'text' then 0
-        when 'file' then greatest(3000, (
-          select case when a.media_type like 'text/%%' then a.size
-            when a.media_type not like 'image/%%' then a.size / 10 end
-          from chat.chatkit_attachments a
-          where a.user_id = %(user)s and a.id = substr(p ->> 'url', length('/api/files/') + 1)
-        ))
-        else octet_length(p::text) end), 0) from jsonb_array_elements(parts) p
-    ) end), 0)::text, true) from branch
-) <> ''
-order by depth
 """

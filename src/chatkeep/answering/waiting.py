@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from psycopg.types.json import Jsonb
 
 from chatkeep import runs
-from chatkeep.answering.turns import AlreadyStarted
+from chatkeep.answering.refusals import find_repeated
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Query, as_user
 from chatkeep.ended_credentials import everything_has_ended
 from chatkeep.errors import (
-    IdempotencyKeyReused,
     NotFound,
     NotWaiting,
     QueueFull,
@@ -128,7 +127,9 @@ async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) ->
             *turn.after,
         )
     except ConstraintViolated as violated:
-        raise await _explain(db, who.user_id, turn, violated) from violated
+        if (repeated := await find_repeated(db, who.user_id, turn)) is None:
+            raise
+        raise repeated from violated
     if not found:
         raise NotFound
     if not waits:
@@ -266,17 +267,6 @@ def _asked(who: Principal, choices: Choices) -> dict[str, Any]:
             "alone": choices.alone,
         },
     }
-
-
-async def _explain(
-    db: Database, user_id: str, turn: Turn, violated: ConstraintViolated
-) -> Exception:
-    same = None
-    if turn.request_key is not None:
-        same = await runs.find_by_request(db, user_id, turn.request_key)
-    if same is None:
-        return violated
-    return AlreadyStarted(same.id) if turn.content == same.question else IdempotencyKeyReused()
 
 
 _NEXT = """

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chatkeep.answering.charges import Budgets, Charge
+    from chatkeep.answering.history import Said
     from chatkeep.answering.live import LiveAnswer
     from chatkeep.answering.parts import Part
     from chatkeep.answering.responders import Asked, Responder
-    from chatkeep.answering.turns import Said, Turn
+    from chatkeep.answering.turns import Turn
     from chatkeep.llm.model import Prompt
     from chatkeep.policies import Choices
 

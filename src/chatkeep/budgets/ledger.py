@@ -78,7 +78,7 @@ class Asking:
     """What a charge is for.
 
     *size* is what of the prompt is not in the database, in bytes. When it is *kept*, the rest is
-    the branch that was read before in this transaction (`turns.reading`); else *size* is all.
+    the branch that was read before in this transaction (`history.reading`); else *size* is all.
     """
 
     id: str

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import conversation_items, conversations, responses
+from chatkeep.answering.history import Said
 from chatkeep.answering.parts import Part, stored, unstored
 from chatkeep.answering.titles import title_from
-from chatkeep.answering.turns import Said, Turn
+from chatkeep.answering.turns import Turn
 from chatkeep.conversation_items import adding, answering, making
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.ids import new_id

@@ -17,9 +17,10 @@ from starlette.responses import Response
 
 from chatkeep import conversations, files
 from chatkeep.answering import decisions
+from chatkeep.answering.history import Said
 from chatkeep.answering.prompts import prompt_of
 from chatkeep.answering.titles import title_from
-from chatkeep.answering.turns import Said, Turn
+from chatkeep.answering.turns import Turn
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices
