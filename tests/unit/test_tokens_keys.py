@@ -6,6 +6,7 @@ import base64
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -138,6 +139,18 @@ def test_bent_signature_is_refused(algorithm: str) -> None:
     bent += [b"\x00" * len(signature), b"\xff" * len(signature), signature[::-1]]
     bent += [bytes([signature[0] ^ 1]) + signature[1:], signature[:-1] + bytes([signature[-1] ^ 1])]
     for other in bent:
+        refuse(f"{head}.{payload}.{forge.segment(other)}", key_set(algorithm))
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+def test_rsa_signature_has_its_full_length(algorithm: str) -> None:
+    """Also where it begins with a zero, without which it is the same number (RFC 8017)."""
+    tokens = (forge.forge(payload=claims(n=n), algorithm=algorithm) for n in count())
+    token = next(one for one in tokens if forge.unsegment(one.split(".")[2])[0] == 0)
+    verify(token, keys=key_set(algorithm), rules=RULES, now=NOW)
+    head, payload, text = token.split(".")
+    signature = forge.unsegment(text)
+    for other in (signature[1:], b"\x00" + signature):
         refuse(f"{head}.{payload}.{forge.segment(other)}", key_set(algorithm))
 
 

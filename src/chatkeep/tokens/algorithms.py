@@ -106,8 +106,12 @@ def _rsa_check(public: RSAPublicKey, algorithm: str) -> Check:
     padding: AsymmetricPadding = PKCS1v15()
     if algorithm.startswith("PS"):  # RFC 7518 section 3.5: the salt is as long as the hash
         padding = PSS(mgf=MGF1(digest), salt_length=digest.digest_size)
+    size = (public.key_size + 7) // 8
 
     def check(signature: bytes, message: bytes) -> None:
+        # RFC 8017 sections 8.1.2 and 8.2.2. OpenSSL puts back zeros that were left out before it.
+        if len(signature) != size:
+            raise InvalidSignature
         public.verify(signature, message, padding, digest)
 
     return check
