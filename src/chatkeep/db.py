@@ -23,7 +23,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from chatkeep import pipelines
-from chatkeep.borrowing import Loan
+from chatkeep.borrowing import Loan, lend_the_last_first
 from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.outages import Reasons
 from chatkeep.pipelines import PipelinedConnection
@@ -156,6 +156,7 @@ class Database:
             open=False,
             kwargs=connection_settings(behind_pooler=behind_pooler),
         )
+        lend_the_last_first(self._pool)
 
     async def open(self, *, wait: bool = True) -> None:
         """Connect; without *wait* in the background, so that whoever is away may come later.

@@ -353,6 +353,35 @@ async def test_server_that_hangs_is_waited_for_only_so_long(
         os.kill(hanging, signal.SIGCONT)
 
 
+async def test_who_comes_alone_finds_the_connection_of_the_last(database: MigratedDatabase) -> None:
+    """Its process has what it needs at hand; the others are for those who come at once."""
+    several = Database(database.url, pool_size=5)
+    await several.open()
+    try:
+        await until(lambda: several.state().idle == 5)
+        met = set()
+        for _ in range(20):
+            (found,) = await several.fetch(WORKER, ASK_WHO, [], row=Served)
+            met.add(found.pid)
+        assert len(met) == 1
+        together = await asyncio.gather(
+            *(several.fetch(WORKER, ASK_WHO, [], row=Served) for _ in range(5))
+        )
+        assert len({served.pid for (served,) in together}) == 5
+    finally:
+        await several.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Which process of PostgreSQL answered."""
+
+    pid: int
+
+
+ASK_WHO: LiteralString = "select pg_backend_pid() as pid from pg_sleep(0.01)"
+
+
 async def until_served(db: Database) -> None:
     """Ask until there is an answer."""
     while True:
