@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from chatkeep.budgets.administered import OwnLimits
+from chatkeep.budgets.overview import UsedOnDay
 from chatkeep.db import ADMIN, Database, Query
-
-if TYPE_CHECKING:
-    from datetime import date
-    from decimal import Decimal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedOnDay:
-    """What the answers of one day (UTC) have used."""
-
-    day: date
-    answers: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

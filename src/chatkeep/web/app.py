@@ -25,9 +25,11 @@ from chatkeep.web.composition import open_services
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Heads, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
-    admin,
+    admin_audit,
     admin_operations,
     admin_overview,
+    admin_people,
+    admin_sessions,
     admin_usage,
     ai_sdk,
     browser_sessions,
@@ -93,11 +95,13 @@ _ROUTES = (
     refreshing.router,
     session_service.router,
     token_service.router,
-    admin.router,
+    admin_people.router,
+    admin_sessions.router,
+    admin_audit.router,
     admin_operations.router,
     admin_overview.router,
     admin_usage.router,
-    admin.of_anybody,
+    admin_people.of_anybody,
     outbox.router,
     pages.router,
 )

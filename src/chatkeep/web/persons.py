@@ -1,19 +1,28 @@
-"""A caller as answers show them."""
+"""A person as requests name them, and a caller as answers show them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import UUID
+
+from fastapi import Path
 
 from chatkeep import accounts
 from chatkeep.db import AUTH
 from chatkeep.issuers.issuer import shown_text
+from chatkeep.tokens import MAX_IDENTIFIER_LENGTH
 from chatkeep.web.schemas import PersonAnswer
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
     from chatkeep.web.services import Services
+
+#: An issuer's name, a colon, and what that issuer calls the person.
+LONGEST_USER_ID: Final = 32 + 1 + MAX_IDENTIFIER_LENGTH
+UserId = Annotated[
+    str, Path(max_length=LONGEST_USER_ID, description="The id of a person, as tokens say it.")
+]
 
 
 async def person_of(who: Principal, parts: Services) -> PersonAnswer:

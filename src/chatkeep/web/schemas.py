@@ -87,6 +87,18 @@ class Request(BaseModel):
         return sent
 
 
+class ReasonRequest(Request):
+    """Why, for the log."""
+
+    reason: Line | None = None
+
+
+class EndedAnswer(BaseModel):
+    """How many sessions were ended."""
+
+    revoked: int
+
+
 class Overrides(Request):
     """How to make this one answer; beyond the operator's policy it is a 422."""
 

@@ -1,34 +1,24 @@
-"""`/api/admin`, for those who operate the server: claims, limits, the audit log as a file."""
+"""`/api/admin`, for those who operate the server: claims, limits, signing keys."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
 
 import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from chatkeep import audit
 from chatkeep.claims import read_drain
 from chatkeep.limits import AT_ONCE, RATES
+from chatkeep.signing_keys import changes
 from chatkeep.web.administrators import Administrator
-from chatkeep.web.problems import described
-from chatkeep.web.routes.admin import About, Action, Outcome, Since, Until
 from chatkeep.web.services import Parts
-from chatkeep.web.watched import Watched
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from chatkeep.db import Database
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
 
-_PAGE = 500
 
-
-class LimitAnswer(BaseModel):
+class RateLimitAnswer(BaseModel):
     """So many at once, refilled evenly over the period."""
 
     kind: str
@@ -42,8 +32,25 @@ class LimitsAnswer(BaseModel):
     """What may be done how often, and how much may go on at once."""
 
     enabled: bool
-    limits: list[LimitAnswer]
+    limits: list[RateLimitAnswer]
     at_once: dict[str, int]
+
+
+class SigningKeyAnswer(BaseModel):
+    """A key that signs, will, or did. `until`: when it is taken out of the published set."""
+
+    kid: str
+    algorithm: str
+    status: str
+    created_at: datetime
+    signs_since: datetime | None
+    until: datetime | None
+
+
+class SigningKeysAnswer(BaseModel):
+    """All keys of our own issuer, the one that signs first."""
+
+    keys: list[SigningKeyAnswer]
 
 
 @router.get("/claims", response_model=None)
@@ -59,7 +66,7 @@ async def limits(_: Administrator, parts: Parts) -> LimitsAnswer:
     return LimitsAnswer(
         enabled=parts.settings.rate_limits,
         limits=[
-            LimitAnswer(
+            RateLimitAnswer(
                 kind=kind, burst=rate.burst, period_seconds=rate.period_s, shared=rate.shared
             )
             for kind, rate in sorted(RATES.items())
@@ -68,52 +75,19 @@ async def limits(_: Administrator, parts: Parts) -> LimitsAnswer:
     )
 
 
-@router.get(
-    "/audit/export",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "One JSON object a line, the newest entry first.",
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-        },
-        **described(422),
-    },
-)
-async def export_audit(
-    _: Administrator,
-    parts: Parts,
-    user_id: About = None,
-    action: Action = None,
-    outcome: Outcome = None,
-    since: Since = None,
-    until: Until = None,
-) -> StreamingResponse:
-    """Return the audit log as a file of JSON lines, as far back as it goes."""
-    wanted = {
-        "user_id": user_id,
-        "action": action,
-        "outcome": outcome,
-        "since": since,
-        "until": until,
-    }
-    pages = _pages(parts.db, wanted)
-    first = await anext(pages, b"")  # what is wrong is said while there can be an answer
-    return Watched(
-        _all(first, pages),
-        media_type="application/x-ndjson",
-        headers={"content-disposition": 'attachment; filename="audit.ndjson"'},
+@router.get("/signing-keys")
+async def signing_keys(_: Administrator, parts: Parts) -> SigningKeysAnswer:
+    """Show the keys of our own issuer, without what signs: which does, and which is next."""
+    return SigningKeysAnswer(
+        keys=[
+            SigningKeyAnswer(
+                kid=one.kid,
+                algorithm=one.algorithm,
+                status=one.status,
+                created_at=one.created_at,
+                signs_since=one.signs_since,
+                until=one.until,
+            )
+            for one in await changes.listed(parts.db)
+        ]
     )
-
-
-async def _pages(db: Database, wanted: dict[str, Any]) -> AsyncGenerator[bytes, None]:
-    """Read page by page: no connection is held while somebody reads slowly."""
-    before: int | None = None
-    while page := await audit.listed(db, **wanted, before=before, limit=_PAGE):
-        yield b"".join(msgspec.json.encode(one) + b"\n" for one in page)
-        before = page[-1].number
-
-
-async def _all(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield first
-    async for page in others:
-        yield page

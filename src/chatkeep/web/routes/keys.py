@@ -24,8 +24,8 @@ from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.once import Once
+from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
-from chatkeep.web.routes.admin import UserId
 from chatkeep.web.services import Parts
 
 if TYPE_CHECKING:

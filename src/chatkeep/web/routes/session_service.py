@@ -57,7 +57,7 @@ class RevokeRequest(schemas.Request):
     refresh_token: Annotated[str, Field(max_length=_LONGEST_TOKEN)] | None = None
 
 
-class EndedAnswer(BaseModel):
+class SessionEndedAnswer(BaseModel):
     """Whether a session was ended."""
 
     success: bool
@@ -75,7 +75,7 @@ async def log_out(
     who: SignedIn,
     parts: Parts,
     body: LogOutRequest | None = None,
-) -> EndedAnswer:
+) -> SessionEndedAnswer:
     """End the session of this request, at once and everywhere, and clear what a browser has."""
     ended = await _end_own(who, parts, reason="logout")
     for cookie in await previous_sessions(request, parts):
@@ -87,13 +87,13 @@ async def log_out(
     if ended:  # once for a session, because what is shown beside it is remembered for long
         shown = body.refresh_token if body is not None else None
         await _end_at_issuer(request, response, parts, who, shown)
-    return EndedAnswer(success=True, revoked=(who.session_id or who.token_id) is not None)
+    return SessionEndedAnswer(success=True, revoked=(who.session_id or who.token_id) is not None)
 
 
 @_routes.post("/session/revoke", responses=described(404, 422))
 async def revoke_session(
     request: Request, response: Response, body: RevokeRequest, who: SignedIn, parts: Parts
-) -> EndedAnswer:
+) -> SessionEndedAnswer:
     """End a session of the caller; an administrator ends anybody's.
 
     For everybody else, one of somebody else is answered as one that never was.
@@ -106,7 +106,7 @@ async def revoke_session(
     await parts.embedded.revocations.catch_up()
     if own:  # of another one, nobody here has a token to show its issuer
         await _end_at_issuer(request, response, parts, who, body.refresh_token)
-    return EndedAnswer(success=True, revoked=True)
+    return SessionEndedAnswer(success=True, revoked=True)
 
 
 for _prefix in ("/auth", "/api/auth", ""):

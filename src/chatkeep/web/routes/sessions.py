@@ -20,6 +20,7 @@ from chatkeep.errors import NotFound
 from chatkeep.sessions import own as own_sessions
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
+from chatkeep.web.schemas import EndedAnswer
 from chatkeep.web.services import Parts
 from chatkeep.web.sse import HEARTBEAT, EventStream
 
@@ -52,12 +53,6 @@ class SessionsAnswer(BaseModel):
     """Where the caller is signed in, last used first."""
 
     sessions: list[SessionAnswer]
-
-
-class EndedAnswer(BaseModel):
-    """How many sessions were ended."""
-
-    revoked: int
 
 
 @router.get("")

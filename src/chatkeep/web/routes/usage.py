@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from chatkeep.budgets.amounts import Limits
-from chatkeep.budgets.overview import Budget, Used, overview
+from chatkeep.budgets.overview import Budget, overview
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.services import Parts
+from chatkeep.web.usage import DayAnswer, UsedAnswer, plain, used_members
 
 router = APIRouter(prefix="/api/usage", tags=["usage"], responses=described(422))
 
-_Money = Annotated[str, Field(description="US dollars, exact.", examples=["0.0123"])]
 
-
-class UsedAnswer(BaseModel):
-    """What answers have used."""
-
-    answers: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: _Money
-
-
-class DayAnswer(UsedAnswer):
-    """What was used on one day (UTC)."""
-
-    day: date
-
-
-class ModelAnswer(UsedAnswer):
+class UsedModelAnswer(UsedAnswer):
     """What was used of one model."""
 
     model: str
@@ -61,7 +44,7 @@ class UsageAnswer(BaseModel):
     budgets: list[BudgetAnswer]
     this_month: UsedAnswer
     by_day: list[DayAnswer]
-    by_model: list[ModelAnswer]
+    by_model: list[UsedModelAnswer]
 
 
 @router.get("")
@@ -75,33 +58,18 @@ async def usage(
     return UsageAnswer(
         days=days,
         budgets=[_budget(one) for one in found.budgets],
-        this_month=UsedAnswer(**_used(found.this_month)),
-        by_day=[DayAnswer(**_used(one), day=one.day) for one in found.by_day],
-        by_model=[ModelAnswer(**_used(one), model=one.model) for one in found.by_model],
+        this_month=UsedAnswer(**used_members(found.this_month)),
+        by_day=[DayAnswer(**used_members(one), day=one.day) for one in found.by_day],
+        by_model=[UsedModelAnswer(**used_members(one), model=one.model) for one in found.by_model],
     )
-
-
-def _used(one: Used) -> dict[str, Any]:
-    return {
-        "answers": one.answers,
-        "prompt_tokens": one.prompt_tokens,
-        "completion_tokens": one.completion_tokens,
-        "cost": _plain(one.cost),
-    }
 
 
 def _budget(one: Budget) -> BudgetAnswer:
     return BudgetAnswer(
         name=one.name,
         unit="tokens" if one.name.startswith("tokens") else "usd",
-        limit=_plain(one.limit),
-        used=None if one.used is None else _plain(one.used),
-        left=_plain(one.left),
+        limit=plain(one.limit),
+        used=None if one.used is None else plain(one.used),
+        left=plain(one.left),
         resets_at=one.resets_at,
     )
-
-
-def _plain(amount: Decimal) -> str:
-    """Write *amount* without an exponent and without zeros that say nothing."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

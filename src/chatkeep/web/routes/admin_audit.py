@@ -1,0 +1,152 @@
+"""`/api/admin/audit`: the audit log, page by page or as a file, for administrators among people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator, BaseModel
+from starlette.responses import StreamingResponse
+
+from chatkeep import audit
+from chatkeep.web.administrators import Administrator
+from chatkeep.web.persons import LONGEST_USER_ID
+from chatkeep.web.problems import described
+from chatkeep.web.services import Parts
+from chatkeep.web.watched import Watched
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from chatkeep.db import Database
+
+router = APIRouter(prefix="/api/admin", tags=["administration"])
+
+_PAGE: Final = 500
+
+
+def _placed(moment: datetime | None) -> datetime | None:
+    """Take a moment that names no zone for UTC, wherever the database is."""
+    if moment is None or moment.tzinfo is not None:
+        return moment
+    return moment.replace(tzinfo=UTC)
+
+
+Many = Annotated[int, Query(ge=1, le=1000, description="How many on a page.")]
+About = Annotated[str | None, Query(max_length=LONGEST_USER_ID, description="Whom it is about.")]
+Action = Annotated[str | None, Query(max_length=255, description="One of the audit log's.")]
+Outcome = Annotated[str | None, Query(max_length=255, description="`succeeded` or `refused`.")]
+Since = Annotated[
+    datetime | None, AfterValidator(_placed), Query(description="Not before then: ISO 8601.")
+]
+Until = Annotated[
+    datetime | None, AfterValidator(_placed), Query(description="Before then: ISO 8601.")
+]
+Before = Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of a page.")]
+
+
+class EntryAnswer(BaseModel):
+    """One entry of the audit log."""
+
+    number: int
+    at: datetime
+    action: str
+    outcome: str
+    reason: str | None
+    user_id: str | None
+    actor: str | None
+    issuer: str | None
+    session_id: str | None
+    request_id: str | None
+    address: str | None
+    device: str | None
+    details: dict[str, Any]
+
+
+class EntriesAnswer(BaseModel):
+    """A page of the audit log, the newest first."""
+
+    entries: list[EntryAnswer]
+    next_before: int | None
+
+
+@router.get("/audit", responses=described(422))
+async def list_audit(
+    _: Administrator,
+    parts: Parts,
+    user_id: About = None,
+    action: Action = None,
+    outcome: Outcome = None,
+    since: Since = None,
+    until: Until = None,
+    before: Before = None,
+    limit: Many = 100,
+) -> EntriesAnswer:
+    """List what happened, the newest first."""
+    found = await audit.listed(
+        parts.db,
+        user_id=user_id,
+        action=action,
+        outcome=outcome,
+        since=since,
+        until=until,
+        before=before,
+        limit=limit,
+    )
+    return EntriesAnswer(
+        entries=[EntryAnswer.model_validate(one, from_attributes=True) for one in found],
+        next_before=found[-1].number if len(found) == limit else None,
+    )
+
+
+@router.get(
+    "/audit/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "One JSON object a line, the newest entry first.",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        },
+        **described(422),
+    },
+)
+async def export_audit(
+    _: Administrator,
+    parts: Parts,
+    user_id: About = None,
+    action: Action = None,
+    outcome: Outcome = None,
+    since: Since = None,
+    until: Until = None,
+) -> StreamingResponse:
+    """Return the audit log as a file of JSON lines, as far back as it goes."""
+    wanted = {
+        "user_id": user_id,
+        "action": action,
+        "outcome": outcome,
+        "since": since,
+        "until": until,
+    }
+    pages = _pages(parts.db, wanted)
+    first = await anext(pages, b"")  # what is wrong is said while there can be an answer
+    return Watched(
+        _all(first, pages),
+        media_type="application/x-ndjson",
+        headers={"content-disposition": 'attachment; filename="audit.ndjson"'},
+    )
+
+
+async def _pages(db: Database, wanted: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+    """Read page by page: no connection is held while somebody reads slowly."""
+    before: int | None = None
+    while page := await audit.listed(db, **wanted, before=before, limit=_PAGE):
+        yield b"".join(msgspec.json.encode(one) + b"\n" for one in page)
+        before = page[-1].number
+
+
+async def _all(first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for page in others:
+        yield page
