@@ -7,6 +7,7 @@ were ended are known.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -17,8 +18,10 @@ from chatkeep.better_auth import COOKIE, SECURE_COOKIE, BetterAuth
 from chatkeep.claims import declared_versions
 from chatkeep.db import Database
 from chatkeep.errors import SetupError
+from chatkeep.going_on import go_on
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
+from chatkeep.notifications import Listener
 from chatkeep.personal_keys.reading import PersonalKeys
 from chatkeep.redis_link import RedisLink
 from chatkeep.server_secrets import derived_key
@@ -200,13 +203,15 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
         SetupError: no issuer is configured.
     """
     if settings.database_url is not None and settings.secret is not None:
-        return await open_own_gate(stack, settings, await open_database(stack, settings))
+        gate = await open_own_gate(stack, settings, await open_database(stack, settings))
+        _hear(stack, settings, gate.embedded)
+        return gate
     foreign = _foreign_issuers(settings, _wanted_primary(settings))
     if not foreign:
         raise SetupError(
             "No issuer is configured: set SUPABASE_PROJECT_URL, SUPABASE_JWT_SECRET,"
-            " BETTER_AUTH_URL or OIDC_ISSUER, or DATABASE_URL and CHATKEEP_SECRET of a Chatkeep"
-            " server."
+            " BETTER_AUTH_URL or OIDC_ISSUER, or DATABASE_URL, CHATKEEP_SECRET and PUBLIC_URL"
+            " of a Chatkeep server."
         )
     proofs = _proofs(settings, None)
     issuers = Issuers(foreign, proofs=proofs)
@@ -221,6 +226,24 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
         proofs=proofs,
     )
     return Gate(issuers=issuers, authenticator=authenticator, embedded=None)
+
+
+def _hear(stack: AsyncExitStack, settings: Settings, embedded: EmbeddedIssuer) -> None:
+    """Learn at once, as servers do, what has ended and which keys sign; *stack* ends it."""
+    url = settings.database_listen_url or settings.database_url
+    if url is None or (settings.database_pooler and not settings.database_listen_url):
+        return
+    listener = Listener(url)
+    revocations, ring = embedded.revocations, embedded.signing_keys
+    listener.subscribe("chatkeep_revocations", revocations.told, missed=revocations.told)
+    listener.subscribe("chatkeep_signing_keys", ring.told, missed=ring.told)
+    hearing = asyncio.create_task(go_on(listener.run, "listening for notifications"))
+
+    async def end() -> None:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 def _proofs(settings: Settings, redis: RedisLink | None) -> Proofs:

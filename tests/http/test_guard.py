@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvicorn
 
-from tests.serving import Client, listening_socket, quiet_server, token, until
+from tests.serving import SERVER_SECRET, Client, listening_socket, quiet_server, token, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import aiohttp
+
+    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Person
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/protect-your-own-app.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
@@ -137,6 +140,33 @@ async def test_middleware_decides_before_any_route(
         assert (await client.get("/health", headers=bad)).status == 401
         found = await client.get("/me", headers=signed(project, "ana"))
         assert found.json == {"id": "ana"}
+
+
+@pytest.mark.parametrize("by", ["SignedIn", "ChatkeepMiddleware"])
+async def test_log_out_at_the_server_is_heard(
+    session: aiohttp.ClientSession,
+    database: MigratedDatabase,
+    bo: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    by: str,
+) -> None:
+    """Beside a server the application is told of what ends there, and need not look for it."""
+    for pause in ("_LOOK_EVERY_S", "TRUSTED_S"):
+        monkeypatch.setattr(f"chatkeep.revocations.{pause}", 3600.0)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
+    shown = {"authorization": bo.client.headers["authorization"]}
+    async with served(example(f"import {by}"), session) as client:
+
+        async def status() -> int:
+            return (await client.get("/me", headers=shown)).status
+
+        async def is_refused() -> bool:
+            return await status() == 401
+
+        assert await status() == 200
+        assert (await bo.client.post("/auth/logout")).status == 200
+        await until(is_refused)
 
 
 async def test_configuration_that_names_no_issuer_says_so(
