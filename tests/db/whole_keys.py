@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: What else is as good as the key of one row, by what it must be given.
 FEW: Final = {
-    "runs_of_answer": frozenset({"user_id", "conversation_id", "message_id"}),
+    "runs_of_messages": frozenset({"user_id", "conversation_id", "message_id"}),
     "messages_answers": frozenset({"user_id", "conversation_id", "parent_id"}),
     # One is made in a conversation, and fifty of a person wait.
     "runs_one_at_a_time": frozenset({"user_id", "conversation_id"}),

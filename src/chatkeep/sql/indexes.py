@@ -130,10 +130,10 @@ BESIDE: Final[tuple[Index, ...]] = (
         "create index concurrently conversations_made on chat.conversations"
         " (user_id, created_at, id) where deleted_at is null and created_at >= '-infinity'"
     ),
-    # By the conversation first: of no use to find a run by its own id.
+    # By the conversation first: of no use to find a run by its own id. A page is shown from it.
     Index(
-        "create index concurrently runs_of_answer on chat.runs"
-        " (conversation_id, user_id, message_id)"
+        "create index concurrently runs_of_messages on chat.runs"
+        " (conversation_id, user_id, message_id) include (id, state, model, error_code)"
     ),
     Index(
         "create unique index concurrently runs_of_request on chat.runs"
@@ -152,6 +152,7 @@ REPLACED: Final[tuple[str, ...]] = (
     "chat.chatkit_attachments_of_conversation",
     "chat.runs_of_message",
     "chat.runs_request_key",
+    "chat.runs_of_answer",
 )
 
 
