@@ -67,7 +67,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a run ended; *paused* is where its responder stands, which waits for the person."""
+    """How a run ended; *paused* is where its responder stands, which waits for the person.
+
+    *retry_after_s* is what a provider said to whoever waits here; it is not kept.
+    """
 
     state: Literal["done", "stopped", "failed", "interrupted"]
     finish_reason: str | None = None
@@ -79,6 +82,7 @@ class Ending:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     paused: str | None = None
+    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

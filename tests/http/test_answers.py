@@ -352,6 +352,21 @@ async def test_failed_answer_says_why(
     assert answer.json["message_id"] == kept["id"]
 
 
+@pytest.mark.parametrize("failure", [ModelRateLimited, ModelUnavailable])
+async def test_who_waits_is_told_when_the_provider_wants_to_be_asked_again(
+    ana: Person, stage: Stage, failure: type[ChatkeepError]
+) -> None:
+    """Its own `Retry-After`, not ours: clients that try again by themselves go by it."""
+    stage.play([failure(retry_after_s=17)])
+    body: dict[str, Any] = {"conversation_id": await begin(ana.client), "message": "Try"}
+    answer = await ana.client.post(f"{CHAT}/message", body)
+    assert (answer.status, answer.headers["retry-after"]) == (failure.status, "17")
+    stage.play([failure(retry_after_s=17)])
+    body = {"model": "chatkeep/eliza", "messages": [{"role": "user", "content": "Try"}]}
+    answer = await ana.client.post("/v1/chat/completions", body)
+    assert (answer.status, answer.headers["retry-after"]) == (failure.status, "17")
+
+
 async def test_failure_ends_the_stream_with_its_body(ana: Person, stage: Stage) -> None:
     """In a stream a failure is one last `error` event with the problem's body."""
     stage.play(["Well", ModelTimeout()])

@@ -121,7 +121,10 @@ def failure_of(ending: Ending) -> ChatkeepError | None:
     """Return why nothing complete was said, None when the answer is whole or was stopped."""
     if ending.state in {"done", "stopped"}:
         return None
-    return error_named(ending.error_code or "internal")
+    failure = error_named(ending.error_code or "internal")
+    if ending.retry_after_s is not None:
+        failure.retry_after_s = ending.retry_after_s
+    return failure
 
 
 class Reader:

@@ -87,7 +87,7 @@ async def _answer(
             raise ModelBroken  # noqa: TRY301 -- one place words every failure
     except ChatkeepError as error:
         _log.warning("run %s failed: %s", live.address.id, error.code)
-        return ended(live, "failed", error_code=error.code)
+        return ended(live, "failed", error_code=error.code, retry_after_s=error.retry_after_s)
     except Exception:  # noqa: BLE001 -- a bug must end the run too, said and logged
         _log.exception("run %s failed", live.address.id)
         return ended(live, "failed", error_code="internal")
@@ -136,6 +136,7 @@ def ended(
     *,
     finish_reason: str | None = None,
     error_code: str | None = None,
+    retry_after_s: int | None = None,
 ) -> Ending:
     """Return how *live* ended, with what it used."""
     counted = live.usage.prompt_tokens or live.usage.completion_tokens
@@ -143,6 +144,7 @@ def ended(
         state=state,
         finish_reason=finish_reason,
         error_code=error_code,
+        retry_after_s=retry_after_s,
         model=live.model,
         prompt_tokens=live.usage.prompt_tokens if counted else None,
         completion_tokens=live.usage.completion_tokens if counted else None,
