@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, ParamSpe
 import msgspec
 import psycopg
 from psycopg import errors as pg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -248,10 +249,16 @@ class Database:
 
         Commits on success and rolls back on any exception. Never await a model while
         holding it.
+
+        Raises:
+            psycopg.errors.InFailedSqlTransaction: the block went on after an error of PostgreSQL.
         """
         async with self._connection() as connection, connection.transaction():
             await connection.execute(_ACT_AS, _act_as_params(caller))
             yield connection
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                # To a commit PostgreSQL would answer ROLLBACK, which is no error.
+                raise pg.InFailedSqlTransaction("a statement of this transaction had failed")
 
     def _connection(self) -> Loan:
         return Loan(self._pool, _raise_ours)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
 import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.waiting import Ready, Wait
 
 from chatkeep.patience import Patience
@@ -58,6 +59,10 @@ class PipelinedConnection(AsyncConnection[Any]):
         super().__init__(*arguments, **options)
         self._transformer = Transformer(self)
         self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        # Nobody else's: a transaction pooler that prepared statements were not switched off for
+        # gives each transaction any of its connections, with the statements of others.
+        self._own = secrets.token_urlsafe(6).encode()
+        self._prepared._prepared_idx = secrets.randbits(48)  # noqa: SLF001 -- psycopg's names likewise
         self._named = 0
         self._patience: Patience | None = None
 
@@ -77,7 +82,8 @@ class PipelinedConnection(AsyncConnection[Any]):
         """Send *statements* in one round trip, and return what each answered.
 
         Outside a transaction they are one, which is kept or undone as a whole: nothing is
-        sent before all of it could be. *binary* asks for rows in that form.
+        sent before all of it could be. There it is tried again where what was prepared is of no
+        use any more. *binary* asks for rows in that form.
 
         Raises:
             psycopg.Error: the first of them that was refused, or the connection is lost. A
@@ -87,8 +93,17 @@ class PipelinedConnection(AsyncConnection[Any]):
             raise psycopg.OperationalError("the connection is closed")
         bound = [self._bound(text, params) for text, params in statements]
         try:
+            return await self._exchanged(bound, Format.BINARY if binary else Format.TEXT)
+        except (errors.InvalidSqlStatementName, errors.FeatureNotSupported) as error:
+            if not self._is_of_old_statements(error):
+                raise
+        self._names.clear()
+        return await self._exchanged(bound, Format.BINARY if binary else Format.TEXT)
+
+    async def _exchanged(self, bound: list[_Bound], form: Format) -> list[PGresult]:
+        try:
             self.pgconn.enter_pipeline_mode()
-            sent = [self._send(one, Format.BINARY if binary else Format.TEXT) for one in bound]
+            sent = [self._send(one, form) for one in bound]
             self.pgconn.pipeline_sync()
             results = await self._answers()
             self.pgconn.exit_pipeline_mode()
@@ -96,6 +111,17 @@ class PipelinedConnection(AsyncConnection[Any]):
             self.pgconn.finish()
             raise
         return self._checked(bound, sent, results)
+
+    def _is_of_old_statements(self, error: psycopg.Error) -> bool:
+        """Whether nothing happened, because what was prepared is gone or no longer fits its tables.
+
+        A migration beside the traffic changes the type of a column, or a pooler has put another
+        server behind the connection.
+        """
+        return self.pgconn.transaction_status == TransactionStatus.IDLE and (
+            isinstance(error, errors.InvalidSqlStatementName)
+            or error.diag.source_function == "RevalidateCachedQuery"
+        )
 
     def records(self, result: PGresult, record: type[Row]) -> list[Row]:
         """Return the rows of an answer as *record*, whose fields have the columns' names."""
@@ -131,7 +157,7 @@ class PipelinedConnection(AsyncConnection[Any]):
             self.pgconn.send_query_params(one.query, one.values, one.types, one.formats, form)
             return None
         self._named += 1
-        name = b"chatkeep_%d" % self._named
+        name = b"chatkeep_%s_%d" % (self._own, self._named)
         self.pgconn.send_prepare(name, one.query, one.types)
         self.pgconn.send_query_prepared(name, one.values, one.formats, form)
         return name

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, LiteralString, get_args
 
@@ -218,6 +219,23 @@ async def test_several_steps_are_kept_or_undone_together(single: Database) -> No
         await connection.execute(make, [person, "one"])
     erase: LiteralString = "delete from chat.conversations"
     assert await single.execute(as_user(person), erase, []) == 1
+
+
+async def test_what_went_on_after_an_error_is_not_taken_for_done(single: Database) -> None:
+    """PostgreSQL undoes all of it at the commit, and calls that no error."""
+    person = new_id()
+
+    async def go_on_after_an_error() -> None:
+        async with single.acting_as(as_user(person)) as connection:
+            await connection.execute(
+                "insert into chat.conversations (user_id, id) values (%s, 'one')", [person]
+            )
+            with suppress(psycopg.Error):
+                await connection.execute("select 1 / 0")
+
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        await go_on_after_an_error()
+    assert await single.execute(WORKER, "select 1", []) == 1
 
 
 async def test_errors_tell_no_values(single: Database) -> None:

@@ -79,7 +79,7 @@ async def test_rows_become_records(single: Database) -> None:
             kind(first="a")
         ]
     with pytest.raises(FrozenInstanceError):
-        rows[0].first = "z"  # type: ignore[misc]
+        rows[0].first = "z"  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="b"):
         await single.fetch(WORKER, both, ["b"], row=Checked)
     for wrong in ("select 'a' as first, 'b' as third", "select 'b' as second"):
@@ -175,6 +175,62 @@ async def test_statement_that_cannot_be_prepared_is_tried_again(
         found = await single.fetch_all(WORKER, Query(ECHO, ["after"], One), Query(ask, [], One))
         assert found == [[One("after")], [One(1)]]
         connection.execute("drop table public.comes_later")
+
+
+async def test_statement_whose_columns_have_changed_is_prepared_anew(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """A migration beside the traffic is noticed by nobody, and what went before is done once."""
+    database.operate("create table public.migrated as select 1 as value")
+    database.operate("create table public.counted (value integer)")
+    database.operate("grant select on public.migrated to chatkeep_worker")
+    database.operate("grant select, insert on public.counted to chatkeep_worker")
+    count = Query("insert into public.counted values (1) returning value", [], One)
+    ask = Query("select * from public.migrated", [], One)
+    for kind, value in (("integer", 1), ("text", "1"), ("integer", 1)):
+        database.operate(
+            f"alter table public.migrated alter column value type {kind} using value::{kind}"
+        )
+        for _ in range(2):
+            assert await single.fetch_all(WORKER, count, ask) == [[One(1)], [One(value)]]
+    assert database.operate("select count(*) from public.counted") == [(6,)]
+    database.operate("alter table public.migrated alter column value type text")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        await counted_and_asked(single, count, ask)
+    assert database.operate("select count(*) from public.counted") == [(6,)]
+
+
+async def counted_and_asked(db: Database, *queries: Query[One]) -> None:
+    """Exchange *queries* one by one in a transaction, which an error undoes as a whole."""
+    async with db.acting_as(WORKER) as connection:
+        assert isinstance(connection, pipelines.PipelinedConnection)
+        for query in queries:
+            await connection.exchange((query.text, query.params))
+
+
+async def test_statements_that_somebody_has_deallocated_are_prepared_anew(single: Database) -> None:
+    """As a pooler does that gives a connection back to the next of its clients."""
+    for _ in range(2):
+        assert await single.fetch(WORKER, ECHO, ["x"], row=One) == [One("x")]
+        async with single._pool.connection() as connection:
+            await connection.execute("deallocate all")
+
+
+async def test_prepared_statements_of_two_connections_have_no_name_in_common(
+    database: MigratedDatabase,
+) -> None:
+    """Where connections are shared, a name would be found that stands for another statement."""
+    names: list[str] = []
+    for _ in range(2):
+        db = Database(database.url, pool_size=1)
+        await db.open()
+        await db.fetch(WORKER, ECHO, ["x"], row=One)
+        async with db._pool.connection() as connection:
+            await connection.execute("select 1 where %s", [True], prepare=True)
+            found = await connection.execute("select name from pg_prepared_statements")
+            names += [name for (name,) in await found.fetchall()]
+        await db.close()
+    assert len(names) == len(set(names)) == 6
 
 
 async def test_error_between_others_is_the_one_that_is_told(single: Database) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, LiteralString
 
 import psycopg
 import pytest
 
 from chatkeep import db as door
 from chatkeep.config import Settings
-from chatkeep.db import Database
+from chatkeep.db import WORKER, Database
 from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.isolation import find_problems
 from chatkeep.sql import indexes
@@ -62,6 +64,38 @@ async def test_people_who_share_connections_never_read_each_other(
     outcomes = await interleave(shared, people, rounds=1000)
     assert outcomes["answered"] > 800
     assert outcomes["DatabaseUnavailable"] == 0
+
+
+async def test_forgotten_setting_never_runs_the_statement_of_somebody_else(
+    through: MigratedDatabase,
+) -> None:
+    """Prepared statements stay behind on connections that others get; each answer is one's own."""
+
+    async def ask(number: int) -> None:
+        db = Database(through.url, pool_size=1)
+        await db.open()
+        for turn in range(20):
+            own = (number + turn) % len(OWN)
+            assert await db.fetch(WORKER, OWN[own], [own], row=Own) == [Own(own, own)]
+        await db.close()
+
+    await asyncio.gather(*(ask(number) for number in range(4)))
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What was asked for, and which statement has answered."""
+
+    asked: int
+    answered: int
+
+
+OWN: tuple[LiteralString, ...] = (
+    "select %s::int as asked, 0 as answered from pg_sleep(0.002)",
+    "select %s::int as asked, 1 as answered from pg_sleep(0.002)",
+    "select %s::int as asked, 2 as answered from pg_sleep(0.002)",
+    "select %s::int as asked, 3 as answered from pg_sleep(0.002)",
+)
 
 
 async def test_checks_before_serving_work_behind_a_pooler(through: MigratedDatabase) -> None:
