@@ -9,11 +9,13 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 import pytest
 
 from chatkeep.answering import checkpoints, keeper
 from chatkeep.answering.keeper import Keeper
 from chatkeep.answering.working import ended
+from chatkeep.db import ConstraintViolated
 from chatkeep.errors import DatabaseUnavailable
 from chatkeep.events import Usage
 from chatkeep.ids import new_id
@@ -23,6 +25,7 @@ from tests import virtual_time
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chatkeep.answering.checkpoints import Checkpoint
     from chatkeep.answering.working import Work
 
 EVERY_S = 0.25
@@ -151,6 +154,48 @@ def test_who_hangs_is_tried_again_before_its_lease_has_run_out(
     assert len(tried) == 2
     assert keeper._LEASE_RENEWAL_S + tried[1] + EVERY_S < LEASE_S
     assert not work.live.changed
+
+
+@pytest.mark.parametrize(
+    "error", [ConstraintViolated("said"), psycopg.InternalError(), TypeError()]
+)
+def test_one_that_cannot_be_kept_holds_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever the database has against it, as where a page of one conversation is broken."""
+    kept: defaultdict[str, list[float]] = defaultdict(list)
+
+    async def keep(_: object, some: Sequence[Checkpoint]) -> list[bool]:
+        await asyncio.sleep(EXCHANGE_S)
+        if any(one.user_id == "broken" for one in some):
+            raise error
+        for one in some:
+            kept[one.run.id].append(asyncio.get_running_loop().time())
+        return [False] * len(some)
+
+    monkeypatch.setattr(checkpoints, "keep", keep)
+    said: Any = SimpleNamespace(tells=lambda _: False)
+    some, nothing = [an_answer() for _ in range(3)], cast("Any", None)
+    for work, user_id in zip(some, ("ana", "broken", "bo"), strict=True):
+        live: Any = work.live
+        live.user_id, live.content, live.stored_parts = user_id, "Yes", lambda: None
+    keeping = Keeper(nothing, said, nothing, stop=lambda _: None)
+
+    def said_more() -> Sequence[Work]:
+        for work in some:
+            work.live.changed = True
+        return some
+
+    async def keep_on() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROUNDS * EVERY_S):
+                await keeping.keep_on(said_more, every_s=EVERY_S)
+
+    virtual_time.run(keep_on())
+    assert kept.keys() == {name(some[0]), name(some[2])}
+    for times in kept.values():
+        assert len(times) >= ROUNDS / 2
+        assert max(after - before for before, after in pairwise(times)) <= 3 * EVERY_S
 
 
 def test_what_has_nothing_new_or_has_ended_is_let_be() -> None:

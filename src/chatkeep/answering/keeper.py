@@ -171,7 +171,7 @@ class Keeper:
             work.live.changed, work.renewed = False, now()
         try:
             stops = await self._exchange(some)
-        except ChatkeepError as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the other answers have to be kept
             if len(some) > 1 and not isinstance(error, Unavailable):
                 for work in some:  # one of them is what the database does not take
                     await self._keep([work])
@@ -179,7 +179,8 @@ class Keeper:
             # The answers go on; what is missing is in the next checkpoint or the end.
             for work in some:
                 work.live.changed = True
-            _log.warning("checkpoints of %d runs failed: %s", len(some), error.code)
+            code = error.code if isinstance(error, ChatkeepError) else type(error).__name__
+            _log.warning("checkpoints of %d runs failed: %s", len(some), code)
             return
         for work, must_stop in zip(some, stops, strict=True):
             if must_stop:
