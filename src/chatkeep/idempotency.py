@@ -133,30 +133,9 @@ class IdempotencyKeys:
             IdempotencyKeyReused: the key came with another request.
         """
         fresh = self._new_name()
+        values = {"user": user_id, "key": key, "fingerprint": fingerprint, "holder": fresh}
         _, rows = await self._db.fetch_all(
-            as_user(user_id),
-            Query(
-                """
-                insert into chat.idempotency_keys as k (user_id, key, fingerprint, holder)
-                values (%(user)s, %(key)s, %(fingerprint)s, %(holder)s)
-                on conflict (user_id, key) do update
-                  set fingerprint = excluded.fingerprint, holder = excluded.holder,
-                    answer = null, busy_until = null, created_at = now()
-                  where k.created_at < now() - interval '24 hours'
-                returning key
-                """,
-                {"user": user_id, "key": key, "fingerprint": fingerprint, "holder": fresh},
-                _Key,
-            ),
-            Query(
-                """
-                select coalesce(holder, '') as holder, fingerprint, answer,
-                  (extract(epoch from created_at) * 1000000)::bigint as since
-                from chat.idempotency_keys where user_id = %s and key = %s
-                """,
-                [user_id, key],
-                _Row,
-            ),
+            as_user(user_id), Query(_MARK, values, _Key), Query(_HOLDER, values, _Row)
         )
         if not rows or rows[0].fingerprint != fingerprint:
             raise IdempotencyKeyReused
@@ -227,35 +206,7 @@ class IdempotencyKeys:
             "lease": self._lease_s,
         }
         _, rows = await self._db.fetch_all(
-            as_user(user_id),
-            Query(
-                """
-                insert into chat.idempotency_keys as k
-                  (user_id, key, fingerprint, holder, busy_until)
-                values (%(user)s, %(key)s, %(fingerprint)s, %(holder)s,
-                  now() + make_interval(secs => %(lease)s::float8))
-                on conflict (user_id, key) do update
-                  set fingerprint = excluded.fingerprint, holder = excluded.holder,
-                    answer = null, busy_until = excluded.busy_until,
-                    created_at = case when k.created_at < now() - interval '24 hours'
-                      then now() else k.created_at end
-                  where k.created_at < now() - interval '24 hours'
-                    or (k.answer is null and k.busy_until < now()
-                      and k.fingerprint = excluded.fingerprint)
-                returning key
-                """,
-                values,
-                _Key,
-            ),
-            Query(
-                """
-                select coalesce(holder, '') as holder, fingerprint, answer,
-                  (extract(epoch from created_at) * 1000000)::bigint as since
-                from chat.idempotency_keys where user_id = %(user)s and key = %(key)s
-                """,
-                values,
-                _Row,
-            ),
+            as_user(user_id), Query(_CLAIM, values, _Key), Query(_HOLDER, values, _Row)
         )
         # Gone between the two: whoever had it let it go, so the next round takes it.
         gone = _Row(holder="", fingerprint=fingerprint, answer=None, since=0)
@@ -324,3 +275,36 @@ async def forget_old(db: Database) -> int:
 
 def _bound_to(user_id: str, key: str) -> bytes:
     return f"{user_id}\x00{key}".encode("utf-8", "surrogatepass")
+
+
+# A key that is a day old is a new one.
+_MARK = """
+insert into chat.idempotency_keys as k (user_id, key, fingerprint, holder)
+values (%(user)s, %(key)s, %(fingerprint)s, %(holder)s)
+on conflict (user_id, key) do update
+  set fingerprint = excluded.fingerprint, holder = excluded.holder,
+    answer = null, busy_until = null, created_at = now()
+  where k.created_at < now() - interval '24 hours'
+returning key
+"""
+
+# Free are also one that is a day old, and, for the same request, one whose holder has died.
+_CLAIM = """
+insert into chat.idempotency_keys as k (user_id, key, fingerprint, holder, busy_until)
+values (%(user)s, %(key)s, %(fingerprint)s, %(holder)s,
+  now() + make_interval(secs => %(lease)s::float8))
+on conflict (user_id, key) do update
+  set fingerprint = excluded.fingerprint, holder = excluded.holder,
+    answer = null, busy_until = excluded.busy_until,
+    created_at = case when k.created_at < now() - interval '24 hours'
+      then now() else k.created_at end
+  where k.created_at < now() - interval '24 hours'
+    or (k.answer is null and k.busy_until < now() and k.fingerprint = excluded.fingerprint)
+returning key
+"""
+
+_HOLDER = """
+select coalesce(holder, '') as holder, fingerprint, answer,
+  (extract(epoch from created_at) * 1000000)::bigint as since
+from chat.idempotency_keys where user_id = %(user)s and key = %(key)s
+"""

@@ -116,44 +116,51 @@ async def forget(db: Database, user_id: str, response_id: str, kind: Kind) -> No
     In a conversation that it was part of, what was said stays. Raises `NotFound`.
     """
     scope = {"user": user_id, "id": response_id, "kind": kind}
-    deleted, forgotten = await db.fetch_all(
-        as_user(user_id),
-        Query(
-            """
-            with made as materialized (
-              select r.id, r.conversation_id, r.message_id from chat.responses p
-              join chat.runs r on r.user_id = p.user_id and r.id = p.id
-              where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s and p.alone
-            )
-            update chat.conversations c set deleted_at = now()
-            where c.user_id = %(user)s and c.id = (select conversation_id from made limit 1)
-              and c.deleted_at is null
-              and not exists (
-                select from chat.runs n where n.user_id = %(user)s
-                  and n.conversation_id = (select conversation_id from made limit 1)
-                  and n.id <> %(id)s)
-              and not exists (
-                select from chat.messages m where m.user_id = %(user)s
-                  and m.conversation_id = (select conversation_id from made limit 1)
-                  and m.parent_id = (select message_id from made limit 1))
-            returning c.id
-            """,
-            scope,
-            _Id,
-        ),
-        Query(
-            """
-            delete from chat.responses p using chat.runs r
-            join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
-            where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
-              and r.user_id = p.user_id and r.id = p.id
-              and (c.deleted_at is null or c.deleted_at = now())
-            returning p.id
-            """,
-            scope,
-            _Id,
-        ),
+    _, forgotten = await db.fetch_all(
+        as_user(user_id), _deleting_what_was_made_for(scope), _forgetting(scope)
     )
-    del deleted
     if not forgotten:
         raise NotFound
+
+
+def _deleting_what_was_made_for(scope: Mapping[str, object]) -> Query[_Id]:
+    """The conversation that a response stands alone in: nothing was said or begun there since."""
+    return Query(
+        """
+        with made as materialized (
+          select r.id, r.conversation_id, r.message_id from chat.responses p
+          join chat.runs r on r.user_id = p.user_id and r.id = p.id
+          where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s and p.alone
+        )
+        update chat.conversations c set deleted_at = now()
+        where c.user_id = %(user)s and c.id = (select conversation_id from made limit 1)
+          and c.deleted_at is null
+          and not exists (
+            select from chat.runs n where n.user_id = %(user)s
+              and n.conversation_id = (select conversation_id from made limit 1)
+              and n.id <> %(id)s)
+          and not exists (
+            select from chat.messages m where m.user_id = %(user)s
+              and m.conversation_id = (select conversation_id from made limit 1)
+              and m.parent_id = (select message_id from made limit 1))
+        returning c.id
+        """,
+        scope,
+        _Id,
+    )
+
+
+def _forgetting(scope: Mapping[str, object]) -> Query[_Id]:
+    """A response whose conversation is there, or was deleted with it in this transaction."""
+    return Query(
+        """
+        delete from chat.responses p using chat.runs r
+        join chat.conversations c on c.user_id = r.user_id and c.id = r.conversation_id
+        where p.user_id = %(user)s and p.id = %(id)s and p.kind = %(kind)s
+          and r.user_id = p.user_id and r.id = p.id
+          and (c.deleted_at is null or c.deleted_at = now())
+        returning p.id
+        """,
+        scope,
+        _Id,
+    )

@@ -213,28 +213,44 @@ def _production_problems(settings: Settings) -> list[str]:
             "REDIS_URL must be rediss in production, but for a server on this machine or in a"
             " private network."
         )
-    problems += [
+    return [
+        *problems,
+        *_providers_in_the_clear(settings),
+        *_published_secrets(settings),
+        *_issuers_in_the_clear(settings),
+    ]
+
+
+def _providers_in_the_clear(settings: Settings) -> list[str]:
+    return [
         f"{one.prefix}_URL must be https in production, but for a provider on this machine or in"
         " a private network."
         for one in upstreams_of(settings)
         if one.name not in PRESETS and one.url.startswith("http://") and not stays_inside(one.url)
     ]
+
+
+def _published_secrets(settings: Settings) -> list[str]:
     secrets = {
         "SUPABASE_JWT_SECRET": settings.supabase_jwt_secret,
         "BETTER_AUTH_SECRET": settings.better_auth_secret,
     }
-    problems += [
+    return [
         f"{name} is a published default: anybody can sign with it."
         for name, secret in secrets.items()
         if secret in PUBLISHED_SECRETS
     ]
+
+
+def _issuers_in_the_clear(settings: Settings) -> list[str]:
+    """Whoever stands between could put keys of their own in place of an issuer's."""
     addresses = {
         "SUPABASE_PROJECT_URL": settings.supabase_project_url,
         "BETTER_AUTH_URL": settings.better_auth_url,
     }
     for one in settings.openid_providers:
         addresses |= {f"{one.prefix}_ISSUER": one.issuer, f"{one.prefix}_JWKS_URL": one.jwks_url}
-    return problems + [
+    return [
         f"{name} must be https in production."
         for name, address in addresses.items()
         if address and not address.startswith("https://")
