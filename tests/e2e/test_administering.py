@@ -115,7 +115,7 @@ async def test_ban_and_lift(server: ServerProcess, http: aiohttp.ClientSession) 
     assert listed.out.rstrip().endswith(f"{email}  banned")
     assert (await run(server, "users", "unban", email)).out == f"{email} may sign in again.\n"
     wrong = await run(server, "users", "ban", email, "--for", "long")
-    assert (wrong.code, "1h30m" in wrong.err) == (1, True)
+    assert (wrong.code, "1h30m" in wrong.err) == (2, True)
 
 
 async def test_person_of_another_issuer_is_suspended(server: ServerProcess) -> None:

@@ -85,6 +85,8 @@ async def test_version_is_the_package_s(home: Path) -> None:
         ["token", "--user", "", "--email", "a@example.com"],
         ["token", "--user", "a" * 256],
         ["assign", "--conversation", "c"],
+        ["users", "ban", "ana@example.com", "--for", "3 weeks"],
+        ["users", "grant-role", "ana@example.com", "chief editor"],
     ],
 )
 async def test_wrong_call_is_2(home: Path, arguments: list[str]) -> None:
@@ -96,9 +98,29 @@ async def test_wrong_call_is_2(home: Path, arguments: list[str]) -> None:
     assert is_untouched(home)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys"],
+        ["keys", "list"],
+        ["users", "list"],
+        ["sessions", "revoke-all", "--everybody", "--yes"],
+    ],
+)
+async def test_whoever_is_in_another_folder_than_the_server_is_told(
+    home: Path, arguments: list[str]
+) -> None:
+    """Once, when the folder is made: "0 sessions ended" must not calm anybody down."""
+    done = await chatkeep(*arguments, cwd=home)
+    assert done.code == 0, done
+    assert f"There was no data folder {home / '.chatkeep'}" in done.err
+    again = await chatkeep(*arguments, cwd=home)
+    assert "There was no data folder" not in again.err
+
+
 async def test_keys_are_the_running_server_s(home: Path) -> None:
     """Keys are the same before, while and after a server runs, and the address is its own."""
-    before = json.loads(await said("keys", "--json", cwd=home))
+    before = json.loads((await chatkeep("keys", "--json", cwd=home)).out)
     assert sorted(before) == ["api_url", "jwks_url", "publishable_key", "secret_key"]
     assert before["api_url"] == "http://127.0.0.1:8000"
     async with serving("--port", "0", cwd=home) as server, aiohttp.ClientSession() as http:

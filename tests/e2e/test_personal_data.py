@@ -46,6 +46,10 @@ async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path) -> N
         again = await run("export", address, str(file))
         assert again.code == 2
         assert "is there already" in again.err
+        nowhere = tmp_path / "nowhere" / "ana.json"
+        again = await run("export", address, str(nowhere))
+        assert again.code == 2
+        assert f"{nowhere} cannot be made: No such file or directory" in again.err
         assert (await run("erase", address)).code == 2  # nobody was asked
         done = await run("erase", address, "--yes")
         assert done.code == 0, done.err

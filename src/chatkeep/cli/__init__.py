@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from typing import Final
 
@@ -101,8 +102,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- the last resort, logged in full where wanted
         _log.debug("unexpected", exc_info=error)
         # Its text may quote anything, a password in an address too.
-        _complain(f"Unexpected {type(error).__name__}: LOG_LEVEL=DEBUG shows what and where.")
+        _complain(f"Unexpected {_kind(error)}: LOG_LEVEL=DEBUG shows what and where.")
         sys.exit(_FAILED)
+
+
+def _kind(error: Exception) -> str:
+    """Name *error*, and of what the system refuses, such as a full disk, say what it is."""
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return f"{name} ({os.strerror(error.errno)})"
+    return name
 
 
 def _complain(*problems: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 from chatkeep.cli.own_issuer import run_on_database
 from chatkeep.cli.settings import data_option, read_settings
+from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import examples
 
 if TYPE_CHECKING:
@@ -46,9 +48,15 @@ def command(context: click.Context, *, as_json: bool, data: Path | None) -> None
     if context.invoked_subcommand is not None:
         return
     from chatkeep.api_keys import ApiKeys  # noqa: PLC0415 -- slow to import
-    from chatkeep.cli.preparation import at_its_address, secret_of  # noqa: PLC0415 -- as above
+    from chatkeep.cli.preparation import (  # noqa: PLC0415 -- as above
+        at_its_address,
+        secret_of,
+        warn_of_new_folder,
+    )
 
     settings = read_settings(data_folder=data)
+    if settings.secret is None:
+        warn_of_new_folder(settings, Steps(sys.stderr, quiet=True))
     keys = ApiKeys.of(secret_of(settings).encode())
     base_url = at_its_address(settings).base_url
     shown = {

@@ -61,9 +61,14 @@ def run_as_issuer(
 @contextmanager
 def _with_database(settings: Settings) -> Iterator[Settings]:
     """Lend *settings* with a database that is up to date, whether a server runs on it or not."""
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+    from chatkeep.cli.preparation import (  # noqa: PLC0415 -- slow
+        bring_up_to_date,
+        prepared,
+        warn_of_new_folder,
+    )
 
     steps = Steps(sys.stderr, quiet=True)
+    warn_of_new_folder(settings, steps)
     with prepared(settings, steps, "command") as complete:
         bring_up_to_date(complete, steps)
         yield complete

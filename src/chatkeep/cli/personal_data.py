@@ -43,10 +43,7 @@ def export_user(*, who: str, file: Path, data: Path | None) -> None:
         number = await _export(issuer, settings, who, file)
         click.echo(f"Everything of {who} is in {file}. Conversations: {number}")
 
-    try:
-        run_as_issuer(data, work)
-    except FileExistsError:
-        raise click.BadParameter(f"{file} is there already", param_hint="FILE") from None
+    run_as_issuer(data, work)
 
 
 @click.command("erase", epilog=examples("chatkeep users erase ana@example.com"))
@@ -110,7 +107,13 @@ def _stored_files(settings: Settings, db: Database) -> StoredFiles:
 @contextmanager
 def _new(file: Path) -> Iterator[BinaryIO]:
     """Lend a new *file* that nobody else can read; take away what was not finished."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise click.BadParameter(f"{file} is there already", param_hint="FILE") from None
+    except OSError as error:
+        why = f"{file} cannot be made: {error.strerror}"
+        raise click.BadParameter(why, param_hint="FILE") from error
     with os.fdopen(descriptor, "wb") as into:
         try:
             yield into

@@ -59,15 +59,16 @@ def prepared(settings: Settings, steps: Steps, use: Use) -> Iterator[Settings]:
 
 
 def warn_of_new_folder(settings: Settings, steps: Steps) -> None:
-    """Say that what a command is about to print belongs to no server yet, where that is so.
+    """Say that what a command is about to do concerns no server yet, where that is so.
 
-    Run in another folder than the server, it would print what that server refuses.
+    Run in another folder than the server, it would print what that server refuses, or end
+    everybody's sessions where there are none.
     """
     folder = settings.data_folder.expanduser().absolute()
     if settings.database_url is None and not folder.exists():
         steps.note(
-            f"There was no data folder {folder}: it is made now, and no running server takes what"
-            " is printed here. For one that runs, come to its folder, or name it with --data."
+            f"There was no data folder {folder}: it is made now, and this is about no server that"
+            " runs. For one that does, come to its folder, or name it with --data."
         )
 
 

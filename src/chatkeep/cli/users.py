@@ -118,13 +118,13 @@ def ban_user(*, who: str, length: str | None, reason: str | None, data: Path | N
 
     WHO may also be the id of a person of another issuer, as `chatkeep sessions list` shows it.
     """
+    wanted = None if length is None else _duration(length)
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
         from chatkeep.administration import accounts as administration  # noqa: PLC0415 -- slow to import
         from chatkeep.administration import suspensions  # noqa: PLC0415 -- as above
-        from chatkeep.durations import read_duration  # noqa: PLC0415 -- as above
 
-        banned_for = administration.LONGEST_BAN if length is None else read_duration(length)
+        banned_for = wanted or administration.LONGEST_BAN
         stranger = await _of_another_issuer(issuer, settings, who)
         if stranger is None:
             await _change(issuer, settings, who, banned_for, reason)
@@ -203,7 +203,9 @@ def unban_user(*, who: str, reason: str | None, data: Path | None) -> None:
 def grant_role(*, who: str, role: str, data: Path | None) -> None:
     """Give somebody a role; with one of ADMIN_ROLES they administer, from their next request on."""
     if not role.isidentifier():
-        raise click.BadParameter("is a name of letters, digits and underscores", param_hint="ROLE")
+        raise click.BadParameter(
+            "must be a name of letters, digits and underscores", param_hint="ROLE"
+        )
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
         from chatkeep.administration import administrators  # noqa: PLC0415 -- slow to import
@@ -290,6 +292,16 @@ def require_yes(question: str, *, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("Nobody is there to be asked: say --yes.")
     click.confirm(question, abort=True)
+
+
+def _duration(text: str) -> timedelta:
+    from chatkeep.durations import read_duration  # noqa: PLC0415 -- slow to import
+    from chatkeep.errors import Invalid  # noqa: PLC0415 -- as above
+
+    try:
+        return read_duration(text)
+    except Invalid as error:
+        raise click.BadParameter(f"{text!r}: {error.detail}", param_hint="--for") from error
 
 
 def _asked_password() -> str:
