@@ -14,17 +14,19 @@ from starlette.requests import Request
 
 from chatkeep import idempotency
 from chatkeep.config import Settings
+from chatkeep.db import ConstraintViolated
 from chatkeep.errors import (
     AnswerNotKept,
     DatabaseUnavailable,
     RateLimited,
     RequestInProgress,
+    Unavailable,
 )
 from chatkeep.idempotency import Held, IdempotencyKeys, Kept
 from chatkeep.limits import RATES, Rate
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.web.app import create_app
-from chatkeep.web.once import Recorded, fingerprint_of
+from chatkeep.web.once import Recorded, fingerprint_of, kept_or_given_up
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
 from tests.peers import SHORT, Peer, start_aimock
@@ -474,24 +476,49 @@ async def test_whose_holder_died_is_taken_over_with_the_same_id(node: Node, ana:
     assert kept.body == b"mine"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatabaseUnavailable(),
+        Unavailable("The database took too long."),
+        ConstraintViolated("of what came after"),
+    ],
+    ids=["lost", "too late", "fault"],
+)
 async def test_lost_commit_makes_no_second_thing(
-    node: Node, ana: Person, monkeypatch: pytest.MonkeyPatch
+    ana: Person, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The connection breaks after the database has done it: the next try finds it done."""
+    """Its answer did not come after the database has done it: the next try finds it done."""
     from chatkeep import conversations  # noqa: PLC0415 -- only to break it
 
     start_conversation = conversations.start_conversation
 
     async def lost(*args: Any, **more: Any) -> str:  # noqa: ANN401 -- handed through
         await start_conversation(*args, **more)
-        raise DatabaseUnavailable
+        raise error
 
     monkeypatch.setattr(conversations, "start_conversation", lost)
     key = {"idempotency-key": "k"}
-    assert (await ana.client.post(f"{CHAT}/start", {}, headers=key)).status == 503
+    assert (await ana.client.post(f"{CHAT}/start", {}, headers=key)).status >= 500
     monkeypatch.undo()
     again = await ana.client.post(f"{CHAT}/start", {}, headers=key)
     assert await listed(ana.client) == [again.json["conversation_id"]]
+
+
+async def test_request_that_was_cancelled_leaves_its_key(node: Node, ana: Person) -> None:
+    """As when a server ends in the middle of it: nobody knows whether it was done."""
+
+    async def cancelled(held: Held) -> None:
+        async with kept_or_given_up(held):
+            raise asyncio.CancelledError
+
+    held = await node.parts.idempotency.take(ana.id, "k", b"same")
+    assert isinstance(held, Held)
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled(held)
+    again = await node.parts.idempotency.take(ana.id, "k", b"same")
+    assert isinstance(again, Held)
+    assert again.id == held.id
 
 
 async def test_large_answer_is_not_kept_and_not_made_again(node: Node, ana: Person) -> None:

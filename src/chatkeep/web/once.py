@@ -33,7 +33,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from chatkeep import runs
-from chatkeep.errors import DatabaseUnavailable, RateLimited, Unavailable
+from chatkeep.errors import ChatkeepError, RateLimited, Unavailable
 from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
 from chatkeep.web.schemas import IdempotencyKey
@@ -287,11 +287,14 @@ async def _keep(held: Held, kept: Kept) -> None:
 
 
 async def _given_up(held: Held, error: BaseException | None = None) -> None:
+    refused = isinstance(error, ChatkeepError) and not isinstance(error, Unavailable)
     with suppress(Unavailable):  # it is free again when its lease ends
-        if isinstance(error, DatabaseUnavailable):
-            await held.leave()
-        else:
+        if error is None or refused:
             await held.release()
+        else:
+            # It may have been done all the same: the database was too slow to say so, or this
+            # process ends, or has a fault after it.
+            await held.leave()
 
 
 @asynccontextmanager
