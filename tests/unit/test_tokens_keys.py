@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -231,6 +232,8 @@ def test_missing_key_id_means_the_only_key_of_that_algorithm() -> None:
     other = forge.jwk_members(ec.generate_private_key(ec.SECP256R1()).public_key())
     two = [*one, read_key({**other, "kid": "second"}, algorithms=ASYMMETRIC)]
     refuse(token, KeySet(two))
+    with pytest.raises(TokenInvalid):  # also of whoever would ask the issuer for more keys
+        KeySet(two).find(Header("ES256", None, None))
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
@@ -289,52 +292,17 @@ def rsa_jwk(modulus: int, exponent: int = 65537) -> dict[str, object]:
     return {"kty": "RSA", "kid": "a", "n": forge._number(modulus), "e": forge._number(exponent)}
 
 
-def roca_modulus() -> int:
-    """Return a number with the fingerprint of CVE-2017-15361: a power of 65537 throughout."""
-    product = 1
-    for prime in (
-        3,
-        5,
-        7,
-        11,
-        13,
-        17,
-        19,
-        23,
-        29,
-        31,
-        37,
-        41,
-        43,
-        47,
-        53,
-        59,
-        61,
-        67,
-        71,
-        73,
-        79,
-        83,
-        89,
-        97,
-        101,
-        103,
-        107,
-        109,
-        113,
-        127,
-        131,
-        137,
-        139,
-        149,
-        151,
-        157,
-        163,
-        167,
-    ):
-        product *= prime
+#: Those whose remainders are the fingerprint of CVE-2017-15361: all odd ones up to 167.
+ROCA_PRIMES = [n for n in range(3, 168) if all(n % smaller for smaller in range(2, n))]
+
+
+def roca_modulus(sound: int = 1) -> int:
+    """Return a number with that fingerprint, a power of 65537 throughout, but for one prime."""
+    product = math.prod(ROCA_PRIMES) // sound
     modulus = pow(65537, 1234567, product) + product * (2**2047 // product + 1)
-    return modulus if modulus & 1 else modulus + product
+    while modulus % 2 == 0 or modulus % sound:
+        modulus += product
+    return modulus
 
 
 #: A sound key of too few bits.
@@ -479,6 +447,23 @@ def test_document_without_usable_keys_is_refused(document: bytes) -> None:
     """What is no set of keys, or is too much of one, is an error and not an empty set."""
     with pytest.raises(ValueError, match=r"it is|it has|no usable"):
         read_key_set(document, algorithms=ASYMMETRIC)
+
+
+def test_set_with_a_repeated_member_is_refused() -> None:
+    """Which of the two was meant, readers do not agree on (RFC 8259 section 4)."""
+    good = forge.document(jwk("ES256"))
+    assert len(read_key_set(good, algorithms=ASYMMETRIC).keys) == 1
+    for inner in (b'"kid": "key-ES256"', b'"kty": "EC"'):
+        with pytest.raises(ValueError, match="it is not a JWK Set"):
+            read_key_set(good.replace(b"}]", b", " + inner + b"}]"), algorithms=ASYMMETRIC)
+    with pytest.raises(ValueError, match="it is not a JWK Set"):
+        read_key_set(b'{"keys": [], ' + good[1:], algorithms=ASYMMETRIC)
+
+
+@pytest.mark.parametrize("sound", ROCA_PRIMES)
+def test_key_with_only_part_of_the_fingerprint_is_taken(sound: int) -> None:
+    """Each of the primes is looked at, and all of them have to speak against a key."""
+    assert read_key(rsa_jwk(roca_modulus(sound)), algorithms=["RS256"]).algorithm == "RS256"
 
 
 def test_hundred_keys_are_read() -> None:

@@ -10,9 +10,9 @@ import pytest
 from joserfc.jwk import ECKey
 
 from chatkeep.errors import TokenInvalid
-from chatkeep.tokens import MAX_TOKEN_LENGTH, KeySet, issue, verify
+from chatkeep.tokens import MAX_TOKEN_LENGTH, KeySet, issue, read_key_set, verify
 from tests import forge
-from tests.forge import ALGORITHMS, NOW, RULES, claims, header, key_set, segment
+from tests.forge import ALGORITHMS, NOW, RULES, claims, header, jwk, key_set, segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,6 +318,14 @@ def test_longest_token_is_accepted() -> None:
         else:
             refuse(token)
     assert MAX_TOKEN_LENGTH - max(lengths) <= 1
+
+
+@pytest.mark.parametrize("size", [1, 512])
+def test_key_id_of_any_length_up_to_the_cap_is_looked_for(size: int) -> None:
+    """The shortest and the longest."""
+    keys = read_key_set(forge.document(jwk("ES256", kid="k" * size)), algorithms=["ES256"]).keys
+    token = forge.forge(header("ES256", kid="k" * size), algorithm="ES256")
+    assert verify(token, keys=keys, rules=RULES, now=NOW) == claims()
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "...", "\ud800", "\ud800.\ud800.\ud800", "\x00"])
