@@ -77,6 +77,13 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
               and conversation_id = %(conversation)s and id = b.parent_id offset 0
           ) p
           where b.depth < %(limit)s and b.bytes < %(bytes)s
+        ), beside as materialized (
+          -- All answers to what the branch answers, and little else: one scan of an index.
+          select parent_id from chat.messages
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and parent_id >= (select min(parent_id) from branch)
+            and parent_id <= (select max(parent_id) from branch)
+          order by parent_id limit %(enough)s
         )
         select b.id, b.parent_id, b.role, b.content, b.parts, b.client_id, b.created_at,
           b.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
@@ -84,6 +91,9 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
             array(select s.id from chat.messages s where s.user_id = %(user)s
               and s.conversation_id = %(conversation)s and s.parent_id is null
               order by s.created_at, s.id)
+          when (select count(*) from beside) < %(enough)s and b.parent_id <> all (array(
+            select parent_id from beside group by parent_id having count(*) > 1
+          )) then array[b.id]
           else
             array(select s.id from chat.messages s where s.user_id = %(user)s
               and s.conversation_id = %(conversation)s and s.parent_id = b.parent_id
@@ -91,12 +101,13 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
           end as siblings
         from branch b
         left join lateral (
-          select state, model, error_code from chat.runs
-          where user_id = %(user)s and id = b.run_id offset 0
-        ) r on true
+          select id, state, model, error_code from chat.runs
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and message_id = b.id and b.run_id is not null offset 0
+        ) r on r.id = b.run_id
         order by b.depth desc
         """,
-        {**scope, "limit": limit, "bytes": _PAGE_BYTES},
+        {**scope, "limit": limit, "enough": 2 * limit, "bytes": _PAGE_BYTES},
         Message,
     )
 
@@ -143,9 +154,10 @@ async def list_messages(
           array[]::text[] as siblings
         from chat.messages m
         left join lateral (
-          select state, model, error_code from chat.runs
-          where user_id = m.user_id and id = m.run_id offset 0
-        ) r on true
+          select id, state, model, error_code from chat.runs
+          where user_id = m.user_id and conversation_id = m.conversation_id
+            and message_id = m.id and m.run_id is not null offset 0
+        ) r on r.id = m.run_id
         where m.user_id = %s and m.conversation_id = %s and m.id = any(%s)
         order by m.created_at, m.id
         """,
