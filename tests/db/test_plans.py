@@ -343,7 +343,6 @@ LARGE_BY_NATURE = {
     "branch": "walks down the branch to its newest message",
     "branch of the same id": "walks down the branch to its newest message",
     "export of the same id": "lists every message of the conversation",
-    "ids of the same branch": "lists every message of the branch",
     "branch in the same id": "lists every message of the branch",
 }
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 #: How long a thread stays taken when whoever took it has died.
 LEASE_S: Final = 15
-_MESSAGES_AT_MOST: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,35 +146,6 @@ async def save_thread(
         raise NotFound from violated  # somebody else's id
     if not rows:
         raise NotFound
-
-
-async def branch_ids(db: Database, user_id: str, thread_id: str) -> list[str]:
-    """Return the ids of the messages of the branch that is shown, oldest first."""
-    rows = await db.fetch(
-        as_user(user_id),
-        """
-        with recursive branch as (
-          select m.id, m.parent_id, 1 as depth from chat.conversations c
-          cross join lateral (
-            select id, parent_id from chat.messages
-            where user_id = c.user_id and conversation_id = c.id and id = c.head_id offset 0
-          ) m
-          where c.user_id = %(user)s and c.id = %(thread)s and c.deleted_at is null
-          union all
-          select p.*, b.depth + 1 from branch b
-          -- `offset 0`: each is looked up by its whole key, however long the conversation is.
-          cross join lateral (
-            select id, parent_id from chat.messages where user_id = %(user)s
-              and conversation_id = %(thread)s and id = b.parent_id offset 0
-          ) p
-          where b.depth < %(limit)s
-        )
-        select id from branch order by depth desc
-        """,
-        {"user": user_id, "thread": thread_id, "limit": _MESSAGES_AT_MOST},
-        row=_Id,
-    )
-    return [row.id for row in rows]
 
 
 async def list_items(

@@ -124,8 +124,11 @@ class ConversationStore(Store[ChatKitContext]):
         """List items of the branch that is shown. Only messages near the page are read."""
         limit = _clamped(limit)
         user_id = context.who.user_id
-        branch = ["", *await records.branch_ids(self._db, user_id, thread_id)]
-        if order == "desc":
+        ids = await conversations.branch_ids(
+            self._db, user_id, thread_id, from_id=None, limit=conversations.BRANCH_AT_MOST
+        )
+        branch = [*ids, ""]
+        if order != "desc":
             branch.reverse()
         start = 0
         if after is not None:

@@ -21,19 +21,32 @@ from chatkeep.conversations.lists import (
     search_titles,
 )
 from chatkeep.conversations.pages import get_page, get_whole, list_messages
-from chatkeep.conversations.places import AnswerShown, Place, find_answer, find_place
+from chatkeep.conversations.places import (
+    BRANCH_AT_MOST,
+    AnswerShown,
+    Home,
+    Place,
+    branch_ids,
+    find_answer,
+    find_homes,
+    find_place,
+)
 from chatkeep.conversations.records import Conversation, Message, Role, Status
 
 __all__ = [
+    "BRANCH_AT_MOST",
     "FIRST_PAGE",
     "AnswerShown",
     "Conversation",
+    "Home",
     "Message",
     "Place",
     "Role",
     "Status",
+    "branch_ids",
     "delete",
     "find_answer",
+    "find_homes",
     "find_place",
     "get_page",
     "get_whole",

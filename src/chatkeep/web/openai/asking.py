@@ -267,7 +267,7 @@ async def history(
     """Return what was said down to *above*, its last answer with what its tools said since."""
     if above is None or above.message_id is None:
         return []
-    ids = await conversation_items.branch_ids(
+    ids = await conversations.branch_ids(
         db, user_id, above.conversation_id, from_id=above.message_id, limit=_HISTORY_AT_MOST
     )
     listed = await conversations.list_messages(db, user_id, above.conversation_id, ids)

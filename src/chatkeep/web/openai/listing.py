@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Query
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Database
 
-_BRANCH_AT_MOST: Final = 20_000
 
 Limit = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 Order = Annotated[Literal["asc", "desc"], Query(description="The oldest first, or the newest.")]
@@ -110,14 +109,14 @@ async def _chunks(
     if newest_first:
         from_id = place.message_id if place is not None else None
         while True:
-            ids = await conversation_items.branch_ids(*scope, from_id=from_id, limit=size + 1)
+            ids = await conversations.branch_ids(*scope, from_id=from_id, limit=size + 1)
             if place is not None and not ids:
                 raise _not_here()
             yield ids[:size]
             if len(ids) <= size:
                 return
             from_id = ids[size]
-    ids = await conversation_items.branch_ids(*scope, from_id=None, limit=_BRANCH_AT_MOST)
+    ids = await conversations.branch_ids(*scope, from_id=None, limit=conversations.BRANCH_AT_MOST)
     ids.reverse()
     if place is not None:
         if place.message_id not in ids:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
 
-from chatkeep import conversation_items, conversations
+from chatkeep import conversations
 from chatkeep.errors import Invalid, NotFound
 from chatkeep.web.openai.inputs import InputItem, InputReference
 from chatkeep.web.openai.items import find_place, items_of
@@ -58,7 +58,7 @@ async def _named(
     message_ids = sorted({place.message_id for place in places.values() if place is not None})
     if len(message_ids) > _AT_MOST:
         raise Invalid.of("input", f"must not name items of more than {_AT_MOST} messages")
-    homes = await conversation_items.find_homes(db, user_id, message_ids)
+    homes = await conversations.find_homes(db, user_id, message_ids)
     found: dict[str, list[InputItem]] = {}
     for home in {one.conversation_id for one in homes}:
         inside = [one.id for one in homes if one.conversation_id == home]
