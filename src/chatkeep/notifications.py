@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
@@ -32,6 +33,14 @@ Channel = Literal[
 ]
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a statement returns that tells others of *id*; *told* says nothing."""
+
+    id: str
+    told: str | None
 
 
 class Listener:

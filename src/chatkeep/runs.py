@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import NotFound
+from chatkeep.notifications import Told
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -104,7 +105,7 @@ class _MaybeId:
 
 
 async def get_run(db: Database, user_id: str, run_id: str) -> Run:
-    """Return a run with what has been said so far."""
+    """Return a run with what has been said so far. Raises `NotFound`."""
     rows = await db.fetch(
         as_user(user_id),
         """
@@ -237,15 +238,9 @@ async def request_stop(db: Database, user_id: str, run_id: str) -> None:
             returning id, pg_notify('chatkeep_runs', id)::text as told
             """,
             [user_id, run_id],
-            _Told,
+            Told,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    id: str
-    told: str | None
 
 
 async def sweep(db: Database) -> int:

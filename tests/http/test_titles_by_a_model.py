@@ -11,6 +11,7 @@ import pytest
 
 from chatkeep.answering import titling
 from chatkeep.answering.titles import cleaned
+from chatkeep.budgets.overview import UsedOfModel
 from chatkeep.db import as_user
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import TextDelta, Usage
@@ -163,12 +164,12 @@ async def test_title_is_charged_to_whose_conversation_it_is(start: StartNode) ->
     await until(called(ana.client, chat, "Dark bread"))
     used = await naming.parts.db.fetch(
         as_user(ana.id),
-        "select model as id, (prompt_tokens + completion_tokens)::text as told from chat.usage"
+        "select model, answers, prompt_tokens, completion_tokens, cost from chat.usage"
         " where model = %s",
         [NAMER],
-        row=titling._Told,
+        row=UsedOfModel,
     )
-    assert [one.told for one in used] == ["73"]
+    assert [(one.prompt_tokens, one.completion_tokens) for one in used] == [(70, 3)]
     poor = await start(TITLE_MODEL=NAMER, BUDGET_TOKENS_PER_DAY="200")
     bo = poor.person()
     model = playing(poor, ["Never"], "word " * 60)

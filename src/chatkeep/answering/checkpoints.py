@@ -14,6 +14,7 @@ from psycopg.types.json import Json, Jsonb
 
 from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import NotFound
+from chatkeep.notifications import Told
 from chatkeep.runs import LEASE_S
 
 if TYPE_CHECKING:
@@ -75,14 +76,6 @@ class News:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a statement returns that tells others of *id*."""
-
-    id: str
-    told: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +142,7 @@ async def finish(
             _Id,
         ),
         *also,
-        Query(
-            _NEXT_IN_LINE,
-            _address(user_id, run),
-            _Id,
-        ),
+        Query(_NEXT_IN_LINE, _address(user_id, run), _Id),
     )
     return bool(next_one)
 

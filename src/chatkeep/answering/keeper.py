@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chatkeep.answering.tails import Tails
     from chatkeep.answering.working import Work
     from chatkeep.db import Database, Query
+    from chatkeep.notifications import Told
     from chatkeep.runs import Ending
 
 _log = logging.getLogger(__name__)
@@ -203,5 +204,5 @@ class Keeper:
             tells=self._tails.tells(live.address.id),
         )
 
-    def _telling(self, run_id: str) -> list[Query[checkpoints.Told]]:
+    def _telling(self, run_id: str) -> list[Query[Told]]:
         return [checkpoints.telling(run_id)] if self._tails.tells(run_id) else []

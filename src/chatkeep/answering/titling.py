@@ -21,6 +21,7 @@ from chatkeep.answering.titles import cleaned
 from chatkeep.db import as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
+from chatkeep.notifications import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,12 +49,6 @@ _WISH: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Named:
     title: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    id: str
-    told: str
 
 
 class Titling:
@@ -200,6 +195,6 @@ async def give_title(
           as told
         """,
         {"user": user_id, "conversation": conversation_id, "title": title, "seen": seen},
-        row=_Told,
+        row=Told,
     )
     return bool(named)

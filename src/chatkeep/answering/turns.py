@@ -14,6 +14,7 @@ from chatkeep import runs
 from chatkeep.answering import refusals
 from chatkeep.answering.history import reading
 from chatkeep.db import ConstraintViolated, Query, as_user
+from chatkeep.notifications import Told
 from chatkeep.runs import Address
 
 if TYPE_CHECKING:
@@ -93,12 +94,6 @@ class _Begun:
     paused: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    id: str
-    told: str
-
-
 async def start(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any]] = ()) -> Started:
     """Store the question and the run of *turn*, and do *also* after it, in one round trip.
 
@@ -156,7 +151,7 @@ async def claim(
     }
     try:
         begun, history, *rows = await db.fetch_all(
-            as_user(user_id), Query(_CLAIM, values, _Told), reading(values), *also
+            as_user(user_id), Query(_CLAIM, values, Told), reading(values), *also
         )
     except ConstraintViolated as violated:
         if violated.name in {"runs_one_at_a_time", "charges_pkey"}:

@@ -24,6 +24,7 @@ from chatkeep.errors import (
     TokenRevoked,
 )
 from chatkeep.llm.model import ModelSettings
+from chatkeep.notifications import Told
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 
@@ -85,12 +86,6 @@ class _Id:
 class _Locked:
     id: str
     of_user: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    id: str
-    told: str
 
 
 async def enqueue(db: Database, who: Principal, turn: Turn, choices: Choices) -> None:
@@ -165,7 +160,7 @@ async def give_up(db: Database, user_id: str, run_id: str, error_code: str) -> N
         returning id, pg_notify('chatkeep_tails', id)::text as told
         """,
         {"user": user_id, "run": run_id, "code": error_code},
-        row=_Begun,
+        row=Told,
     )
 
 
@@ -183,7 +178,7 @@ async def cancel(db: Database, user_id: str, conversation_id: str, run_id: str |
     values = {"user": user_id, "conversation": conversation_id, "run": run_id}
     while True:
         found, rows = await db.fetch_all(
-            as_user(user_id), Query(_LOCK_ALONE, values, _Id), Query(_CANCEL, values, _Begun)
+            as_user(user_id), Query(_LOCK_ALONE, values, _Id), Query(_CANCEL, values, Told)
         )
         if not found:
             raise NotFound
