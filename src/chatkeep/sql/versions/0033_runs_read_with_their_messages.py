@@ -2,7 +2,7 @@
 
 A page of a conversation asks for the state, model and error of each of its answers, and nothing
 else of their runs: of every two messages, one page of a table that is seldom in memory. The
-index of runs by their message has them now, beside the run's id. It grows by a third.
+index of runs by their message has them now, beside the run's id, and is half as large again.
 
 It is built, and the one that it replaces dropped, beside the traffic: see `indexes.BESIDE` and
 `indexes.REPLACED`.
