@@ -131,7 +131,10 @@ class PipelinedConnection(AsyncConnection[Any]):
         names = tuple(result.fname(column) or b"" for column in range(result.nfields))
         self._transformer.set_pgresult(result)
         kind: Any = record
-        return self._transformer.load_rows(0, count, _maker(kind, names))
+        rows = self._transformer.load_rows(0, count, _maker(kind, names))
+        # Else a connection has them for as long as nobody asks it for others.
+        self._transformer.set_pgresult(None)
+        return rows
 
     def _deallocate(self, name: bytes | None) -> PQGen[None]:
         """Forget our prepared statements when psycopg drops all: it does so after a ROLLBACK."""

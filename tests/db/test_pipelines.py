@@ -68,6 +68,14 @@ async def test_more_than_the_sockets_hold(single: Database) -> None:
     assert [rows[0].value for rows in found] == values
 
 
+async def test_what_was_read_is_not_kept_by_an_idle_connection(single: Database) -> None:
+    """Nobody may ask it for anything else for an hour."""
+    values = await single.fetch(WORKER, ECHO, ["x" * 1_000_000], row=One)
+    assert len(values[0].value) == 1_000_000
+    async with single._pool.connection() as connection:
+        assert connection._transformer.pgresult is None
+
+
 async def test_rows_become_records(single: Database) -> None:
     """By the names of the columns, in whatever order; with defaults, and checked where they are."""
     both: LiteralString = "select 'b' as second, %s::text as first union all select 'd', 'c'"
