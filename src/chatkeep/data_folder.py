@@ -177,6 +177,17 @@ class DataFolder:
         with _readable(self.path):
             return path.exists()
 
+    def obstacle(self) -> str | None:
+        """Return why the folder, which is not there, cannot be made; None when it can."""
+        above = next(one for one in self.path.parents if one.exists())
+        if not above.is_dir():
+            why = f"{above} is no folder"
+        elif not os.access(above, os.W_OK | os.X_OK):
+            why = f"this account may not write in {above}"
+        else:
+            return None
+        return f"The data folder {self.path} cannot be made, {why}: name another with --data."
+
     def problems(self) -> list[str]:
         """Return what is wrong with who may look into the folder: none, it is hoped.
 
@@ -200,6 +211,8 @@ def prepare(path: Path) -> DataFolder:
     """
     folder = DataFolder(path.expanduser().absolute())
     with _readable(folder.path):
+        if not folder.path.exists() and (obstacle := folder.obstacle()) is not None:
+            raise SetupError(obstacle)
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = stat.S_IMODE(folder.path.stat().st_mode)
         # The group's x may stand for an access control list of ours: see embedded_account.

@@ -136,10 +136,23 @@ def test_command_is_waited_for(path: Path) -> None:
 
 
 def test_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
-    """A file in the way is said, not thrown."""
+    """A file in the way is said, not thrown; doctor says it before a start does."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="cannot be used"):
+    with pytest.raises(SetupError, match="is no folder"):
         prepare(tmp_path / "file" / "data")
+    folder = DataFolder(tmp_path / "file" / "deeper" / "data")
+    assert f"{tmp_path / 'file'} is no folder" in examine_folder(folder).problems[0]
+
+
+def test_folder_where_nothing_may_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the folder above, which is there, and not the one that nobody could own yet."""
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    folder = DataFolder(tmp_path / "below" / "data")
+    with pytest.raises(SetupError, match=f"may not write in {tmp_path}: name another with --data"):
+        prepare(folder.path)
+    assert f"may not write in {tmp_path}" in examine_folder(folder).problems[0]
 
 
 def test_folder_that_cannot_be_looked_at_is_one_sentence(tmp_path: Path) -> None:

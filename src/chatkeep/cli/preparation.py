@@ -64,11 +64,13 @@ def warn_of_new_folder(settings: Settings, steps: Steps) -> None:
     Run in another folder than the server, it would print what that server refuses, or end
     everybody's sessions where there are none.
     """
-    folder = settings.data_folder.expanduser().absolute()
-    if settings.database_url is None and not folder.exists():
+    folder = DataFolder(settings.data_folder.expanduser().absolute())
+    if settings.database_url is not None or folder.has(folder.path):
+        return
+    if folder.obstacle() is None:
         steps.note(
-            f"There was no data folder {folder}: it is made now, and this is about no server that"
-            " runs. For one that does, come to its folder, or name it with --data."
+            f"There was no data folder {folder.path}: it is made now, and this is about no server"
+            " that runs. For one that does, come to its folder, or name it with --data."
         )
 
 

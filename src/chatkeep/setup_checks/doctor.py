@@ -49,6 +49,8 @@ def examine_folder(folder: DataFolder) -> Finding:
     """Look at who may look into the data folder."""
     try:
         if not folder.has(folder.path):
+            if (obstacle := folder.obstacle()) is not None:
+                return Finding(name="Data folder", problems=(obstacle,))
             note = f"{folder.path} will be made at the first start"
             return Finding(name="Data folder", note=note)
         problems = tuple(folder.problems())
