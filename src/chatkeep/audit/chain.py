@@ -203,7 +203,10 @@ async def _link(
 ) -> None:
     if head.chain_key is None:
         # Once in the life of a database; again only after somebody emptied the log.
-        _log.warning("a new chain of the audit log begins")
+        _log.warning(
+            "a new chain of the audit log begins, as it does once in each database: later it"
+            " means that somebody emptied the log"
+        )
     kept_key = head.chain_key or wrapped(new_chain_key(), secret)
     key = ChainKey(unwrapped(kept_key, secret))
     if not key.fits(head):
