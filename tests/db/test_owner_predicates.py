@@ -36,10 +36,9 @@ from chatkeep.answering import checkpoints, history, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.refusals import AlreadyStarted
 from chatkeep.answering.turns import Turn
-from chatkeep.budgets import ledger
+from chatkeep.budgets import ledger, overview
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
-from chatkeep.budgets.overview import overview
 from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
 from chatkeep.conversation_items import NewMessage
@@ -515,7 +514,9 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "end a session": lambda db: own_sessions.end_own(db, "bo", SESSION_OF_ANA, reason="by bo"),
     "end by name": lambda db: own_sessions.end_named(db, "bo", "name of ana", reason="by bo"),
     "end all": lambda db: own_sessions.end_everything(db, "bo", reason="by bo"),
-    "what was used": lambda db: overview(db, BO, Limits(tokens_per_day=Decimal(9)), days=3),
+    "what was used": lambda db: overview.overview(
+        db, BO, Limits(tokens_per_day=Decimal(9)), days=3
+    ),
     "end all but one": lambda db: own_sessions.end_all_but(db, BO, reason="by bo"),
     "charge for a question of hers": lambda db: charge(db, ALONE, "word of ana", "charged of bo"),
     "a file beside hers": lambda db: files.announce(db, "bo", FILE_OF_BO, total=50_000),
@@ -718,7 +719,10 @@ LEDGER = Path(str(ledger.__file__))
 #: Their functions return statements that others send, for the person they are given.
 RETURNED = {
     Path(str(one.__file__))
-    for one in (checkpoints, conversation_items, conversations.pages, history, responses, turns)
+    for one in (
+        *(checkpoints, conversation_items, conversations.pages, history, overview, responses),
+        turns,
+    )
 }
 
 

@@ -44,6 +44,11 @@ async def list_limits(db: Database) -> list[OwnLimits]:
     return await db.fetch(ADMIN, _LIST, {"most": _AT_MOST}, row=OwnLimits)
 
 
+def finding(kind: Kind, name: str) -> Query[OwnLimits]:
+    """Return the statement that finds the limits of one role or person."""
+    return Query(_FIND, [kind, name], OwnLimits)
+
+
 async def set_limits(
     db: Database, kind: Kind, name: str, wishes: Mapping[str, Decimal | None]
 ) -> OwnLimits:
@@ -59,7 +64,8 @@ async def set_limits(
 
 async def forget_limits(db: Database, kind: Kind, name: str) -> bool:
     """Let a role or person have what everybody has; return whether there was anything."""
-    if not await db.fetch(ADMIN, _FIND, [kind, name], row=OwnLimits):
+    (found,) = await db.fetch_all(ADMIN, finding(kind, name))
+    if not found:
         return False
     await db.fetch_each(
         (ADMIN, Query(_FORGET, [kind, name], OwnLimits)),

@@ -95,12 +95,17 @@ async def overview(db: Database, who: Principal, limits: Limits, *, days: int) -
         as_user(who.user_id),
         Query(_STATE, values, _State),
         Query(_MONTH, values, Used),
-        Query(_BY_DAY, values, UsedOnDay),
+        used_daily(who.user_id, days=days),
         Query(_BY_MODEL, values, UsedOfModel),
     )
     return Overview(
         budgets=_budgets(states[0]), this_month=months[0], by_day=by_day, by_model=by_model
     )
+
+
+def used_daily(user_id: str, *, days: int) -> Query[UsedOnDay]:
+    """Return the statement that adds up what *user_id* used, the newest day first."""
+    return Query(_BY_DAY, {"user": user_id, "days": days}, UsedOnDay)
 
 
 async def totals(db: Database, *, days: int) -> list[UsedOnDay]:
