@@ -234,7 +234,7 @@ class RoutedModel:
             if model not in self._routes:
                 return stream, None
             return stream, Answering(model=one.model, upstream=one.provider.name)
-        raise _worst(problems)
+        raise _most_telling(problems)
 
     def _note(self, one: Target, error: ChatkeepError, *, is_last: bool) -> None:
         _log.warning("%s at %s: %s", one.model, one.provider.name, error.code)
@@ -271,7 +271,7 @@ class RoutedModel:
         return listing or asked
 
 
-def _worst(problems: Sequence[ChatkeepError]) -> ChatkeepError:
+def _most_telling(problems: Sequence[ChatkeepError]) -> ChatkeepError:
     """Return which of *problems* to show: when to come back helps most, then the first."""
     if not problems:
         return ModelNotOffered()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: How often one answer is asked for at most.
 TRIES: Final = 3
 #: A provider that wants us to wait longer than this is reported, not waited for.
-LONGEST_RETRY_AFTER_S: Final = 2
+_LONGEST_RETRY_AFTER_S: Final = 2
 
 _OK = 200
 _JSON = {"Content-Type": "application/json", "Accept": "text/event-stream"}
@@ -63,7 +63,7 @@ class NotTaken(Exception):
         super().__init__(error.code)
 
 
-class _NotAccepted(Exception):
+class _Retryable(Exception):
     """The provider did not take the request, so it is safe to ask again after *wait_s*."""
 
     def __init__(self, error: ChatkeepError, wait_s: float | None = None) -> None:
@@ -105,8 +105,8 @@ class Upstream:
             tried += 1
             try:
                 return await self._try_stream(path, body, ends_at)
-            except _NotAccepted as refusal:
-                problem, asked_wait_s = refusal.error, refusal.wait_s
+            except _Retryable as refused:
+                problem, asked_wait_s = refused.error, refused.wait_s
             # At random, so that many waiting answers do not come back as one.
             wait_s = asked_wait_s or random.uniform(0.05, 0.25 * tried)  # noqa: S311 -- spreads load, guards nothing
             if tried >= tries or asyncio.get_running_loop().time() + wait_s > ends_at:
@@ -122,8 +122,8 @@ class Upstream:
         deadline = asyncio.get_running_loop().time() + timeout_s
         try:
             response = await self._ask("GET", path, None, deadline)
-        except _NotAccepted as refusal:
-            raise refusal.error from None
+        except _Retryable as refused:
+            raise refused.error from None
         try:
             if response.status in {404, 405, 501}:
                 return None
@@ -198,7 +198,7 @@ class Upstream:
         if isinstance(error, TimeoutError):
             return ModelTimeout()
         if isinstance(error, aiohttp.ClientConnectorError):
-            return _NotAccepted(ModelUnavailable())
+            return _Retryable(ModelUnavailable())
         if isinstance(error, aiohttp.ClientResponseError):
             return ModelBroken()  # what came was not HTTP
         return ModelUnavailable()
@@ -212,7 +212,7 @@ class Upstream:
         if response.status == _OK:
             raise failure.as_error_in_stream()
         if response.status in _RETRIED_STATUSES and _soon(failure):
-            raise _NotAccepted(failure.as_error(), failure.retry_after_s)
+            raise _Retryable(failure.as_error(), failure.retry_after_s)
         if failure.meaning in _NOT_ABOUT_THE_REQUEST:
             raise NotTaken(failure.as_error())
         raise failure.as_error()
@@ -250,4 +250,4 @@ def _soon(failure: Failure) -> bool:
         return False
     if failure.retry_after_s is None:
         return failure.meaning == "unavailable"
-    return failure.retry_after_s <= LONGEST_RETRY_AFTER_S
+    return failure.retry_after_s <= _LONGEST_RETRY_AFTER_S
