@@ -12,6 +12,7 @@ from chatkeep import conversations
 from chatkeep.conversations import pages
 from chatkeep.db import as_user
 from chatkeep.ids import new_id
+from tests.db.test_plans import Planned, complaints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,3 +223,20 @@ async def test_long_messages_end_a_page(db: Database, talk: Talk) -> None:
     await talk.check(db, said[-1])
     _, page = await conversations.get_page(db, PERSON, talk.id, limit=LIMIT, from_id=said[-1])
     assert len(page) == 3
+
+
+async def test_messages_by_their_ids_are_read_alone(database: MigratedDatabase, talk: Talk) -> None:
+    """Each of them once, and none of those around them, for whoever it is planned."""
+    said = names(400)
+    talk.say_all(said)
+    db = Planned(database.url, undoes=True)
+    await db.open()
+    try:
+        asked = [said[301], said[7], said[7], "nobody's"]
+        found = await conversations.list_messages(db, PERSON, talk.id, asked)
+    finally:
+        await db.close()
+    assert [(one.id, one.model) for one in found] == [
+        (name, f"model of {name}") for name in (said[7], said[301])
+    ]
+    assert [complaints(plan) for _, plan in db.plans] == [[], []]

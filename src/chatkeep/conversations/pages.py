@@ -152,15 +152,19 @@ async def list_messages(
         select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
           m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
           array[]::text[] as siblings
-        from chat.messages m
+        from (select distinct unnest(%(ids)s::text[]) as id) wanted
+        -- `offset 0`: before version 17 PostgreSQL may else read all of the conversation.
+        cross join lateral (
+          select * from chat.messages where user_id = %(user)s
+            and conversation_id = %(conversation)s and id = wanted.id offset 0
+        ) m
         left join lateral (
           select id, state, model, error_code from chat.runs
-          where user_id = m.user_id and conversation_id = m.conversation_id
+          where user_id = %(user)s and conversation_id = %(conversation)s
             and message_id = m.id and m.run_id is not null offset 0
         ) r on r.id = m.run_id
-        where m.user_id = %s and m.conversation_id = %s and m.id = any(%s)
         order by m.created_at, m.id
         """,
-        [user_id, conversation_id, ids],
+        {"user": user_id, "conversation": conversation_id, "ids": ids},
         row=Message,
     )
