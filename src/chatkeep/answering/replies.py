@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chatkeep import runs
-from chatkeep.answering import turns, waiting
+from chatkeep.answering import refusals, turns, waiting
 from chatkeep.answering.admission import Admission
 from chatkeep.answering.answers import RemoteAnswer
 from chatkeep.answering.charges import Budgets
 from chatkeep.answering.keeper import Keeper
 from chatkeep.answering.live import LiveAnswer
 from chatkeep.answering.prompts import prompt_of
-from chatkeep.answering.refusals import AlreadyStarted, find_repeated
+from chatkeep.answering.refusals import AlreadyStarted
 from chatkeep.answering.responders import Asked
 from chatkeep.answering.tails import Tails
 from chatkeep.answering.turns import Started, Turn
@@ -117,7 +117,7 @@ class Replies:
         except AlreadyStarted as same:
             return await self.join(user_id, same.run_id)
         except (RateLimited, ModelUnavailable):
-            if (repeated := await self._find_repeated(user_id, turn)) is None:
+            if (repeated := await self.find_repeated(user_id, turn)) is None:
                 raise
             return repeated
         return self._launch(who, turn, choices, started)
@@ -190,6 +190,16 @@ class Replies:
             tails=self.tails,
             here=partial(self._find_here, user_id, run_id),
         )
+
+    async def find_repeated(self, user_id: str, turn: Turn) -> Answer | None:
+        """Find the answer that the same request has begun, which no limit keeps it from.
+
+        None where that was another question's, or *turn* may recur.
+        """
+        if turn.may_recur:
+            return None
+        same = await refusals.find_repeated(self._db, user_id, turn)
+        return await self.join(user_id, same.run_id) if isinstance(same, AlreadyStarted) else None
 
     async def find_running(self, user_id: str, conversation_id: str) -> Answer | None:
         """Return the answer being made in a conversation now, on whichever node."""
@@ -276,13 +286,6 @@ class Replies:
         for work in self._work.values():
             work.let_go()
         await asyncio.wait(tasks, timeout=_STOP_WITHIN_S)
-
-    async def _find_repeated(self, user_id: str, turn: Turn) -> Answer | None:
-        """Find the answer that the same request has begun, which no limit keeps it from."""
-        if turn.may_recur:
-            return None
-        same = await find_repeated(self._db, user_id, turn)
-        return await self.join(user_id, same.run_id) if isinstance(same, AlreadyStarted) else None
 
     def _find_here(self, user_id: str, run_id: str) -> LiveAnswer | None:
         work = self._work.get(run_id)

@@ -32,7 +32,6 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import runs
 from chatkeep.errors import ChatkeepError, RateLimited, Unavailable
 from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
@@ -148,7 +147,11 @@ async def begun_once(
     if marked is not None:
         turn = replace(turn, request_key=f"key:{marked.id}")
     key = turn.request_key
-    if marked is not None and marked.seen and (same := await _found(parts, who, turn)):
+    if (
+        marked is not None
+        and marked.seen
+        and (same := await parts.replies.find_repeated(who.user_id, turn))
+    ):
         return same
     try:
         await parts.limits.spend("chat", who.user_id)
@@ -171,20 +174,10 @@ async def _found_soon(
     with suppress(TimeoutError):
         async with asyncio.timeout(_BEGINS_WITHIN_S):
             while True:
-                if same := await _found(parts, who, turn):
+                if same := await parts.replies.find_repeated(who.user_id, turn):
                     return same
                 await asyncio.sleep(_LOOK_EVERY_S)
     return None
-
-
-async def _found(parts: Services, who: Principal, turn: Turn) -> Answer | None:
-    """The run of the same request, where it is one that a repetition joins."""
-    if turn.request_key is None or turn.may_recur:
-        return None
-    same = await runs.find_by_request(parts.db, who.user_id, turn.request_key)
-    if same is None or turn.content not in {None, same.question}:
-        return None
-    return await parts.replies.join(who.user_id, same.id)
 
 
 async def fingerprint_of(request: Request, body: bytes | None = None) -> bytes:
