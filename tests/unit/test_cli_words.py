@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from chatkeep.cli.words import printable
+from chatkeep.cli.words import model_in_words, printable
+from chatkeep.config import Settings
+from chatkeep.setup_checks.models import examine_models
+
+
+async def test_responder_is_not_taken_for_the_built_in_model() -> None:
+    """Neither at the start nor by doctor: whoever answers is named, and no key is asked for."""
+    theirs = Settings.from_env({"RESPONDER": "shop.answers:respond"})
+    (found,) = await examine_models(theirs)
+    for said in (model_in_words(theirs), found.note):
+        assert "shop.answers:respond answers" in said
+        assert "chatkeep/eliza" not in said
+    assert "chatkeep/eliza, built in" in model_in_words(Settings.from_env({}))
 
 
 def test_names_move_no_cursor_of_a_terminal() -> None:

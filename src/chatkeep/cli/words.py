@@ -13,6 +13,8 @@ _HOW_TO_GET_A_LARGE_ONE = "set OPENROUTER_API_KEY or OPENAI_API_KEY for one that
 
 def model_in_words(settings: Settings) -> str:
     """Say which model answers when nobody chooses one, and who provides it."""
+    if settings.responder is not None:
+        return f"none is asked: {settings.responder} answers, the RESPONDER"
     from chatkeep.llm.choice import BUILT_IN, default_model_id  # noqa: PLC0415 -- slow to import
 
     model = default_model_id(settings)

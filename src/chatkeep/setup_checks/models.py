@@ -32,7 +32,8 @@ async def examine_models(settings: Settings) -> list[Finding]:
     upstreams = upstreams_of(settings)
     default = default_model_id(settings)
     if not upstreams:
-        return [Finding(name="Model", note=f"{default}, built in: no key is set")]
+        instead = settings.responder and f"none is asked: {settings.responder} answers"
+        return [Finding(name="Model", note=instead or f"{default}, built in: no key is set")]
     found = await asyncio.gather(*(_examine(one) for one in upstreams))
     if not settings.upstream_names:
         note = f"{default}; {found[0].note}"
