@@ -244,21 +244,29 @@ class Database:
             ]
 
     @asynccontextmanager
-    async def acting_as(self, caller: Caller) -> AsyncIterator[AsyncConnection]:
+    async def acting_as(
+        self, caller: Caller, *, patience_s: float | None = None
+    ) -> AsyncIterator[AsyncConnection]:
         """Lend a connection inside one transaction that acts as *caller*: for several steps.
 
         Commits on success and rolls back on any exception. Never await a model while
-        holding it.
+        holding it. *patience_s* is for who raises `statement_timeout`: how long each statement
+        is waited for, as the server's own limit does not count where that hangs.
 
         Raises:
             psycopg.errors.InFailedSqlTransaction: the block went on after an error of PostgreSQL.
         """
-        async with self._connection() as connection, connection.transaction():
-            await connection.execute(_ACT_AS, _act_as_params(caller))
-            yield connection
-            if connection.info.transaction_status == TransactionStatus.INERROR:
-                # To a commit PostgreSQL would answer ROLLBACK, which is no error.
-                raise pg.InFailedSqlTransaction("a statement of this transaction had failed")
+        async with self._connection() as connection:
+            connection.patience_s = patience_s or _PATIENCE_S
+            try:
+                async with connection.transaction():
+                    await connection.execute(_ACT_AS, _act_as_params(caller))
+                    yield connection
+                    if connection.info.transaction_status == TransactionStatus.INERROR:
+                        # To a commit PostgreSQL would answer ROLLBACK, which is no error.
+                        raise pg.InFailedSqlTransaction("a statement of it had failed")
+            finally:
+                connection.patience_s = None
 
     def _connection(self) -> Loan:
         return Loan(self._pool, _raise_ours)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
+_Waited = TypeVar("_Waited")
 Params = Sequence[object] | Mapping[str, object]
 
 #: Statements are literals, so their number is known and small. More are sent unprepared.
@@ -65,6 +66,9 @@ class PipelinedConnection(AsyncConnection[Any]):
         self._prepared._prepared_idx = secrets.randbits(48)  # noqa: SLF001 -- psycopg's names likewise
         self._named = 0
         self._patience: Patience | None = None
+        self._patience_of_psycopg: Patience | None = None
+        #: So many seconds each of psycopg's own statements is waited for; None is for ever.
+        self.patience_s: float | None = None
 
     def within(self, seconds: float) -> Patience:
         """Limit what this connection is waited for next: `with connection.within(20): await ...`.
@@ -75,6 +79,20 @@ class PipelinedConnection(AsyncConnection[Any]):
         if self._patience is None:
             self._patience = Patience()
         return self._patience.until(asyncio.get_running_loop().time() + seconds)
+
+    async def wait(self, gen: PQGen[_Waited], *arguments: Any, **options: Any) -> _Waited:  # noqa: ANN401 -- psycopg's own
+        """Wait as psycopg does, but not for ever where the server hangs.
+
+        Raises:
+            TimeoutError: it took longer than `patience_s`.
+        """
+        if self.patience_s is None:
+            return await super().wait(gen, *arguments, **options)
+        if self._patience_of_psycopg is None:
+            self._patience_of_psycopg = Patience()
+        until = asyncio.get_running_loop().time() + self.patience_s
+        with self._patience_of_psycopg.until(until):
+            return await super().wait(gen, *arguments, **options)
 
     async def exchange(
         self, *statements: tuple[LiteralString, Params], binary: bool = True

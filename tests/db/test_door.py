@@ -400,6 +400,29 @@ class Served:
 ASK_WHO: LiteralString = "select pg_backend_pid() as pid from pg_sleep(0.01)"
 
 
+async def test_steps_on_a_server_that_hangs_are_waited_for_only_so_long(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they have begun or not, the connection is the next caller's again."""
+    monkeypatch.setattr(door, "_PATIENCE_S", 0.3)
+
+    async def act(hanging: int | None = None) -> int:
+        async with single.acting_as(WORKER) as connection:
+            if hanging is not None:
+                os.kill(hanging, signal.SIGSTOP)
+            await connection.execute("select 1")
+            return connection.info.backend_pid
+
+    hanging = await act()
+    try:
+        with pytest.raises(Unavailable, match="took too long"):
+            await act(hanging)
+        monkeypatch.undo()
+        assert await act() != hanging
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+
+
 async def until_served(db: Database) -> None:
     """Ask until there is an answer."""
     while True:

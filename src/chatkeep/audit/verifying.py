@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
 
 _PAGE: Final = 2000
+_STATEMENT_TIMEOUT: Final = "5min"
+_PATIENCE_S: Final = 310.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,10 @@ async def verify(db: Database, secret: bytes, *, known_head: str | None = None) 
         SetupError: the chain was made under another secret.
         Unavailable: the database is away.
     """
-    async with db.acting_as(ADMIN) as connection:
-        await connection.execute("select set_config('statement_timeout', '5min', true)")
+    async with db.acting_as(ADMIN, patience_s=_PATIENCE_S) as connection:
+        await connection.execute(
+            "select set_config('statement_timeout', %s, true)", [_STATEMENT_TIMEOUT]
+        )
         head = await shared_head(connection)
         if head is None:
             return Verification(entries=0, waiting=0, head="", broken=_HEAD_GONE)
