@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BaseModel
 from starlette.responses import StreamingResponse
 
@@ -47,6 +48,17 @@ Until = Annotated[
 Before = Annotated[int | None, Query(ge=1, lt=2**63, description="`next_before` of a page.")]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries; without a word, all."""
+
+    user_id: About = None
+    action: Action = None
+    outcome: Outcome = None
+    since: Since = None
+    until: Until = None
+
+
 class EntryAnswer(BaseModel):
     """One entry of the audit log."""
 
@@ -76,25 +88,12 @@ class EntriesAnswer(BaseModel):
 async def list_audit(
     _: Administrator,
     parts: Parts,
-    user_id: About = None,
-    action: Action = None,
-    outcome: Outcome = None,
-    since: Since = None,
-    until: Until = None,
+    wanted: Annotated[Wanted, Depends()],
     before: Before = None,
     limit: Many = 100,
 ) -> EntriesAnswer:
     """List what happened, the newest first."""
-    found = await audit.listed(
-        parts.db,
-        user_id=user_id,
-        action=action,
-        outcome=outcome,
-        since=since,
-        until=until,
-        before=before,
-        limit=limit,
-    )
+    found = await audit.listed(parts.db, **asdict(wanted), before=before, limit=limit)
     return EntriesAnswer(
         entries=[EntryAnswer.model_validate(one, from_attributes=True) for one in found],
         next_before=found[-1].number if len(found) == limit else None,
@@ -113,22 +112,9 @@ async def list_audit(
     },
 )
 async def export_audit(
-    _: Administrator,
-    parts: Parts,
-    user_id: About = None,
-    action: Action = None,
-    outcome: Outcome = None,
-    since: Since = None,
-    until: Until = None,
+    _: Administrator, parts: Parts, wanted: Annotated[Wanted, Depends()]
 ) -> StreamingResponse:
     """Return the audit log as a file of JSON lines, as far back as it goes."""
-    wanted = {
-        "user_id": user_id,
-        "action": action,
-        "outcome": outcome,
-        "since": since,
-        "until": until,
-    }
     pages = _pages(parts.db, wanted)
     first = await anext(pages, b"")  # what is wrong is said while there can be an answer
     return Watched(
@@ -138,10 +124,10 @@ async def export_audit(
     )
 
 
-async def _pages(db: Database, wanted: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+async def _pages(db: Database, wanted: Wanted) -> AsyncGenerator[bytes, None]:
     """Read page by page: no connection is held while somebody reads slowly."""
     before: int | None = None
-    while page := await audit.listed(db, **wanted, before=before, limit=_PAGE):
+    while page := await audit.listed(db, **asdict(wanted), before=before, limit=_PAGE):
         yield b"".join(msgspec.json.encode(one) + b"\n" for one in page)
         before = page[-1].number
 
