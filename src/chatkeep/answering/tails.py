@@ -65,9 +65,8 @@ class Tail:
         self.is_streamed = False
         self.was_asked = False
 
-    @property
-    def should_ask(self) -> bool:
-        """Whether it is time to say again that somebody reads; true is answered once."""
+    def asks_again(self) -> bool:
+        """Return whether it is time to say again that somebody reads; then that is said."""
         now = time.monotonic()
         if now < self._asks_at:
             return False
@@ -145,7 +144,7 @@ class Tails:
 
     def asks(self, run_id: str, tail: Tail) -> bool:
         """Say that somebody reads, when it is time; return whether `NOTIFY` must say it."""
-        if not tail.should_ask:
+        if not tail.asks_again():
             return False
         was_asked, was_streamed = tail.was_asked, tail.is_streamed
         tail.was_asked, tail.is_streamed = True, False
