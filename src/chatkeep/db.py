@@ -228,7 +228,8 @@ class Database:
         """Run a statement for each of several callers in one round trip and one transaction.
 
         Who is acting is set anew before each statement, so each sees what it would alone.
-        All of it happens or none.
+        All of it happens or none. What is deferred to the commit acts for the last of them,
+        before PostgreSQL 18 as their role too: nothing of it may end a session or a key.
         """
         statements = [
             statement
