@@ -169,6 +169,26 @@ async def test_log_out_at_the_server_is_heard(
         await until(is_refused)
 
 
+async def test_the_whole_server_is_served_within_an_application(
+    session: aiohttp.ClientSession,
+    database: MigratedDatabase,
+    bo: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is started and ended with the application, beside whose routes its own are."""
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
+    shown = {"authorization": bo.client.headers["authorization"]}
+    async with served(example("create_app"), session) as client:
+        assert (await client.get("/prices")).json == {"tea": 3}
+        assert (await client.get("/readyz")).status == 200
+        assert (await client.get("/api/v1/chat")).status == 401
+        begun = await client.post("/api/v1/chat/start", {}, headers=shown)
+        body = {"conversation_id": begun.json["conversation_id"], "message": "Hello"}
+        answer = await client.post("/api/v1/chat/message", body, headers=shown)
+        assert (answer.status, answer.json["status"]) == (200, "done")
+
+
 async def test_configuration_that_names_no_issuer_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
