@@ -34,7 +34,7 @@ _TEXTS = 5000
 _BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 
 #: Not needed while rows come in, and quicker to make at once than to keep.
-_REMADE = ("messages_siblings", "runs_of_message", "message_words_found", "message_words_newest")
+_REMADE = ("messages_answers", "runs_of_messages", "message_words_found", "message_words_newest")
 
 
 def owner(talk: int) -> str:
@@ -175,6 +175,10 @@ class Crowd:
             " where (indexrelid::regclass::text) = any(%s)",
             [[f"chat.{index}" for index in _REMADE]],
         ).fetchall()
+        if len(found) != len(_REMADE):
+            raise RuntimeError(
+                f"of the indexes {_REMADE} there are only {[one[1] for one in found]}"
+            )
         for _, index in found:
             self._connection.execute(f"drop index {index}")
         return [row[0] for row in found]
