@@ -36,7 +36,7 @@ from chatkeep.answering.turns import Turn
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences, Profile
-from chatkeep.runs import Address, Ending
+from chatkeep.runs import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -152,14 +152,8 @@ async def _turn(db: Database) -> None:
         may_create=True,
     )
     await turns.start(db, _ME, turn)
-    run = Address(
-        id=turn.run_id,
-        conversation_id=turn.conversation_id,
-        message_id=turn.message_id,
-        user_message_id=turn.user_message_id,
-    )
     ending = Ending(state="done")
-    await checkpoints.finish(db, _ME, run, ending, content=_WORDS, parts=None, title=None)
+    await checkpoints.finish(db, _ME, turn.address, ending, content=_WORDS, parts=None, title=None)
 
 
 # --- the bare driver --------------------------------------------------------------------------
