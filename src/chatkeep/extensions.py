@@ -13,6 +13,7 @@ from chatkeep.answering.retrieval import Grounded
 from chatkeep.errors import CheckFailed, RetrievalFailed, SetupError
 from chatkeep.hooks import Hook, load_function
 from chatkeep.importing import load_object
+from chatkeep.llm.choice import is_built_in
 from chatkeep.tools import Tools
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ def answering(
     if (before := _hook(settings, "before", CheckFailed)) is not None:
         found = CheckedBefore(found, before)
     return found
+
+
+def answered_by_built_in(extensions: Extensions, settings: Settings, *, model: Model) -> bool:
+    """Whether nobody but the built-in program answers: *model* is it, and there is no responder."""
+    has_responder = extensions.responder is not None or settings.responder is not None
+    return is_built_in(model) and not has_responder
 
 
 def check_hooks(settings: Settings) -> None:

@@ -31,7 +31,8 @@ insert into chat.messages (user_id, conversation_id, id, parent_id, role, conten
 """
 ANSWERED: LiteralString = """
 insert into chat.runs (user_id, id, conversation_id, message_id, state, model, error_code,
-  lease_until) values (%(user)s, %(run)s, %(talk)s, %(id)s, 'failed', %(model)s, 'broken', now())
+  finish_reason, lease_until)
+values (%(user)s, %(run)s, %(talk)s, %(id)s, 'failed', %(model)s, 'broken', 'length', now())
 """
 _SCANS: LiteralString = """
 select pg_stat_get_xact_numscans('chat.messages_pkey'::regclass) as messages,
@@ -88,9 +89,8 @@ class Talk:
             parent = self.parents[name]
             siblings = [one for one, above in self.parents.items() if above == parent]
             is_answer = numbers.index(name) % 2 == 1
-            answered = (
-                ("failed", f"model of {name}", "broken") if is_answer else ("done", None, None)
-            )
+            ended = ("failed", f"model of {name}", "broken", "length")
+            answered = ended if is_answer else ("done", None, None, None)
             yield (name, parent, siblings, *answered)
             name = parent
 
@@ -104,7 +104,10 @@ class Talk:
             )
             assert 1 <= len(page) <= LIMIT
             read += [
-                (one.id, one.parent_id, one.siblings, one.status, one.model, one.error_code)
+                (
+                    *(one.id, one.parent_id, one.siblings),
+                    *(one.status, one.model, one.error_code, one.finish_reason),
+                )
                 for one in reversed(page)
             ]
             from_id = page[0].parent_id

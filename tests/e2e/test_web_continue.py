@@ -1,4 +1,4 @@
-"""Going on with an answer that was cut off, in the web chat."""
+"""What the web chat says of an answer that is not whole, and how it goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from playwright.async_api import expect
 
 from chatkeep.db import WORKER
+from chatkeep.events import Done, ReasoningDelta, TextDelta
 from tests.e2e.visiting import MARKS, NAMELESS, Visitor, answers, box, stop_button
 from tests.gotrue_people import OURS_ALONE
 from tests.serving import start_node
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
+    from chatkeep.testing import Step
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Node
 
@@ -100,3 +102,64 @@ async def test_what_cannot_be_continued_any_more_says_so(
         await expect(page.get_by_text("Only the last answer can be continued")).to_be_visible()
         await expect(page.get_by_role("button", name="Continue")).to_be_hidden()
         await expect(answers(page).last).to_contain_text("Half an ans")
+
+
+REASONS: dict[str, tuple[list[Step], str]] = {
+    "length": (
+        [TextDelta(text="Half an ans"), Done(finish_reason="length")],
+        "The model stopped at its length limit.",
+    ),
+    "filter": (
+        [TextDelta(text="Half an ans"), Done(finish_reason="content-filter")],
+        "A content filter shortened or replaced this answer.",
+    ),
+    "filter of all": (
+        [Done(finish_reason="content-filter")],
+        "A content filter held back this answer.",
+    ),
+    "nothing": ([Done(finish_reason="stop")], "The model said nothing."),
+    "only thought": (
+        [ReasoningDelta(text="Hm, hm."), Done(finish_reason="length")],
+        "The model reached its length limit before it said anything.",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", REASONS)
+async def test_an_answer_that_is_not_whole_says_why(node: Node, reader: Visitor, how: str) -> None:
+    """One line, the same when it has just ended, after a reload, and after the next answer."""
+    script, line = REASONS[how]
+    node.stage.play(script, ["All of it."])
+    async with reader.open(width=390) as page:
+        await reader.sign_up(page)
+        await box(page).fill("Tell me")
+        await box(page).press("Enter")
+        for _ in range(2):
+            await expect(answers(page).last.get_by_text(line)).to_be_visible()
+            await expect(answers(page).last.locator(".ending")).to_have_count(1)
+            goes_on = page.get_by_role("button", name="Continue")
+            await expect(goes_on).to_have_count(1 if "length limit" in line else 0)
+            assert await page.evaluate(NAMELESS) == []
+            await page.reload()
+        await expect(answers(page).last.get_by_text(line)).to_be_visible()
+        await box(page).fill("And now?")
+        await box(page).press("Enter")
+        await expect(answers(page).last).to_contain_text("All of it.")
+        await expect(page.get_by_text(line)).to_have_count(1)
+        await expect(answers(page).last.locator(".ending")).to_have_count(0)
+        await expect(page.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+async def test_an_answer_that_its_length_limit_ended_goes_on(node: Node, reader: Visitor) -> None:
+    """By the same button as one that was stopped; then nothing is said of a limit any more."""
+    node.stage.play(REASONS["length"][0], ["wer, and its end."])
+    async with reader.open() as page:
+        await reader.sign_up(page)
+        await box(page).fill("Tell me")
+        await box(page).press("Enter")
+        await page.get_by_role("button", name="Continue").click()
+        for _ in range(2):
+            await expect(answers(page)).to_have_count(1)
+            await expect(answers(page).last).to_contain_text("Half an answer, and its end.")
+            await expect(answers(page).last.locator(".ending")).to_have_count(0)
+            await page.reload()

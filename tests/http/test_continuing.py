@@ -379,3 +379,24 @@ async def test_an_answer_that_had_not_begun_is_begun(node: Node, ana: Person, st
     answer = await ana.client.post(f"{CHAT}/{chat}/continue")
     assert (answer.json["message"], answer.json["usage"]["prompt_tokens"]) == ("Here.", 3)
     assert [one.role for one in model.prompts[1].messages] == ["user"]
+
+
+async def test_answer_that_its_length_limit_ended_goes_on(node: Node, ana: Person) -> None:
+    """It is told why it ended, live and later; it goes on as one message, and is whole then."""
+    length: list[Step] = [TextDelta(text="Half an ans"), Done(finish_reason="length")]
+    node.stage.play(length, ["wer, and more."])
+    chat = (await ana.client.post(f"{CHAT}/start", {})).json["conversation_id"]
+    question = {"conversation_id": chat, "message": "Tell"}
+    answer = (await ana.client.post(f"{CHAT}/message", question)).json
+    assert (answer["status"], answer["finish_reason"]) == ("done", "length")
+    kept = await newest(ana.client, chat)
+    assert (kept["id"], kept["status"]) == (answer["message_id"], "done")
+    assert kept["finish_reason"] == "length"
+    exported = (await ana.client.get(f"{CHAT}/{chat}/export?format=json")).json["messages"]
+    assert [one["finish_reason"] for one in exported] == [None, None, "length"]
+    more = await ana.client.post(f"{CHAT}/{chat}/continue")
+    assert (more.status, more.json["message"]) == (200, "Half an answer, and more.")
+    whole = await newest(ana.client, chat)
+    assert (whole["id"], whole["finish_reason"]) == (kept["id"], "stop")
+    again = await ana.client.post(f"{CHAT}/{chat}/continue")
+    assert (again.status, again.json["code"]) == (409, "answer_not_interrupted")

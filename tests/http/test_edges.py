@@ -570,10 +570,11 @@ async def test_config_tells_what_a_client_needs(node: Node) -> None:
     config = (await node.nobody().get("/api/config")).json
     assert set(config) == {
         *("name", "version", "publishable_key", "signup", "anonymous_chat", "environment"),
-        *("providers", "mail", "passkeys"),
+        *("providers", "mail", "passkeys", "built_in_model"),
     }
     assert (config["name"], config["environment"]) == ("Chatkeep", "development")
     assert config["publishable_key"]
+    assert config["built_in_model"] is False
     assert (await node.nobody().get("/healthz")).json == {"status": "ok"}
     assert (await node.nobody().get("/readyz")).json == {"status": "ok"}
 

@@ -12,6 +12,8 @@ export interface ServerConfig {
   mail: boolean;
   passkeys: boolean;
   anonymous_chat: boolean;
+  /** ELIZA answers; else whatever is called so stands for an application that does. */
+  built_in_model: boolean;
   environment: string;
 }
 
@@ -81,6 +83,8 @@ export interface StoredMessage {
   model: string | null;
   run_id: string | null;
   error: { code: string; message: string } | null;
+  /** Why the model ended it, as the AI SDK says it; null for what no model has ended. */
+  finish_reason: string | null;
   siblings: string[];
 }
 

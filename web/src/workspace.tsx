@@ -2,6 +2,7 @@
 import type { User } from "@supabase/supabase-js";
 import { createContext, useContext, useEffect, useMemo, type ReactNode } from "react";
 import { describe, SessionOver, type Api } from "./api";
+import { useAuth } from "./auth";
 import { Conversations } from "./conversations";
 import { draftsOf, type Drafts } from "./drafts";
 import { watchChanges } from "./elsewhere";
@@ -24,6 +25,9 @@ interface Workspace {
   chosenModel: Store<string | null>;
 }
 
+/** Who is asked where nobody says whom, and where no provider is set up. */
+const BUILT_IN = "chatkeep/eliza";
+
 const Context = createContext<Workspace | null>(null);
 
 export function useWorkspace(): Workspace {
@@ -36,14 +40,24 @@ export function useLocale(): string | undefined {
   return usableLocale(useStore(useWorkspace().preferences)?.locale);
 }
 
+interface Models {
+  current: string | null;
+  list: ModelList | null;
+  /** What *id* is called; null: nobody of that name answers, an application does. */
+  nameOf: (id: string) => string | null;
+}
+
 /** The model that answers next, and all there are to choose from. */
-export function useModels(): { current: string | null; list: ModelList | null } {
+export function useModels(): Models {
+  const { config } = useAuth();
   const { models, chosenModel, preferences } = useWorkspace();
   const list = useStore(models);
   const chosen = useStore(chosenModel);
   const settings = useStore(preferences);
   const allowed = chosen !== null && list?.models.some((model) => model.id === chosen);
-  return { current: (allowed ? chosen : settings?.effective.model) ?? list?.default ?? null, list };
+  const standsIn = !config.built_in_model && (list === null || list.default === BUILT_IN);
+  const nameOf = (id: string) => (standsIn && id === BUILT_IN ? null : (list?.models.find((model) => model.id === id)?.name ?? id));
+  return { current: (allowed ? chosen : settings?.effective.model) ?? list?.default ?? null, list, nameOf };
 }
 
 function report(error: unknown): void {

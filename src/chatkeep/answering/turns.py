@@ -276,7 +276,8 @@ with old as materialized (
   where m.user_id = old.user_id and m.conversation_id = %(conversation)s and m.id = %(answer)s
     and m.id = old.head_id and m.parent_id = %(question)s and m.run_id = %(continues)s
     and r.user_id = old.user_id and r.id = %(continues)s
-    and r.state in ('stopped', 'interrupted')
+    and (r.state in ('stopped', 'interrupted')
+      or r.state = 'done' and r.finish_reason = 'length')
   returning m.user_id, octet_length(coalesce(m.parts::text, m.content)) as said,
     coalesce(jsonb_array_length(m.parts), (m.content <> '')::integer) as begun
 ), shown as (

@@ -87,7 +87,7 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
         )
         select b.id, b.parent_id, b.role, b.content, b.parts, b.client_id, b.created_at,
           b.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
-          case when b.parent_id is null then
+          r.finish_reason, case when b.parent_id is null then
             array(select s.id from chat.messages s where s.user_id = %(user)s
               and s.conversation_id = %(conversation)s and s.parent_id is null
               order by s.created_at, s.id)
@@ -101,7 +101,7 @@ def _branch(scope: Mapping[str, str | None], limit: int) -> Query[Message]:
           end as siblings
         from branch b
         left join lateral (
-          select id, state, model, error_code from chat.runs
+          select id, state, model, error_code, finish_reason from chat.runs
           where user_id = %(user)s and conversation_id = %(conversation)s
             and message_id = b.id and b.run_id is not null offset 0
         ) r on r.id = b.run_id
@@ -151,7 +151,7 @@ async def list_messages(
         """
         select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
           m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
-          array[]::text[] as siblings
+          r.finish_reason, array[]::text[] as siblings
         from (select distinct unnest(%(ids)s::text[]) as id) wanted
         -- `offset 0`: before version 17 PostgreSQL may else read all of the conversation.
         cross join lateral (
@@ -159,7 +159,7 @@ async def list_messages(
             and conversation_id = %(conversation)s and id = wanted.id offset 0
         ) m
         left join lateral (
-          select id, state, model, error_code from chat.runs
+          select id, state, model, error_code, finish_reason from chat.runs
           where user_id = %(user)s and conversation_id = %(conversation)s
             and message_id = m.id and m.run_id is not null offset 0
         ) r on r.id = m.run_id

@@ -28,7 +28,10 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message. *parts* is None when it is plain text and nothing else."""
+    """One message. *parts* is None when it is plain text and nothing else.
+
+    *finish_reason* is why the model ended an answer (`events.FinishReason`), where it did.
+    """
 
     id: str
     parent_id: str | None
@@ -41,4 +44,5 @@ class Message:
     status: Status
     model: str | None
     error_code: str | None
+    finish_reason: str | None
     siblings: list[str]

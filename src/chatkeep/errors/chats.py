@@ -67,7 +67,8 @@ class AnswerNotInterrupted(Conflict):
 
     code = "answer_not_interrupted"
     default_detail = (
-        "Only the last answer can be continued, and only if it was stopped or interrupted."
+        "Only the last answer can be continued, and only if it was stopped, interrupted or ended"
+        " by its length limit."
     )
 
 

@@ -29,6 +29,11 @@ def choose_model(settings: Settings) -> Model:
     return RoutedModel([_provider(one, settings) for one in upstreams], dict(settings.model_routes))
 
 
+def is_built_in(model: Model) -> bool:
+    """Whether *model* is the built-in program, by whichever id it is asked."""
+    return isinstance(model, Eliza)
+
+
 def _provider(upstream: Upstream, settings: Settings) -> Provider:
     adapter = OpenAICompatibleModel(
         base_url=upstream.url,

@@ -133,7 +133,8 @@ BESIDE: Final[tuple[Index, ...]] = (
     # By the conversation first: of no use to find a run by its own id. A page is shown from it.
     Index(
         "create index concurrently runs_of_messages on chat.runs"
-        " (conversation_id, user_id, message_id) include (id, state, model, error_code)"
+        " (conversation_id, user_id, message_id) include (id, state, model, error_code,"
+        " finish_reason)"
     ),
     Index(
         "create unique index concurrently runs_of_request on chat.runs"

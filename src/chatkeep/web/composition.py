@@ -22,7 +22,7 @@ from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
 from chatkeep.chatkit.opening import open_chatkit
-from chatkeep.extensions import Extensions, answering, tools_of
+from chatkeep.extensions import Extensions, answered_by_built_in, answering, tools_of
 from chatkeep.files import FileLimits
 from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.job_queue import JobQueue
@@ -72,6 +72,7 @@ class _Answering:
     titling: Titling
     replies: Replies
     chatkit: ChatKit
+    by_built_in: bool
 
 
 async def open_services(
@@ -101,6 +102,7 @@ async def open_services(
         preferences=opened.preferences,
         replies=opened.replies,
         titling=opened.titling,
+        answered_by_built_in=opened.by_built_in,
         tools=opened.tools,
         chatkit=opened.chatkit,
         files=opened.files,
@@ -152,6 +154,7 @@ async def _open_answering(
         titling=titling,
         replies=replies,
         chatkit=chatkit,
+        by_built_in=answered_by_built_in(extensions, settings, model=model),
     )
 
 

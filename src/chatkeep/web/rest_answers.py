@@ -64,6 +64,7 @@ def message_json(message: Message) -> dict[str, Any]:
         "model": message.model,
         "run_id": message.run_id,
         "error": None if error is None else {"code": error, "message": error_named(error).detail},
+        "finish_reason": message.finish_reason,
         "siblings": message.siblings,
     }
 
@@ -79,6 +80,7 @@ def answer_json(answer: Answer, text: str, ending: Ending) -> dict[str, Any]:
         "model": ending.model or answer.model,
         "usage": usage_json(ending),
         "status": ending.state,
+        "finish_reason": ending.finish_reason,
     }
 
 

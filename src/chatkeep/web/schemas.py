@@ -166,6 +166,7 @@ class SendAnswer(BaseModel):
     model: str
     usage: Usage | None
     status: Literal["done", "stopped", "failed", "interrupted"]
+    finish_reason: str | None
 
 
 class ConversationAnswer(BaseModel):
@@ -206,6 +207,7 @@ class MessageAnswer(BaseModel):
     model: str | None
     run_id: str | None
     error: MessageError | None
+    finish_reason: str | None
     siblings: list[str]
 
 

@@ -57,6 +57,7 @@ class Services:
     preferences: Preferences
     replies: Replies
     titling: Titling
+    answered_by_built_in: bool
     tools: Tools
     chatkit: ChatKit
     files: StoredFiles

@@ -5,7 +5,7 @@ import { fitToText } from "../ui/hooks";
 import { Icon } from "../ui/icons";
 import { useModels } from "../workspace";
 import { SentFiles } from "./attachments";
-import { awaitingApproval, blocksOf, filesOf, hasContent, textOf, type ChatMessage } from "./messages";
+import { awaitingApproval, blocksOf, filesOf, hasContent, shortfallOf, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
 import { Markdown } from "./markdown";
 import { Sources, ToolUse } from "./tool-use";
@@ -58,15 +58,16 @@ function Versions({ message, locked, switchTo }: { message: ChatMessage; locked:
 
 function SentAt({ message, locale }: { message: ChatMessage; locale: string | undefined }) {
   const { createdAt, model } = message.metadata ?? {};
-  const { list } = useModels();
+  const { nameOf } = useModels();
   if (!createdAt) return null;
+  const answeredBy = model ? nameOf(model) : null;
   const date = new Date(createdAt);
   const today = date.toDateString() === new Date().toDateString();
   const text = new Intl.DateTimeFormat(locale, today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" }).format(date);
   return (
     <span className="sent-at">
       <time dateTime={createdAt}>{text}</time>
-      {model ? <span> · {list?.models.find((choice) => choice.id === model)?.name ?? model}</span> : null}
+      {answeredBy ? <span> · {answeredBy}</span> : null}
     </span>
   );
 }
@@ -191,19 +192,21 @@ interface EndingProps {
 }
 
 function Ending({ message, again, goOn, locked, last }: EndingProps) {
-  const { status, error } = message.metadata ?? {};
-  if (status !== "stopped" && status !== "interrupted" && status !== "failed") return null;
+  const { status, error, finishReason } = message.metadata ?? {};
+  const shortfall = shortfallOf(message);
+  if (status !== "stopped" && status !== "interrupted" && status !== "failed" && shortfall === null) return null;
   // What waits for a yes or no goes on when that is said; what said nothing has nothing to go on from.
-  const continues = last && status !== "failed" && hasContent(message) && awaitingApproval(message).length === 0;
+  const cutOff = status === "stopped" || status === "interrupted" || finishReason === "length";
+  const continues = last && cutOff && hasContent(message) && awaitingApproval(message).length === 0;
   const proceed = continues ? (
     <Button icon="right" disabled={locked} onClick={goOn}>
       Continue
     </Button>
   ) : null;
-  if (status === "stopped") {
+  if (shortfall !== null || (status !== "interrupted" && status !== "failed")) {
     return (
       <div className="ending">
-        <span>{ENDINGS.stopped}</span> {proceed}
+        <span>{shortfall ?? ENDINGS.stopped}</span> {proceed}
       </div>
     );
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { blocksOf, mergePage, type ChatMessage } from "./messages.ts";
+import { blocksOf, mergePage, shortfallOf, type ChatMessage } from "./messages.ts";
 
 function message(id: string, text = id): ChatMessage {
   return { id, role: "user", parts: [{ type: "text", text }] };
@@ -42,4 +42,17 @@ test("neighbouring parts of one kind are one block, empty ones none", () => {
     { kind: "reasoning", text: "Hm." },
     { kind: "text", text: "One.\n\nTwo." },
   ]);
+});
+
+test("an answer that may not be whole says why, and a whole one nothing", () => {
+  const said = (text: string, finishReason: string | null, status: "done" | "stopped" = "done") =>
+    shortfallOf({ id: "m", role: "assistant", parts: text === "" ? [{ type: "reasoning", text: "Hm." }] : [{ type: "text", text }], metadata: { status, finishReason } });
+  assert.equal(said("All of it.", "stop"), null);
+  assert.equal(said("Written elsewhere.", null), null);
+  assert.match(said("Half", "length") ?? "", /stopped at its length limit/);
+  assert.match(said("", "length") ?? "", /before it said anything/);
+  assert.match(said("Half", "content-filter") ?? "", /shortened or replaced/);
+  assert.match(said("", "content-filter") ?? "", /held back/);
+  assert.match(said("", "stop") ?? "", /said nothing/);
+  assert.equal(said("", null, "stopped"), null);
 });

@@ -7,6 +7,7 @@ export interface Details {
   status?: MessageStatus;
   model?: string | null;
   error?: { code: string; message: string } | null;
+  finishReason?: string | null;
   siblings?: string[];
   clientId?: string | null;
 }
@@ -25,6 +26,7 @@ export function fromStored(stored: StoredMessage): ChatMessage {
       status: stored.status,
       model: stored.model,
       error: stored.error,
+      finishReason: stored.finish_reason,
       siblings: stored.siblings,
       clientId: stored.client_id,
     },
@@ -45,6 +47,17 @@ export function hasContent(message: ChatMessage): boolean {
     if (part.type === "text" || part.type === "reasoning") return part.text !== "";
     return part.type === "dynamic-tool" || part.type === "source-url";
   });
+}
+
+/** What is to be said of an answer that the model ended, though it may not be whole; null: nothing. */
+export function shortfallOf(message: ChatMessage): string | null {
+  const { status, finishReason } = message.metadata ?? {};
+  if (status !== "done") return null;
+  const empty = !message.parts.some((part) => (part.type === "text" ? part.text !== "" : part.type === "dynamic-tool" || part.type === "source-url"));
+  // Also where the application's own check has put something in the place of the answer.
+  if (finishReason === "content-filter") return empty ? "A content filter held back this answer." : "A content filter shortened or replaced this answer.";
+  if (finishReason === "length") return empty ? "The model reached its length limit before it said anything." : "The model stopped at its length limit.";
+  return empty ? "The model said nothing." : null;
 }
 
 export type FilePart = Extract<Part, { type: "file" }>;

@@ -6,6 +6,8 @@ import { useModels, useWorkspace } from "../workspace";
 import type { ModelChoice } from "../wire";
 
 const SEARCH_FROM = 8;
+/** Whoever answers where nothing is chosen, and has told nobody a name. */
+const UNNAMED = "Default";
 
 function matching(models: ModelChoice[], query: string): ModelChoice[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
@@ -14,14 +16,15 @@ function matching(models: ModelChoice[], query: string): ModelChoice[] {
 
 export function ModelPicker() {
   const { chosenModel } = useWorkspace();
-  const { current, list } = useModels();
+  const { current, list, nameOf } = useModels();
   const [open, setOpen] = useState(false);
   const button = useRef<HTMLButtonElement>(null);
   const models = list?.models ?? [];
-  const name = models.find((model) => model.id === current)?.name ?? current;
+  const known = current === null ? null : nameOf(current);
 
-  if (!name) return null;
-  if (models.length < 2) return <span className="model-name">{name}</span>;
+  if (models.length < 2) return known ? <span className="model-name">{known}</span> : null;
+  if (!current) return null;
+  const name = known ?? UNNAMED;
   return (
     <>
       <button
@@ -39,7 +42,7 @@ export function ModelPicker() {
       {open ? (
         <Popover anchor={button} onClose={() => setOpen(false)} className="model-panel">
           <ModelOptions
-            models={models}
+            models={models.map((model) => (nameOf(model.id) === null ? { ...model, name: UNNAMED } : model))}
             current={current}
             choose={(id) => {
               chosenModel.set(id);
@@ -119,7 +122,7 @@ function ModelOptions({ models, current, choose }: ModelOptionsProps) {
             onClick={() => choose(model.id)}
           >
             <span className="model-option-name">{model.name}</span>
-            {model.name === model.id ? null : <span className="model-option-id">{model.id}</span>}
+            {model.name === model.id || model.name === UNNAMED ? null : <span className="model-option-id">{model.id}</span>}
             {model.id === current ? <Icon name="check" size={16} /> : null}
           </div>
         ))}

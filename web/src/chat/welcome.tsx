@@ -2,9 +2,7 @@
 import { useAuth } from "../auth";
 import { Icon, Mark, type IconName } from "../ui/icons";
 import { useStore } from "../stores";
-import { useModels, useWorkspace } from "../workspace";
-
-const ELIZA = "chatkeep/eliza";
+import { useWorkspace } from "../workspace";
 
 const STARTS: { icon: IconName; title: string; text: string }[] = [
   { icon: "bulb", title: "Think something through", text: "Help me think through a decision: " },
@@ -21,7 +19,6 @@ function greeting(hour: number): string {
 export function Welcome({ onPick }: { onPick: (text: string) => void }) {
   const { preferences } = useWorkspace();
   const name = useStore(preferences)?.display_name?.trim();
-  const { current } = useModels();
   const { config } = useAuth();
   return (
     <section className="welcome">
@@ -39,7 +36,7 @@ export function Welcome({ onPick }: { onPick: (text: string) => void }) {
           </button>
         ))}
       </div>
-      {current === ELIZA ? (
+      {config.built_in_model ? (
         <p className="hint">
           You are talking to ELIZA, a very small model built into this server.{" "}
           {config.environment === "development" ? (

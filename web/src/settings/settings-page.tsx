@@ -99,7 +99,8 @@ function GeneralTab() {
 
 function SettingsForm({ settings }: { settings: Settings }) {
   const { preferences } = useWorkspace();
-  const { list } = useModels();
+  const { list, nameOf } = useModels();
+  const byDefault = list === null ? null : nameOf(list.default);
   const [changes, setChanges] = useState<Changes>({});
   const [problems, setProblems] = useState<Problems>({});
   const [stale, setStale] = useState(false);
@@ -204,8 +205,8 @@ function SettingsForm({ settings }: { settings: Settings }) {
         <h2 id="answers">Answers</h2>
         <ChoiceField
           label="Model"
-          none={list ? `Default (${list.models.find((model) => model.id === list.default)?.name ?? list.default})` : "Default"}
-          choices={list?.models ?? []}
+          none={byDefault === null ? "Default" : `Default (${byDefault})`}
+          choices={list?.models.filter((model) => nameOf(model.id) !== null) ?? []}
           {...bind("default_model")}
           locked={policy.locked.includes("default_model") || policy.locked.includes("model")}
         />

@@ -1,8 +1,9 @@
 """How an answer ended is read from the index that finds it.
 
-A page of a conversation asks for the state, model and error of each of its answers, and nothing
-else of their runs: of every two messages, one page of a table that is seldom in memory. The
-index of runs by their message has them now, beside the run's id, and is half as large again.
+A page of a conversation asks for the state, model and error of each of its answers, and why it
+ended, and nothing else of their runs: of every two messages, one page of a table that is seldom in
+memory. The index of runs by their message has them now, beside the run's id, and is half as large
+again.
 
 It is built, and the one that it replaces dropped, beside the traffic: see `indexes.BESIDE` and
 `indexes.REPLACED`.

@@ -41,6 +41,7 @@ class ConfigAnswer(BaseModel):
     mail: bool
     passkeys: bool
     anonymous_chat: bool
+    built_in_model: bool
     environment: Literal["development", "production"]
 
 
@@ -71,6 +72,7 @@ async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
         mail=settings.mail_enabled,
         passkeys=settings.passkeys and RelyingParty.of(settings) is not None,
         anonymous_chat=settings.anonymous_chat,
+        built_in_model=parts.answered_by_built_in,
         environment=settings.environment,
     )
 

@@ -68,7 +68,7 @@ async def go_on(
     once: Once,
     body: ContinueRequest | None = None,
 ) -> Response:
-    """Go on with the last answer where it was stopped or interrupted.
+    """Go on with the last answer where it was stopped or interrupted, or its length limit ended it.
 
     What is said now is joined to what is kept, in the same message. The answer is given from
     its start.
