@@ -242,9 +242,9 @@ async def add(
 def _using_files(
     user_id: str, conversation_id: str, messages: Sequence[NewMessage]
 ) -> list[Query[Any]]:
-    """The statement that says which files the conversation has now, if there are any."""
+    """The statements that say which files the conversation has now."""
     found = [file_id for one in messages for file_id in files.in_parts(one.parts)]
-    return [files.using(user_id, conversation_id, found)] if found else []
+    return files.using(user_id, conversation_id, found)
 
 
 async def erase(
@@ -255,11 +255,11 @@ async def erase(
     *,
     content: str,
     parts: Sequence[dict[str, Any]] | None,
-    shown_as: Sequence[str],
+    part_id: str,
 ) -> None:
     """Leave of a message only *content* and *parts*; it stays as a joint of its branch.
 
-    *shown_as* are the ids under which ChatKit has a copy of what goes.
+    ChatKit may have a copy of what goes, under the message's id or *part_id*.
 
     Raises:
         RunInProgress: the conversation is being answered.
@@ -275,10 +275,15 @@ async def erase(
               select from chat.runs r where r.user_id = %(user)s
                 and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
           returning id
-        ), copies as (
+        ), copy_of_message as (
           update chat.chatkit_items set item = '{}', hidden = true
           where user_id = %(user)s and conversation_id = %(conversation)s
-            and id = any(%(shown)s) and exists (select from erased)
+            and id = %(message)s and exists (select from erased)
+        ), copy_of_part as (
+          -- Not both at once: looking for several, PostgreSQL before 17 may read all there are.
+          update chat.chatkit_items set item = '{}', hidden = true
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and id = %(part)s and exists (select from erased)
         )
         select id from erased
         """,
@@ -288,7 +293,7 @@ async def erase(
             "message": message_id,
             "content": content,
             "parts": None if parts is None else Jsonb(list(parts)),
-            "shown": list(shown_as),
+            "part": part_id,
         },
         row=_Id,
     )

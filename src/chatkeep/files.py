@@ -172,7 +172,7 @@ async def save(
     thread_id: str | None,
 ) -> None:
     """Keep what ChatKit knows of a file, in which thread it was sent among it."""
-    sent = {"user": user_id, "conversation": thread_id, "files": [file_id]}
+    sent = [] if thread_id is None else using(user_id, thread_id, [file_id])
     try:
         await db.fetch_all(
             as_user(user_id),
@@ -186,7 +186,7 @@ async def save(
                 [user_id, file_id, Jsonb(attachment), media_type],
                 _Id,
             ),
-            *([] if thread_id is None else [Query(_USING, sent, _Id)]),
+            *sent,
         )
     except ConstraintViolated as violated:
         raise NotFound from violated
@@ -257,22 +257,29 @@ async def sizes(db: Database, user_id: str, file_ids: Sequence[str]) -> dict[str
     rows = await db.fetch(
         as_user(user_id),
         """
-        select id, size from chat.chatkit_attachments
-        where user_id = %s and id = any(%s) and digest is not null
+        select f.id, f.size from (select distinct unnest(%(files)s::text[]) as id) wanted
+        -- `offset 0`: before version 17 PostgreSQL may else read all that the person has.
+        cross join lateral (
+          select id, size from chat.chatkit_attachments
+          where user_id = %(user)s and id = wanted.id and digest is not null offset 0
+        ) f
         """,
-        [user_id, list(file_ids)],
+        {"user": user_id, "files": list(file_ids)},
         row=_Size,
     )
     return {row.id: row.size for row in rows}
 
 
-def using(user_id: str, conversation_id: str, file_ids: Sequence[str]) -> Query[Any]:
-    """Return the statement that says in which conversation files were sent.
+def using(user_id: str, conversation_id: str, file_ids: Sequence[str]) -> list[Query[Any]]:
+    """Return the statements that say in which conversation files were sent, one for each.
 
     A file that was sent in another one before is kept for as long as either is there.
     """
-    values = {"user": user_id, "conversation": conversation_id, "files": list(file_ids)}
-    return Query(_USING, values, _Id)
+    # In one order, whoever does it: two that lock the same files must not wait for each other.
+    return [
+        Query(_USING, {"user": user_id, "conversation": conversation_id, "file": one}, _Id)
+        for one in sorted(set(file_ids))
+    ]
 
 
 def part_of(file_id: str, *, name: str, media_type: str) -> dict[str, Any]:
@@ -353,13 +360,13 @@ def _keys(rows: Sequence[_Object]) -> list[str]:
 _USING = """
 with sent as (
   update chat.chatkit_attachments set conversation_id = %(conversation)s
-  where user_id = %(user)s and id = any(%(files)s)
+  where user_id = %(user)s and id = %(file)s
     and coalesce(conversation_id, %(conversation)s) = %(conversation)s
   returning id
 )
 insert into chat.file_uses (user_id, file_id, conversation_id)
 select user_id, id, %(conversation)s from chat.chatkit_attachments
-where user_id = %(user)s and id = any(%(files)s) and id not in (select id from sent)
+where user_id = %(user)s and id = %(file)s and not exists (select from sent)
 on conflict do nothing
 returning file_id as id
 """

@@ -21,7 +21,8 @@ insert into chat.conversations (user_id, id, head_id) values (%(user)s, %(talk)s
 insert into chat.messages (user_id, conversation_id, id, role, content)
   values (%(user)s, %(talk)s, %(message)s, 'user', 'words');
 insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
-  values (%(user)s, %(talk)s, %(copy)s, %(message)s, '{"said": "words"}');
+  values (%(user)s, %(talk)s, %(copy)s, %(message)s, '{"said": "words"}'),
+    (%(user)s, %(talk)s, %(message)s, %(message)s, '{"said": "words"}');
 """
 _AN_ANSWER = """
 insert into chat.messages (user_id, conversation_id, id, parent_id, role, content)
@@ -51,7 +52,7 @@ async def test_copies_go_with_the_words_and_stay_with_them(
             names["message"],
             content="",
             parts=None,
-            shown_as=[names["message"], names["copy"]],
+            part_id=names["copy"],
         )
 
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
@@ -63,4 +64,4 @@ async def test_copies_go_with_the_words_and_stay_with_them(
         else:
             await erase()
         kept = connection.execute(_KEPT, names).fetchall()
-    assert kept == [("words", {"said": "words"}, False) if is_answered else ("", {}, True)]
+    assert kept == [("words", {"said": "words"}, False) if is_answered else ("", {}, True)] * 2

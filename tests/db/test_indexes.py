@@ -336,7 +336,11 @@ def test_going_back_has_the_indexes_of_before(before: str) -> None:
     migrate(before)
     build_indexes(before)
     with psycopg.connect(before) as connection:
-        for revision in ("0033_runs_read_with_their_messages", "0031_rows_by_their_keys"):
+        for revision in (
+            "0034_items_of_messages",
+            "0033_runs_read_with_their_messages",
+            "0031_rows_by_their_keys",
+        ):
             connection.execute(import_module(f"chatkeep.sql.versions.{revision}").AS_BEFORE)
     assert find_undone(before)[1] == OF_BEFORE
     with psycopg.connect(before) as connection, pytest.raises(psycopg.errors.UniqueViolation):

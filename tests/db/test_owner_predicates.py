@@ -161,6 +161,8 @@ insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item, 
   ('ana', 'the-talk-of-ana-alone', 'widget of ana', 'word of ana',
     '{"kept": "secret of ana"}', false),
   ('ana', 'same', 'widget of ana', 'same', '{"kept": "secret of ana"}', false),
+  ('ana', 'same', 'first of ana', null, '{"kept": "secret of ana"}', false),
+  ('ana', 'same', 'parent', 'same', '{"kept": "secret of ana"}', false),
   ('ana', 'same', 'same', 'same', '{"kept": "secret of ana"}', true),
   ('bo', 'same', 'same', 'same', '{"kept": "secret of bo"}', true);
 insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, content)
@@ -307,7 +309,7 @@ async def answer_tools(db: Database, conversation_id: str) -> None:
 async def erase_item(db: Database, conversation_id: str, message_id: str) -> None:
     """Erase what a message said as Bo, and ChatKit's copy."""
     await conversation_items.erase(
-        *(db, "bo", conversation_id, message_id), content="", parts=None, shown_as=["same"]
+        *(db, "bo", conversation_id, message_id), content="", parts=None, part_id="same"
     )
 
 
@@ -535,6 +537,7 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "threads after hers": lambda db: threads(db, ALONE, newest_first=False),
     "items of hers": lambda db: records.list_items(db, "bo", ALONE, ["", "word of ana"]),
     "items of the same id": lambda db: records.list_items(db, "bo", SAME, ["same"]),
+    "items before all of the same id": lambda db: records.list_items(db, "bo", SAME, [""]),
     "item of hers": lambda db: records.find_item(db, "bo", ALONE, "widget of ana"),
     "item in the same thread": lambda db: records.find_item(db, "bo", SAME, "widget of ana"),
     "new item in hers": lambda db: records.add_item(db, "bo", ALONE, item("new")),
@@ -559,10 +562,10 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "files": lambda db: files.list_files(db, "bo", limit=9),
     "objects": lambda db: files.objects_of(db, "bo"),
     "use of the same file": lambda db: db.fetch_all(
-        as_user("bo"), files.using("bo", SAME, ["same file"])
+        as_user("bo"), *files.using("bo", SAME, ["same file"])
     ),
     "use of a file sent before": lambda db: db.fetch_all(
-        as_user("bo"), files.using("bo", SAME, ["sent file"])
+        as_user("bo"), *files.using("bo", SAME, ["sent file"])
     ),
     "erase her file": lambda db: files.erase(db, "bo", "file of ana"),
     "her key": lambda db: taken(db, "key of ana"),
@@ -720,8 +723,8 @@ LEDGER = Path(str(ledger.__file__))
 RETURNED = {
     Path(str(one.__file__))
     for one in (
-        *(checkpoints, conversation_items, conversations.pages, history, overview, responses),
-        turns,
+        *(checkpoints, conversation_items, conversations.pages, files, history, overview),
+        *(responses, turns),
     )
 }
 

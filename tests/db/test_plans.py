@@ -487,8 +487,6 @@ select c.conrelid::regclass::text,
     on attrelid = c.confrelid and attnum = k)
 from pg_constraint c where c.contype = 'f'
   and c.confrelid in ('chat.conversations'::regclass, 'chat.messages'::regclass)
-  -- Items of a message are looked for among those of its conversation.
-  and c.conname <> 'chatkit_items_message'
 """
 
 

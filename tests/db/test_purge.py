@@ -52,7 +52,7 @@ async def test_file_is_kept_as_long_as_either_conversation_that_it_was_sent_in(
     await files.announce(db, who, row, total=1000)
     sent_in = [await conversations.start_conversation(db, who, greeting="hi") for _ in range(2)]
     for one in sent_in:
-        await db.fetch_all(as_user(who), files.using(who, one, [file_id]))
+        await db.fetch_all(as_user(who), *files.using(who, one, [file_id]))
     database.operate("update chat.chatkit_attachments set created_at = now() - interval '25 hours'")
     for place, still_there in ((goes_first, True), (1 - goes_first, False)):
         await conversations.delete(db, who, sent_in[place])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FEW: Final = {
     "runs_of_messages": frozenset({"user_id", "conversation_id", "message_id"}),
     "messages_answers": frozenset({"user_id", "conversation_id", "parent_id"}),
+    "chatkit_items_of_messages": frozenset({"user_id", "conversation_id", "message_id"}),
     # One is made in a conversation, and fifty of a person wait.
     "runs_one_at_a_time": frozenset({"user_id", "conversation_id"}),
     "runs_waiting": frozenset({"user_id"}),
@@ -40,8 +41,7 @@ MAY_BE: Final = {
 
 _JOINS: Final = ("Join Filter", "Hash Cond", "Merge Cond")
 _COLUMN: Final = r"\(?(\w+)\.(\w+)\)?(?:::\w+)?"
-#: Not `= ANY`, of many: the oldest PostgreSQL sometimes has good reasons to read them all.
-_EQUALS: Final = (re.compile(_COLUMN + r" = (?!ANY|\(hashed)"), re.compile(r" = " + _COLUMN))
+_EQUALS: Final = (re.compile(_COLUMN + r" = (?!\(hashed)"), re.compile(r" = " + _COLUMN))
 _COMPARED: Final = re.compile(_COLUMN + r" (?:[<>=]|IS NULL)")
 _ROW: Final = re.compile(r"ROW\((\w+)\.(\w+), ")
 

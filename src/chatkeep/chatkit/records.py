@@ -155,11 +155,22 @@ async def list_items(
     return await db.fetch(
         as_user(user_id),
         """
-        select id, message_id, item, hidden from chat.chatkit_items
-        where user_id = %s and conversation_id = %s and coalesce(message_id, '') = any(%s)
+        select id, message_id, item, hidden from (
+          select i.* from (select distinct unnest(%(messages)s::text[]) as id) wanted
+          -- `offset 0`: looked up by their whole keys, however long the thread is.
+          cross join lateral (
+            select id, message_id, item, hidden, seq from chat.chatkit_items
+            where user_id = %(user)s and conversation_id = %(thread)s
+              and message_id = wanted.id offset 0
+          ) i
+          union all
+          select id, message_id, item, hidden, seq from chat.chatkit_items
+          where user_id = %(user)s and conversation_id = %(thread)s and message_id is null
+            and '' = any(%(messages)s)
+        ) found
         order by seq
         """,
-        [user_id, thread_id, list(message_ids)],
+        {"user": user_id, "thread": thread_id, "messages": list(message_ids)},
         row=ItemRow,
     )
 
@@ -233,14 +244,22 @@ async def hide_item(
 
 
 async def show_items(db: Database, user_id: str, thread_id: str, item_ids: Sequence[str]) -> None:
-    """Undo `hide_item`."""
-    await db.execute(
+    """Undo `hide_item` of each, all or none."""
+    # One by one: looking for several, PostgreSQL before 17 may read the whole thread.
+    await db.fetch_all(
         as_user(user_id),
-        """
-        update chat.chatkit_items set hidden = false
-        where user_id = %s and conversation_id = %s and id = any(%s) and item <> '{}'
-        """,
-        [user_id, thread_id, list(item_ids)],
+        *(
+            Query(
+                """
+                update chat.chatkit_items set hidden = false
+                where user_id = %s and conversation_id = %s and id = %s and item <> '{}'
+                returning id
+                """,
+                [user_id, thread_id, item_id],
+                _Id,
+            )
+            for item_id in item_ids
+        ),
     )
 
 

@@ -144,6 +144,14 @@ BESIDE: Final[tuple[Index, ...]] = (
         "create index concurrently chatkit_attachments_sent on chat.chatkit_attachments"
         " (user_id, conversation_id) where conversation_id is not null"
     ),
+    Index(
+        "create index concurrently chatkit_items_of_messages on chat.chatkit_items"
+        " (user_id, conversation_id, message_id) where message_id is not null"
+    ),
+    Index(
+        "create index concurrently chatkit_items_first on chat.chatkit_items"
+        " (user_id, conversation_id) where message_id is null"
+    ),
 )
 #: What is dropped once all of these are whole.
 REPLACED: Final[tuple[str, ...]] = (

@@ -164,7 +164,7 @@ async def _question(
         model=model,
         content=text,
         parts=_with_files(text, sent),
-        after=[files.using(user_id, body.id, files.in_parts(sent))] if sent else (),
+        after=files.using(user_id, body.id, files.in_parts(sent)),
         client_id=last.id,
         branches=bool(replaced),
         parent_id=replaced.parent_id if replaced else None,

@@ -220,7 +220,6 @@ async def _erase(parts: Services, user_id: str, conversation_id: str, place: Ite
     )
     message = found[0]
     content, kept = "", None
-    shown_as = [message.id, f"{message.id}.{place.index}"]
     if message.role == "assistant":
         left = unstored(message.content, message.parts)
         left[place.index] = Part("text")
@@ -233,5 +232,5 @@ async def _erase(parts: Services, user_id: str, conversation_id: str, place: Ite
         message.id,
         content=content,
         parts=kept,
-        shown_as=shown_as,
+        part_id=f"{message.id}.{place.index}",
     )

@@ -212,7 +212,7 @@ async def _turn(body: ResponsesRequest, who: Principal, parts: Services) -> tupl
     asked = asking.asked(who.user_id, given, above, model=choices.settings.model)
     if file_ids:
         used = files.using(who.user_id, asked.turn.conversation_id, file_ids)
-        asked = replace(asked, turn=replace(asked.turn, after=[*asked.turn.after, used]))
+        asked = replace(asked, turn=replace(asked.turn, after=[*asked.turn.after, *used]))
     noted = {**body.noted(), "model": choices.settings.model}
     turn = keeping.noted(who, asked, "response", noted, alone=above is None)
     return turn, choices
