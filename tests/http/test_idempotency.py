@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -33,7 +34,7 @@ from tests.peers import SHORT, Peer, start_aimock
 from tests.serving import start_node, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     import aiohttp
 
@@ -479,14 +480,14 @@ async def test_whose_holder_died_is_taken_over_with_the_same_id(node: Node, ana:
 @pytest.mark.parametrize(
     "error",
     [
-        DatabaseUnavailable(),
-        Unavailable("The database took too long."),
-        ConstraintViolated("of what came after"),
+        DatabaseUnavailable,
+        partial(Unavailable, "The database took too long."),
+        partial(ConstraintViolated, "of what came after"),
     ],
     ids=["lost", "too late", "fault"],
 )
 async def test_lost_commit_makes_no_second_thing(
-    ana: Person, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ana: Person, monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception]
 ) -> None:
     """Its answer did not come after the database has done it: the next try finds it done."""
     from chatkeep import conversations  # noqa: PLC0415 -- only to break it
@@ -495,7 +496,7 @@ async def test_lost_commit_makes_no_second_thing(
 
     async def lost(*args: Any, **more: Any) -> str:  # noqa: ANN401 -- handed through
         await start_conversation(*args, **more)
-        raise error
+        raise error()
 
     monkeypatch.setattr(conversations, "start_conversation", lost)
     key = {"idempotency-key": "k"}
