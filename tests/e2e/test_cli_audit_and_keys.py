@@ -97,6 +97,12 @@ async def test_keys_are_rotated_revoked_and_imported(home: Path) -> None:
         async with http.get(f"{address}/api/v1/chat", headers=headers) as answer:
             assert answer.status == 200
         await said("keys", "revoke", first["kid"], cwd=home)
+        for hyphen in ("-", "--", "-h"):  # one id in 64 begins so
+            unknown = hyphen + first["kid"][len(hyphen) :]
+            for call in ((unknown, "--data", ".chatkeep"), ("--data", ".chatkeep", "--", unknown)):
+                nobodys = await chatkeep("keys", "revoke", *call, cwd=home)
+                assert nobodys.code == 1, nobodys
+                assert unknown in nobodys.err
         async with http.get(f"{address}/api/v1/chat", headers=headers) as answer:
             assert answer.status == 401
         imported = await said("keys", "import", "--shared-secret", "secret.txt", cwd=home)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from chatkeep.signing_keys.changes import ListedKey, Rotation
 
 _FILE = click.File("rb")
+_LIKE_AN_OPTION = re.compile(r"-[A-Za-z0-9_-]{42}")
 
 
 @click.group(
@@ -129,8 +131,20 @@ def rotate_command(*, at_once: bool, data: Path | None) -> None:
     click.echo(f"{done.previous} is published while its tokens live; {done.standby} is next.")
 
 
+class _TakesKeyId(click.Command):
+    """A thumbprint (RFC 7638) may begin with a hyphen, in base64url, and is no option then."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of a call; what looks like a key's id comes after the options."""
+        ids = [one for one in args if _LIKE_AN_OPTION.fullmatch(one)]
+        if ids and "--" not in args:
+            args = [*(one for one in args if one not in ids), "--", *ids]
+        return super().parse_args(ctx, args)
+
+
 @command.command(
     "revoke",
+    cls=_TakesKeyId,
     short_help="Take a key out of use, and what it signed.",
     epilog=examples("chatkeep keys revoke KID"),
 )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chatkeep.data_folder import Use
     from chatkeep.embedded_postgresql.cluster import Addresses
 
-_CONNECTIONS_OF_COMMANDS = 20
+_CONNECTIONS_OF_COMMANDS = 40
 
 
 @contextmanager
