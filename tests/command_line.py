@@ -58,9 +58,13 @@ class Running:
 
     async def ends(self) -> int:
         """Wait until it has ended; return its exit code."""
-        async with asyncio.timeout(PATIENCE_S):
-            await self._reading
-            return await self.process.wait()
+        ended = asyncio.gather(asyncio.shield(self._reading), self.process.wait())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return (await ended)[1]
+        except TimeoutError:
+            said = f"it did not end:\n{self.out}\n{self.errors()}"
+            raise AssertionError(said) from None
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 
 READY = "is ready"
 ANY_PORT = ("--port", "0")
+#: Python imports it before anything else.
+SWALLOWED = """
+import multiprocessing, signal, sys
+
+class Deleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name in ("chatkeep.server", "chatkeep.workers") and not multiprocessing.parent_process():
+            Deleted()
+
+sys.meta_path.insert(0, Finder())
+"""
 
 
 @pytest.fixture
@@ -157,6 +172,19 @@ async def test_signal_while_it_starts_leaves_nothing_running(
         assert READY not in server.out
     assert postgresql_of(home) is None
     assert "Traceback" not in (home / "errors.txt").read_text()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_signal_that_python_swallows_stops_it_all_the_same(home: Path, workers: str) -> None:
+    """What a signal raises in a `__del__` or a weak reference's callback comes to nothing."""
+    (home / "sitecustomize.py").write_text(SWALLOWED, encoding="utf-8")
+    settings = {"PYTHONPATH": str(home)}
+    async with serving(*ANY_PORT, "--workers", workers, cwd=home, settings=settings) as server:
+        assert await server.ends() == 0
+        assert "Stopped before it was ready" in server.out
+        assert READY not in server.out
+    assert postgresql_of(home) is None
+    assert "KeyboardInterrupt" in (home / "errors.txt").read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

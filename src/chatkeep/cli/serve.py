@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -69,25 +69,41 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
     Ctrl-C (or SIGTERM) lets running answers end; a second one does not wait.
     """
     began = time.perf_counter()
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _interrupt)
+    early = _EarlySignals()
+    early.take()
     settings = read_settings(host=host, port=port, data_folder=data, workers=workers)
     for sentence in find_misspellings(read_environment()):
         click.echo(f"chatkeep: {sentence}", err=True)
-    try:
-        _serve(settings, Steps(sys.stdout), began)
-    except KeyboardInterrupt:
+    with suppress(KeyboardInterrupt):
+        _serve(settings, Steps(sys.stdout), early, began)
+    if early.came:
         click.echo("Stopped before it was ready.")
 
 
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    """Until the server runs: what was started is stopped again, however impatient one is."""
-    for number in _STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+class _EarlySignals:
+    """Stop signals until the server runs: what was started is stopped again.
+
+    The first one raises KeyboardInterrupt, wherever the program is; however impatient one is,
+    the others raise nothing in what stops it. Python throws away what is raised in the callback
+    of a weak reference, of which each import has one, or in a `__del__`. So *came* is to be
+    looked at once the server can be told.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def take(self) -> None:
+        """Take them from now on, until somebody else does."""
+        for number in _STOP_SIGNALS:
+            signal.signal(number, self._interrupt)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        if not self.came:
+            self.came = True
+            raise KeyboardInterrupt
 
 
-def _serve(settings: Settings, steps: Steps, began: float) -> None:
+def _serve(settings: Settings, steps: Steps, early: _EarlySignals, began: float) -> None:
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
     from chatkeep.listening import listen  # noqa: PLC0415 -- as above
     from chatkeep.mail.templates import load_templates  # noqa: PLC0415 -- as above
@@ -104,6 +120,9 @@ def _serve(settings: Settings, steps: Steps, began: float) -> None:
 
             def started() -> None:
                 starting.close()
+                if early.came:
+                    signal.raise_signal(signal.SIGTERM)
+                    return
                 _greet(settings, took_s=time.perf_counter() - began)
 
             _runner(settings)(complete, sockets, started=started, stopping=partial(_part, settings))
