@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from chatkeep.accounts.addresses import normal_address
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
 from chatkeep.mail import Kind, Mail, Outgoing, outgoing_mail, queued
@@ -123,8 +124,18 @@ def test_domain_goes_out_in_ascii() -> None:
     assert on_the_wire("ana@bücher.example") == "ana@xn--bcher-kva.example"
     made = message(shown(a_mail()), to="ana@bücher.example", **_sender())
     assert made["To"] == "ana@xn--bcher-kva.example"
-    with pytest.raises(ValueError, match="label"):
+    with pytest.raises(ValueError, match="Label"):
         on_the_wire("ana@.example")
+
+
+@pytest.mark.parametrize(
+    "address", ["ana@straße.example", "ana@βόλος.example", "ana@fa\u1e9e.test"]
+)
+def test_mail_goes_to_no_domain_but_the_accounts_own(address: str) -> None:
+    """`straße` and `strasse` have two owners, who would get each other's links (RFC 5894, 7.2)."""
+    kept = normal_address(address)
+    assert normal_address(on_the_wire(kept)) == kept
+    assert on_the_wire(on_the_wire(kept)) == on_the_wire(kept)
 
 
 @pytest.mark.parametrize("break_", ["\r\n", "\n", "\r", "\x85", "\u2028", "\x0b"])

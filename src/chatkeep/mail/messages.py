@@ -14,6 +14,8 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
+import idna
+
 if TYPE_CHECKING:
     from chatkeep.mail.rendering import Rendered
 
@@ -46,10 +48,13 @@ def message(
 def on_the_wire(address: str) -> str:
     """Return *address* with its domain in ASCII (RFC 5891), which every mail server takes.
 
+    It is the domain that the address has been kept with. Python's own codec is of the older
+    RFC 3490, to which `straße` and `strasse` are one name: they have two owners.
+
     Raises:
         ValueError: it is none.
     """
     user, at, domain = address.rpartition("@")
     if not address.isprintable() or not user or not at or not domain:
         raise ValueError("not an address")
-    return f"{user}@{domain.encode('idna').decode()}"
+    return f"{user}@{idna.encode(domain, uts46=True).decode()}"
