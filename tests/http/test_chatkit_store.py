@@ -189,6 +189,21 @@ async def test_pages_of_items_have_each_once(
     assert "".join(seen) == ("uhwacsfe" if order == "asc" else "efscawhu")
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_cursor_that_was_taken_out_loses_no_other_item(
+    store: ConversationStore, ana: ChatKitContext, order: str
+) -> None:
+    """As when somebody erases the last item of a page, on another device, before the next page."""
+    thread = await a_thread(store, ana)
+    for item_id in "abcdefg":
+        await store.add_thread_item(thread.id, question(thread, item_id), ana)
+    first = await store.load_thread_items(thread.id, None, 3, order, ana)
+    assert first.after is not None
+    await store.delete_thread_item(thread.id, first.after, ana)
+    rest = await store.load_thread_items(thread.id, first.after, 3, order, ana)
+    assert "".join(item.id for item in rest.data) == ("def" if order == "asc" else "dcb")
+
+
 async def test_threads_of_one_moment_are_paged_without_a_gap(
     store: ConversationStore, ana: ChatKitContext, database: MigratedDatabase
 ) -> None:

@@ -141,8 +141,7 @@ class ConversationStore(Store[ChatKitContext]):
             chunk = branch[index : index + limit + 1]
             found += await self._items(thread_id, chunk, context, reverse=order == "desc")
             if after is not None and index == start:
-                ids = [item.id for item in found]
-                found = found[ids.index(after) + 1 :] if after in ids else []
+                found = _behind(found, after)
             if len(found) > limit:
                 break
         return _page(found, limit)
@@ -271,6 +270,12 @@ def _thread(row: ThreadRow) -> ThreadMetadata:
 
 def _clamped(limit: int) -> int:
     return max(1, min(limit, PAGE_AT_MOST))
+
+
+def _behind(found: list[ThreadItem], after: str) -> list[ThreadItem]:
+    """What comes behind the item *after*; all of it where that was taken out meanwhile."""
+    ids = [item.id for item in found]
+    return found[ids.index(after) + 1 :] if after in ids else found
 
 
 def _page(found: list[Any], limit: int) -> Page[Any]:
