@@ -31,8 +31,9 @@ from benchmarks.crowd import BUSY, LENGTH, LONG, Crowd
 from benchmarks.figures import is_noisy, percentile, spread
 from benchmarks.postgres import postgresql
 from benchmarks.stack import SERVER_CORE
-from chatkeep import conversations, search
+from chatkeep import conversations
 from chatkeep.config import Secret
+from chatkeep.conversations import search
 from chatkeep.db import Database
 from chatkeep.embedded_postgresql import cluster as embedded
 from chatkeep.sql.migrations import migrate

@@ -26,11 +26,8 @@ from chatkeep import (
     erasure,
     exports,
     files,
-    forking,
     responses,
     runs,
-    search,
-    sharing,
 )
 from chatkeep.answering import checkpoints, history, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
@@ -42,6 +39,7 @@ from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
 from chatkeep.conversation_items import NewMessage
+from chatkeep.conversations import forking, search, sharing
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.idempotency import IdempotencyKeys, Kept

@@ -9,8 +9,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from chatkeep.conversations.search import Piece, passage
 from chatkeep.limits import AT_ONCE
-from chatkeep.search import Piece, passage
 from tests.http.test_conversations import CHAT, begin, say
 
 if TYPE_CHECKING:

@@ -120,9 +120,9 @@ async def test_of_a_long_branch_the_end_is_shown(
     conversation = await begin(ana.client)
     sent = [await say(ana.client, conversation, text) for text in ("One", "Two")]
     made = await shared(ana.client, conversation, head_id=sent[1]["user_message_id"])
-    monkeypatch.setattr("chatkeep.sharing._PAGE", 1)
+    monkeypatch.setattr("chatkeep.conversations.sharing._PAGE", 1)
     for most, is_cut in ((3, True), (4, False)):
-        monkeypatch.setattr("chatkeep.sharing.SHOWN_AT_MOST", most)
+        monkeypatch.setattr("chatkeep.conversations.sharing.SHOWN_AT_MOST", most)
         shown = (await node.nobody().get(f"/api/v1/shared/{token_of(made)}")).json
         assert (len(shown["messages"]), shown["messages"][-1]["text"]) == (most, "Two")
         assert shown["cut"] is is_cut

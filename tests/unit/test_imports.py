@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chatkeep import imports
+from chatkeep.conversations import imports
 from chatkeep.errors import Invalid
 
 

@@ -35,7 +35,7 @@ def command(*, file: Path, who: str, data: Path | None) -> None:
     if file.stat().st_size > _BYTES_AT_MOST:
         raise click.BadParameter("is larger than 1 GiB: split it", param_hint="FILE")
 
-    from chatkeep import imports  # noqa: PLC0415 -- slow to import
+    from chatkeep.conversations import imports  # noqa: PLC0415 -- slow to import
     from chatkeep.errors import Invalid, SetupError  # noqa: PLC0415 -- as above
 
     try:

@@ -4,6 +4,9 @@ Messages form a tree: an edit or a new answer is a sibling, never a replacement.
 conversation's `head_id` names the end of the branch that is shown. Every function acts as
 the one user it names; another person's conversation and one that never existed are the
 same `NotYourConversation`.
+
+What is done with whole conversations is in modules of its own: `search`, `sharing`, `forking`
+and `imports`.
 """
 
 from chatkeep.conversations.changes import (

@@ -14,7 +14,7 @@ from chatkeep.errors import Invalid
 
 if TYPE_CHECKING:
     from chatkeep.conversations import Conversation
-    from chatkeep.search import Found
+    from chatkeep.conversations.search import Found
 
 _decoder = msgspec.json.Decoder(tuple[datetime, str])
 _find_decoder = msgspec.json.Decoder(tuple[float | None, datetime, str])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import HTMLResponse
 
 if TYPE_CHECKING:
+    from chatkeep.conversations.sharing import Said, Shown
     from chatkeep.errors import LinkEnded
-    from chatkeep.sharing import Said, Shown
 
 #: The address is the key to it: it goes into no search, no cache, and to no other site.
 UNSEEN: Final = {

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from chatkeep import forking
+from chatkeep.conversations import forking
 from chatkeep.web import rest_answers
 from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.once import Once

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep import imports
+from chatkeep.conversations import imports
 from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.once import Once
 from chatkeep.web.problems import described

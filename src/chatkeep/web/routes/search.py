@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from chatkeep import search
-from chatkeep.conversations import Role
+from chatkeep.conversations import Role, search
+from chatkeep.conversations.search import Found, Position
 from chatkeep.errors import Invalid
-from chatkeep.search import Found, Position
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.cursors import find_cursor, read_find_cursor
 from chatkeep.web.problems import described

@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from chatkeep import sharing
-from chatkeep.conversations import Role
+from chatkeep.conversations import Role, sharing
 from chatkeep.errors import LinkEnded
 from chatkeep.web.auth import Anybody, SignedIn, SignedInOnRest
 from chatkeep.web.once import Once
@@ -23,7 +22,7 @@ from chatkeep.web.services import Parts, services_of
 from chatkeep.web.shared_page import UNSEEN, ended_page, shown_page
 
 if TYPE_CHECKING:
-    from chatkeep.sharing import Share, Shown
+    from chatkeep.conversations.sharing import Share, Shown
 
 router = APIRouter(tags=["conversations"])
 
