@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, LiteralString
 import psycopg
 import pytest
 
-from chatkeep import conversation_items, files
+from chatkeep import files
 from chatkeep.chatkit import records
 from chatkeep.db import as_user
+from chatkeep.openai_api import conversation_items
 from tests.db.test_plans import Planned, complaints
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from chatkeep import conversation_items
 from chatkeep.errors import RunInProgress
 from chatkeep.ids import new_id
+from chatkeep.openai_api import conversation_items
 
 if TYPE_CHECKING:
     from chatkeep.db import Database

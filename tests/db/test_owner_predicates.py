@@ -20,15 +20,7 @@ import psycopg
 import pytest
 
 import chatkeep
-from chatkeep import (
-    conversation_items,
-    conversations,
-    erasure,
-    exports,
-    files,
-    responses,
-    runs,
-)
+from chatkeep import conversations, erasure, exports, files, runs
 from chatkeep.answering import checkpoints, history, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.refusals import AlreadyStarted
@@ -38,12 +30,13 @@ from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.chatkit import records
 from chatkeep.chatkit.records import NewItem
-from chatkeep.conversation_items import NewMessage
 from chatkeep.conversations import forking, search, sharing
 from chatkeep.db import Caller, ConstraintViolated, Database, Params, Query, as_user
 from chatkeep.errors import ChatkeepError
 from chatkeep.idempotency import IdempotencyKeys, Kept
 from chatkeep.llm.model import ModelSettings
+from chatkeep.openai_api import conversation_items, responses
+from chatkeep.openai_api.conversation_items import NewMessage
 from chatkeep.personal_keys import records as keys
 from chatkeep.policies import Choices
 from chatkeep.preferences import Preferences

@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import conversation_items, conversations, responses
+from chatkeep import conversations
 from chatkeep.answering.history import Said
 from chatkeep.answering.parts import Part, stored, unstored
 from chatkeep.answering.titles import title_from
 from chatkeep.answering.turns import Turn
-from chatkeep.conversation_items import adding, answering, making
 from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.ids import new_id
+from chatkeep.openai_api import conversation_items, responses
+from chatkeep.openai_api.conversation_items import adding, answering, making
 from chatkeep.web.openai.inputs import no_call, no_output
 from chatkeep.web.openai.items import (
     CONVERSATION,
@@ -32,8 +33,8 @@ from chatkeep.web.openai.response_objects import said_in
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chatkeep.conversation_items import NewMessage
     from chatkeep.db import Database, Query
+    from chatkeep.openai_api.conversation_items import NewMessage
     from chatkeep.web.openai.inputs import Given
 
 _HISTORY_AT_MOST = 200

@@ -17,7 +17,7 @@ from chatkeep import files
 from chatkeep.errors import Invalid
 
 if TYPE_CHECKING:
-    from chatkeep.conversation_items import NewMessage
+    from chatkeep.openai_api.conversation_items import NewMessage
     from chatkeep.web.openai.inputs import Given
     from chatkeep.web.services import Services
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_never
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from chatkeep.answering.parts import Part, stored
-from chatkeep.conversation_items import NewMessage
 from chatkeep.errors import Invalid
 from chatkeep.events import ToolCall, ToolResult
 from chatkeep.files import ADDRESS
 from chatkeep.ids import new_id
+from chatkeep.openai_api.conversation_items import NewMessage
 from chatkeep.tools import OUTPUT_AT_MOST
 from chatkeep.web.openai.bodies import Name, Text, address_of_an_image, storable
 from chatkeep.web.openai.held_files import held, media_type_of

@@ -9,7 +9,7 @@ from chatkeep import runs
 from chatkeep.answering.answers import ending_of
 from chatkeep.answering.reading import Ended, Reader
 from chatkeep.errors import Conflict, Invalid, NotFound
-from chatkeep.responses import noting
+from chatkeep.openai_api.responses import noting
 from chatkeep.web.once import begun_once
 from chatkeep.web.openai.response_objects import decided_in, said_in
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.turns import Turn
     from chatkeep.idempotency import Marked
+    from chatkeep.openai_api.responses import Kind, Response
     from chatkeep.policies import Choices
     from chatkeep.principal import Principal
-    from chatkeep.responses import Kind, Response
     from chatkeep.web.openai.asking import Asked
     from chatkeep.web.services import Services
 

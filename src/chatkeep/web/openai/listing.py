@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Query
 
-from chatkeep import conversation_items, conversations
+from chatkeep import conversations
 from chatkeep.errors import Invalid, NotFound
+from chatkeep.openai_api import conversation_items
 from chatkeep.web.openai.items import find_place, items_of
 
 if TYPE_CHECKING:

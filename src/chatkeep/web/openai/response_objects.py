@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chatkeep.answering.parts import Part
-    from chatkeep.responses import Response
+    from chatkeep.openai_api.responses import Response
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
 _LIMITED: Final = frozenset({"model_rate_limited", "budget_exhausted", "rate_limited"})

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from chatkeep import responses
 from chatkeep.errors import Invalid
 from chatkeep.llm.model import Prompt, PromptMessage
+from chatkeep.openai_api import responses
 from chatkeep.policies import Choices
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers

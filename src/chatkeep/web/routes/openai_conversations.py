@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse, Response
 
-from chatkeep import conversation_items, conversations
+from chatkeep import conversations
 from chatkeep.answering.parts import Part, stored, unstored
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
+from chatkeep.openai_api import conversation_items
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking
@@ -36,7 +37,7 @@ from chatkeep.web.services import Parts, Services
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from chatkeep.conversation_items import Described
+    from chatkeep.openai_api.conversation_items import Described
     from chatkeep.principal import Principal
     from chatkeep.web.openai.inputs import Given, InputItem
     from chatkeep.web.openai.items import ItemPlace

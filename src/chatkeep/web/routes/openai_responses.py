@@ -14,11 +14,12 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from chatkeep import files, responses
+from chatkeep import files
 from chatkeep.answering.prompts import prompt_of
 from chatkeep.answering.reading import failure_of
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
+from chatkeep.openai_api import responses
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.once import Once
