@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 import chatkeep
-from chatkeep import conversations, erasure, exports, files, runs
+from chatkeep import conversations, files, runs
 from chatkeep.answering import checkpoints, history, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.refusals import AlreadyStarted
@@ -37,6 +37,7 @@ from chatkeep.idempotency import IdempotencyKeys, Kept
 from chatkeep.llm.model import ModelSettings
 from chatkeep.openai_api import conversation_items, responses
 from chatkeep.openai_api.conversation_items import NewMessage
+from chatkeep.personal_data import erasure, exports
 from chatkeep.personal_keys import records as keys
 from chatkeep.policies import Choices
 from chatkeep.preferences import Preferences

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from chatkeep import erasure
 from chatkeep.conversations import purge_deleted
 from chatkeep.limits import AT_ONCE
+from chatkeep.personal_data import erasure
 from tests.http.test_conversations import CHAT, begin, say
 from tests.serving import types, until
 

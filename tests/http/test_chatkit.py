@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from chatkeep.erasure import erase_words
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, ToolCall
+from chatkeep.personal_data.erasure import erase_words
 from chatkeep.tools import ToolContext, Tools
 from tests.chatkit_client import ROUTE, Kit, done_items, request, said_by_user, text_of
 from tests.serving import said, until

@@ -57,9 +57,9 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
     """
 
     async def work(issuer: EmbeddedIssuer, settings: Settings) -> None:
-        from chatkeep import erasure, exports  # noqa: PLC0415 -- slow to import
         from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
         from chatkeep.cli.users import require_yes  # noqa: PLC0415 -- it has this command
+        from chatkeep.personal_data import erasure, exports  # noqa: PLC0415 -- slow to import
 
         user_id = await user_id_named(issuer, who)
         found = await exports.belongings(issuer.db, user_id)
@@ -76,8 +76,8 @@ def erase_user(*, who: str, yes: bool, data: Path | None) -> None:
 
 
 async def _export(issuer: EmbeddedIssuer, settings: Settings, who: str, file: Path) -> int:
-    from chatkeep import exports  # noqa: PLC0415 -- slow to import
     from chatkeep.cli.finding_people import user_id_named  # noqa: PLC0415 -- as above
+    from chatkeep.personal_data import exports  # noqa: PLC0415 -- slow to import
     from chatkeep.web import rest_exports  # noqa: PLC0415 -- as above
 
     user_id = await user_id_named(issuer, who)

@@ -14,11 +14,12 @@ from uuid import UUID
 
 import msgspec
 
-from chatkeep import accounts, audit, erasure
+from chatkeep import accounts, audit
 from chatkeep.administration import accounts as administration
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import SignUpDisabled, UserNotFound
 from chatkeep.ids import new_id
+from chatkeep.personal_data import erasure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

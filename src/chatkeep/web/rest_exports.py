@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from chatkeep.conversations import Conversation, Message
     from chatkeep.db import Database
-    from chatkeep.exports import Belongings
     from chatkeep.limits import Limits
+    from chatkeep.personal_data.exports import Belongings
     from chatkeep.stored_files import StoredFiles
 
 _AT_A_TIME = 50

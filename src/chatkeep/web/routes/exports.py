@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
-from chatkeep import erasure, exports
 from chatkeep.administration.administrators import require_fresh
+from chatkeep.personal_data import erasure, exports
 from chatkeep.web import rest_exports
 from chatkeep.web.auth import StrictlySignedIn
 from chatkeep.web.problems import described

@@ -1,0 +1,1 @@
+"""Everything that a person has here, to be taken away or erased."""
