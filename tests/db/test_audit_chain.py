@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from chatkeep import audit
-from chatkeep.db import AUTH, Database
-from chatkeep.errors import SetupError
+from chatkeep import db as door
+from chatkeep.db import ADMIN, AUTH, Database
+from chatkeep.errors import SetupError, Unavailable
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -165,6 +168,36 @@ async def test_an_old_backup_of_all_of_it_is_found_by_a_head_kept_elsewhere(
     await audit.seal(log, SECRET)
     assert (await audit.verify(log, SECRET)).broken is None
     assert (await audit.verify(log, SECRET, known_head=kept)).broken is not None
+
+
+async def test_a_long_log_is_waited_for_longer_than_a_request_is(
+    own: str, log: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may take minutes for a statement of it, and so it has them of us too."""
+    monkeypatch.setattr(door, "_PATIENCE_S", 0.2)
+
+    async def look() -> None:
+        async with log.acting_as(ADMIN) as connection:
+            await connection.execute("select from chatkeep.audit_head for share")
+
+    with psycopg.connect(own) as slow:
+        slow.execute("select from chatkeep.audit_head for update")
+        verifying = asyncio.create_task(audit.verify(log, SECRET))
+        await until(lambda: waits(own) == 1)
+        with pytest.raises(Unavailable, match="took too long"):
+            await look()
+        assert not verifying.done()
+    assert (await verifying).entries == 10
+
+
+def waits(address: str) -> int:
+    """Return how many transactions wait for a row."""
+    with psycopg.connect(address) as admin:
+        found = admin.execute(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database()"
+        ).fetchone()
+    return 0 if found is None else int(found[0])
 
 
 async def test_without_the_secret_nobody_can_seal_anew(log: Database) -> None:

@@ -169,6 +169,42 @@ async def test_log_out_at_the_server_is_heard(
         await until(is_refused)
 
 
+@pytest.mark.parametrize("listens", [True, False])
+async def test_behind_a_pooler_it_listens_only_at_an_address_for_that(
+    session: aiohttp.ClientSession,
+    database: MigratedDatabase,
+    bo: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    listens: bool,
+) -> None:
+    """A pooler would take `LISTEN` and never tell; without that address the table is looked at."""
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
+    monkeypatch.setenv("DATABASE_POOLER", "on")
+    if listens:
+        monkeypatch.setenv("DATABASE_LISTEN_URL", database.url)
+    shown = {"authorization": bo.client.headers["authorization"]}
+    before = listening(database)
+    async with served(example("import SignedIn"), session) as client:
+
+        async def is_refused() -> bool:
+            return (await client.get("/me", headers=shown)).status == 401
+
+        assert not await is_refused()
+        assert (await bo.client.post("/auth/logout")).status == 200
+        await until(is_refused)
+        await until(lambda: listening(database) == before + listens)
+
+
+def listening(database: MigratedDatabase) -> int:
+    """Return how many connections to *database* listen for notifications."""
+    ((found,),) = database.operate(
+        "select count(*) from pg_stat_activity where query like 'listen %'"
+        " and datname = current_database()"
+    )
+    return int(found)
+
+
 async def test_the_whole_server_is_served_within_an_application(
     session: aiohttp.ClientSession,
     database: MigratedDatabase,

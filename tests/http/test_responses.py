@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from chatkeep import files
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from tests.http.test_ai_sdk import asked
 from tests.http.test_openai_api import MODEL, client_of, key_of
 from tests.serving import until
 
@@ -512,6 +513,31 @@ async def test_a_deleted_response_is_gone_with_its_conversation(
     assert len(await messages_of(ana, first)) == 4
     with pytest.raises(openai.NotFoundError):
         await client.responses.delete(second.id)
+
+
+@pytest.mark.parametrize("more", ["answer below", "words below", "answer beside"])
+async def test_what_was_made_for_a_deleted_response_stays_with_what_came_since(
+    client: openai.AsyncOpenAI, stage: Stage, ana: Person, more: str
+) -> None:
+    """Whoever went on in it, on whichever surface, did not say that it was to go."""
+    stage.play(["Yes."], ["No."])
+    alone = await client.responses.create(model=MODEL, input="1")
+    assert alone.conversation is not None
+    match more:
+        case "answer below":
+            await client.responses.create(model=MODEL, input="2", previous_response_id=alone.id)
+        case "words below":
+            said: Any = {"role": "user", "content": "2"}
+            await client.conversations.items.create(alone.conversation.id, items=[said])
+        case _:
+            talk = alone.conversation.id.removeprefix("conv_")
+            again = {"id": talk, "messages": [asked("1")], "trigger": "regenerate-message"}
+            assert (await ana.client.post("/api/chat", again)).status == 200
+    before = await messages_of(ana, alone)
+    await client.responses.delete(alone.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(alone.id)
+    assert await messages_of(ana, alone) == before
 
 
 async def test_input_items_are_listed_in_pages(client: openai.AsyncOpenAI, stage: Stage) -> None:
