@@ -12,7 +12,7 @@ from chatkeep.answering.responders import ModelResponder
 from chatkeep.answering.retrieval import Grounded
 from chatkeep.errors import CheckFailed, RetrievalFailed, SetupError
 from chatkeep.hooks import Hook, load_function
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 from chatkeep.llm.choice import is_built_in
 from chatkeep.tools import Tools
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from chatkeep.errors import ChatkeepError, SetupError
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -31,7 +31,7 @@ from chatkeep.errors import (
     Unavailable,
 )
 from chatkeep.ids import new_id
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 from chatkeep.request_origin import request_origin
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatkeep.errors import SetupError
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable

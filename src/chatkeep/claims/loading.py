@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chatkeep.claims.declared import ClaimVersions
 from chatkeep.claims.standard import STANDARD
 from chatkeep.errors import SetupError
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings

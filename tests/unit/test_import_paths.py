@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.errors import SetupError
-from chatkeep.importing import load_object
+from chatkeep.import_paths import load_object
 
 if TYPE_CHECKING:
     from pathlib import Path
