@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from chatkeep import primary_issuer
 from chatkeep.authentication import Authenticator
 from chatkeep.better_auth import COOKIE, SECURE_COOKIE, BetterAuth
 from chatkeep.claims import declared_versions
@@ -21,6 +20,7 @@ from chatkeep.errors import SetupError
 from chatkeep.going_on import go_on
 from chatkeep.issuance import open_issuer
 from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabase_issuer
+from chatkeep.issuers.primary import settle_primary
 from chatkeep.notifications import Listener
 from chatkeep.personal_keys.reading import PersonalKeys
 from chatkeep.redis_link import RedisLink
@@ -150,7 +150,7 @@ async def open_embedded(
     """
     if settings.secret is None:
         raise SetupError("Set CHATKEEP_SECRET, or start with `chatkeep serve`.")
-    primary = await primary_issuer.settle(db, _wanted_primary(settings))
+    primary = await settle_primary(db, _wanted_primary(settings))
     embedded = await open_issuer(
         db, settings, settings.secret.encode(), primary=primary == "embedded"
     )

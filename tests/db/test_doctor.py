@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pytest
 
     from chatkeep.db import Database
-    from chatkeep.findings import Finding
+    from chatkeep.setup_checks.findings import Finding
     from tests.postgres_servers import MigratedDatabase, Server
 
 SECRET = "0123456789abcdef" * 2

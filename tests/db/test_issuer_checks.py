@@ -15,7 +15,7 @@ from chatkeep.sql.better_auth import allow_reading
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
-    from chatkeep.findings import Finding
+    from chatkeep.setup_checks.findings import Finding
     from tests.postgres_servers import MigratedDatabase
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from chatkeep.db import Database
-from chatkeep.primary_issuer import settle
+from chatkeep.issuers.primary import settle_primary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def many(database: MigratedDatabase) -> AsyncIterator[Database]:
     """A door with a connection for each process that starts."""
     opened = Database(database.url, pool_size=PROCESSES)
     await opened.open()
-    await asyncio.gather(*(settle(opened, "embedded") for _ in range(PROCESSES)))
+    await asyncio.gather(*(settle_primary(opened, "embedded") for _ in range(PROCESSES)))
     yield opened
     await opened.close()
 
@@ -42,7 +42,9 @@ async def test_processes_that_start_together_agree(
     """On a new database one of them decides and none of them fails."""
     for _ in range(ROUNDS):
         forget(database)
-        settled = await asyncio.gather(*(settle(many, "supabase") for _ in range(PROCESSES)))
+        settled = await asyncio.gather(
+            *(settle_primary(many, "supabase") for _ in range(PROCESSES))
+        )
         assert settled == ["supabase"] * PROCESSES
 
 
@@ -51,6 +53,6 @@ async def test_first_decision_outlives_the_settings(
 ) -> None:
     """Another order of the settings renames nobody; our own gives way while nobody is here."""
     forget(database)
-    assert await settle(many, "embedded") == "embedded"
-    assert await settle(many, "supabase") == "supabase"
-    assert await settle(many, "embedded") == "supabase"
+    assert await settle_primary(many, "embedded") == "embedded"
+    assert await settle_primary(many, "supabase") == "supabase"
+    assert await settle_primary(many, "embedded") == "supabase"

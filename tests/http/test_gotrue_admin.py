@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from chatkeep import accounts, audit
-from chatkeep.durations import read_duration
+from chatkeep.administration.durations import read_duration
 from chatkeep.errors import Invalid
 from tests import forge
 from tests.gotrue_people import (

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from chatkeep.findings import Finding
+    from chatkeep.setup_checks.findings import Finding
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Node
     from tests.sign_in_providers import Page

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatkeep.errors import DatabaseUnavailable
-from chatkeep.in_time import in_time
+from chatkeep.web.in_time import in_time
 from chatkeep.web.routes import meta
 
 

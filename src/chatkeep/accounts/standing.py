@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from chatkeep.accounts.roles import roles_in
 from chatkeep.db import AUTH
-from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from chatkeep.db import Database

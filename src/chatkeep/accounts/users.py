@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString
 
+from chatkeep.accounts.roles import roles_in
 from chatkeep.db import AUTH, Query
 from chatkeep.errors import UserNotFound
-from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from chatkeep import accounts, audit
+from chatkeep.accounts.roles import roles_in
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import Forbidden, LastAdministrator, StepUpRequired, UserNotFound
-from chatkeep.roles import roles_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

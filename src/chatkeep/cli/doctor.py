@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.config import Settings
-    from chatkeep.findings import Finding
+    from chatkeep.setup_checks.findings import Finding
 
 
 @click.command(
@@ -38,7 +38,7 @@ def command(data: Path | None) -> None:
     issuers, models, mail, proxy, address. Works while a server runs and while none does.
     Exit code 1 when anything is wrong.
     """
-    from chatkeep.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
+    from chatkeep.setup_checks.findings import Finding  # noqa: PLC0415 -- only for what cannot be read
 
     logging.disable(logging.WARNING)  # what they would warn of is said once, as a finding
     try:
@@ -62,8 +62,8 @@ async def all_good(findings: AsyncIterator[Finding]) -> bool:
 async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     from chatkeep.cli.preparation import at_its_address  # noqa: PLC0415 -- as above
     from chatkeep.data_folder import DataFolder  # noqa: PLC0415 -- as above
-    from chatkeep.findings import Finding  # noqa: PLC0415 -- as above
     from chatkeep.setup_checks import doctor  # noqa: PLC0415 -- slow to import
+    from chatkeep.setup_checks.findings import Finding  # noqa: PLC0415 -- as above
     from chatkeep.setup_checks.issuers import examine_issuers  # noqa: PLC0415 -- as above
 
     folder = DataFolder(settings.data_folder.expanduser().absolute())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.config import Settings
-    from chatkeep.findings import Finding
+    from chatkeep.setup_checks.findings import Finding
 
 
 @click.group("issuers", epilog=examples("chatkeep issuers check"))

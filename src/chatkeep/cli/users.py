@@ -295,7 +295,7 @@ def require_yes(question: str, *, yes: bool) -> None:
 
 
 def _duration(text: str) -> timedelta:
-    from chatkeep.durations import read_duration  # noqa: PLC0415 -- slow to import
+    from chatkeep.administration.durations import read_duration  # noqa: PLC0415 -- slow to import
     from chatkeep.errors import Invalid  # noqa: PLC0415 -- as above
 
     try:

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from chatkeep.errors import SetupError
-from chatkeep.findings import Finding
 from chatkeep.ids import new_id
 from chatkeep.mail.mails import Mail
 from chatkeep.mail.messages import message, on_the_wire
 from chatkeep.mail.rendering import rendered
 from chatkeep.mail.smtp import NotSent, mail_server
 from chatkeep.mail.templates import load_templates
+from chatkeep.setup_checks.findings import Finding
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings

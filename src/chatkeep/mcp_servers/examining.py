@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from chatkeep.findings import Finding
 from chatkeep.mcp_servers.connections import connected, list_all
 from chatkeep.mcp_servers.offering import offered_tools
+from chatkeep.setup_checks.findings import Finding
 from chatkeep.tools import RegisteredTool
 
 if TYPE_CHECKING:

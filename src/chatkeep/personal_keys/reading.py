@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from chatkeep.accounts.roles import roles_in
 from chatkeep.errors import TokenExpired, TokenInvalid, TokenRevoked
 from chatkeep.personal_keys import records, texts
 from chatkeep.principal import Principal
-from chatkeep.roles import roles_in
 from chatkeep.uses import Uses
 
 if TYPE_CHECKING:

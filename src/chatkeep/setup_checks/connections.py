@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from chatkeep.findings import Finding
+from chatkeep.setup_checks.findings import Finding
 
 if TYPE_CHECKING:
     import psycopg

@@ -19,10 +19,10 @@ from chatkeep.config.contradictions import stays_inside
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
-from chatkeep.findings import Finding
 from chatkeep.redis_link import redis_problem
 from chatkeep.setup_checks import isolation
 from chatkeep.setup_checks.connections import examine_connections
+from chatkeep.setup_checks.findings import Finding
 from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys

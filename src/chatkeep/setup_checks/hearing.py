@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 
 from chatkeep.db import connection_settings
-from chatkeep.findings import Finding
+from chatkeep.setup_checks.findings import Finding
 
 if TYPE_CHECKING:
     from chatkeep.config import Settings

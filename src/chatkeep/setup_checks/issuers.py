@@ -13,9 +13,9 @@ from chatkeep.db import Database
 from chatkeep.discovery import Discovery
 from chatkeep.errors import ChatkeepError
 from chatkeep.fetching import FetchFailed, fetch
-from chatkeep.findings import Finding
 from chatkeep.issuers import SUPABASE_ALGORITHMS, better_auth_api
 from chatkeep.jwks import KeyPlace
+from chatkeep.setup_checks.findings import Finding
 from chatkeep.signing_keys import ALGORITHM, load_signing_keys
 from chatkeep.sql import better_auth as better_auth_tables
 from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, read_key_set

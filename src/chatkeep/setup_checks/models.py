@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from chatkeep.config.upstreams import PRESETS, upstreams_of
-from chatkeep.findings import Finding
 from chatkeep.llm.choice import default_model_id
+from chatkeep.setup_checks.findings import Finding
 from chatkeep.setup_checks.reaching import body_at, status_at
 
 if TYPE_CHECKING:

@@ -72,7 +72,7 @@ async def start_metrics(stack: AsyncExitStack, parts: Services) -> None:
     if settings.metrics_port is None:
         return
     # It takes a moment to import, for those who do not ask.
-    from chatkeep.metrics_server import serve_metrics  # noqa: PLC0415
+    from chatkeep.web.metrics_server import serve_metrics  # noqa: PLC0415
 
     await serve_metrics(
         stack,

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import chatkeep
-from chatkeep.backlog import read_backlog
+from chatkeep.administration.backlog import read_backlog
 from chatkeep.claims import read_drain
 from chatkeep.errors import ChatkeepError
-from chatkeep.in_time import in_time
 from chatkeep.metrics import Counter, Gauge, Histogram, rendered
+from chatkeep.web.in_time import in_time
 
 if TYPE_CHECKING:
     from chatkeep.web.services import Services

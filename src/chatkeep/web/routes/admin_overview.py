@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from chatkeep.administration import overview as overviews
 from chatkeep.administration.administrators import require_administrator
-from chatkeep.backlog import read_backlog
+from chatkeep.administration.backlog import read_backlog
 from chatkeep.errors import Forbidden, StepUpRequired
 from chatkeep.web.administrators import Administrator
 from chatkeep.web.auth import SignedIn

@@ -12,8 +12,8 @@ import chatkeep
 from chatkeep.db import WORKER
 from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.factors.ceremonies import RelyingParty
-from chatkeep.in_time import in_time
 from chatkeep.web.auth import Anybody, SignedIn
+from chatkeep.web.in_time import in_time
 from chatkeep.web.schemas import HealthAnswer
 from chatkeep.web.services import Parts
 

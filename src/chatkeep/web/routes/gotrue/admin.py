@@ -16,8 +16,8 @@ from starlette.responses import Response
 from chatkeep import accounts, audit
 from chatkeep.administration import accounts as administration
 from chatkeep.administration.accounts import NOT_BANNED, Wanted
+from chatkeep.administration.durations import read_duration
 from chatkeep.db import AUTH
-from chatkeep.durations import read_duration
 from chatkeep.errors import Invalid, UserNotFound
 from chatkeep.web.cursors import cursor_at, read_cursor
 from chatkeep.web.gotrue.administrators import SecretKey

@@ -24,7 +24,7 @@ class _Kept:
     name: str
 
 
-async def settle(db: Database, wanted: str) -> str:
+async def settle_primary(db: Database, wanted: str) -> str:
     """Return the primary issuer's name: the one decided earlier, else *wanted*.
 
     While nobody has signed up here, an earlier decision for the embedded issuer binds
