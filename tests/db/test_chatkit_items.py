@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
@@ -12,6 +13,7 @@ from chatkeep.chatkit import records
 from chatkeep.db import as_user
 from chatkeep.openai_api import conversation_items
 from tests.db.test_plans import Planned, complaints
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,6 +38,14 @@ insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
 insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, digest)
   select %(user)s, 'file ' || n, '{}', 'text/plain', n, 'x' from generate_series(1, %(many)s) n;
 """
+TWO_FILES: Final = (
+    "insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, digest)"
+    " select %s, id, '{}', 'text/plain', 1, 'x' from unnest(array['a', 'b']) id"
+)
+WAITING: Final = (
+    "select count(*) from pg_stat_activity"
+    " where wait_event_type = 'Lock' and datname = current_database()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +127,17 @@ async def test_what_several_items_and_files_are_told_is_kept(
     other = "select file_id, conversation_id from chat.file_uses order by file_id"
     assert long.operate(other) == [("file 20", "another"), ("file 21", "another")]
     assert await files.sizes(db, ANA, ["file 20", "file 20", "nobody's"]) == {"file 20": 20}
+
+
+async def test_files_are_locked_in_one_order(long: MigratedDatabase, db: Database) -> None:
+    """Who sends them the other way about waits for the first and holds none of the others."""
+    bo, talk = "bo-who-sends-two", "talk-of-two"
+    long.operate("insert into chat.conversations (user_id, id) values (%s, %s)", bo, talk)
+    long.operate(TWO_FILES, bo)
+    lock = "select from chat.chatkit_attachments where user_id = %s and id = %s for update"
+    with psycopg.connect(long.admin_url) as other:
+        other.execute(lock, [bo, "a"])
+        sending = asyncio.create_task(db.fetch_all(as_user(bo), *files.using(bo, talk, ["b", "a"])))
+        await until(lambda: long.operate(WAITING) == [(1,)])
+        other.execute(f"{lock} nowait", [bo, "b"])
+    await sending
