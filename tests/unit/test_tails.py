@@ -65,18 +65,41 @@ class _Redis:
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
+        self.asked_for: list[list[str]] = []
 
     def subscribe(self, channel: str, told: object) -> None:
         """Tell nobody."""
 
     async def read_streams(self, seen: dict[str, bytes], *, wait_ms: int) -> object:
         """Return the entry after the one that was seen."""
+        self.asked_for.append(list(seen))
+        if not seen:
+            return None
         ((name, last),) = seen.items()
         number = int(last.partition(b"-")[0])
         if number >= len(self.entries):
             await asyncio.sleep(wait_ms / 1000)
             return {}
         return {name: [(b"%d-0" % (number + 1), {b"d": self.entries[number]})]}
+
+
+async def test_who_left_at_once_is_not_read_for() -> None:
+    """Redis refuses to read no stream at all, and would be taken for away."""
+    redis = _Redis()
+    tails = Tails(cast("RedisLink", redis))
+    redis.entries = [tails._seal.close(b"end", "run")]
+    reading = asyncio.create_task(tails.keep_reading())
+    await asyncio.sleep(0)  # until it waits for somebody
+    with tails.following("other"):
+        pass
+    await asyncio.sleep(0)
+    with tails.following("run") as tail:
+        async with asyncio.timeout(30):
+            await tail.wait()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert redis.asked_for
+    assert all(redis.asked_for)
 
 
 async def test_news_that_cannot_be_read_end_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:

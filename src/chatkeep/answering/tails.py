@@ -177,7 +177,7 @@ class Tails:
         if redis is None:
             return
         while True:
-            if not self._readers:
+            while not self._readers:  # who came may have left before this task had its turn
                 self._somebody.clear()
                 await self._somebody.wait()
             names = {_NAME + one: self._seen.get(one, b"0") for one in self._readers}
