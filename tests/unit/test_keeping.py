@@ -244,3 +244,48 @@ def test_the_end_outlives_a_database_that_is_replaced(
         Keeper(nothing, said, said, stop=lambda _: None).keep_end(work, ending, "Why?")
     )
     assert kept_as.state == ("done" if kept else "failed")
+
+
+def test_an_outage_is_told_once_whatever_is_kept_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the checkpoints and ends of all answers together; and once that it is over for all."""
+    caplog.set_level("INFO", keeper.__name__)
+
+    def is_away() -> bool:
+        return asyncio.get_running_loop().time() < 40 * EVERY_S
+
+    async def keep(*arguments: Any) -> list[bool]:  # noqa: ANN401 -- as it is called
+        if is_away():
+            raise DatabaseUnavailable
+        return [False] * len(arguments[1])
+
+    async def finish(*_: object, **__: object) -> bool:
+        if is_away():
+            raise DatabaseUnavailable
+        return False
+
+    monkeypatch.setattr(checkpoints, "keep", keep)
+    monkeypatch.setattr(checkpoints, "finish", finish)
+    nothing, said = cast("Any", None), cast("Any", SimpleNamespace())
+    said.tells, said.settling = lambda _: False, lambda *_: []
+    some = [an_answer() for _ in range(60)]
+    for work in some:
+        live: Any = work.live
+        live.user_id, live.content, live.stored_parts, live.paused = "ana", "Yes", str, None
+        live.model, live.usage, work.charge = "m", Usage(), nothing
+    keeping = Keeper(nothing, said, said, stop=lambda _: None)
+
+    async def keep_on() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(80 * EVERY_S), asyncio.TaskGroup() as ends:
+                for work in some[:20]:
+                    work.asking = False
+                    ends.create_task(keeping.keep_end(work, ended(work.live, "done"), None))
+                await keeping.keep_on(lambda: some[20:], every_s=EVERY_S)
+
+    virtual_time.run(keep_on())
+    assert [one.getMessage() for one in caplog.records] == [
+        "cannot keep what answers say: database_unavailable",
+        "can keep what answers say again",
+    ]

@@ -15,6 +15,7 @@ from chatkeep.answering.titles import title_from
 from chatkeep.answering.working import ended, now
 from chatkeep.errors import ChatkeepError, Unavailable
 from chatkeep.metrics import Histogram
+from chatkeep.outages import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +58,9 @@ class Keeper:
         self._places = asyncio.Semaphore(_AT_ONCE)
         #: The runs whose answers are being stored.
         self._under_way: set[str] = set()
+        #: Those of which it could not be done when it was tried last.
+        self._behind: set[str] = set()
+        self._outage = Outage(_log, "keep what answers say")
 
     async def keep_on(self, working: Callable[[], Sequence[Work]], *, every_s: float) -> None:
         """Store what is new of the answers that are *working*, and renew leases, until cancelled.
@@ -120,12 +124,14 @@ class Keeper:
 
         With the *question* a title is made of both, for a conversation that has none.
         """
+        run = work.live.address
         try:
             return await self._keep_end(work, ending, question)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the run has an end
             code = error.code if isinstance(error, ChatkeepError) else "internal"
-            run = work.live.address
             _log.error("the end of run %s cannot be kept: %s", run.id, code, exc_info=error)
+        finally:
+            self._behind.discard(run.id)
         await self._keep_failure(work, code)
         return ended(work.live, "failed", error_code=code)
 
@@ -148,9 +154,10 @@ class Keeper:
             except Unavailable as error:
                 if pause is None:
                     break
-                _log.warning("the end of run %s is not kept yet: %s", live.address.id, error.code)
+                self._failed([work], error.code)
                 await asyncio.sleep(pause)
             else:
+                self._worked([work])
                 return ending
         _log.error("the end of run %s was lost: the database stayed away", live.address.id)
         return ended(live, "failed", error_code="database_unavailable")
@@ -181,11 +188,22 @@ class Keeper:
             for work in some:
                 work.live.changed = True
             code = error.code if isinstance(error, ChatkeepError) else type(error).__name__
-            _log.warning("checkpoints of %d runs failed: %s", len(some), code)
+            # One that has ended meanwhile is no longer kept this way.
+            self._failed([work for work in some if work.asking], code)
             return
+        self._worked(some)
         for work, must_stop in zip(some, stops, strict=True):
             if must_stop:
                 self._stop(work.live.address.id)
+
+    def _failed(self, some: Sequence[Work], why: str) -> None:
+        self._behind.update(work.live.address.id for work in some)
+        self._outage.failed(why)
+
+    def _worked(self, some: Sequence[Work]) -> None:
+        self._behind.difference_update(work.live.address.id for work in some)
+        if not self._behind:  # else one that waits for a lock would be news at each of the others
+            self._outage.worked()
 
     async def _exchange(self, some: Sequence[Work]) -> list[bool]:
         try:
