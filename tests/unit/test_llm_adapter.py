@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
+import sys
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -679,6 +682,51 @@ async def test_slow_reader_of_ours_is_not_the_providers_fault() -> None:
             await asyncio.sleep(1.25 * timeouts.between_chunks_s)  # the time is what it is about
             events.append(event)
     assert text_of(events) == "Hello"
+
+
+_READER = """
+import asyncio, sys, uvloop
+from chatkeep.llm.openai_compatible import OpenAICompatibleModel
+from chatkeep.llm.response import Timeouts
+from tests.unit.test_llm_adapter import PROMPT
+
+async def read():
+    timeouts = Timeouts(between_chunks_s=0.5)
+    model = OpenAICompatibleModel(base_url=sys.argv[1], api_key="k", timeouts=timeouts)
+    async for event in model.stream(PROMPT):
+        print(getattr(event, "text", "the end"), flush=True)
+    await model.aclose()
+
+asyncio.Runner(loop_factory=uvloop.new_event_loop).run(read())
+"""
+
+
+async def test_process_that_was_stopped_itself_reads_what_has_come_meanwhile() -> None:
+    """A provider spoke on while we were stopped, as a frozen machine is: it was not silent."""
+    stopped = asyncio.Event()
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.say("Hel")
+        await stopped.wait()
+        await wire.say("lo")
+        await wire.finish()
+
+    async with raw_upstream(answer) as upstream:
+        # uvloop, on which servers run, looks at its timers before it looks what has come.
+        reader = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _READER, upstream.base_url),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert reader.stdout is not None
+        assert await reader.stdout.readline() == b"Hel\n"
+        reader.send_signal(signal.SIGSTOP)
+        stopped.set()
+        await asyncio.sleep(2.5)  # how long it is stopped is what it is about
+        reader.send_signal(signal.SIGCONT)
+        rest, _ = await asyncio.wait_for(reader.communicate(), PATIENCE_S)
+    assert (rest, reader.returncode) == (b"lo\nthe end\n", 0)
 
 
 async def test_error_body_that_never_ends_does_not_hold_us() -> None:

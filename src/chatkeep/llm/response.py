@@ -29,6 +29,8 @@ _AFTERMATH_S = 5.0
 #: aiohttp 3.14 wakes nobody who waits for a body whose framing turns out to be nonsense, or
 #: whose session is closed; but asked anew, it says so.
 _LOOK_EVERY_S = 1.0
+#: A look that comes so much too late says that this process was stopped, and nothing of the peer.
+_HELD_UP_S = 1.0
 #: What aiohttp raises when a body cannot be read on; RuntimeError when the connection is
 #: gone before it is asked.
 _LOST = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
@@ -110,6 +112,9 @@ class Stream:
                     self._begun(data)
                 return data
             except TimeoutError:
+                if (now := self._now()) - look_at > _HELD_UP_S:
+                    # What has come meanwhile was not read yet: timers go first.
+                    deadline = max(deadline, now + _LOOK_EVERY_S)
                 problem = ModelTimeout() if look_at == deadline else None
             except _LOST:
                 problem = ModelBroken()
