@@ -21,7 +21,7 @@ from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from chatkeep import pipelines
 from chatkeep.borrowing import Loan, lend_the_last_first
@@ -306,10 +306,34 @@ def _raise_ours(error: BaseException) -> None:
     if isinstance(error, (psycopg.Error, PoolTimeout, TimeoutError)):
         ours = _translated(error)
         if ours is not None:
+            if isinstance(ours, Unavailable):
+                _tell_why(error)
             raise ours from error
     elif isinstance(error, UnicodeEncodeError):
         # Half of a surrogate pair, for which UTF-8 has no bytes.
         raise Invalid(_NOT_STORABLE) from error
+
+
+def _tell_why(error: psycopg.Error | PoolTimeout | TimeoutError) -> None:
+    """Log why PostgreSQL, or a pooler before it, has not done it, which whoever asked is not told.
+
+    A time limit, a lock, a password, an administrator, too few connections: each once a minute.
+    """
+    match error:
+        case pg.SerializationFailure() | pg.DeadlockDetected() | PoolClosed():
+            return  # as happens
+        case (
+            pg.ReadOnlySqlTransaction() | pg.DiskFull() | pg.UndefinedTable() | pg.UndefinedColumn()
+        ):
+            return  # told in words of their own
+        case PoolTimeout():
+            why = "no connection was free in time (DATABASE_POOL_SIZE)"
+        case psycopg.Error():
+            why = " ".join((error.diag.message_primary or str(error)).split())
+        case _:
+            why = "it did not answer"
+    if _REASONS.is_news(why):
+        _log.warning("PostgreSQL did not do what it was asked: %s", why)
 
 
 def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line

@@ -200,7 +200,24 @@ class PipelinedConnection(AsyncConnection[Any]):
                 else:
                     results.append(result)
             await self._wait_to_read()
-            pgconn.consume_input()
+            try:
+                pgconn.consume_input()
+            except psycopg.OperationalError as lost:
+                raise self._last_words(results) or lost from None
+
+    def _last_words(self, results: list[PGresult]) -> psycopg.Error | None:
+        """Return what the server, or a pooler, said before it closed the connection: why.
+
+        The last of the *results* that were read, or what was read with the end.
+        """
+        while (result := self.pgconn.get_result()) is not None:
+            results.append(result)
+        for last in reversed(results):
+            if last.status == ExecStatus.FATAL_ERROR:
+                said = errors.error_from_result(last, encoding=self.info.encoding)
+                if said.sqlstate:  # without one it is libpq that speaks
+                    return said
+        return None
 
     async def _wait_to_read(self) -> None:
         """Wait until the server has answered something; who is cancelled cancels it there too."""

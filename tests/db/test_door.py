@@ -16,7 +16,7 @@ import pytest
 from chatkeep import borrowing
 from chatkeep import db as door
 from chatkeep.conversations import start_conversation
-from chatkeep.db import WORKER, ConstraintViolated, Database, Query, as_user
+from chatkeep.db import OWN_LOGIN, WORKER, ConstraintViolated, Database, Query, as_user
 from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFound, Unavailable
 from chatkeep.ids import new_id
 from chatkeep.outages import Reasons
@@ -455,6 +455,41 @@ async def test_time_limits_that_an_operator_has_set_are_told_as_ours(single: Dat
         with pytest.raises(Unavailable, match="took too long"):
             await overstay(pause)
         assert await single.execute(WORKER, "select 1", []) == 1
+
+
+async def test_why_a_statement_was_not_done_is_told_to_operators(
+    database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lock, a limit, an administrator, too few connections: the caller is told only to wait."""
+    single = Database(database.url, pool_size=1, borrow_timeout_s=0.05)
+    await single.open()
+
+    async def reason(statement: LiteralString) -> str:
+        caplog.clear()
+        monkeypatch.setattr(door, "_REASONS", Reasons())
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await single.execute(OWN_LOGIN, statement, [])
+            await until(lambda: single.state().idle == 1)
+        (told,) = [one.getMessage() for one in caplog.records if one.name == "chatkeep.db"]
+        return told.removeprefix("PostgreSQL did not do what it was asked: ")
+
+    async with single._pool.connection() as connection:
+        await connection.execute("set lock_timeout = '10ms'")
+    with psycopg.connect(database.admin_url) as administrator:
+        administrator.execute("select pg_advisory_lock(1)")
+        locked = await reason("select pg_advisory_lock(1)")
+    assert locked == "canceling statement due to lock timeout"
+    cancelled = await reason("select pg_cancel_backend(pg_backend_pid()), pg_sleep(5)")
+    assert cancelled == "canceling statement due to user request"
+    ended = await reason("select pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
+    assert ended == "terminating connection due to administrator command"
+    caplog.clear()
+    async with single.acting_as(WORKER):
+        with pytest.raises(DatabaseUnavailable):
+            await single.execute(WORKER, "select 1", [])
+    assert "no connection was free in time" in caplog.text
+    await single.close()
 
 
 async def test_several_callers_in_one_exchange_see_their_own_rows(single: Database) -> None:
