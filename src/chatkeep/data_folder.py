@@ -179,8 +179,12 @@ class DataFolder:
 
     def obstacle(self) -> str | None:
         """Return why the folder, which is not there, cannot be made; None when it can."""
-        above = next(one for one in self.path.parents if one.exists())
-        if not above.is_dir():
+        above = self.path
+        while not above.exists() and not above.is_symlink():
+            above = above.parent
+        if not above.exists():
+            why = f"{above} leads to {above.readlink()}, which is not there"
+        elif not above.is_dir():
             why = f"{above} is no folder"
         elif not os.access(above, os.W_OK | os.X_OK):
             why = f"this account may not write in {above}"

@@ -144,6 +144,17 @@ def test_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file'} is no folder" in examine_folder(folder).problems[0]
 
 
+@pytest.mark.parametrize("below", ["", "deeper/data"])
+def test_link_that_leads_nowhere_is_named(tmp_path: Path, below: str) -> None:
+    """As one to a disk that is not mounted: nothing is there, and nothing can be made."""
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    folder = DataFolder(tmp_path / "link" / below)
+    said = f"{tmp_path / 'link'} leads to {tmp_path / 'disk' / 'data'}, which is not there"
+    with pytest.raises(SetupError, match=said):
+        prepare(folder.path)
+    assert said in examine_folder(folder).problems[0]
+
+
 def test_folder_where_nothing_may_be_made_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
