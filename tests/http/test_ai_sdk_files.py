@@ -189,6 +189,20 @@ async def test_answer_given_again_sees_the_file_again(ana: Person, stage: Stage)
     assert [one.messages[0].images for one in model.prompts] == [(data_url(PNG),)] * 3
 
 
+async def test_answer_that_had_not_begun_goes_on_with_the_file(ana: Person, stage: Stage) -> None:
+    """It was stopped before its first word: all that is kept is the question, whole."""
+    model = stage.play([asyncio.Event()], ["Seen."])
+    chat = str(uuid4())
+    asking = asyncio.create_task(played(ana.client, body_of(chat, picture(), TEXT)))
+    await until(lambda: model.running == 1)
+    await ana.client.post(f"{ROUTE}/{chat}/stop")
+    await asking
+    answer = await ana.client.post(f"/api/v1/chat/{chat}/continue")
+    assert answer.json["message"] == "Seen."
+    [question] = model.prompts[1].messages
+    assert (question.text, question.images) == ("What is this?", (data_url(PNG),))
+
+
 async def test_file_of_a_message_that_waits_is_not_lost(ana: Person, stage: Stage) -> None:
     """Queued behind an answer, it is asked with its file when its turn has come."""
     gate = asyncio.Event()

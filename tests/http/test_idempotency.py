@@ -30,6 +30,7 @@ from chatkeep.web.app import create_app
 from chatkeep.web.once import Recorded, fingerprint_of, kept_or_given_up
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
+from tests.http.test_ai_sdk import asked, submit
 from tests.peers import SHORT, Peer, start_aimock
 from tests.serving import start_node, until
 
@@ -455,6 +456,19 @@ async def test_copies_count_against_no_limit(
     assert (again.status, again.body) == (200, first.body)
     again = await person.client.post(f"{CHAT}/message", by_id)
     assert (again.status, again.body) == (200, named.body)
+
+
+async def test_edit_back_to_earlier_words_is_one_more_for_the_limits(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no copy of the first one: whoever has nothing left is not given that one's answer."""
+    monkeypatch.setitem(RATES, "chat", Rate(3, 36_000))
+    node = await start(RATE_LIMITS="on")
+    person, chat = node.person(), str(uuid4())
+    assert (await person.client.post("/api/chat", submit(chat, asked("W", "m1")))).status == 200
+    for words, status in (("X", 200), ("Y", 200), ("X", 429)):
+        edit = submit(chat, asked(words, "m1"), messageId="m1")
+        assert (await person.client.post("/api/chat", edit)).status == status
 
 
 async def test_whose_holder_died_is_taken_over_with_the_same_id(node: Node, ana: Person) -> None:
