@@ -117,4 +117,8 @@ async def serving(
     finally:
         if process.returncode is None:
             running.signal(signal.SIGTERM)
-        await running.ends()
+        try:
+            await running.ends()
+        finally:
+            if process.returncode is None:
+                running.signal(signal.SIGKILL)
