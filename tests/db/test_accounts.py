@@ -201,7 +201,9 @@ async def test_sign_up_can_be_switched_off(db: Database) -> None:
         (Wish(email="ana@example.com", password=PASSWORD, metadata={"a": "\x00"}), Invalid),
     ],
 )
-async def test_sign_up_refuses(issuer: EmbeddedIssuer, wish: Wish, error: type[Exception]) -> None:
+async def test_bad_sign_up_is_refused(
+    issuer: EmbeddedIssuer, wish: Wish, error: type[Exception]
+) -> None:
     """Bad addresses, passwords and metadata are refused."""
     with pytest.raises(error):
         await password_accounts.sign_up(issuer, wish, DEVICE)
@@ -264,7 +266,9 @@ async def test_outdated_hash_is_renewed_at_sign_in(
     await password_accounts.sign_in(issuer, email, PASSWORD, DEVICE)
 
 
-async def test_suspended_account(issuer: EmbeddedIssuer, database: MigratedDatabase) -> None:
+async def test_suspended_account_can_neither_sign_in_nor_refresh(
+    issuer: EmbeddedIssuer, database: MigratedDatabase
+) -> None:
     """A suspension refuses sign-in, refresh and use; a wrong password learns nothing of it."""
     email = new_address()
     grant = await sign_up(issuer, email)

@@ -286,7 +286,7 @@ async def test_session_ends_after_thirty_days_of_use(
         await refresh(issuer, grant)
 
 
-async def test_log_out_scopes(issuer: EmbeddedIssuer) -> None:
+async def test_log_out_ends_what_its_scope_says_of_this_person(issuer: EmbeddedIssuer) -> None:
     """Local ends this device, others all but this, global all: of this person only."""
     email = new_address()
     stranger = await sign_up(issuer)

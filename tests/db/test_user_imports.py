@@ -224,7 +224,7 @@ async def test_export_of_better_auth(issuer: EmbeddedIssuer) -> None:
     assert [one["provider"] for one in bo.identities] == ["github"]
 
 
-async def test_export_of_auth0(issuer: EmbeddedIssuer) -> None:
+async def test_profiles_and_hashes_of_auth0_are_put_together(issuer: EmbeddedIssuer) -> None:
     """Profiles and hashes are put together, and what was verified stays so."""
     report = await take_in(issuer, of_auth0())
     assert report.notes()["has no e-mail address"] == 1

@@ -99,7 +99,9 @@ async def test_first_administrator_is_made_at_the_machine(
     assert "none of ADMIN_ROLES (admin)" in odd.err
 
 
-async def test_ban_and_lift(server: ServerProcess, http: aiohttp.ClientSession) -> None:
+async def test_ban_by_command_holds_on_a_running_server_until_lifted(
+    server: ServerProcess, http: aiohttp.ClientSession
+) -> None:
     """A running server refuses the person at once, and lets them in when it is lifted."""
     session = await sign_up(server, http)
     email = session["user"]["email"]

@@ -198,7 +198,9 @@ async def test_share_window_keeps_the_focus_and_gives_it_back(visitor: Visitor) 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-async def test_windows_fit(visitor: Visitor, width: int, scheme: Literal["light", "dark"]) -> None:
+async def test_nothing_is_wider_than_the_screen(
+    visitor: Visitor, width: int, scheme: Literal["light", "dark"]
+) -> None:
     """Nothing is wider than the screen, and everything has a name."""
     async with visitor.open(width=width, scheme=scheme) as page:
         await visitor.sign_up(page)

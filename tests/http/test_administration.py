@@ -289,7 +289,7 @@ async def test_people_are_found(node: Node, admin: Member, ana: Member) -> None:
         assert (await admin.client.get(f"{ADMIN}/users/{nobodys}")).status == 404
 
 
-async def test_ban_and_lift(node: Node, admin: Member, ana: Member) -> None:
+async def test_ban_holds_at_once_until_it_is_lifted(node: Node, admin: Member, ana: Member) -> None:
     """At once, until it is lifted, with the reason in the log."""
     answer = await admin.client.post(f"{ADMIN}/users/{ana.id}/ban", {"reason": "spam"})
     assert answer.json["banned_until"].startswith("3")

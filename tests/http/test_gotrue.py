@@ -173,7 +173,7 @@ async def test_right_is_not_smuggled_in(caller: Client) -> None:
         ),
     ],
 )
-async def test_sign_up_refuses(
+async def test_bad_sign_up_has_its_code_and_echoes_nothing(
     caller: Client, body: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     """Each kind of bad sign-up has its code, and echoes nothing."""
@@ -322,7 +322,7 @@ async def test_user_reads_and_changes_themselves(caller: Client) -> None:
         ({"data": {"a": 1e300}}, (400, "validation_failed")),
     ],
 )
-async def test_change_refuses(
+async def test_bad_change_has_its_code_and_changes_nothing(
     caller: Client, body: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     """Each kind of bad change has its code and changes nothing."""
@@ -389,7 +389,7 @@ async def test_two_credentials_are_refused(caller: Client, node: Node) -> None:
         assert (answer.status, (await answer.json())["error_code"]) == (400, "validation_failed")
 
 
-async def test_log_out_scopes(caller: Client) -> None:
+async def test_log_out_ends_what_its_scope_says(caller: Client) -> None:
     """Local, others and global end what they say, for refreshing and for every route at once."""
     email = new_address()
     sessions = [await sign_up(caller, email)]

@@ -365,7 +365,7 @@ async def test_ban_beside_sign_ins_leaves_no_session(
         ("2540400h10m10s", 2540400 * 3600 + 610),
     ],
 )
-def test_ban_durations(text: str, seconds: float) -> None:
+def test_duration_is_read_as_go_writes_it(text: str, seconds: float) -> None:
     """Durations are read as Go writes them."""
     assert read_duration(text).total_seconds() == seconds
 
@@ -373,7 +373,7 @@ def test_ban_durations(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0s", "24", "h", "1d", "-1h", "1h ", "none", "1e3h", "9" * 99]
 )
-def test_what_is_no_duration(text: str) -> None:
+def test_what_is_no_duration_is_refused(text: str) -> None:
     """Anything else is refused, and "0s" bans nobody."""
     with pytest.raises(Invalid):
         read_duration(text)

@@ -155,7 +155,7 @@ async def test_plain_http_is_refused_in_production(start: StartNode) -> None:
     assert code_of(answer) == (403, "insecure_transport")
 
 
-async def test_published_keys(caller: Client) -> None:
+async def test_published_keys_are_public_members_only(caller: Client) -> None:
     """Public members only, and ten minutes in caches."""
     answer = await caller.but(authorization=None).get("/auth/v1/.well-known/jwks.json")
     assert answer.headers["cache-control"] == "public, max-age=600"
@@ -163,7 +163,7 @@ async def test_published_keys(caller: Client) -> None:
     assert set(key) == {"kty", "crv", "x", "y", "kid", "alg", "use", "key_ops"}
 
 
-async def test_health_and_settings(caller: Client) -> None:
+async def test_health_and_settings_answer_everybody(caller: Client) -> None:
     """Both answer everybody, and say what is really offered."""
     health = (await caller.get("/auth/v1/health")).json
     assert set(health) == {"version", "name", "description"}

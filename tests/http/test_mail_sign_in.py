@@ -335,7 +335,7 @@ async def test_link_is_good_for_its_own_purpose(node: Node, caller: Client) -> N
         ({"type": "sms", "token": "1", "phone": "+15550100"}, (400, "phone_provider_disabled")),
     ],
 )
-async def test_verify_refuses(
+async def test_bad_proof_has_its_code(
     caller: Client, body: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     """Each kind of bad proof has its code."""
@@ -432,7 +432,7 @@ async def test_pkce_flow_ends_with_a_code_instead_of_tokens(node: Node, caller: 
         ({"auth_code": 7, "code_verifier": "y"}, (400, "validation_failed")),
     ],
 )
-async def test_code_exchange_refuses(
+async def test_bad_code_exchange_has_its_code(
     caller: Client, body: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     """Each kind of bad exchange has its code."""

@@ -57,7 +57,9 @@ async def test_models_are_listed_and_described(client: openai.AsyncOpenAI, stage
     assert refused.value.code == "model_not_found"
 
 
-async def test_whole_answer(client: openai.AsyncOpenAI, stage: Stage) -> None:
+async def test_whole_answer_has_the_shape_that_the_client_checks(
+    client: openai.AsyncOpenAI, stage: Stage
+) -> None:
     """Text, reasoning, why it ended and what it cost, in the shape that the client checks."""
     stage.play(
         [
@@ -84,7 +86,9 @@ async def chunks(client: openai.AsyncOpenAI, **more: Any) -> list[ChatCompletion
     return [one async for one in stream]
 
 
-async def test_stream(client: openai.AsyncOpenAI, stage: Stage) -> None:
+async def test_stream_has_one_id_and_ends_with_reason_and_usage(
+    client: openai.AsyncOpenAI, stage: Stage
+) -> None:
     """One id, the role first, the reason last, and the usage after it when it is wanted."""
     stage.play(["Hel", "lo!", Usage(prompt_tokens=3, completion_tokens=2)])
     seen = await chunks(client)

@@ -540,7 +540,7 @@ async def test_keys_of_an_issuer_that_is_trusted_no_more_are_refused(
     assert not await works(with_key(without, made))
 
 
-async def test_erasing_and_exporting(node: Node, ana: Person) -> None:
+async def test_export_names_keys_and_erasing_ends_them(node: Node, ana: Person) -> None:
     """The export names keys and has nothing that opens anything; erasing ends them."""
     made = await make(ana.client, "models:read", name="In the export")
     key = with_key(node, made)

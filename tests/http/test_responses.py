@@ -571,7 +571,9 @@ class Answer(BaseModel):
     city: str
 
 
-async def test_structured_answers(client: openai.AsyncOpenAI, stage: Stage) -> None:
+async def test_structured_answer_is_what_the_clients_own_parser_reads(
+    client: openai.AsyncOpenAI, stage: Stage
+) -> None:
     """The client's own parser makes an object of the answer; the model was told the schema."""
     model = stage.play(['{"city":', '"Rome"}'])
     made = await client.responses.parse(model=MODEL, input="Which?", text_format=Answer)

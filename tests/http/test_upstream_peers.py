@@ -82,7 +82,7 @@ async def model(
     await adapter.aclose()
 
 
-async def test_good_answer(model: OpenAICompatibleModel) -> None:
+async def test_good_answer_arrives_in_pieces_with_usage(model: OpenAICompatibleModel) -> None:
     """In pieces, with usage, to the end."""
     events = await collect(model, ask("Hello"))
     assert text_of(events) == SHORT

@@ -32,7 +32,7 @@ def problems(url: str, **environ: str) -> str:
         "unix:///run/redis.sock",
     ],
 )
-def test_addresses_of_redis(url: str) -> None:
+def test_address_of_redis_is_taken_and_shown_nowhere(url: str) -> None:
     """They are taken as they are, and shown nowhere."""
     settings = Settings.from_env({"REDIS_URL": url})
     assert settings.redis_url == url

@@ -43,7 +43,7 @@ WEBKIT = "AppleWebKit/605 (KHTML, like Gecko)"
         ("\u202egnp.exe", None),
     ],
 )
-def test_device_name(user_agent: str, name: str | None) -> None:
+def test_device_is_named_by_browser_and_system(user_agent: str, name: str | None) -> None:
     """Browser and system where they are known, else the plain first word, else nothing."""
     assert device_name(user_agent) == name
 

@@ -69,7 +69,7 @@ def test_readable_line_stays_one_line(text: str) -> None:
     assert line.isprintable()
 
 
-def test_facts_are_members() -> None:
+def test_what_a_record_names_is_a_member_of_its_json() -> None:
     """What a record names beside its message is a member; what has no value is left out."""
     line = parsed(JsonFormatter().format(record("request", status=200, ms=1.5, user_id=None)))
     assert (line["status"], line["ms"]) == (200, 1.5)

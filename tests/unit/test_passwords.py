@@ -127,7 +127,7 @@ async def test_cancelled_check_frees_its_place(passwords: Passwords) -> None:
 
 
 @pytest.mark.parametrize("password", ["12345678", "é" * 36, "x" * 72, "        "])
-def test_acceptable_password(password: str) -> None:
+def test_password_of_eight_characters_to_72_bytes_is_taken(password: str) -> None:
     """Eight characters to 72 bytes are taken, whatever they are."""
     require_acceptable(password)
 
