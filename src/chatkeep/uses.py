@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from chatkeep.errors import ChatkeepError
 from chatkeep.outages import Outage
-from chatkeep.under_way import UnderWay
+from chatkeep.pending_writes import PendingWrites
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -50,7 +50,7 @@ class Uses(Generic[Key, Use]):
         self._clock = clock
         self._noted: OrderedDict[Key, float] = OrderedDict()
         self._waiting: dict[Key, Use] = {}
-        self._under_way = UnderWay()
+        self._pending = PendingWrites()
 
     def is_due(self, key: Key) -> bool:
         """Whether a use of *key* now is to be noted: its last was not noted a moment ago."""
@@ -73,8 +73,8 @@ class Uses(Generic[Key, Use]):
         """
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
-            self._under_way.begin(self._tried(waiting))
-        await self._under_way.ended()
+            self._pending.begin(self._tried(waiting))
+        await self._pending.wait()
 
     async def run(self) -> None:
         """Keep writing until cancelled."""

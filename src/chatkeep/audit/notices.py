@@ -20,8 +20,8 @@ from chatkeep.db import AUTH
 from chatkeep.errors import ChatkeepError
 from chatkeep.going_on import go_on
 from chatkeep.outages import Outage
+from chatkeep.pending_writes import PendingWrites
 from chatkeep.request_origin import RequestOrigin, request_origin
-from chatkeep.under_way import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ class Notices:
         self._counted: Counter[_Kind] = Counter()
         self._taken = 0
         self._waiting: list[Query[Written]] = []
-        self._under_way = UnderWay()
+        self._pending = PendingWrites()
         self._writing: asyncio.Task[None] | None = None
         self._outage = Outage(_log, "write to the audit log")
 
@@ -108,8 +108,8 @@ class Notices:
         self._turn()
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._under_way.begin(self._written(waiting))
-        await self._under_way.ended()
+            self._pending.begin(self._written(waiting))
+        await self._pending.wait()
 
     def start(self) -> None:
         """Begin to write, in a task that `close` ends."""

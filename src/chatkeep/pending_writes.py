@@ -1,7 +1,8 @@
-"""Writes that several wait for: of what one of them has noted and another is just writing.
+"""Writes that run in the background and that several callers wait for.
 
-Whoever needs it written waits for all that has begun, and whoever is cancelled while they wait
-ends nothing: the write was not of theirs alone.
+What one caller has noted another may be writing already: whoever needs it written waits for
+every write that has begun. A caller who is cancelled while waiting cancels no write, because
+it was not theirs alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 
-class UnderWay:
+class PendingWrites:
     """The writes that have begun and not ended."""
 
     def __init__(self) -> None:
@@ -21,13 +22,13 @@ class UnderWay:
         self._writes: set[asyncio.Task[None]] = set()
 
     def begin(self, write: Coroutine[Any, Any, None]) -> None:
-        """Begin *write*, which goes on whoever leaves."""
+        """Begin *write* in a task of its own."""
         begun = asyncio.create_task(write)
         self._writes.add(begun)
         begun.add_done_callback(self._has_ended)
 
-    async def ended(self) -> None:
-        """Return when all that has begun until now has ended; raises what one of it raises."""
+    async def wait(self) -> None:
+        """Return when every write that has begun until now has ended; raise what one raises."""
         if not self._writes:
             return
         ended, _ = await asyncio.wait(self._writes)
