@@ -179,7 +179,7 @@ async def test_database_that_hangs_is_told_in_time(monkeypatch: pytest.MonkeyPat
     """Giving it up takes long: whoever collects hears that it is away, and not nothing."""
     let_go = asyncio.Event()
     monkeypatch.setattr(measures, "_DATABASE_WITHIN_S", 0.01)
-    monkeypatch.setattr(measures, "_read_parts", lambda _: None)
+    monkeypatch.setattr(measures, "_read_services", lambda _: None)
     monkeypatch.setattr(measures, "_read_database", lambda _: hanging(let_go))
     collecting = asyncio.create_task(measures.collect(cast("Services", None)))
     told, _ = await asyncio.wait([collecting], timeout=10)
@@ -198,7 +198,7 @@ async def test_database_is_up_when_it_says_what_it_knows(
         if error is not None:
             raise error
 
-    monkeypatch.setattr(measures, "_read_parts", lambda _: None)
+    monkeypatch.setattr(measures, "_read_services", lambda _: None)
     monkeypatch.setattr(measures, "_read_database", read)
     assert f"\nchatkeep_database_up {told}\n" in await measures.collect(cast("Services", None))
     error = RuntimeError("a mistake")

@@ -30,7 +30,7 @@ _UPLOADED: Final = re.compile(
 
 
 async def kept_parts(
-    parts: Services, user_id: str, body: ChatRequest, last: UiMessage
+    services: Services, user_id: str, body: ChatRequest, last: UiMessage
 ) -> list[dict[str, Any]]:
     """Keep the files of *last*; return the parts that name them.
 
@@ -43,41 +43,41 @@ async def kept_parts(
     if len(sent) > _AT_MOST:
         raise Invalid.of("messages", f"must not end with more than {_AT_MOST} files")
     return [
-        await _kept(parts, user_id, part, place=(body.id, last.id, str(index)))
+        await _kept(services, user_id, part, place=(body.id, last.id, str(index)))
         for index, part in enumerate(sent)
     ]
 
 
 async def _kept(
-    parts: Services, user_id: str, part: dict[str, Any], *, place: tuple[str, str | None, str]
+    services: Services, user_id: str, part: dict[str, Any], *, place: tuple[str, str | None, str]
 ) -> dict[str, Any]:
     url = part.get("url")
     if isinstance(url, str):
         if (found := _DATA.match(url)) is not None:
-            return await _held(parts, user_id, part, found, url[found.end() :], place)
-        uploaded = _UPLOADED.fullmatch(url.removeprefix(parts.settings.base_url))
+            return await _held(services, user_id, part, found, url[found.end() :], place)
+        uploaded = _UPLOADED.fullmatch(url.removeprefix(services.settings.base_url))
         if uploaded is not None:
-            return await _named(parts, user_id, uploaded["id"])
+            return await _named(services, user_id, uploaded["id"])
     raise _neither()
 
 
 async def _held(
-    parts: Services,
+    services: Services,
     user_id: str,
     part: dict[str, Any],
     found: re.Match[str],
     encoded: str,
     place: tuple[str, str | None, str],
 ) -> dict[str, Any]:
-    if len(encoded) > parts.files.limits.size * 4 // 3 + 4:
-        raise PayloadTooLarge(f"A file may have {parts.files.limits.size} bytes at most.")
+    if len(encoded) > services.files.limits.size * 4 // 3 + 4:
+        raise PayloadTooLarge(f"A file may have {services.files.limits.size} bytes at most.")
     try:
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise Invalid.of("messages", "must not end with a file that is no base64") from None
     said, name = part.get("mediaType"), part.get("filename")
     media_type = said if isinstance(said, str) else found.group(1)
-    row = await parts.files.keep(
+    row = await services.files.keep(
         user_id,
         _id_at(place, content),
         name=name if isinstance(name, str) and name else "file",
@@ -87,8 +87,8 @@ async def _held(
     return files.part_of(row.id, name=row.name, media_type=row.media_type)
 
 
-async def _named(parts: Services, user_id: str, file_id: str) -> dict[str, Any]:
-    row = await files.find(parts.db, user_id, file_id)
+async def _named(services: Services, user_id: str, file_id: str) -> dict[str, Any]:
+    row = await files.find(services.db, user_id, file_id)
     if row is None or row.digest is None:
         raise _neither()  # what is somebody else's was never uploaded either
     return files.part_of(row.id, name=row.name, media_type=row.media_type)

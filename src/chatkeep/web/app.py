@@ -1,4 +1,4 @@
-"""An application: the parts of a server behind its routes and middleware."""
+"""An application: the services of a server behind its routes and middleware."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def create_app(
     """Return the whole server for *settings*; what else is given replaces the configured.
 
     `settings.database_url` and `settings.secret` must be set, and the database migrated.
-    The parts are opened when the application starts and closed when it ends.
+    The services are opened when the application starts and closed when it ends.
     """
     extensions = Extensions(model=model, claims=claims, tools=tools, responder=responder)
     app = Application(
@@ -237,8 +237,8 @@ async def _lifespan(
     app: FastAPI, *, settings: Settings, extensions: Extensions
 ) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        app.state.services = parts = await open_services(stack, settings, extensions)
-        await start_metrics(stack, parts)
+        app.state.services = services = await open_services(stack, settings, extensions)
+        await start_metrics(stack, services)
         yield
 
 
@@ -248,6 +248,6 @@ def _begin_shutdown(app: FastAPI) -> None:
         return
     app.state.shutting_down = True
     app.state.stopping.set()
-    parts: Services | None = getattr(app.state, "services", None)
-    if parts is not None:
-        app.state.closing = asyncio.ensure_future(drained(parts))
+    services: Services | None = getattr(app.state, "services", None)
+    if services is not None:
+        app.state.closing = asyncio.ensure_future(drained(services))

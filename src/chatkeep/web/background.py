@@ -32,19 +32,19 @@ _PURGE_EVERY_SWEEPS = 120
 _FILES_EVERY_SWEEPS = 24 * 720
 
 
-def start_background(stack: AsyncExitStack, parts: Services) -> None:
+def start_background(stack: AsyncExitStack, services: Services) -> None:
     """Start it; *stack* ends it, after the answers being made have ended."""
-    settings = parts.settings
+    settings = services.settings
     work: list[Coroutine[Any, Any, None]] = [
-        go_on(parts.replies.keep_checkpoints, "keeping answers"),
-        parts.replies.keep_tails(),
-        go_on(partial(_keep_swept, parts), "sweeping"),
-        go_on(parts.sightings.run, "writing which sessions are used"),
-        go_on(parts.personal_keys.run, "writing which keys are used"),
+        go_on(services.replies.keep_checkpoints, "keeping answers"),
+        services.replies.keep_tails(),
+        go_on(partial(_keep_swept, services), "sweeping"),
+        go_on(services.sightings.run, "writing which sessions are used"),
+        go_on(services.personal_keys.run, "writing which keys are used"),
         go_on(
             partial(
                 keep_chain,
-                parts.db,
+                services.db,
                 str(settings.secret).encode(),
                 retention_days=settings.audit_retention_days,
             ),
@@ -52,23 +52,23 @@ def start_background(stack: AsyncExitStack, parts: Services) -> None:
         ),
     ]
     if settings.limits_money or len(settings.upstream_names) > 1:
-        work.append(go_on(parts.offered_models.keep_known, "asking which models there are"))
+        work.append(go_on(services.offered_models.keep_known, "asking which models there are"))
     if settings.database_listen_url or not settings.database_pooler:
-        work.append(go_on(_listener(parts).run, "listening for notifications"))
+        work.append(go_on(_listener(services).run, "listening for notifications"))
     tasks = [asyncio.create_task(one) for one in work]
     stack.push_async_callback(_end, tasks)
     if settings.smtp_url is not None:
-        parts.jobs.start("mail")
-    stack.push_async_callback(drained, parts)
+        services.jobs.start("mail")
+    stack.push_async_callback(drained, services)
 
 
-async def start_metrics(stack: AsyncExitStack, parts: Services) -> None:
+async def start_metrics(stack: AsyncExitStack, services: Services) -> None:
     """Let a monitoring system ask, where a port is set for it.
 
     Raises:
         SetupError: somebody else listens there.
     """
-    settings = parts.settings
+    settings = services.settings
     if settings.metrics_port is None:
         return
     # It takes a moment to import, for those who do not ask.
@@ -76,7 +76,7 @@ async def start_metrics(stack: AsyncExitStack, parts: Services) -> None:
 
     await serve_metrics(
         stack,
-        partial(collect, parts),
+        partial(collect, services),
         host=settings.metrics_host,
         port=settings.metrics_port,
         token=settings.metrics_token,
@@ -84,33 +84,35 @@ async def start_metrics(stack: AsyncExitStack, parts: Services) -> None:
     stack.push_async_callback(_end, [asyncio.create_task(watch_loop())])
 
 
-async def drained(parts: Services) -> None:
+async def drained(services: Services) -> None:
     """Let what is being answered and what is being sent end, side by side."""
-    drain_s = float(parts.settings.drain_s)
+    drain_s = float(services.settings.drain_s)
     await asyncio.gather(
-        parts.replies.close(drain_s=drain_s),
-        parts.chatkit.close(drain_s=drain_s),
-        parts.jobs.close(),
-        parts.webhooks.close(),
+        services.replies.close(drain_s=drain_s),
+        services.chatkit.close(drain_s=drain_s),
+        services.jobs.close(),
+        services.webhooks.close(),
     )
 
 
-def _listener(parts: Services) -> Listener:
-    settings, revocations = parts.settings, parts.embedded.revocations
-    listener = Listener(settings.database_listen_url or parts.db.url)
+def _listener(services: Services) -> Listener:
+    settings, revocations = services.settings, services.embedded.revocations
+    listener = Listener(settings.database_listen_url or services.db.url)
     listener.subscribe(
-        "chatkeep_profiles", parts.preferences.forget, missed=parts.preferences.forget_all
+        "chatkeep_profiles", services.preferences.forget, missed=services.preferences.forget_all
     )
     listener.subscribe("chatkeep_revocations", revocations.told, missed=revocations.told)
-    ring = parts.embedded.signing_keys
+    ring = services.embedded.signing_keys
     listener.subscribe("chatkeep_signing_keys", ring.told, missed=ring.told)
-    listener.subscribe("chatkeep_runs", parts.replies.told_to_stop, missed=_nothing)
-    tails = parts.replies.tails
+    listener.subscribe("chatkeep_runs", services.replies.told_to_stop, missed=_nothing)
+    tails = services.replies.tails
     listener.subscribe("chatkeep_tails", tails.told, missed=tails.missed)
-    listener.subscribe("chatkeep_titles", parts.titling.told, missed=_nothing)
+    listener.subscribe("chatkeep_titles", services.titling.told, missed=_nothing)
     if settings.smtp_url is not None:
-        listener.subscribe("procrastinate_any_queue_v1", parts.jobs.told, missed=parts.jobs.missed)
-    if (webhooks := parts.webhooks).has_receivers:
+        listener.subscribe(
+            "procrastinate_any_queue_v1", services.jobs.told, missed=services.jobs.missed
+        )
+    if (webhooks := services.webhooks).has_receivers:
         listener.subscribe("procrastinate_any_queue_v1", webhooks.told, missed=webhooks.missed)
     return listener
 
@@ -119,33 +121,33 @@ def _nothing() -> None:
     """A lost wish to stop is found by the next checkpoint, a lost title by the next look."""
 
 
-async def _keep_swept(parts: Services) -> None:
+async def _keep_swept(services: Services) -> None:
     """Find runs whose process died, deleted conversations, and what else has expired."""
     sweeps = 0
     while True:
-        await _tried(parts.replies.sweep)
+        await _tried(services.replies.sweep)
         if sweeps % _FILES_EVERY_SWEEPS == _FILES_EVERY_SWEEPS - 1:
-            await _tried(parts.files.sweep)
+            await _tried(services.files.sweep)
         if sweeps % _PURGE_EVERY_SWEEPS == 0:
-            for purge in _purges(parts):
+            for purge in _purges(services):
                 await _tried(purge)
         sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
 
 
-def _purges(parts: Services) -> tuple[Callable[[], Awaitable[object]], ...]:
-    db = parts.db
+def _purges(services: Services) -> tuple[Callable[[], Awaitable[object]], ...]:
+    db = services.db
     return (
         partial(conversations.purge_deleted, db),
-        parts.files.purge,
+        services.files.purge,
         partial(idempotency.forget_old, db),
         partial(trim_outbox, db),
         partial(one_time_tokens.sweep, db),
         partial(authorization_codes.sweep, db),
-        partial(anonymous_accounts.sweep, parts.embedded),
+        partial(anonymous_accounts.sweep, services.embedded),
         partial(old_sessions.forget, db),
         partial(key_records.forget_old, db),
-        parts.replies.budgets.forget_old,
+        services.replies.budgets.forget_old,
     )
 
 

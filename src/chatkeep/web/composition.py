@@ -1,6 +1,6 @@
-"""Every part of a server, opened in the order in which they need each other.
+"""Every service of a server, opened in the order in which they need each other.
 
-Nothing here knows a route; `chatkeep.web.app` puts the parts behind them.
+Nothing here knows a route; `chatkeep.web.app` puts the services behind them.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class _Answering:
 async def open_services(
     stack: AsyncExitStack, settings: Settings, extensions: Extensions
 ) -> Services:
-    """Open every part in the order they need each other; *stack* closes them."""
+    """Open every service in the order they need each other; *stack* closes them."""
     db = await open_database(stack, settings)
     await require_isolation(db.url)
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
     templates = load_templates(settings.mail_templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
     opened = await _open_answering(stack, settings, extensions, db, gate, limits)
-    parts = Services(
+    services = Services(
         settings=settings,
         db=db,
         issuers=gate.issuers,
@@ -115,9 +115,9 @@ async def open_services(
         mail_templates=templates,
         overviews=Overviews(db),
     )
-    start_background(stack, parts)
-    await parts.webhooks.start()
-    return parts
+    start_background(stack, services)
+    await services.webhooks.start()
+    return services
 
 
 async def _open_answering(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def continued(
-    parts: Services,
+    services: Services,
     who: Principal,
     conversation_id: str,
     choices: Choices,
@@ -33,12 +33,12 @@ async def continued(
         AnswerNotInterrupted: it is whole, failed, is not *message_id*, or there is none.
         NotFound: no such conversation of *who*.
     """
-    found = await conversations.find_answer(parts.db, who.user_id, conversation_id, message_id)
+    found = await conversations.find_answer(services.db, who.user_id, conversation_id, message_id)
     if found is None:
-        place = await conversations.find_place(parts.db, who.user_id, conversation_id, None)
+        place = await conversations.find_place(services.db, who.user_id, conversation_id, None)
         raise NotFound if place is None else AnswerNotInterrupted
     if marked is None and found.run_id and found.status in {"queued", "running"}:
-        return await parts.replies.join(who.user_id, found.run_id)
+        return await services.replies.join(who.user_id, found.run_id)
     turn = Turn(
         conversation_id=conversation_id,
         run_id=new_id(),
@@ -51,5 +51,5 @@ async def continued(
         continues=found.run_id or "",
     )
     return await begun_once(
-        parts, who, turn, lambda turn: parts.replies.begin(who, turn, choices), marked=marked
+        services, who, turn, lambda turn: services.replies.begin(who, turn, choices), marked=marked
     )

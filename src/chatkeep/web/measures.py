@@ -70,14 +70,14 @@ _FALLBACK_ENDS = Gauge(
 _UPSTREAM = Gauge("chatkeep_upstream_up", "Whether a provider of models is asked: 1 or 0.", "name")
 
 
-async def collect(parts: Services) -> str:
+async def collect(services: Services) -> str:
     """Return every number as text."""
     _read_process()
-    _read_parts(parts)
+    _read_services(services)
     for one in (_ANSWERS, _JOBS, _OLDEST_JOB, _OLD_TOKENS, _OLD_READS, _FALLBACK_ENDS):
         one.forget()
     try:
-        await in_time(_read_database(parts), _DATABASE_WITHIN_S)
+        await in_time(_read_database(services), _DATABASE_WITHIN_S)
         _DATABASE.set(1)
     except (ChatkeepError, TimeoutError):
         _DATABASE.set(0)
@@ -104,25 +104,25 @@ def _read_process() -> None:
         _MEMORY.set(int(_PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _read_parts(parts: Services) -> None:
-    pool = parts.db.state()
+def _read_services(services: Services) -> None:
+    pool = services.db.state()
     _POOL.set(pool.idle, "idle")
     _POOL.set(pool.size - pool.idle, "busy")
     _POOL_MOST.set(pool.most)
     _POOL_WAITING.set(pool.waiting)
-    _REVOCATIONS_AGE.set(parts.embedded.revocations.age_s)
-    for name, state in (parts.offered_models.states() or {}).items():
+    _REVOCATIONS_AGE.set(services.embedded.revocations.age_s)
+    for name, state in (services.offered_models.states() or {}).items():
         _UPSTREAM.set(float(state != "down"), name)
 
 
-async def _read_database(parts: Services) -> None:
-    backlog = await read_backlog(parts.db)
+async def _read_database(services: Services) -> None:
+    backlog = await read_backlog(services.db)
     for state, number in backlog.answers.items():
         _ANSWERS.set(number, state)
     for (queue, state), number in backlog.jobs.items():
         _JOBS.set(number, queue, state)
     _OLDEST_JOB.set(backlog.oldest_job_s)
-    drain = await read_drain(parts.db, parts.session_tokens.versions)
+    drain = await read_drain(services.db, services.session_tokens.versions)
     for one in drain.versions:
         _OLD_TOKENS.set(one.tokens, str(one.version), one.state)
         _OLD_READS.set(one.reads, str(one.version), one.state)

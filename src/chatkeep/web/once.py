@@ -1,10 +1,10 @@
 """The door for requests that make something: sent again with its key, nothing is made again.
 
     @router.post("/things")
-    async def make_thing(who: SignedIn, parts: Parts, once: Once) -> Thing:
+    async def make_thing(who: SignedIn, services: ServicesDep, once: Once) -> Thing:
         async def make(thing_id: str) -> Thing:
-            await parts.limits.spend("thing", who.user_id)
-            return await things.make(parts.db, who.user_id, thing_id)
+            await services.limits.spend("thing", who.user_id)
+            return await things.make(services.db, who.user_id, thing_id)
 
         return await once.answer(who, make)
 
@@ -61,9 +61,9 @@ _READ_AT_MOST: Final = 1 << 20
 class OnceDoor:
     """Lets each request of a person, by its key, be done once."""
 
-    def __init__(self, parts: Services, request: Request, key: str | None) -> None:
+    def __init__(self, services: Services, request: Request, key: str | None) -> None:
         """*key* None: every request is a new one."""
-        self._parts = parts
+        self._services = services
         self._request = request
         self.key = key or None
 
@@ -104,7 +104,7 @@ class OnceDoor:
     async def take(self, who: Principal, body: bytes | None = None) -> Held | Kept:
         """Return the right to answer, or the answer; for whoever keeps the answer itself."""
         assert self.key is not None  # noqa: S101 -- asked by the caller
-        return await self._parts.idempotency.take(
+        return await self._services.idempotency.take(
             who.user_id, self.key, await fingerprint_of(self._request, body)
         )
 
@@ -116,7 +116,7 @@ class OnceDoor:
         """
         if self.key is None:
             return None
-        return await self._parts.idempotency.mark(
+        return await self._services.idempotency.mark(
             who.user_id, self.key, await fingerprint_of(self._request)
         )
 
@@ -130,7 +130,7 @@ Once = Annotated[OnceDoor, Depends(once)]
 
 
 async def begun_once(
-    parts: Services,
+    services: Services,
     who: Principal,
     turn: Turn,
     begin: Callable[[Turn], Awaitable[Answer]],
@@ -150,31 +150,31 @@ async def begun_once(
     if (
         marked is not None
         and marked.seen
-        and (same := await parts.replies.find_repeated(who.user_id, turn))
+        and (same := await services.replies.find_repeated(who.user_id, turn))
     ):
         return same
     try:
-        await parts.limits.spend("chat", who.user_id)
+        await services.limits.spend("chat", who.user_id)
     except RateLimited:
         # The one it repeats may have been let in a moment ago.
-        if key is not None and (same := await _found_soon(parts, who, turn, marked)):
+        if key is not None and (same := await _found_soon(services, who, turn, marked)):
             return same
         raise
     answer = await begin(turn)
     if answer.address.id != turn.run_id:
-        await parts.limits.give_back("chat", who.user_id)
+        await services.limits.give_back("chat", who.user_id)
     return answer
 
 
 async def _found_soon(
-    parts: Services, who: Principal, turn: Turn, marked: Marked | None
+    services: Services, who: Principal, turn: Turn, marked: Marked | None
 ) -> Answer | None:
     if marked is not None and not marked.seen:
         return None
     with suppress(TimeoutError):
         async with asyncio.timeout(_BEGINS_WITHIN_S):
             while True:
-                if same := await parts.replies.find_repeated(who.user_id, turn):
+                if same := await services.replies.find_repeated(who.user_id, turn):
                     return same
                 await asyncio.sleep(_LOOK_EVERY_S)
     return None

@@ -25,13 +25,13 @@ UserId = Annotated[
 ]
 
 
-async def person_of(who: Principal, parts: Services) -> PersonAnswer:
+async def person_of(who: Principal, services: Services) -> PersonAnswer:
     """Return *who* as an answer's member.
 
     A session cookie holds no name or picture; of people of our own they are looked up.
     """
-    if who.credential == "cookie" and who.issuer == parts.embedded.issuer.name:
-        who = await _as_known(who, parts)
+    if who.credential == "cookie" and who.issuer == services.embedded.issuer.name:
+        who = await _as_known(who, services)
     return PersonAnswer(
         id=who.user_id,
         email=who.email,
@@ -43,8 +43,8 @@ async def person_of(who: Principal, parts: Services) -> PersonAnswer:
     )
 
 
-async def _as_known(who: Principal, parts: Services) -> Principal:
-    (users,) = await parts.db.fetch_all(AUTH, accounts.by_id(UUID(who.subject)))
+async def _as_known(who: Principal, services: Services) -> Principal:
+    (users,) = await services.db.fetch_all(AUTH, accounts.by_id(UUID(who.subject)))
     if not users:
         return who
     said = users[0].user_metadata

@@ -1,4 +1,4 @@
-"""The opened parts of a running server, handed to every route."""
+"""The services of a running server, handed to every route."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def services_of(request: Request) -> Services:
     return found
 
 
-async def parts(request: Request) -> Services:
-    """Hand a route the services. Async, because FastAPI calls anything else in a thread."""
+async def _services(request: Request) -> Services:
+    # Async, because FastAPI calls anything else in a thread.
     return services_of(request)
 
 
-Parts = Annotated[Services, Depends(parts)]
+#: The services, as a route takes them.
+ServicesDep = Annotated[Services, Depends(_services)]

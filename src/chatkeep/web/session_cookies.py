@@ -25,48 +25,48 @@ SAME_SITE: Final = "Lax"
 _LOOKED_AT: Final = 4
 
 
-def set_session_cookie(request: Request, parts: Services, issued: SessionToken) -> None:
+def set_session_cookie(request: Request, services: Services, issued: SessionToken) -> None:
     """Hand the browser its session; the value is in no body."""
     life_s = max(int((issued.expires_at - datetime.now(UTC)).total_seconds()), 1)
-    _add(request, parts, issued.token, life_s)
+    _add(request, services, issued.token, life_s)
 
 
-def clear_session_cookie(request: Request, parts: Services) -> None:
+def clear_session_cookie(request: Request, services: Services) -> None:
     """Take the cookie back."""
-    _add(request, parts, "", 0)
+    _add(request, services, "", 0)
 
 
-async def previous_sessions(request: Request, parts: Services) -> list[Principal]:
+async def previous_sessions(request: Request, services: Services) -> list[Principal]:
     """Return whose sessions the cookies of *request* are, as far as they are good.
 
     All of that name: whoever signs in must not go on in a session that somebody planted.
     """
-    values = read_cookies(request.headers.getlist("cookie")).get(parts.session_tokens.cookie, ())
+    values = read_cookies(request.headers.getlist("cookie")).get(services.session_tokens.cookie, ())
     found = []
     for value in values[:_LOOKED_AT]:
         try:
-            found.append(await parts.session_tokens.read(value))
+            found.append(await services.session_tokens.read(value))
         except TokenInvalid:
             continue
     return found
 
 
-async def renew_if_due(request: Request, parts: Services, who: Principal) -> None:
+async def renew_if_due(request: Request, services: Services, who: Principal) -> None:
     """Give the browser the next cookie of the session of *who*, when it is time for one."""
     if "sid" in who.claims and "idp" in who.claims:
-        renewed = await parts.browser_sessions.renewed(who)
+        renewed = await services.browser_sessions.renewed(who)
         if renewed is not None:
-            set_session_cookie(request, parts, renewed)
+            set_session_cookie(request, services, renewed)
 
 
 def clear_if_over(
-    request: Request, parts: Services, presented: Presented, error: ChatkeepError
+    request: Request, services: Services, presented: Presented, error: ChatkeepError
 ) -> None:
     """Take back a cookie that has ended for good: no script of the page could.
 
     Only where it was all that said who calls, and not for what a newer version may have made.
     """
-    own = parts.session_tokens.cookie
+    own = services.session_tokens.cookie
     others = [name for name in presented.cookies if name.endswith("session_token")]
     if (
         isinstance(error, TokenExpired | TokenRevoked)
@@ -74,15 +74,15 @@ def clear_if_over(
         and len(presented.cookies.get(own, ())) == 1
         and not others
     ):
-        clear_session_cookie(request, parts)
+        clear_session_cookie(request, services)
 
 
-def _add(request: Request, parts: Services, value: str, max_age_s: int) -> None:
+def _add(request: Request, services: Services, value: str, max_age_s: int) -> None:
     line = cookie_line(
-        parts.session_tokens.cookie,
+        services.session_tokens.cookie,
         value,
         max_age_s=max_age_s,
         same_site=SAME_SITE,
-        secure=parts.settings.production,
+        secure=services.settings.production,
     )
     add_cookie(request, line)

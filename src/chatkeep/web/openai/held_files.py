@@ -39,7 +39,7 @@ def media_type_of(url: str) -> str:
 
 
 async def keep_files(
-    parts: Services, user_id: str, given: Given, *, keeps: bool
+    services: Services, user_id: str, given: Given, *, keeps: bool
 ) -> tuple[Given, list[str]]:
     """Return *given* with its files where they are kept, and the ids of these.
 
@@ -55,7 +55,7 @@ async def keep_files(
         raise Invalid.of("input", f"must not have more than {_AT_MOST} files")
     if not named:
         return given, []
-    messages = [await _message(parts, user_id, one, keeps=keeps) for one in given.messages]
+    messages = [await _message(services, user_id, one, keeps=keeps) for one in given.messages]
     ids = [found for one in messages for found in files.in_parts(one.parts)]
     return replace(given, messages=messages), ids
 
@@ -69,31 +69,31 @@ def _is_file(part: dict[str, Any]) -> bool:
 
 
 async def _message(
-    parts: Services, user_id: str, message: NewMessage, *, keeps: bool
+    services: Services, user_id: str, message: NewMessage, *, keeps: bool
 ) -> NewMessage:
     if message.parts is None:
         return message
     shown = [
-        await _part(parts, user_id, part, keeps=keeps) if _is_file(part) else part
+        await _part(services, user_id, part, keeps=keeps) if _is_file(part) else part
         for part in message.parts
     ]
     return replace(message, parts=shown)
 
 
 async def _part(
-    parts: Services, user_id: str, part: dict[str, Any], *, keeps: bool
+    services: Services, user_id: str, part: dict[str, Any], *, keeps: bool
 ) -> dict[str, Any]:
     file_id = files.file_of(part)
     if file_id is not None:
-        row = await files.find(parts.db, user_id, file_id)
+        row = await files.find(services.db, user_id, file_id)
         if row is None or row.digest is None:
             raise Invalid.of("input", "must not name a file that was not uploaded")
         return files.part_of(row.id, name=row.name, media_type=row.media_type)
     content = _content(part["url"])
-    parts.files.require_allowed(part["mediaType"], len(content))
+    services.files.require_allowed(part["mediaType"], len(content))
     if not keeps:
         return part
-    row = await parts.files.keep(
+    row = await services.files.keep(
         user_id,
         _id_of(user_id, part, content),
         name=part["filename"],

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 async def begin(
-    parts: Services,
+    services: Services,
     who: Principal,
     marked: Marked | None,
     build: Callable[[], Awaitable[tuple[Turn, Choices]]],
@@ -37,20 +37,20 @@ async def begin(
 
     Raises what *build* and `Replies.begin` raise.
     """
-    if (same := await _begun_before(parts, who, marked)) is not None:
+    if (same := await _begun_before(services, who, marked)) is not None:
         return same
     try:
         turn, choices = await build()
     except (Invalid, NotFound, Conflict):
         # What it goes on from is not as it was, because the first copy has begun meanwhile.
-        if (same := await _begun_before(parts, who, marked)) is not None:
+        if (same := await _begun_before(services, who, marked)) is not None:
             return same
         raise
 
     async def start(turn: Turn) -> Answer:
-        return await parts.replies.begin(who, turn, choices)
+        return await services.replies.begin(who, turn, choices)
 
-    return await begun_once(parts, who, turn, start, marked=marked)
+    return await begun_once(services, who, turn, start, marked=marked)
 
 
 def noted(
@@ -86,8 +86,8 @@ def renamed(error: Invalid, names: Mapping[str, str]) -> Invalid:
     return Invalid(f"{first['field']}: {first['message']}", errors=problems)
 
 
-async def _begun_before(parts: Services, who: Principal, marked: Marked | None) -> Answer | None:
+async def _begun_before(services: Services, who: Principal, marked: Marked | None) -> Answer | None:
     if marked is None or not marked.seen:
         return None
-    same = await runs.find_by_request(parts.db, who.user_id, f"key:{marked.id}")
-    return None if same is None else await parts.replies.join(who.user_id, same.id)
+    same = await runs.find_by_request(services.db, who.user_id, f"key:{marked.id}")
+    return None if same is None else await services.replies.join(who.user_id, same.id)

@@ -15,7 +15,7 @@ from chatkeep import audit
 from chatkeep.web.administrators import Administrator
 from chatkeep.web.persons import LONGEST_USER_ID
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 from chatkeep.web.watched import Watched
 
 if TYPE_CHECKING:
@@ -87,13 +87,13 @@ class EntriesAnswer(BaseModel):
 @router.get("/audit", responses=described(422))
 async def list_audit(
     _: Administrator,
-    parts: Parts,
+    services: ServicesDep,
     wanted: Annotated[Wanted, Depends()],
     before: Before = None,
     limit: Many = 100,
 ) -> EntriesAnswer:
     """List what happened, the newest first."""
-    found = await audit.listed(parts.db, **asdict(wanted), before=before, limit=limit)
+    found = await audit.listed(services.db, **asdict(wanted), before=before, limit=limit)
     return EntriesAnswer(
         entries=[EntryAnswer.model_validate(one, from_attributes=True) for one in found],
         next_before=found[-1].number if len(found) == limit else None,
@@ -112,10 +112,10 @@ async def list_audit(
     },
 )
 async def export_audit(
-    _: Administrator, parts: Parts, wanted: Annotated[Wanted, Depends()]
+    _: Administrator, services: ServicesDep, wanted: Annotated[Wanted, Depends()]
 ) -> StreamingResponse:
     """Return the audit log as a file of JSON lines, as far back as it goes."""
-    pages = _pages(parts.db, wanted)
+    pages = _pages(services.db, wanted)
     first = await anext(pages, b"")  # what is wrong is said while there can be an answer
     return Watched(
         _all(first, pages),

@@ -13,7 +13,7 @@ from chatkeep.claims import read_drain
 from chatkeep.limits import AT_ONCE, RATES
 from chatkeep.signing_keys import changes
 from chatkeep.web.administrators import Administrator
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
 
@@ -54,17 +54,17 @@ class SigningKeysAnswer(BaseModel):
 
 
 @router.get("/claims", response_model=None)
-async def claims(_: Administrator, parts: Parts) -> Response:
+async def claims(_: Administrator, services: ServicesDep) -> Response:
     """Show how many session tokens of each version had to be upgraded, and when they end."""
-    drain = await read_drain(parts.db, parts.session_tokens.versions)
+    drain = await read_drain(services.db, services.session_tokens.versions)
     return Response(msgspec.json.encode(drain), media_type="application/json")
 
 
 @router.get("/limits")
-async def limits(_: Administrator, parts: Parts) -> LimitsAnswer:
+async def limits(_: Administrator, services: ServicesDep) -> LimitsAnswer:
     """Show the limits in force."""
     return LimitsAnswer(
-        enabled=parts.settings.rate_limits,
+        enabled=services.settings.rate_limits,
         limits=[
             RateLimitAnswer(
                 kind=kind, burst=rate.burst, period_seconds=rate.period_s, shared=rate.shared
@@ -76,7 +76,7 @@ async def limits(_: Administrator, parts: Parts) -> LimitsAnswer:
 
 
 @router.get("/signing-keys")
-async def signing_keys(_: Administrator, parts: Parts) -> SigningKeysAnswer:
+async def signing_keys(_: Administrator, services: ServicesDep) -> SigningKeysAnswer:
     """Show the keys of our own issuer, without what signs: which does, and which is next."""
     return SigningKeysAnswer(
         keys=[
@@ -88,6 +88,6 @@ async def signing_keys(_: Administrator, parts: Parts) -> SigningKeysAnswer:
                 signs_since=one.signs_since,
                 until=one.until,
             )
-            for one in await changes.listed(parts.db)
+            for one in await changes.listed(services.db)
         ]
     )

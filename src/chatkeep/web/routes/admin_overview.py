@@ -18,7 +18,7 @@ from chatkeep.errors import Forbidden, StepUpRequired
 from chatkeep.web.administrators import Administrator
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(tags=["administration"])
 
@@ -115,13 +115,13 @@ class OverviewAnswer(BaseModel):
 
 
 @router.get("/api/access")
-async def access(who: SignedIn, parts: Parts) -> AccessAnswer:
+async def access(who: SignedIn, services: ServicesDep) -> AccessAnswer:
     """Say whether the caller is an administrator, so that a client knows what to offer.
 
     It decides nothing: each route of administration asks for itself, and may ask for more.
     """
     try:
-        await require_administrator(parts.embedded, who, parts.settings.admin_roles)
+        await require_administrator(services.embedded, who, services.settings.admin_roles)
     except Forbidden:
         return AccessAnswer(administrator=False)
     except StepUpRequired:  # they are one, and are asked for their second factor there
@@ -130,10 +130,12 @@ async def access(who: SignedIn, parts: Parts) -> AccessAnswer:
 
 
 @router.get("/api/admin/overview", responses=described(422))
-async def overview(_: Administrator, parts: Parts, window: Window = "hour") -> OverviewAnswer:
+async def overview(
+    _: Administrator, services: ServicesDep, window: Window = "hour"
+) -> OverviewAnswer:
     """Show how many answers there were and how they ended, over the last hour or day."""
-    found = await parts.overviews.read(window)
-    backlog, chain = await read_backlog(parts.db), await overviews.read_chain(parts.db)
+    found = await services.overviews.read(window)
+    backlog, chain = await read_backlog(services.db), await overviews.read_chain(services.db)
     return OverviewAnswer(
         window=found.window,
         bucket_seconds=int(found.bucket.total_seconds()),
@@ -148,7 +150,7 @@ async def overview(_: Administrator, parts: Parts, window: Window = "hour") -> O
         ],
         oldest_job_seconds=backlog.oldest_job_s,
         audit_chain=ChainAnswer(entries=chain.entries, sealed_at=chain.sealed_at),
-        this_server=_server(overviews.read_server(parts.db)),
+        this_server=_server(overviews.read_server(services.db)),
     )
 
 

@@ -23,7 +23,7 @@ from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.cursors import cursor_at, read_cursor
 from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.accounts import User
@@ -73,13 +73,13 @@ class UsersAnswer(BaseModel):
 @router.get("/users", responses=described(422))
 async def list_users(
     _: Administrator,
-    parts: Parts,
+    services: ServicesDep,
     query: SearchText = None,
     limit: Many = 50,
     cursor: Cursor = None,
 ) -> UsersAnswer:
     """List or search the accounts of our own issuer, the newest first."""
-    totals, users = await parts.db.fetch_all(
+    totals, users = await services.db.fetch_all(
         AUTH,
         accounts.counted(text=query),
         accounts.listed(text=query, limit=limit + 1, after=read_cursor(cursor) if cursor else None),
@@ -87,7 +87,7 @@ async def list_users(
     shown = users[:limit]
     more = len(users) > limit
     return UsersAnswer(
-        users=[_user(parts, one) for one in shown],
+        users=[_user(services, one) for one in shown],
         total=totals[0].total,
         next_cursor=cursor_at(shown[-1].created_at, str(shown[-1].id)) if more else None,
     )
@@ -95,59 +95,59 @@ async def list_users(
 
 @router.post("/users/{user_id:path}/ban", responses=described(404, 409, 422))
 async def ban(
-    body: BanRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
+    body: BanRequest, who: FreshAdministrator, user_id: UserId, services: ServicesDep
 ) -> UserAnswer:
     """Suspend a person of any issuer and end everything of theirs, at once and everywhere."""
     length = administration.LONGEST_BAN
     if body.seconds is not None:
         length = timedelta(seconds=body.seconds)
-    if _is_of_another_issuer(parts, user_id):
-        await parts.sightings.write()
+    if _is_of_another_issuer(services, user_id):
+        await services.sightings.write()
         await suspensions.suspend(
-            parts.db,
-            parts.embedded.revocations,
+            services.db,
+            services.embedded.revocations,
             user_id,
             length,
             actor=who.user_id,
             reason=body.reason,
         )
-        return await _stranger(parts, user_id)
-    return await _change(parts, user_id, Wanted(banned_for=length), who.user_id, body.reason)
+        return await _stranger(services, user_id)
+    return await _change(services, user_id, Wanted(banned_for=length), who.user_id, body.reason)
 
 
 @router.post("/users/{user_id:path}/unban", responses=described(404, 422))
 async def unban(
-    body: schemas.ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
+    body: schemas.ReasonRequest, who: FreshAdministrator, user_id: UserId, services: ServicesDep
 ) -> UserAnswer:
     """Lift a suspension. What was ended stays ended."""
-    if _is_of_another_issuer(parts, user_id):
-        found = await _stranger(parts, user_id)
+    if _is_of_another_issuer(services, user_id):
+        found = await _stranger(services, user_id)
         await suspensions.lift(
-            parts.db,
-            parts.embedded.revocations,
+            services.db,
+            services.embedded.revocations,
             user_id,
             actor=who.user_id,
             reason=body.reason,
         )
         return found.model_copy(update={"banned_until": None})
-    return await _change(parts, user_id, Wanted(banned_for=NOT_BANNED), who.user_id, body.reason)
+    return await _change(services, user_id, Wanted(banned_for=NOT_BANNED), who.user_id, body.reason)
 
 
 @of_anybody.get("/{user_id:path}", responses=described(404))
-async def get_user(_: Administrator, user_id: UserId, parts: Parts) -> UserAnswer:
+async def get_user(_: Administrator, user_id: UserId, services: ServicesDep) -> UserAnswer:
     """Return one account, or a suspended person of another issuer."""
-    if _is_of_another_issuer(parts, user_id):
-        return await _stranger(parts, user_id)
+    if _is_of_another_issuer(services, user_id):
+        return await _stranger(services, user_id)
     try:
-        return _user(parts, await accounts.get_user(parts.db, _account(parts, user_id)))
+        return _user(services, await accounts.get_user(services.db, _account(services, user_id)))
     except UserNotFound as error:
         raise NotFound from error
 
 
-def _user(parts: Services, user: User) -> UserAnswer:
+def _user(services: Services, user: User) -> UserAnswer:
     name = user.user_metadata.get("full_name") or user.user_metadata.get("name")
     return UserAnswer(
-        user_id=parts.embedded.user_id_of(user.id),
+        user_id=services.embedded.user_id_of(user.id),
         email=user.email,
         email_confirmed_at=user.email_confirmed_at,
         name=name if isinstance(name, str) else None,
@@ -162,18 +162,18 @@ def _user(parts: Services, user: User) -> UserAnswer:
     )
 
 
-def _is_of_another_issuer(parts: Services, user_id: str) -> bool:
-    bare = not parts.embedded.issuer.primary
-    return suspensions.issuer_of(user_id, parts.settings.issuer_names, bare=bare) is not None
+def _is_of_another_issuer(services: Services, user_id: str) -> bool:
+    bare = not services.embedded.issuer.primary
+    return suspensions.issuer_of(user_id, services.settings.issuer_names, bare=bare) is not None
 
 
-async def _stranger(parts: Services, user_id: str) -> UserAnswer:
+async def _stranger(services: Services, user_id: str) -> UserAnswer:
     """What is known of a person of another issuer.
 
     Raises:
         NotFound: they are not suspended.
     """
-    found = await suspensions.listed(parts.db, user_id)
+    found = await suspensions.listed(services.db, user_id)
     if not found:
         raise NotFound
     return UserAnswer(
@@ -192,25 +192,25 @@ async def _stranger(parts: Services, user_id: str) -> UserAnswer:
     )
 
 
-def _account(parts: Services, user_id: str) -> UUID:
-    found = parts.embedded.subject_of(user_id)
+def _account(services: Services, user_id: str) -> UUID:
+    found = services.embedded.subject_of(user_id)
     if found is None:
         raise NotFound
     return found
 
 
 async def _change(
-    parts: Services, user_id: str, wanted: Wanted, actor: str, reason: str | None
+    services: Services, user_id: str, wanted: Wanted, actor: str, reason: str | None
 ) -> UserAnswer:
     try:
         changed = await administration.change_account(
-            parts.embedded,
-            _account(parts, user_id),
+            services.embedded,
+            _account(services, user_id),
             wanted,
             actor=actor,
             reason=reason,
-            administrators=parts.settings.admin_roles,
+            administrators=services.settings.admin_roles,
         )
     except UserNotFound as error:
         raise NotFound from error
-    return _user(parts, changed)
+    return _user(services, changed)

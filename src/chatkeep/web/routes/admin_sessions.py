@@ -19,7 +19,7 @@ from chatkeep.web import schemas
 from chatkeep.web.administrators import Administrator, FreshAdministrator
 from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
 
@@ -52,13 +52,13 @@ class SessionsOfSomebodyAnswer(BaseModel):
 
 @router.post("/users/{user_id:path}/sign-out", responses=described(404, 422))
 async def force_out(
-    body: schemas.ReasonRequest, who: FreshAdministrator, user_id: UserId, parts: Parts
+    body: schemas.ReasonRequest, who: FreshAdministrator, user_id: UserId, services: ServicesDep
 ) -> schemas.EndedAnswer:
     """End everything of a person of any issuer, at once and everywhere; they may come back."""
-    await parts.sightings.write()
+    await services.sightings.write()
     ended = await administration.force_out(
-        parts.db,
-        parts.embedded.revocations,
+        services.db,
+        services.embedded.revocations,
         user_id,
         actor=who.user_id,
         reason=body.reason or "forced_out",
@@ -68,11 +68,11 @@ async def force_out(
 
 @router.get("/users/{user_id:path}/sessions", responses=described(404))
 async def list_sessions(
-    _: Administrator, user_id: UserId, parts: Parts, *, ended: AlsoEnded = False
+    _: Administrator, user_id: UserId, services: ServicesDep, *, ended: AlsoEnded = False
 ) -> SessionsOfSomebodyAnswer:
     """List where a person of any issuer is signed in; with `ended=true` also what has ended."""
-    await parts.sightings.write()
-    found = await administration.list_sessions_of(parts.db, user_id, ended=ended)
+    await services.sightings.write()
+    found = await administration.list_sessions_of(services.db, user_id, ended=ended)
     return SessionsOfSomebodyAnswer(
         sessions=[
             SessionOfSomebodyAnswer.model_validate(one, from_attributes=True) for one in found
@@ -84,27 +84,27 @@ async def list_sessions(
     "/users/{user_id:path}/sessions/{session_id}", status_code=204, responses=described(404)
 )
 async def end_session(
-    who: FreshAdministrator, user_id: UserId, session_id: SessionId, parts: Parts
+    who: FreshAdministrator, user_id: UserId, session_id: SessionId, services: ServicesDep
 ) -> Response:
     """End one session of a person, at once and everywhere."""
-    await parts.sightings.write()
-    ended = await administration.end_session_of(parts.db, user_id, session_id, actor=who.user_id)
+    await services.sightings.write()
+    ended = await administration.end_session_of(services.db, user_id, session_id, actor=who.user_id)
     if not ended:
         raise NotFound
-    await parts.embedded.revocations.catch_up()
+    await services.embedded.revocations.catch_up()
     return Response(status_code=204)
 
 
 @router.post("/sign-out-everybody", responses=described(422))
 async def force_everybody_out(
-    body: schemas.ReasonRequest, who: FreshAdministrator, parts: Parts
+    body: schemas.ReasonRequest, who: FreshAdministrator, services: ServicesDep
 ) -> schemas.EndedAnswer:
     """End every session of everybody at every issuer, that of the caller too."""
-    await parts.sightings.write()
+    await services.sightings.write()
     ended = await administration.force_everybody_out(
-        parts.db,
-        parts.embedded.revocations,
-        parts.settings.issuer_names,
+        services.db,
+        services.embedded.revocations,
+        services.settings.issuer_names,
         actor=who.user_id,
         reason=body.reason or "everybody_out",
     )

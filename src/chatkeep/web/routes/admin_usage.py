@@ -12,7 +12,7 @@ from chatkeep.budgets.amounts import LIMITS
 from chatkeep.web.administrators import Administrator
 from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 from chatkeep.web.usage import DayAnswer, plain, used_members
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
@@ -37,10 +37,10 @@ class UsageOfAnswer(BaseModel):
 
 @router.get("/users/{user_id:path}/usage", responses=described(404, 422))
 async def usage_of(
-    _: Administrator, user_id: UserId, parts: Parts, days: Days = 30
+    _: Administrator, user_id: UserId, services: ServicesDep, days: Days = 30
 ) -> UsageOfAnswer:
     """Show what a person of any issuer has used by day, and the limits that are theirs alone."""
-    found = await read_usage(parts.db, user_id, days=days)
+    found = await read_usage(services.db, user_id, days=days)
     said = {name: getattr(found.limits, name) for name in LIMITS} if found.limits else {}
     return UsageOfAnswer(
         days=days,

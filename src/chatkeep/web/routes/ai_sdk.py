@@ -34,7 +34,7 @@ from chatkeep.web.continuing import continued
 from chatkeep.web.once import OnceDoor, begun_once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import IdempotencyKey, StopAnswer
-from chatkeep.web.services import Parts, Services, services_of
+from chatkeep.web.services import Services, ServicesDep, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -83,15 +83,15 @@ async def chat(
 
     Who is signed in and sends `Accept: application/json` gets the whole answer as JSON.
     """
-    parts = services_of(request)
+    services = services_of(request)
     if not body.history:
         raise Invalid.of("messages", "must be there, or `message`")
     if who is None:
-        return await _unkept(request, body, parts)
-    marked = await OnceDoor(parts, request, idempotency_key).mark(who)
-    profile = await parts.preferences.get_profile(who.user_id)
-    choices = await parts.offered_models.choose(who, profile, body.wishes())
-    answer = await _begin(parts, who, body, choices, marked)
+        return await _unkept(request, body, services)
+    marked = await OnceDoor(services, request, idempotency_key).mark(who)
+    profile = await services.preferences.get_profile(who.user_id)
+    choices = await services.offered_models.choose(who, profile, body.wishes())
+    answer = await _begin(services, who, body, choices, marked)
     if request.headers.get("accept", "").startswith("application/json"):
         return await rest_answers.whole(answer)
     # Whoever goes on with an answer has its beginning, unless the client took it away first.
@@ -104,42 +104,44 @@ async def chat(
     responses={**_STREAM, 204: {"description": "No answer is being made."}, **described(404)},
     openapi_extra=BEARER_OPTIONAL,
 )
-async def resume(conversation_id: AnyId, who: Caller, parts: Parts) -> Response:
+async def resume(conversation_id: AnyId, who: Caller, services: ServicesDep) -> Response:
     """Play the answer being made from its start and go on live, or 204."""
-    if who is None and not parts.settings.anonymous_chat:
+    if who is None and not services.settings.anonymous_chat:
         raise Unauthenticated
-    answer = who and await parts.replies.find_running(who.user_id, conversation_id)
+    answer = who and await services.replies.find_running(who.user_id, conversation_id)
     return _streamed(answer) if answer else Response(status_code=204)
 
 
 @router.post("/{conversation_id:path}/stop", responses=described(404))
-async def stop(conversation_id: AnyId, who: SignedIn, parts: Parts) -> StopAnswer:
+async def stop(conversation_id: AnyId, who: SignedIn, services: ServicesDep) -> StopAnswer:
     """Stop the answer being made, from any device; what was said is kept."""
-    return StopAnswer(stopped=await parts.replies.stop(who.user_id, conversation_id))
+    return StopAnswer(stopped=await services.replies.stop(who.user_id, conversation_id))
 
 
 async def _begin(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
+    services: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
     if body.go_on:
         return await continued(
-            parts, who, body.id, choices, message_id=body.messageId, marked=marked
+            services, who, body.id, choices, message_id=body.messageId, marked=marked
         )
     if body.trigger == "regenerate-message":
-        return await _regenerate(parts, who, body, choices, marked)
+        return await _regenerate(services, who, body, choices, marked)
     last = body.history[-1]
     if last.role == "assistant":
-        return await _go_on(parts, who, body, choices, marked)
+        return await _go_on(services, who, body, choices, marked)
     turn = await _question(
-        parts, who.user_id, body, last, choices.settings.model, is_marked=marked is not None
+        services, who.user_id, body, last, choices.settings.model, is_marked=marked is not None
     )
-    replies = parts.replies
+    replies = services.replies
     begin = replies.begin_or_wait if body.when_busy == "queue" else replies.begin_instead
-    return await begun_once(parts, who, turn, lambda turn: begin(who, turn, choices), marked=marked)
+    return await begun_once(
+        services, who, turn, lambda turn: begin(who, turn, choices), marked=marked
+    )
 
 
 async def _question(
-    parts: Services,
+    services: Services,
     user_id: str,
     body: ChatRequest,
     last: UiMessage,
@@ -152,9 +154,9 @@ async def _question(
     Where the request *is_marked*, its key says what is the same, and the wording does not.
     """
     text = last.question()
-    sent = await ai_sdk_files.kept_parts(parts, user_id, body, last)
+    sent = await ai_sdk_files.kept_parts(services, user_id, body, last)
     replaced = body.messageId and await conversations.find_place(
-        parts.db, user_id, body.id, body.messageId
+        services.db, user_id, body.id, body.messageId
     )
     return Turn(
         conversation_id=body.id,
@@ -176,17 +178,17 @@ async def _question(
 
 
 async def _regenerate(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
+    services: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
     """Answer the same question again, beside the earlier answer.
 
     Without a key nothing tells a second click from a repeated request, so both join the
     answer that is being made.
     """
-    replies, model = parts.replies, choices.settings.model
+    replies, model = services.replies, choices.settings.model
     if marked is None and (running := await replies.find_running(who.user_id, body.id)):
         return running
-    turn = await _same_question(parts, who.user_id, body, model)
+    turn = await _same_question(services, who.user_id, body, model)
 
     async def begin(turn: Turn) -> Answer:
         if marked is not None:
@@ -196,21 +198,21 @@ async def _regenerate(
         except RunInProgress as busy:
             return await replies.join(who.user_id, busy.run_id)
 
-    return await begun_once(parts, who, turn, begin, marked=marked)
+    return await begun_once(services, who, turn, begin, marked=marked)
 
 
 async def _go_on(
-    parts: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
+    services: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
     """Go on with an answer whose tools waited for the person, or for their client.
 
     Of what the client sends, only the decisions and outputs that were waited for are taken.
     """
-    found = await conversations.find_answer(parts.db, who.user_id, body.id, body.messageId)
+    found = await conversations.find_answer(services.db, who.user_id, body.id, body.messageId)
     if found is None:
         raise decisions.waits_for_nothing()
     if decisions.was_cut_off(found):
-        return await continued(parts, who, body.id, choices, message_id=found.id, marked=marked)
+        return await continued(services, who, body.id, choices, message_id=found.id, marked=marked)
     decided = decisions.resolved(found.parts, body.history[-1].parts)
     turn = Turn(
         conversation_id=body.id,
@@ -224,7 +226,7 @@ async def _go_on(
         resumes=found.run_id,
     )
     return await begun_once(
-        parts, who, turn, lambda turn: parts.replies.begin(who, turn, choices), marked=marked
+        services, who, turn, lambda turn: services.replies.begin(who, turn, choices), marked=marked
     )
 
 
@@ -232,8 +234,8 @@ def _digest(parts: list[dict[str, Any]]) -> str:
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
-async def _same_question(parts: Services, user_id: str, body: ChatRequest, model: str) -> Turn:
-    place = await conversations.find_place(parts.db, user_id, body.id, body.messageId)
+async def _same_question(services: Services, user_id: str, body: ChatRequest, model: str) -> Turn:
+    place = await conversations.find_place(services.db, user_id, body.id, body.messageId)
     if place is None:
         raise NotFound
     question = place.parent_id if place.role == "assistant" else place.id
@@ -274,19 +276,19 @@ def _streamed(answer: Answer, *, only_new: bool = False) -> EventStream:
     return EventStream(frames, headers, farewell=ai_sdk_answers.farewell())
 
 
-async def _unkept(request: Request, body: ChatRequest, parts: Services) -> Response:
+async def _unkept(request: Request, body: ChatRequest, services: Services) -> Response:
     """Answer somebody who is not signed in: their own history, the operator's defaults."""
-    if not parts.settings.anonymous_chat:
+    if not services.settings.anonymous_chat:
         raise Unauthenticated
-    await parts.limits.spend("anonymous_chat", request.state.client.bucket)
-    choices = await parts.offered_models.choose(None, NO_PROFILE, body.wishes())
+    await services.limits.spend("anonymous_chat", request.state.client.bucket)
+    choices = await services.offered_models.choose(None, NO_PROFILE, body.wishes())
     if body.history[-1].files:
         raise Invalid.of("messages", "must not end with a file: sign in to send files")
     body.history[-1].question()
     said = [Said(role=one.role, content=one.text) for one in body.history if one.role != "system"]
     prompt = prompt_of(said, choices)
-    charge = await parts.replies.unkept.charge(None, prompt)
-    events = parts.replies.unkept.answer(prompt, charge=charge)
+    charge = await services.replies.unkept.charge(None, prompt)
+    events = services.replies.unkept.answer(prompt, charge=charge)
     metadata = {"model": choices.settings.model}
     frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
     return EventStream(frames, ai_sdk_answers.HEADERS)

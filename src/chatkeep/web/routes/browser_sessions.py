@@ -23,7 +23,7 @@ from chatkeep.web.problems import described
 from chatkeep.web.refresh_cookie import end_other_refreshes
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.schemas import PersonAnswer
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 from chatkeep.web.session_cookies import previous_sessions, set_session_cookie
 
 if TYPE_CHECKING:
@@ -52,22 +52,26 @@ _routes = APIRouter(tags=["browser sessions"])
 
 @_routes.post("/sign-in", responses=described(400, 403, 422))
 async def sign_in(
-    request: Request, body: SignInRequest, _: Anybody, parts: Parts
+    request: Request, body: SignInRequest, _: Anybody, services: ServicesDep
 ) -> SignedInAnswer:
     """Sign this browser in with e-mail and password."""
-    settings = parts.settings
+    settings = services.settings
     require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
-    await parts.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.client.bucket)
     async with attempting(request, "password", body.email):
-        issued = await parts.browser_sessions.sign_in(body.email, body.password, _device(request))
-    return await _handed_out(request, parts, issued)
+        issued = await services.browser_sessions.sign_in(
+            body.email, body.password, _device(request)
+        )
+    return await _handed_out(request, services, issued)
 
 
 @_routes.post("/session", responses=described(403))
-async def exchange(request: Request, who: SignedInByBearer, parts: Parts) -> SignedInAnswer:
+async def exchange(
+    request: Request, who: SignedInByBearer, services: ServicesDep
+) -> SignedInAnswer:
     """Sign this browser in as the bearer, whoever issued it: the two are one session then."""
-    issued = await parts.browser_sessions.exchange(who, _device(request))
-    return await _handed_out(request, parts, issued)
+    issued = await services.browser_sessions.exchange(who, _device(request))
+    return await _handed_out(request, services, issued)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
@@ -78,20 +82,20 @@ def _device(request: Request) -> Device:
     return Device.of(request.headers.get("user-agent"), request.state.client.address)
 
 
-async def _handed_out(request: Request, parts: Services, issued: SessionToken) -> SignedInAnswer:
+async def _handed_out(request: Request, services: Services, issued: SessionToken) -> SignedInAnswer:
     """Set the cookie, and end what the browser had before (ASVS 7.2.4).
 
     A session that somebody planted, or of whoever was signed in here, must not go on.
     """
-    who = await parts.session_tokens.read(issued.token)
-    for one in await previous_sessions(request, parts):
+    who = await services.session_tokens.read(issued.token)
+    for one in await previous_sessions(request, services):
         if one.claims["sid"] != who.claims["sid"]:
-            await parts.browser_sessions.end(one, reason="replaced")
-    await end_other_refreshes(request, parts, who)
-    set_session_cookie(request, parts, issued)
+            await services.browser_sessions.end(one, reason="replaced")
+    await end_other_refreshes(request, services, who)
+    set_session_cookie(request, services, issued)
     ends = int(issued.expires_at.timestamp())
     return SignedInAnswer(
-        user=await person_of(who, parts),
+        user=await person_of(who, services),
         session_id=str(who.session_id),
         expires_at=ends,
         expires_in=ends - int(datetime.now(UTC).timestamp()),

@@ -20,7 +20,7 @@ from chatkeep.web.file_bodies import file_answer, file_sent
 from chatkeep.web.once import Once, StreamRecording, kept, kept_or_given_up, replayed
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import HealthAnswer
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -87,27 +87,29 @@ async def health(_: Anybody) -> HealthAnswer:
         }
     },
 )
-async def chatkit(request: Request, who: SignedInOnSupport, parts: Parts, once: Once) -> Response:
+async def chatkit(
+    request: Request, who: SignedInOnSupport, services: ServicesDep, once: Once
+) -> Response:
     """Take any request of ChatKit's server protocol."""
     if once.key is None:
-        return await _answered(request, who, parts)
+        return await _answered(request, who, services)
     held = await once.take(who)
     if isinstance(held, Kept):
         return replayed(held)
     async with kept_or_given_up(held):
-        answer = await _answered(request, who, parts, StreamRecording(held))
+        answer = await _answered(request, who, services, StreamRecording(held))
     if not isinstance(answer, EventStream):
         await kept(answer, held)
     return answer
 
 
 async def _answered(
-    request: Request, who: Principal, parts: Services, recording: Recording | None = None
+    request: Request, who: Principal, services: Services, recording: Recording | None = None
 ) -> Response:
     body = await request.body()
     context = ChatKitContext(who=who, request=_kept(request, body), locale=_locale(request))
-    surface = await parts.chatkit.surface()
-    await parts.limits.spend("chat", who.user_id)
+    surface = await services.chatkit.surface()
+    await services.limits.spend("chat", who.user_id)
     answer = await surface.process(body, context, recording=recording)
     if isinstance(answer, bytes):
         return Response(answer, media_type="application/json")
@@ -118,12 +120,12 @@ async def _answered(
 @router.post(_UPLOAD, **_OF_AN_UPLOAD)
 @router.put(_UPLOAD, **_OF_AN_UPLOAD)
 async def upload(
-    request: Request, attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts
+    request: Request, attachment_id: AnyFile, who: SignedInOnSupport, services: ServicesDep
 ) -> Response:
     """Take the bytes of a file that was announced with `attachments.create`, once."""
-    with parts.limits.entered("uploads", who.user_id):
-        sent = await file_sent(request, at_most=parts.files.limits.size)
-        await parts.files.upload(who.user_id, attachment_id, sent.content)
+    with services.limits.entered("uploads", who.user_id):
+        sent = await file_sent(request, at_most=services.files.limits.size)
+        await services.files.upload(who.user_id, attachment_id, sent.content)
     return Response(status_code=204)
 
 
@@ -138,9 +140,11 @@ async def upload(
         **described(401, 404, 503),
     },
 )
-async def content(attachment_id: AnyFile, who: SignedInOnSupport, parts: Parts) -> Response:
+async def content(
+    attachment_id: AnyFile, who: SignedInOnSupport, services: ServicesDep
+) -> Response:
     """Return a file of the caller. What a browser could run in it, it is told to keep instead."""
-    return file_answer(await parts.files.read(who.user_id, attachment_id))
+    return file_answer(await services.files.read(who.user_id, attachment_id))
 
 
 def _kept(request: Request, body: bytes) -> Request:

@@ -30,7 +30,7 @@ from chatkeep.web.schemas import (
     StartAnswer,
     StartRequest,
 )
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(
     prefix="/api/v1/chat",
@@ -50,15 +50,15 @@ _EXPORT_IN_TWO_FORMS: dict[int | str, dict[str, Any]] = {200: {"content": _JSON_
 
 @router.post("/start", response_model=StartAnswer, responses=described(409))
 async def start(
-    who: SignedInOnRest, parts: Parts, once: Once, _body: StartRequest | None = None
+    who: SignedInOnRest, services: ServicesDep, once: Once, _body: StartRequest | None = None
 ) -> StartAnswer | Response:
     """Start a conversation; its first message is the assistant's greeting."""
-    greeting = parts.settings.greeting
+    greeting = services.settings.greeting
 
     async def make(new_id: str) -> StartAnswer:
-        await parts.limits.spend("chat", who.user_id)
+        await services.limits.spend("chat", who.user_id)
         conversation_id = await conversations.start_conversation(
-            parts.db, who.user_id, greeting=greeting, conversation_id=new_id
+            services.db, who.user_id, greeting=greeting, conversation_id=new_id
         )
         return StartAnswer(conversation_id=conversation_id, message=greeting)
 
@@ -80,7 +80,7 @@ async def send(
     request: Request,
     body: SendRequest,
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     once: Once,
 ) -> Response:
     """Send a message and get the answer: whole, or as events with `Accept: text/event-stream`.
@@ -89,13 +89,13 @@ async def send(
     that the first one began.
     """
     marked = await once.mark(who)
-    profile = await parts.preferences.get_profile(who.user_id)
-    choices = await parts.offered_models.choose(who, profile, body.wishes())
+    profile = await services.preferences.get_profile(who.user_id)
+    choices = await services.offered_models.choose(who, profile, body.wishes())
     turn = _turn(body, choices.settings.model)
-    begin = parts.replies.begin_or_wait if body.when_busy == "queue" else parts.replies.begin
+    begin = services.replies.begin_or_wait if body.when_busy == "queue" else services.replies.begin
     try:
         answer = await begun_once(
-            parts, who, turn, lambda turn: begin(who, turn, choices), marked=marked
+            services, who, turn, lambda turn: begin(who, turn, choices), marked=marked
         )
     except NotFound as error:
         raise NotYourConversation from error
@@ -120,7 +120,7 @@ def _turn(body: SendRequest, model: str) -> Turn:
 @router.get("")
 async def list_conversations(
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     limit: Limit = 30,
     cursor: Annotated[
         str | None, Query(max_length=500, description="`next_cursor` of the page before.")
@@ -130,7 +130,7 @@ async def list_conversations(
     """List the caller's conversations, newest first."""
     limit = min(limit, _PAGE_AT_MOST)
     before = FIRST_PAGE if cursor is None else read_cursor(cursor)
-    db, me = parts.db, who.user_id
+    db, me = services.db, who.user_id
     found = await (
         conversations.search_titles(db, me, q, limit=limit + 1, before=before)
         if q
@@ -145,13 +145,13 @@ async def list_conversations(
 
 
 @router.get("/export", responses=_EXPORT)
-async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingResponse:
+async def export_everything(who: SignedInOnRest, services: ServicesDep) -> StreamingResponse:
     """Export every conversation of the caller as JSON, with all branches."""
-    await parts.limits.spend("export", who.user_id)
+    await services.limits.spend("export", who.user_id)
     return rest_exports.Export(
-        parts.limits,
+        services.limits,
         who.user_id,
-        rest_exports.everything(parts.files, who.user_id),
+        rest_exports.everything(services.files, who.user_id),
         headers={"content-disposition": 'attachment; filename="chatkeep-export.json"'},
     )
 
@@ -160,7 +160,7 @@ async def export_everything(who: SignedInOnRest, parts: Parts) -> StreamingRespo
 async def read(
     conversation_id: AnyId,
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     limit: Limit = 50,
     before: Annotated[
         str | None, Query(max_length=200, description="`next_cursor` of the page after.")
@@ -168,7 +168,7 @@ async def read(
 ) -> Response:
     """Read a conversation: the newest messages of its branch, oldest first."""
     conversation, messages = await conversations.get_page(
-        parts.db, who.user_id, conversation_id, limit=min(limit, _PAGE_AT_MOST), from_id=before
+        services.db, who.user_id, conversation_id, limit=min(limit, _PAGE_AT_MOST), from_id=before
     )
     if before is not None and not messages:
         raise Invalid.of("before", "is not a message of this conversation")
@@ -187,7 +187,10 @@ async def read(
 
 @router.patch("/{conversation_id}")
 async def change(
-    conversation_id: AnyId, body: ChangeConversationRequest, who: SignedInOnRest, parts: Parts
+    conversation_id: AnyId,
+    body: ChangeConversationRequest,
+    who: SignedInOnRest,
+    services: ServicesDep,
 ) -> ConversationAnswer:
     """Rename the conversation, or show the branch through another message."""
     if body.title is None and body.head_id is None:
@@ -195,27 +198,29 @@ async def change(
     changed = None
     if body.head_id is not None:
         changed = await conversations.show_branch(
-            parts.db, who.user_id, conversation_id, body.head_id
+            services.db, who.user_id, conversation_id, body.head_id
         )
     if body.title is not None:
         changed = await conversations.rename(
-            parts.db, who.user_id, conversation_id, body.title.strip() or body.title
+            services.db, who.user_id, conversation_id, body.title.strip() or body.title
         )
     assert changed is not None  # noqa: S101 -- one of the two was sent
     return ConversationAnswer(**rest_answers.conversation_json(changed))
 
 
 @router.delete("/{conversation_id}", status_code=204)
-async def delete(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> None:
+async def delete(conversation_id: AnyId, who: SignedInOnRest, services: ServicesDep) -> None:
     """Delete the conversation. It can be restored for 24 hours."""
-    await parts.replies.stop(who.user_id, conversation_id)
-    await conversations.delete(parts.db, who.user_id, conversation_id)
+    await services.replies.stop(who.user_id, conversation_id)
+    await conversations.delete(services.db, who.user_id, conversation_id)
 
 
 @router.post("/{conversation_id}/restore")
-async def restore(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> ConversationAnswer:
+async def restore(
+    conversation_id: AnyId, who: SignedInOnRest, services: ServicesDep
+) -> ConversationAnswer:
     """Undo a deletion."""
-    restored = await conversations.restore(parts.db, who.user_id, conversation_id)
+    restored = await conversations.restore(services.db, who.user_id, conversation_id)
     return ConversationAnswer(**rest_answers.conversation_json(restored))
 
 
@@ -226,16 +231,16 @@ async def restore(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> 
 async def export(
     conversation_id: AnyId,
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     format: Annotated[Literal["json", "markdown"], Query()] = "json",  # noqa: A002 -- its name in the URL
 ) -> Response:
     """Export one conversation, with all branches."""
-    whole = await conversations.get_whole(parts.db, who.user_id, conversation_id)
+    whole = await conversations.get_whole(services.db, who.user_id, conversation_id)
     if format == "markdown":
-        text = rest_exports.as_markdown(parts.db, who.user_id, *whole)
-        return rest_exports.Export(parts.limits, who.user_id, text, media_type="text/markdown")
-    body = rest_exports.as_json(parts.files, who.user_id, *whole)
-    return rest_exports.Export(parts.limits, who.user_id, body)
+        text = rest_exports.as_markdown(services.db, who.user_id, *whole)
+        return rest_exports.Export(services.limits, who.user_id, text, media_type="text/markdown")
+    body = rest_exports.as_json(services.files, who.user_id, *whole)
+    return rest_exports.Export(services.limits, who.user_id, body)
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -14,7 +14,7 @@ from chatkeep.personal_data import erasure, exports
 from chatkeep.web import rest_exports
 from chatkeep.web.auth import StrictlySignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/account", tags=["settings"], responses=described(401))
 
@@ -31,15 +31,15 @@ class ErasedAnswer(BaseModel):
 
 
 @router.get("/data", responses=_JSON)
-async def export_everything(who: StrictlySignedIn, parts: Parts) -> StreamingResponse:
+async def export_everything(who: StrictlySignedIn, services: ServicesDep) -> StreamingResponse:
     """Export everything the caller has: settings, sessions, links, usage, conversations."""
-    await parts.limits.spend("export", who.user_id)
-    found = await exports.belongings(parts.db, who.user_id)
-    await exports.note_export(parts.db, who.user_id, by=who, actor=who.user_id)
+    await services.limits.spend("export", who.user_id)
+    found = await exports.belongings(services.db, who.user_id)
+    await exports.note_export(services.db, who.user_id, by=who, actor=who.user_id)
     return rest_exports.Export(
-        parts.limits,
+        services.limits,
         who.user_id,
-        rest_exports.account(parts.files, who.user_id, found),
+        rest_exports.account(services.files, who.user_id, found),
         headers={
             "content-disposition": 'attachment; filename="chatkeep-account.json"',
             "x-total-count": str(found.conversations),
@@ -50,7 +50,7 @@ async def export_everything(who: StrictlySignedIn, parts: Parts) -> StreamingRes
 @router.delete("/data", responses=described(422))
 async def erase_everything(
     who: StrictlySignedIn,
-    parts: Parts,
+    services: ServicesDep,
     confirm: Annotated[Literal["erase"], Query(description="It cannot be undone.")],
     at_most: Annotated[
         int | None,
@@ -59,11 +59,11 @@ async def erase_everything(
 ) -> ErasedAnswer:
     """Erase everything the caller said, was told and chose, at once and for good."""
     del confirm  # whoever does not say it is refused
-    require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
+    require_fresh(who, timedelta(seconds=services.settings.admin_sign_in_age_s), datetime.now(UTC))
     me = who.user_id
     erased = await erasure.erase(
-        parts.db, me, by=who, actor=me, stored=parts.files, at_most=at_most
+        services.db, me, by=who, actor=me, stored=services.files, at_most=at_most
     )
-    parts.preferences.forget(who.user_id)
-    await parts.embedded.revocations.catch_up()
+    services.preferences.forget(who.user_id)
+    await services.embedded.revocations.catch_up()
     return ErasedAnswer(conversations=erased.conversations, left=erased.left)

@@ -18,7 +18,7 @@ from chatkeep.web.auth import SignedIn
 from chatkeep.web.file_bodies import file_answer, file_sent
 from chatkeep.web.once import Once, OnceDoor
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
@@ -54,27 +54,27 @@ class FileAnswer(BaseModel):
 async def upload_file(
     request: Request,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     once: Once,
     name: Annotated[
         str | None, Query(max_length=500, description="What it is called; a form says it itself.")
     ] = None,
 ) -> FileAnswer | Response:
     """Upload a file, bare or as the one file of a form; the answer is a part for a message."""
-    with parts.limits.entered("uploads", who.user_id):
-        return await _uploaded(request, who, parts, once, name)
+    with services.limits.entered("uploads", who.user_id):
+        return await _uploaded(request, who, services, once, name)
 
 
 async def _uploaded(
-    request: Request, who: Principal, parts: Services, once: OnceDoor, name: str | None
+    request: Request, who: Principal, services: Services, once: OnceDoor, name: str | None
 ) -> FileAnswer | Response:
-    sent = await file_sent(request, at_most=parts.files.limits.size)
+    sent = await file_sent(request, at_most=services.files.limits.size)
     media_type = sent.media_type or "application/octet-stream"
 
     async def make(new_id: str) -> FileAnswer:
-        await parts.limits.spend("chat", who.user_id)
+        await services.limits.spend("chat", who.user_id)
         called = sent.name or name or "file"
-        row = await parts.files.keep(
+        row = await services.files.keep(
             who.user_id,
             f"atc_{new_id.replace('-', '')}",
             name=called,
@@ -98,12 +98,12 @@ async def _uploaded(
         **described(404, 422, 503),
     },
 )
-async def read_file(file_id: AFile, who: SignedIn, parts: Parts) -> Response:
+async def read_file(file_id: AFile, who: SignedIn, services: ServicesDep) -> Response:
     """Return a file of the caller. What a browser could run in it, it is told to keep instead."""
-    return file_answer(await parts.files.read(who.user_id, file_id))
+    return file_answer(await services.files.read(who.user_id, file_id))
 
 
 @router.delete("/{file_id}", status_code=204, responses=described(422))
-async def erase_file(file_id: AFile, who: SignedIn, parts: Parts) -> None:
+async def erase_file(file_id: AFile, who: SignedIn, services: ServicesDep) -> None:
     """Erase a file of the caller, also from the messages that it was sent with."""
-    await parts.files.erase(who.user_id, file_id)
+    await services.files.erase(who.user_id, file_id)

@@ -13,7 +13,7 @@ from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import ConversationAnswer, MessageId, Request
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(
     prefix="/api/v1/chat", tags=["conversations"], responses=described(403, 409, 422)
@@ -32,16 +32,16 @@ async def fork(
         str, Path(max_length=200, description="A conversation of the caller.")
     ],
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     once: Once,
     body: ForkRequest | None = None,
 ) -> ConversationAnswer | Response:
     """Copy a branch into a new conversation, which goes on by itself."""
 
     async def make(fork_id: str) -> ConversationAnswer:
-        await parts.limits.spend("import", who.user_id)
+        await services.limits.spend("import", who.user_id)
         made = await forking.fork(
-            parts.db,
+            services.db,
             who.user_id,
             conversation_id,
             message_id=body.message_id if body else None,

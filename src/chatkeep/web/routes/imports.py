@@ -14,7 +14,7 @@ from chatkeep.conversations import imports
 from chatkeep.web.auth import SignedInOnRest
 from chatkeep.web.once import Once
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/v1/chat", tags=["conversations"], responses=described(422))
 
@@ -37,16 +37,16 @@ class ImportedAnswer(BaseModel):
     "/import", openapi_extra=_BODY, response_model=ImportedAnswer, responses=described(409)
 )
 async def import_conversations(
-    request: Request, who: SignedInOnRest, parts: Parts, once: Once
+    request: Request, who: SignedInOnRest, services: ServicesDep, once: Once
 ) -> ImportedAnswer | Response:
     """Import the conversations of an export of ChatGPT or Open WebUI."""
 
     async def make(_: str) -> ImportedAnswer:
-        await parts.limits.spend("import", who.user_id)
+        await services.limits.spend("import", who.user_id)
         arrivals = await asyncio.to_thread(imports.read, await request.body())
         imported = 0
         for arrival in arrivals:
-            imported += await imports.store(parts.db, who.user_id, arrival)
+            imported += await imports.store(services.db, who.user_id, arrival)
         return ImportedAnswer(imported=imported, known=len(arrivals) - imported)
 
     return await once.answer(who, make)

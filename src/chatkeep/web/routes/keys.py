@@ -26,7 +26,7 @@ from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.personal_keys.records import PersonalKey
@@ -90,12 +90,12 @@ class KeysOfSomebodyAnswer(BaseModel):
 
 
 @router.get("")
-async def list_keys(who: SignedIn, parts: Parts) -> KeysAnswer:
+async def list_keys(who: SignedIn, services: ServicesDep) -> KeysAnswer:
     """List the caller's keys, also what ended in the last 90 days."""
-    await parts.personal_keys.write()
-    settings = parts.settings
+    await services.personal_keys.write()
+    settings = services.settings
     return KeysAnswer(
-        keys=await _listed(parts, who.user_id),
+        keys=await _listed(services, who.user_id),
         scopes=[ScopeAnswer(name=name, description=said) for name, said in SCOPES.items()],
         at_most=settings.api_keys_per_user,
         max_days=settings.api_key_max_days,
@@ -104,53 +104,55 @@ async def list_keys(who: SignedIn, parts: Parts) -> KeysAnswer:
 
 @router.post("", response_model=NewKeyAnswer, responses=described(403, 409, 422))
 async def make_key(
-    body: KeyRequest, who: StrictlySignedIn, parts: Parts, once: Once
+    body: KeyRequest, who: StrictlySignedIn, services: ServicesDep, once: Once
 ) -> NewKeyAnswer | Response:
     """Make a key that acts as the caller within its scopes, and show it this once."""
-    wanted = _wanted(body, parts)
-    await _require_strong(who, parts)
-    at_most = parts.settings.api_keys_per_user
+    wanted = _wanted(body, services)
+    await _require_strong(who, services)
+    at_most = services.settings.api_keys_per_user
 
     async def make(_: str) -> NewKeyAnswer:
-        await parts.limits.spend("api_key_made", who.user_id)
-        made, key = await records.make(parts.db, who, wanted, at_most=at_most)
-        await _require_still_here(who, made, parts)
+        await services.limits.spend("api_key_made", who.user_id)
+        made, key = await records.make(services.db, who, wanted, at_most=at_most)
+        await _require_still_here(who, made, services)
         return NewKeyAnswer(**_shown(made), key=key)
 
     return await once.answer(who, make, shown_once=True)
 
 
 @router.delete("/{key_id}", status_code=204, responses=described(404, 422))
-async def revoke_key(key_id: KeyId, who: StrictlySignedIn, parts: Parts) -> Response:
+async def revoke_key(key_id: KeyId, who: StrictlySignedIn, services: ServicesDep) -> Response:
     """End a key of the caller, at once and everywhere."""
-    await records.revoke(parts.db, who.user_id, key_id)
-    await parts.embedded.revocations.catch_up()
+    await records.revoke(services.db, who.user_id, key_id)
+    await services.embedded.revocations.catch_up()
     return Response(status_code=204)
 
 
 @of_anybody.get("", responses=described(404))
-async def list_keys_of(_: Administrator, user_id: UserId, parts: Parts) -> KeysOfSomebodyAnswer:
+async def list_keys_of(
+    _: Administrator, user_id: UserId, services: ServicesDep
+) -> KeysOfSomebodyAnswer:
     """List the keys of a person of any issuer, also what ended in the last 90 days."""
-    await parts.personal_keys.write()
-    return KeysOfSomebodyAnswer(keys=await _listed(parts, user_id))
+    await services.personal_keys.write()
+    return KeysOfSomebodyAnswer(keys=await _listed(services, user_id))
 
 
 @of_anybody.delete("/{key_id}", status_code=204, responses=described(404, 422))
 async def revoke_key_of(
-    who: FreshAdministrator, user_id: UserId, key_id: KeyId, parts: Parts
+    who: FreshAdministrator, user_id: UserId, key_id: KeyId, services: ServicesDep
 ) -> Response:
     """End a key of a person, at once and everywhere."""
-    await records.revoke(parts.db, user_id, key_id, actor=who.user_id, reason="revoked_by_admin")
-    await parts.embedded.revocations.catch_up()
+    await records.revoke(services.db, user_id, key_id, actor=who.user_id, reason="revoked_by_admin")
+    await services.embedded.revocations.catch_up()
     return Response(status_code=204)
 
 
-def _wanted(body: KeyRequest, parts: Services) -> Wanted:
+def _wanted(body: KeyRequest, services: Services) -> Wanted:
     """Return what *body* asks for, if there can be such a key."""
     unknown = [one for one in body.scopes if one not in SCOPES]
     if unknown:
         raise Invalid.of("scopes", f"must be some of {', '.join(SCOPES)}")
-    longest = parts.settings.api_key_max_days
+    longest = services.settings.api_key_max_days
     if body.expires_in_days > longest:
         raise Invalid.of("expires_in_days", f"must be {longest} at most")
     return Wanted(
@@ -160,7 +162,7 @@ def _wanted(body: KeyRequest, parts: Services) -> Wanted:
     )
 
 
-async def _require_strong(who: Principal, parts: Services) -> None:
+async def _require_strong(who: Principal, services: Services) -> None:
     """Refuse who cannot prove enough: a key outlives the session that made it.
 
     Raises:
@@ -170,31 +172,31 @@ async def _require_strong(who: Principal, parts: Services) -> None:
     """
     if who.credential == "development_header" or who.claims.get("is_anonymous") is True:
         raise Forbidden("Sign in to an account of your own to make API keys.")
-    account = parts.embedded.subject_of(who.user_id)
+    account = services.embedded.subject_of(who.user_id)
     if account is not None:
-        standing = await accounts.find_standing(parts.db, account, who)
+        standing = await accounts.find_standing(services.db, account, who)
         if standing is None or standing.is_anonymous:
             raise Forbidden("Sign in to an account of your own to make API keys.")
         aal = standing.aal_of(who)
-        lacks_one = parts.embedded.is_too_weak(aal, roles=standing.roles, is_anonymous=False)
+        lacks_one = services.embedded.is_too_weak(aal, roles=standing.roles, is_anonymous=False)
         if lacks_one or (standing.has_second_factor and aal < "aal2"):
             raise StepUpRequired(acr_values="aal2")
-    if parts.settings.api_key_sign_in_age_s:
-        max_age = timedelta(seconds=parts.settings.api_key_sign_in_age_s)
+    if services.settings.api_key_sign_in_age_s:
+        max_age = timedelta(seconds=services.settings.api_key_sign_in_age_s)
         require_fresh(who, max_age, datetime.now(UTC))
 
 
-async def _require_still_here(who: Principal, made: PersonalKey, parts: Services) -> None:
+async def _require_still_here(who: Principal, made: PersonalKey, services: Services) -> None:
     """Take *made* back if everything of its owner was ended while it was made."""
     try:
-        await parts.embedded.revocations.confirm(who)
+        await services.embedded.revocations.confirm(who)
     except TokenRevoked:
-        await parts.db.fetch_all(AUTH, records.erasing_one(who.user_id, made.id))
+        await services.db.fetch_all(AUTH, records.erasing_one(who.user_id, made.id))
         raise
 
 
-async def _listed(parts: Services, user_id: str) -> list[KeyAnswer]:
-    return [KeyAnswer(**_shown(one)) for one in await records.list_own(parts.db, user_id)]
+async def _listed(services: Services, user_id: str) -> list[KeyAnswer]:
+    return [KeyAnswer(**_shown(one)) for one in await records.list_own(services.db, user_id)]
 
 
 def _shown(one: PersonalKey) -> dict[str, Any]:

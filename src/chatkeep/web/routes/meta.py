@@ -15,7 +15,7 @@ from chatkeep.factors.ceremonies import RelyingParty
 from chatkeep.web.auth import Anybody, SignedIn
 from chatkeep.web.in_time import in_time
 from chatkeep.web.schemas import HealthAnswer
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 #: Less than probes wait, as a rule: they hear why, and leave no connection behind.
 _READY_WITHIN_S: Final = 4.0
@@ -60,30 +60,31 @@ class ModelsAnswer(BaseModel):
 
 
 @router.get("/api/config")
-async def config(parts: Parts, _: Anybody) -> ConfigAnswer:
+async def config(services: ServicesDep, _: Anybody) -> ConfigAnswer:
     """Say what a client needs to sign somebody in. Public."""
-    settings = parts.settings
+    settings = services.settings
     return ConfigAnswer(
         name="Chatkeep",
         version=chatkeep.__version__,
-        publishable_key=parts.embedded.api_keys.publishable,
+        publishable_key=services.embedded.api_keys.publishable,
         signup=settings.sign_up,
-        providers=[ProviderAnswer(id=one.name, title=one.title) for one in parts.providers],
+        providers=[ProviderAnswer(id=one.name, title=one.title) for one in services.providers],
         mail=settings.mail_enabled,
         passkeys=settings.passkeys and RelyingParty.of(settings) is not None,
         anonymous_chat=settings.anonymous_chat,
-        built_in_model=parts.answered_by_built_in,
+        built_in_model=services.answered_by_built_in,
         environment=settings.environment,
     )
 
 
 @router.get("/api/models")
-async def models(who: SignedIn, parts: Parts) -> ModelsAnswer:
+async def models(who: SignedIn, services: ServicesDep) -> ModelsAnswer:
     """List the models that the caller can choose."""
     return ModelsAnswer(
-        default=parts.offered_models.policy_for(who).default_model,
+        default=services.offered_models.policy_for(who).default_model,
         models=[
-            ModelAnswer(id=one.id, name=one.name) for one in await parts.offered_models.listed(who)
+            ModelAnswer(id=one.id, name=one.name)
+            for one in await services.offered_models.listed(who)
         ],
     )
 
@@ -95,7 +96,7 @@ async def healthz(_: Anybody) -> HealthAnswer:
 
 
 @router.get("/readyz", response_model_exclude_none=True)
-async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
+async def readyz(request: Request, services: ServicesDep, _: Anybody) -> HealthAnswer:
     """Say that requests can be served: the database takes writes, no shutdown has begun. Public.
 
     A provider of models that is down is told, and is no reason to send people elsewhere.
@@ -103,9 +104,9 @@ async def readyz(request: Request, parts: Parts, _: Anybody) -> HealthAnswer:
     if request.app.state.shutting_down:
         raise Unavailable("The server is shutting down.")
     # Locks nothing, and is refused where nothing can be written: by a primary that was replaced.
-    asking = parts.db.execute(WORKER, "select from chat.runs where false for update", [])
+    asking = services.db.execute(WORKER, "select from chat.runs where false for update", [])
     try:
         await in_time(asking, _READY_WITHIN_S)
     except TimeoutError as error:
         raise DatabaseUnavailable("The database cannot be reached right now.") from error
-    return HealthAnswer(status="ok", upstreams=parts.offered_models.states())
+    return HealthAnswer(status="ok", upstreams=services.offered_models.states())

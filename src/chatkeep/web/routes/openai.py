@@ -28,7 +28,7 @@ from chatkeep.web.openai.errors import described
 from chatkeep.web.openai.items import CONVERSATION
 from chatkeep.web.openai.leaving import begun, stopping, while_connected
 from chatkeep.web.schemas import IdempotencyKey
-from chatkeep.web.services import Parts, Services, services_of
+from chatkeep.web.services import Services, ServicesDep, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -59,16 +59,16 @@ class OpenAiModels(BaseModel):
 
 
 @router.get("/models", responses=described(401, 429, 503))
-async def models(who: SignedIn, parts: Parts) -> OpenAiModels:
+async def models(who: SignedIn, services: ServicesDep) -> OpenAiModels:
     """List the models that the caller may ask."""
-    offered = await parts.offered_models.listed(who)
+    offered = await services.offered_models.listed(who)
     return OpenAiModels(data=[_model_json(one.id) for one in offered])
 
 
 @router.get("/models/{model:path}", responses=described(401, 404, 429, 503))
-async def model(model: AnyModel, who: SignedIn, parts: Parts) -> OpenAiModel:
+async def model(model: AnyModel, who: SignedIn, services: ServicesDep) -> OpenAiModel:
     """Describe one model."""
-    await parts.offered_models.require(who, model)
+    await services.offered_models.require(who, model)
     return _model_json(model)
 
 
@@ -93,28 +93,28 @@ async def chat_completions(
     idempotency_key: IdempotencyKey = "",
 ) -> Response:
     """Answer the conversation that the client sends, whole or as a stream."""
-    parts = services_of(request)
-    once = OnceDoor(parts, request, idempotency_key)
+    services = services_of(request)
+    once = OnceDoor(services, request, idempotency_key)
     if body.conversation_id is not None and not body.store:
         raise Invalid.of("store", "must be true where `metadata` names a conversation")
     if body.store:
-        return await _kept(request, body, who, parts, await once.mark(who))
-    return await once.answer(who, lambda _: _completed(request, body, who, parts))
+        return await _kept(request, body, who, services, await once.mark(who))
+    return await once.answer(who, lambda _: _completed(request, body, who, services))
 
 
 async def _completed(
-    request: Request, body: ChatCompletionRequest, who: Principal, parts: Services
+    request: Request, body: ChatCompletionRequest, who: Principal, services: Services
 ) -> Response:
-    await parts.limits.spend("chat", who.user_id)
-    await parts.offered_models.require(who, body.model)
-    profile = await parts.preferences.get_profile(who.user_id)
-    choices = await parts.offered_models.choose(who, profile, body.wishes())
-    prompt = _prompt(body, choices, parts, who.user_id)
+    await services.limits.spend("chat", who.user_id)
+    await services.offered_models.require(who, body.model)
+    profile = await services.preferences.get_profile(who.user_id)
+    choices = await services.offered_models.choose(who, profile, body.wishes())
+    prompt = _prompt(body, choices, services, who.user_id)
     own_tools = [one.function.name for one in body.tools or ()]
     completion = Completion(body.model, own_tools=own_tools)
-    charge = await parts.replies.unkept.charge(who, prompt)
+    charge = await services.replies.unkept.charge(who, prompt)
     left = budget_headers(charge.charged)
-    events = parts.replies.unkept.answer(prompt, charge=charge, who=who)
+    events = services.replies.unkept.answer(prompt, charge=charge, who=who)
     if not body.stream:
         whole = await while_connected(request, completion.whole(events))
         return JSONResponse(whole, headers=left)
@@ -127,12 +127,12 @@ async def _kept(
     request: Request,
     body: ChatCompletionRequest,
     who: Principal,
-    parts: Services,
+    services: Services,
     marked: Marked | None,
 ) -> Response:
     """Answer in a conversation that is kept; what was said before is what is kept of it."""
-    answer = await keeping.begin(parts, who, marked, lambda: _turn(body, who, parts))
-    kept = await responses.get(parts.db, who.user_id, answer.address.id, "completion")
+    answer = await keeping.begin(services, who, marked, lambda: _turn(body, who, services))
+    kept = await responses.get(services.db, who.user_id, answer.address.id, "completion")
     conversation = f"{CONVERSATION}{kept.conversation_id}"
     own_tools = [one.function.name for one in body.tools or ()]
     completion = Completion(
@@ -140,7 +140,7 @@ async def _kept(
     )
     headers = {"x-conversation-id": conversation, **budget_headers(answer.charged)}
     # Who brought a key asks again where the connection broke, and finds this answer.
-    stop = (lambda: parts.replies.stop_here(kept.id)) if marked is None else None
+    stop = (lambda: services.replies.stop_here(kept.id)) if marked is None else None
     events = stopping(keeping.replay(kept) if kept.ended else answer.follow(only_new=True), stop)
     if not body.stream:
         whole = await while_connected(request, completion.whole(events))
@@ -151,11 +151,11 @@ async def _kept(
 
 
 async def _turn(
-    body: ChatCompletionRequest, who: Principal, parts: Services
+    body: ChatCompletionRequest, who: Principal, services: Services
 ) -> tuple[Turn, Choices]:
-    await parts.offered_models.require(who, body.model)
-    profile = await parts.preferences.get_profile(who.user_id)
-    choices = await parts.offered_models.choose(who, profile, body.wishes())
+    await services.offered_models.require(who, body.model)
+    profile = await services.preferences.get_profile(who.user_id)
+    choices = await services.offered_models.choose(who, profile, body.wishes())
     if body.instructs:
         if choices.alone:
             raise _instructions_are_fixed()
@@ -165,7 +165,7 @@ async def _turn(
         settings=_settings(body, choices),
         tools=[one.as_tool() for one in body.tools or ()],
     )
-    above = await chat_turns.above_of(parts.db, who.user_id, body)
+    above = await chat_turns.above_of(services.db, who.user_id, body)
     asked = chat_turns.asked(who.user_id, body, above, model=choices.settings.model)
     noted = {"metadata": body.metadata or {}}
     turn = keeping.noted(who, asked, "completion", noted, alone=above is None)
@@ -176,9 +176,11 @@ def _instructions_are_fixed() -> Invalid:
     return Invalid.of("messages", "must have no system message: the operator has set one")
 
 
-def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user_id: str) -> Prompt:
+def _prompt(
+    body: ChatCompletionRequest, choices: Choices, services: Services, user_id: str
+) -> Prompt:
     """The client's own messages, behind the operator's system prompt where that is fixed."""
-    fixed = "system_prompt" in parts.offered_models.policy.locked
+    fixed = "system_prompt" in services.offered_models.policy.locked
     if body.instructs and fixed:
         raise _instructions_are_fixed()
     messages = [one.as_prompt() for one in body.messages]
@@ -188,7 +190,7 @@ def _prompt(body: ChatCompletionRequest, choices: Choices, parts: Services, user
         messages=messages,
         settings=_settings(body, choices),
         tools=[one.as_tool() for one in body.tools or ()],
-        user_key=parts.replies.pseudonym(user_id),
+        user_key=services.replies.pseudonym(user_id),
     )
 
 

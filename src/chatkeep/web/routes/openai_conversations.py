@@ -32,7 +32,7 @@ from chatkeep.web.openai.listing import (
     listed,
 )
 from chatkeep.web.openai.response_bodies import ConversationChange, ConversationRequest, NewItems
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -53,54 +53,54 @@ _WHOLE: dict[int | str, dict[str, Any]] = {
 
 @router.post("", response_model=None, responses={**_WHOLE, **described(400, 409, 422)})
 async def create(
-    who: SignedIn, parts: Parts, once: Once, body: ConversationRequest | None = None
+    who: SignedIn, services: ServicesDep, once: Once, body: ConversationRequest | None = None
 ) -> Response:
     """Make a conversation, with what was said in it so far."""
     wanted = body or ConversationRequest()
-    given = await _given(parts, who, wanted.items or ())
+    given = await _given(services, who, wanted.items or ())
 
     async def make(conversation_id: str) -> Response:
-        await parts.limits.spend("chat", who.user_id)
+        await services.limits.spend("chat", who.user_id)
         await conversation_items.make(
-            parts.db,
+            services.db,
             who.user_id,
             conversation_id,
             title=asking.title_of(given.messages),
             metadata=wanted.metadata or {},
             messages=given.messages,
         )
-        made = await conversation_items.describe(parts.db, who.user_id, conversation_id)
+        made = await conversation_items.describe(services.db, who.user_id, conversation_id)
         return JSONResponse(_conversation(made))
 
     return await once.answer(who, make)
 
 
 @router.get("/{conversation_id}", responses={**_WHOLE, **described(404)})
-async def retrieve(conversation_id: AnyId, who: SignedIn, parts: Parts) -> dict[str, Any]:
+async def retrieve(conversation_id: AnyId, who: SignedIn, services: ServicesDep) -> dict[str, Any]:
     """Return a conversation and its `metadata`."""
     return _conversation(
-        await conversation_items.describe(parts.db, who.user_id, _own(conversation_id))
+        await conversation_items.describe(services.db, who.user_id, _own(conversation_id))
     )
 
 
 @router.post("/{conversation_id}", responses={**_WHOLE, **described(400, 404)})
 async def update(
-    conversation_id: AnyId, body: ConversationChange, who: SignedIn, parts: Parts
+    conversation_id: AnyId, body: ConversationChange, who: SignedIn, services: ServicesDep
 ) -> dict[str, Any]:
     """Put other `metadata` in place of what was there."""
     kept = await conversation_items.keep_metadata(
-        parts.db, who.user_id, _own(conversation_id), body.metadata or {}
+        services.db, who.user_id, _own(conversation_id), body.metadata or {}
     )
     return _conversation(kept)
 
 
 @router.delete("/{conversation_id}", responses={**_WHOLE, **described(404, 503)})
-async def delete(conversation_id: AnyId, who: SignedIn, parts: Parts) -> dict[str, Any]:
+async def delete(conversation_id: AnyId, who: SignedIn, services: ServicesDep) -> dict[str, Any]:
     """Delete a conversation with everything in it. It can be restored for 24 hours."""
     own_id = _own(conversation_id)
-    await parts.replies.stop(who.user_id, own_id)
+    await services.replies.stop(who.user_id, own_id)
     try:
-        await conversations.delete(parts.db, who.user_id, own_id)
+        await conversations.delete(services.db, who.user_id, own_id)
     except NotYourConversation as error:
         raise NotFound from error
     return {"id": f"{CONVERSATION}{own_id}", "object": "conversation.deleted", "deleted": True}
@@ -110,16 +110,16 @@ async def delete(conversation_id: AnyId, who: SignedIn, parts: Parts) -> dict[st
 async def list_items(
     conversation_id: AnyId,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     limit: Limit = 20,
     order: Order = "desc",
     after: AnyItem = None,
 ) -> dict[str, Any]:
     """List what was said in the branch that is shown."""
     own_id = _own(conversation_id)
-    await conversation_items.describe(parts.db, who.user_id, own_id)
+    await conversation_items.describe(services.db, who.user_id, own_id)
     found = await listed(
-        parts.db,
+        services.db,
         who.user_id,
         own_id,
         after=after,
@@ -135,36 +135,36 @@ async def list_items(
     responses={**_WHOLE, **described(400, 404, 409, 422)},
 )
 async def add_items(
-    conversation_id: AnyId, body: NewItems, who: SignedIn, parts: Parts, once: Once
+    conversation_id: AnyId, body: NewItems, who: SignedIn, services: ServicesDep, once: Once
 ) -> Response:
     """Add items at the end of the branch that is shown, without asking for an answer."""
 
     async def add(_: str) -> Response:
-        await parts.limits.spend("chat", who.user_id)
-        return await _added(conversation_id, body, who, parts)
+        await services.limits.spend("chat", who.user_id)
+        return await _added(conversation_id, body, who, services)
 
     return await once.answer(who, add)
 
 
 @router.get("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404)})
 async def retrieve_item(
-    conversation_id: AnyId, item_id: OneItem, who: SignedIn, parts: Parts
+    conversation_id: AnyId, item_id: OneItem, who: SignedIn, services: ServicesDep
 ) -> dict[str, Any]:
     """Return one item, on whichever branch it is."""
-    return await find_item(parts.db, who.user_id, _own(conversation_id), item_id)
+    return await find_item(services.db, who.user_id, _own(conversation_id), item_id)
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404, 409)})
 async def delete_item(
-    conversation_id: AnyId, item_id: OneItem, who: SignedIn, parts: Parts
+    conversation_id: AnyId, item_id: OneItem, who: SignedIn, services: ServicesDep
 ) -> dict[str, Any]:
     """Erase what an item said; what comes after it stays. Returns the conversation."""
     own_id = _own(conversation_id)
-    await find_item(parts.db, who.user_id, own_id, item_id)
+    await find_item(services.db, who.user_id, own_id, item_id)
     place = find_place(item_id)
     assert place is not None  # noqa: S101 -- it was found by it
-    await _erase(parts, who.user_id, own_id, place)
-    return _conversation(await conversation_items.describe(parts.db, who.user_id, own_id))
+    await _erase(services, who.user_id, own_id, place)
+    return _conversation(await conversation_items.describe(services.db, who.user_id, own_id))
 
 
 def _own(conversation_id: str) -> str:
@@ -181,27 +181,29 @@ def _conversation(one: Described) -> dict[str, Any]:
 
 
 async def _given(
-    parts: Services, who: Principal, items: Sequence[InputItem], known: Collection[str] = ()
+    services: Services, who: Principal, items: Sequence[InputItem], known: Collection[str] = ()
 ) -> Given:
     given = read(items, known=known, is_whole=True)
-    if "system_prompt" in parts.offered_models.policy.locked and any(
+    if "system_prompt" in services.offered_models.policy.locked and any(
         one.role == "system" for one in given.messages
     ):
         only = "must have no system or developer message: the operator has set one"
         raise Invalid.of("items", only)
     if given.approvals or (given.outputs and not known):
         raise Invalid.of("items", "has an answer to what was not asked")
-    given, _ = await keep_files(parts, who.user_id, given, keeps=True)
+    given, _ = await keep_files(services, who.user_id, given, keeps=True)
     return given
 
 
-async def _added(conversation_id: str, body: NewItems, who: Principal, parts: Services) -> Response:
-    above = await asking.below_conversation(parts.db, who.user_id, conversation_id)
-    given = await _given(parts, who, body.items, above.calls)
+async def _added(
+    conversation_id: str, body: NewItems, who: Principal, services: Services
+) -> Response:
+    above = await asking.below_conversation(services.db, who.user_id, conversation_id)
+    given = await _given(services, who, body.items, above.calls)
     decided = asking.settled(given, above)
     answered = (above.message_id or "", stored(decided) or []) if decided is not None else None
     await conversation_items.add(
-        parts.db,
+        services.db,
         who.user_id,
         above.conversation_id,
         given.messages,
@@ -210,14 +212,14 @@ async def _added(conversation_id: str, body: NewItems, who: Principal, parts: Se
     )
     ids = asking.settled_items(given, above, above.message_id or "") if decided else []
     ids += [one for message in given.messages for one in asking.new_ids(message)]
-    found = await brought(parts.db, who.user_id, above.conversation_id, ids)
+    found = await brought(services.db, who.user_id, above.conversation_id, ids)
     return JSONResponse(item_page(found, len(found)))
 
 
-async def _erase(parts: Services, user_id: str, conversation_id: str, place: ItemPlace) -> None:
+async def _erase(services: Services, user_id: str, conversation_id: str, place: ItemPlace) -> None:
     """Take one part out of its message; the others keep their numbers."""
     found = await conversations.list_messages(
-        parts.db, user_id, conversation_id, [place.message_id]
+        services.db, user_id, conversation_id, [place.message_id]
     )
     message = found[0]
     content, kept = "", None
@@ -227,7 +229,7 @@ async def _erase(parts: Services, user_id: str, conversation_id: str, place: Ite
         content = "".join(part.text for part in left if part.kind == "text")
         kept = stored(left) if any(part.kind != "text" or part.text for part in left) else None
     await conversation_items.erase(
-        parts.db,
+        services.db,
         user_id,
         conversation_id,
         message.id,

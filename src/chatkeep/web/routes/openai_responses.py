@@ -34,7 +34,7 @@ from chatkeep.web.openai.references import resolved
 from chatkeep.web.openai.response_bodies import ResponsesRequest
 from chatkeep.web.openai.response_events import ResponseEvents, farewell
 from chatkeep.web.openai.response_objects import Head, head_of, kept_json, said_in
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
@@ -66,21 +66,21 @@ _EITHER: dict[int | str, dict[str, Any]] = {
     responses={**_EITHER, **described(400, 401, 404, 409, 422, 429, 502, 503, 504)},
 )
 async def create(
-    request: Request, body: ResponsesRequest, who: SignedIn, parts: Parts, once: Once
+    request: Request, body: ResponsesRequest, who: SignedIn, services: ServicesDep, once: Once
 ) -> Response:
     """Answer `input`, whole or as events; what is kept goes on from any device."""
     _refuse_contradictions(body)
     if not body.keeps:
-        return await once.answer(who, lambda _: _unkept(request, body, who, parts))
+        return await once.answer(who, lambda _: _unkept(request, body, who, services))
     marked = await once.mark(who)
-    answer = await keeping.begin(parts, who, marked, lambda: _turn(body, who, parts))
-    kept = await responses.get(parts.db, who.user_id, answer.address.id, "response")
+    answer = await keeping.begin(services, who, marked, lambda: _turn(body, who, services))
+    kept = await responses.get(services.db, who.user_id, answer.address.id, "response")
     left = budget_headers(answer.charged)
     if body.background and not body.stream:
         return JSONResponse(kept_json(kept), headers=left)
     # Who brought a key asks again where the connection broke, and finds this answer.
     is_waited_for = not body.background and marked is None
-    answering = stopping(_events(kept, answer), _stop(parts, kept) if is_waited_for else None)
+    answering = stopping(_events(kept, answer), _stop(services, kept) if is_waited_for else None)
     events = ResponseEvents(head_of(kept), kept.message_id, begun=said_in(kept)[: kept.begun])
     if body.stream:
         first = answering if body.background else await while_connected(request, begun(answering))
@@ -92,20 +92,20 @@ async def create(
 async def retrieve(
     response_id: AnyId,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     stream: Annotated[bool, Query(description="Play its events, and go on live.")] = False,  # noqa: FBT002 -- a member of the query
     starting_after: Annotated[
         int | None, Query(ge=0, le=2**53, description="Leave out events up to this number.")
     ] = None,
 ) -> Response:
     """Return a response as it is now, or play its events from the start."""
-    kept = await _get(parts, who, response_id)
+    kept = await _get(services, who, response_id)
     if not stream:
         return JSONResponse(kept_json(kept))
     answering = (
         keeping.replay(kept)
         if kept.ended
-        else _events(kept, await parts.replies.join(who.user_id, kept.id))
+        else _events(kept, await services.replies.join(who.user_id, kept.id))
     )
     events = ResponseEvents(
         head_of(kept),
@@ -117,43 +117,43 @@ async def retrieve(
 
 
 @router.delete("/{response_id}", responses={**_WHOLE, **described(404, 503)})
-async def delete(response_id: AnyId, who: SignedIn, parts: Parts) -> dict[str, Any]:
+async def delete(response_id: AnyId, who: SignedIn, services: ServicesDep) -> dict[str, Any]:
     """Erase a response; a conversation that was made for it alone is deleted with it."""
-    kept = await _get(parts, who, response_id)
+    kept = await _get(services, who, response_id)
     if not kept.ended:
-        await parts.replies.stop_run(who.user_id, kept.id)
-    await responses.forget(parts.db, who.user_id, kept.id, "response")
+        await services.replies.stop_run(who.user_id, kept.id)
+    await responses.forget(services.db, who.user_id, kept.id, "response")
     return {"id": f"{RESPONSE}{kept.id}", "object": "response", "deleted": True}
 
 
 @router.post(
     "/{response_id}/cancel", response_model=None, responses={**_WHOLE, **described(404, 503)}
 )
-async def cancel(response_id: AnyId, who: SignedIn, parts: Parts) -> Response:
+async def cancel(response_id: AnyId, who: SignedIn, services: ServicesDep) -> Response:
     """Stop a response that is being made, and keep what was said; one that has ended stays."""
-    kept = await _get(parts, who, response_id)
+    kept = await _get(services, who, response_id)
     if not kept.ended:
-        await parts.replies.stop_run(who.user_id, kept.id)
-    return JSONResponse(kept_json(await _get(parts, who, response_id)))
+        await services.replies.stop_run(who.user_id, kept.id)
+    return JSONResponse(kept_json(await _get(services, who, response_id)))
 
 
 @router.get("/{response_id}/input_items", responses={**_WHOLE, **described(400, 404)})
 async def input_items(
     response_id: AnyId,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     limit: Limit = 20,
     order: Order = "desc",
     after: AnyItem = None,
 ) -> dict[str, Any]:
     """List the items that the request of a response brought."""
-    kept = await _get(parts, who, response_id)
+    kept = await _get(services, who, response_id)
     ids = kept.input if order == "asc" else kept.input[::-1]
     if after is not None:
         if after not in ids:
             raise Invalid.of("after", "is not an item of this response")
         ids = ids[ids.index(after) + 1 :]
-    found = await brought(parts.db, who.user_id, kept.conversation_id, ids[: limit + 1])
+    found = await brought(services.db, who.user_id, kept.conversation_id, ids[: limit + 1])
     return item_page(found, limit)
 
 
@@ -167,49 +167,53 @@ def _refuse_contradictions(body: ResponsesRequest) -> None:
         raise Invalid.of("store", "must not be false for a response in a `conversation`")
 
 
-async def _get(parts: Services, who: Principal, response_id: str) -> responses.Response:
+async def _get(services: Services, who: Principal, response_id: str) -> responses.Response:
     own_id = asking.named(RESPONSE, response_id)
-    return await responses.get(parts.db, who.user_id, own_id, "response")
+    return await responses.get(services.db, who.user_id, own_id, "response")
 
 
-async def _choices(body: ResponsesRequest, who: Principal, parts: Services) -> Choices:
+async def _choices(body: ResponsesRequest, who: Principal, services: Services) -> Choices:
     """How the answer is made: the request within the operator's policy."""
     if body.model is not None:
-        await parts.offered_models.require(who, body.model)
-    profile = await parts.preferences.get_profile(who.user_id)
+        await services.offered_models.require(who, body.model)
+    profile = await services.preferences.get_profile(who.user_id)
     try:
-        choices = await parts.offered_models.choose(who, profile, body.wishes())
+        choices = await services.offered_models.choose(who, profile, body.wishes())
     except Invalid as error:
         raise keeping.renamed(error, _NAMES) from error
     settings = replace(choices.settings, **body.more_settings())
     return replace(choices, settings=settings, tools=[one.as_tool() for one in body.tools or ()])
 
 
-async def _above(body: ResponsesRequest, who: Principal, parts: Services) -> Above | None:
+async def _above(body: ResponsesRequest, who: Principal, services: Services) -> Above | None:
     if body.previous_response_id is not None:
-        return await asking.below_response(parts.db, who.user_id, body.previous_response_id)
+        return await asking.below_response(services.db, who.user_id, body.previous_response_id)
     if body.conversation_id is not None:
-        return await asking.below_conversation(parts.db, who.user_id, body.conversation_id)
+        return await asking.below_conversation(services.db, who.user_id, body.conversation_id)
     return None
 
 
 async def _given(
-    parts: Services, who: Principal, body: ResponsesRequest, above: Above | None, choices: Choices
+    services: Services,
+    who: Principal,
+    body: ResponsesRequest,
+    above: Above | None,
+    choices: Choices,
 ) -> tuple[Given, list[str]]:
     known_in = above.conversation_id if above is not None else None
-    items = await resolved(parts.db, who.user_id, body.input, known_in=known_in)
+    items = await resolved(services.db, who.user_id, body.input, known_in=known_in)
     given = read(items, known=above.calls if above is not None else ())
-    given, file_ids = await keep_files(parts, who.user_id, given, keeps=body.keeps)
+    given, file_ids = await keep_files(services, who.user_id, given, keeps=body.keeps)
     if choices.alone and any(one.role == "system" for one in given.messages):
         only = "must have no system or developer message: the operator has set one"
         raise Invalid.of("input", only)
     return given, file_ids
 
 
-async def _turn(body: ResponsesRequest, who: Principal, parts: Services) -> tuple[Turn, Choices]:
-    choices = await _choices(body, who, parts)
-    above = await _above(body, who, parts)
-    given, file_ids = await _given(parts, who, body, above, choices)
+async def _turn(body: ResponsesRequest, who: Principal, services: Services) -> tuple[Turn, Choices]:
+    choices = await _choices(body, who, services)
+    above = await _above(body, who, services)
+    given, file_ids = await _given(services, who, body, above, choices)
     asked = asking.asked(who.user_id, given, above, model=choices.settings.model)
     if file_ids:
         used = files.using(who.user_id, asked.turn.conversation_id, file_ids)
@@ -223,26 +227,26 @@ def _events(kept: responses.Response, answer: Answer) -> AsyncGenerator[AnswerEv
     return keeping.replay(kept) if kept.ended else answer.follow(only_new=True)
 
 
-def _stop(parts: Services, kept: responses.Response) -> Any:  # noqa: ANN401 -- what `stopping` takes
-    return lambda: parts.replies.stop_here(kept.id)
+def _stop(services: Services, kept: responses.Response) -> Any:  # noqa: ANN401 -- what `stopping` takes
+    return lambda: services.replies.stop_here(kept.id)
 
 
 async def _unkept(
-    request: Request, body: ResponsesRequest, who: Principal, parts: Services
+    request: Request, body: ResponsesRequest, who: Principal, services: Services
 ) -> Response:
-    await parts.limits.spend("chat", who.user_id)
-    choices = await _choices(body, who, parts)
-    above = await _above(body, who, parts)
-    given, _ = await _given(parts, who, body, above, choices)
+    await services.limits.spend("chat", who.user_id)
+    choices = await _choices(body, who, services)
+    above = await _above(body, who, services)
+    given, _ = await _given(services, who, body, above, choices)
     asking.asked(who.user_id, given, above, model=choices.settings.model)
     if given.approvals:
         raise Invalid.of("store", "must not be false where a tool is to run here")
     decided = asking.settled(given, above)
-    said = await asking.history(parts.db, who.user_id, above, decided)
+    said = await asking.history(services.db, who.user_id, above, decided)
     prompt = prompt_of(
-        [*said, *asking.said_by(given)], choices, user_key=parts.replies.pseudonym(who.user_id)
+        [*said, *asking.said_by(given)], choices, user_key=services.replies.pseudonym(who.user_id)
     )
-    charge = await parts.replies.unkept.charge(who, prompt)
+    charge = await services.replies.unkept.charge(who, prompt)
     left = budget_headers(charge.charged)
     head = Head(
         id=new_id(),
@@ -252,7 +256,7 @@ async def _unkept(
         noted=body.noted(),
     )
     events = ResponseEvents(head, head.id)
-    answering = parts.replies.unkept.answer(prompt, charge=charge, who=who)
+    answering = services.replies.unkept.answer(prompt, charge=charge, who=who)
     if body.stream:
         first = await while_connected(request, begun(answering))
         return EventStream(events.frames(first), left, farewell=farewell())

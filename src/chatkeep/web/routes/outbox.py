@@ -24,7 +24,7 @@ from chatkeep.mail.outbox import Shown, list_outbox
 from chatkeep.mail.rendering import rendered
 from chatkeep.web.auth import Anybody
 from chatkeep.web.hosts import is_this_machine, names_this_machine
-from chatkeep.web.services import Parts, services_of
+from chatkeep.web.services import ServicesDep, services_of
 
 if TYPE_CHECKING:
     from chatkeep.mail.rendering import Rendered
@@ -59,8 +59,8 @@ async def _sits_here(request: Request) -> None:
     A `Host` header is the client's word, so the connection must come from here as well; and
     a page of any site can make this machine's browser ask, so the origin must be ours.
     """
-    parts = services_of(request)
-    if parts.embedded.outgoing.place != "outbox" or parts.settings.production:
+    services = services_of(request)
+    if services.embedded.outgoing.place != "outbox" or services.settings.production:
         raise NotFound
     origins = request.headers.getlist("origin")
     from_here = all(is_this_machine(urlsplit(one).hostname) for one in origins)
@@ -74,7 +74,7 @@ Here = Annotated[None, Depends(_sits_here)]
 
 
 @router.get("/api/outbox", tags=["meta"])
-async def outbox(parts: Parts, _here: Here, _: Anybody) -> OutboxAnswer:
+async def outbox(services: ServicesDep, _here: Here, _: Anybody) -> OutboxAnswer:
     """List mail that would have been sent, newest first. In development, at this machine only."""
     return OutboxAnswer(
         mails=[
@@ -89,24 +89,24 @@ async def outbox(parts: Parts, _here: Here, _: Anybody) -> OutboxAnswer:
                 text=content.text,
                 html=content.html,
             )
-            for one, content in await _mails(parts)
+            for one, content in await _mails(services)
         ]
     )
 
 
 @router.get("/outbox", include_in_schema=False)
-async def outbox_page(parts: Parts, _here: Here, _: Anybody) -> HTMLResponse:
+async def outbox_page(services: ServicesDep, _here: Here, _: Anybody) -> HTMLResponse:
     """Show the same as a page."""
-    mails = await _mails(parts)
+    mails = await _mails(services)
     shown = "".join(_card(one, content) for one, content in mails) or _EMPTY
     page = _PAGE.replace("{style}", _STYLE).replace("{mails}", shown)
     return HTMLResponse(page, headers=_OF_PAGE)
 
 
 @router.get("/outbox/{number}", include_in_schema=False)
-async def outbox_mail(number: int, parts: Parts, _here: Here, _: Anybody) -> HTMLResponse:
+async def outbox_mail(number: int, services: ServicesDep, _here: Here, _: Anybody) -> HTMLResponse:
     """Show one mail as a mail client would."""
-    for one, content in await _mails(parts):
+    for one, content in await _mails(services):
         if one.id == number:
             # As a mail client does it: what is clicked opens beside the mail.
             html = content.html.replace("<head>", '<head><base target="_blank">', 1)
@@ -114,16 +114,16 @@ async def outbox_mail(number: int, parts: Parts, _here: Here, _: Anybody) -> HTM
     raise NotFound
 
 
-async def _mails(parts: Services) -> list[tuple[Shown, Rendered]]:
-    outgoing, settings = parts.embedded.outgoing, parts.settings
+async def _mails(services: Services) -> list[tuple[Shown, Rendered]]:
+    outgoing, settings = services.embedded.outgoing, services.settings
     return [
         (
             one,
             rendered(
-                one.mail, parts.mail_templates, product=settings.mail_name, home=outgoing.home
+                one.mail, services.mail_templates, product=settings.mail_name, home=outgoing.home
             ),
         )
-        for one in await list_outbox(parts.db, outgoing)
+        for one in await list_outbox(services.db, outgoing)
     ]
 
 

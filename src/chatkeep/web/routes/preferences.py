@@ -21,7 +21,7 @@ from chatkeep.web.schemas import (
     Temperature,
     TopP,
 )
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.preferences import Profile
@@ -86,16 +86,16 @@ class SettingsAnswer(BaseModel):
 
 
 @router.get("", response_model=SettingsAnswer)
-async def read(who: SignedIn, parts: Parts) -> Response:
+async def read(who: SignedIn, services: ServicesDep) -> Response:
     """Read the caller's settings, and what they come to under the operator's policy."""
-    return await _shown(who, await parts.preferences.get_profile(who.user_id), parts)
+    return await _shown(who, await services.preferences.get_profile(who.user_id), services)
 
 
 @router.patch("", response_model=SettingsAnswer, responses=described(412))
 async def change(
     body: SettingsRequest,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     if_match: Annotated[
         str | None,
         Header(pattern=r'^(\*|"?[0-9]{1,9}"?)$', description="The `ETag` of the settings as read."),
@@ -107,10 +107,12 @@ async def change(
     changed since that version was read.
     """
     wishes = body.model_dump(exclude_unset=True, exclude={"version"})
-    await parts.offered_models.check(who, wishes)
+    await services.offered_models.check(who, wishes)
     expected = _expected(body.version, if_match)
-    profile = await parts.preferences.change_profile(who.user_id, wishes, expected_version=expected)
-    return await _shown(who, profile, parts)
+    profile = await services.preferences.change_profile(
+        who.user_id, wishes, expected_version=expected
+    )
+    return await _shown(who, profile, services)
 
 
 def _expected(version: int | None, if_match: str | None) -> int | None:
@@ -122,9 +124,9 @@ def _expected(version: int | None, if_match: str | None) -> int | None:
     return read
 
 
-async def _shown(who: Principal, profile: Profile, parts: Services) -> Response:
-    policy = parts.offered_models.policy_for(who)
-    effective = (await parts.offered_models.choose(who, profile, {})).settings
+async def _shown(who: Principal, profile: Profile, services: Services) -> Response:
+    policy = services.offered_models.policy_for(who)
+    effective = (await services.offered_models.choose(who, profile, {})).settings
     answer = SettingsAnswer(
         **asdict(profile),
         effective=EffectiveAnswer(**asdict(effective)),

@@ -39,7 +39,7 @@ from chatkeep.web.problems import described
 from chatkeep.web.refresh_cookie import keep_in_cookie, kept_in_cookie
 from chatkeep.web.same_origin import require_same_origin
 from chatkeep.web.schemas import PersonAnswer
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
@@ -91,63 +91,65 @@ _routes = APIRouter(tags=["tokens"])
 
 @_routes.post("/token/refresh", responses=described(400, 401, 403, 422))
 async def refresh(
-    request: Request, _: Anybody, parts: Parts, body: RefreshRequest | None = None
+    request: Request, _: Anybody, services: ServicesDep, body: RefreshRequest | None = None
 ) -> RefreshAnswer:
     """Exchange a refresh token, from the body or the cookie, for a new one and an access token."""
-    await _spend_limit(request, parts)
+    await _spend_limit(request, services)
     wish = body or RefreshRequest()
-    kept = kept_in_cookie(request, parts)
+    kept = kept_in_cookie(request, services)
     in_cookie = wish.cookie or kept is not None
     if in_cookie:
-        settings = parts.settings
+        settings = services.settings
         require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
     if kept and wish.refresh_token and kept.token != wish.refresh_token:
         raise CredentialsConflict
     token = wish.refresh_token or (kept.token if kept is not None else None)
     if not token:
         raise BadRequest("Send the refresh token as `refresh_token`, or in its cookie.")
-    if _is_ours(parts, wish, kept, token):
-        renewed = await _of_ours(request, parts, token)
+    if _is_ours(services, wish, kept, token):
+        renewed = await _of_ours(request, services, token)
     else:
-        renewed = await _of_another(request, parts, wish, kept, token)
+        renewed = await _of_another(request, services, wish, kept, token)
     if in_cookie:
-        keep_in_cookie(request, parts, renewed.kept)
-    return await _answer(parts, renewed, in_cookie=in_cookie)
+        keep_in_cookie(request, services, renewed.kept)
+    return await _answer(services, renewed, in_cookie=in_cookie)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
     router.include_router(_routes, prefix=_prefix)
 
 
-async def _spend_limit(request: Request, parts: Services) -> None:
+async def _spend_limit(request: Request, services: Services) -> None:
     """Count a refresh; "busy" if there are too many: on a 429 clients drop the session."""
     try:
-        await parts.limits.spend("token", request.state.client.bucket)
+        await services.limits.spend("token", request.state.client.bucket)
     except RateLimited as error:
         raise Unavailable(retry_after_s=error.retry_after_s) from error
 
 
-def _is_ours(parts: Services, wish: RefreshRequest, kept: Kept | None, token: str) -> bool:
+def _is_ours(services: Services, wish: RefreshRequest, kept: Kept | None, token: str) -> bool:
     """Whether our own issuer wrote *token*, or nobody says that another one did.
 
     Another Chatkeep's look like ours, and so do ours that somebody bent.
     """
-    if wish.issuer == parts.embedded.issuer.name or parts.embedded.refresh_tokens.wrote(token):
+    if wish.issuer == services.embedded.issuer.name or services.embedded.refresh_tokens.wrote(
+        token
+    ):
         return True
     in_cookie = kept is not None and kept.issuer is not None
     return token.startswith(OURS) and not (wish.issuer or wish.access_token or in_cookie)
 
 
-async def _of_ours(request: Request, parts: Services, token: str) -> _Renewed:
+async def _of_ours(request: Request, services: Services, token: str) -> _Renewed:
     try:
-        grant = await parts.embedded.refresh(token, await device_of(request))
+        grant = await services.embedded.refresh(token, await device_of(request))
     except Invalid as error:
         raise BadRequest(error.detail) from error
     except (RefreshTokenNotFound, RefreshTokenReused, SessionExpired, UserBanned) as error:
         # One status for "sign in again", whoever issued the token.
         raise RefreshTokenRefused(error.detail) from error
     proven = NOTHING if grant.bound_to is None else await proven_of(request)
-    principal = await parts.authenticator.principal_of(grant.access_token, proven)
+    principal = await services.authenticator.principal_of(grant.access_token, proven)
     return _Renewed(
         principal=principal,
         access_token=grant.access_token,
@@ -157,7 +159,7 @@ async def _of_ours(request: Request, parts: Services, token: str) -> _Renewed:
 
 
 async def _of_another(
-    request: Request, parts: Services, wish: RefreshRequest, kept: Kept | None, token: str
+    request: Request, services: Services, wish: RefreshRequest, kept: Kept | None, token: str
 ) -> _Renewed:
     shown = Shown(
         token=token,
@@ -165,9 +167,9 @@ async def _of_another(
         kept=kept,
         access_token=wish.access_token or _bearer(request),
     )
-    found = await parts.foreign_sessions.renew(shown, address=request.state.client.address)
+    found = await services.foreign_sessions.renew(shown, address=request.state.client.address)
     who, successor = found.principal, found.successor
-    parts.sightings.note(
+    services.sightings.note(
         who,
         user_agent=request.headers.get("user-agent"),
         address=request.state.client.address,
@@ -185,7 +187,7 @@ def _bearer(request: Request) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
-async def _answer(parts: Services, renewed: _Renewed, *, in_cookie: bool) -> RefreshAnswer:
+async def _answer(services: Services, renewed: _Renewed, *, in_cookie: bool) -> RefreshAnswer:
     ends = renewed.principal.expires_at
     if ends is None:
         raise RefreshTokenRefused
@@ -195,5 +197,5 @@ async def _answer(parts: Services, renewed: _Renewed, *, in_cookie: bool) -> Ref
         expires_in=int((ends - datetime.now(UTC)).total_seconds()),
         expires_at=int(ends.timestamp()),
         refresh_token=None if in_cookie else renewed.kept.token,
-        user=await person_of(renewed.principal, parts),
+        user=await person_of(renewed.principal, services),
     )

@@ -18,7 +18,7 @@ from chatkeep.web.continuing import continued
 from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import MessageId, Overrides, SendAnswer
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/v1/chat", tags=["conversations"], responses=described(403))
 
@@ -64,7 +64,7 @@ async def go_on(
     request: Request,
     conversation_id: AnyId,
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     once: Once,
     body: ContinueRequest | None = None,
 ) -> Response:
@@ -75,11 +75,11 @@ async def go_on(
     """
     marked = await once.mark(who)
     wishes = body or ContinueRequest()
-    profile = await parts.preferences.get_profile(who.user_id)
-    choices = await parts.offered_models.choose(who, profile, wishes.wishes())
+    profile = await services.preferences.get_profile(who.user_id)
+    choices = await services.offered_models.choose(who, profile, wishes.wishes())
     try:
         answer = await continued(
-            parts,
+            services,
             who,
             conversation_id,
             choices,
@@ -92,10 +92,14 @@ async def go_on(
 
 
 @router.get("/{conversation_id}/queue")
-async def list_queue(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) -> QueueAnswer:
+async def list_queue(
+    conversation_id: AnyId, who: SignedInOnRest, services: ServicesDep
+) -> QueueAnswer:
     """List the questions of a conversation that wait to be answered, the next one first."""
-    conversation, _ = await conversations.get_page(parts.db, who.user_id, conversation_id, limit=1)
-    found = await waiting.list_waiting(parts.db, who.user_id, conversation_id)
+    conversation, _ = await conversations.get_page(
+        services.db, who.user_id, conversation_id, limit=1
+    )
+    found = await waiting.list_waiting(services.db, who.user_id, conversation_id)
     return QueueAnswer(
         conversation_id=conversation.id,
         active_run=conversation.active_run,
@@ -112,9 +116,11 @@ async def list_queue(conversation_id: AnyId, who: SignedInOnRest, parts: Parts) 
 
 
 @router.delete("/{conversation_id}/queue/{run_id}", status_code=204, responses=described(409))
-async def cancel(conversation_id: AnyId, run_id: RunId, who: SignedInOnRest, parts: Parts) -> None:
+async def cancel(
+    conversation_id: AnyId, run_id: RunId, who: SignedInOnRest, services: ServicesDep
+) -> None:
     """Take a question out of the queue. It is kept, beside what is said after it."""
     try:
-        await waiting.cancel(parts.db, who.user_id, conversation_id, run_id)
+        await waiting.cancel(services.db, who.user_id, conversation_id, run_id)
     except NotFound as error:
         raise NotYourConversation from error

@@ -15,7 +15,7 @@ from chatkeep.errors import Invalid
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.cursors import find_cursor, read_find_cursor
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/v1", tags=["conversations"], responses=described(401, 422))
 
@@ -51,7 +51,7 @@ class SearchAnswer(BaseModel):
 @router.get("/search", responses=described(429))
 async def search_messages(
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     q: Annotated[str, Query(min_length=1, max_length=200, description="What to look for.")],
     limit: Annotated[int, Query(ge=1, description="More than 50 counts as 50.")] = 20,
     cursor: Annotated[
@@ -61,13 +61,13 @@ async def search_messages(
     """Find the caller's messages that have all of the words."""
     if "\x00" in q:
         raise Invalid.of("q", "must not contain the character NUL")
-    await parts.limits.spend("search", who.user_id)
-    profile = await parts.preferences.get_profile(who.user_id)
+    await services.limits.spend("search", who.user_id)
+    profile = await services.preferences.get_profile(who.user_id)
     after = None if cursor is None else Position(**read_find_cursor(cursor))
     limit = min(limit, _PAGE_AT_MOST)
-    with parts.limits.entered("searches", who.user_id):
+    with services.limits.entered("searches", who.user_id):
         found = await search.search(
-            parts.db, who.user_id, q, locale=profile.locale, limit=limit + 1, after=after
+            services.db, who.user_id, q, locale=profile.locale, limit=limit + 1, after=after
         )
     page = found[:limit]
     return SearchAnswer(

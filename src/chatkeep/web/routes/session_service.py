@@ -23,7 +23,7 @@ from chatkeep.web import schemas
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.refresh_cookie import clear_refresh_cookie, kept_in_cookie
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 from chatkeep.web.session_cookies import clear_session_cookie, previous_sessions
 
 if TYPE_CHECKING:
@@ -73,39 +73,41 @@ async def log_out(
     request: Request,
     response: Response,
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     body: LogOutRequest | None = None,
 ) -> SessionEndedAnswer:
     """End the session of this request, at once and everywhere, and clear what a browser has."""
-    ended = await _end_own(who, parts, reason="logout")
-    for cookie in await previous_sessions(request, parts):
-        await parts.browser_sessions.end(cookie, reason="logout")
-    await parts.embedded.revocations.catch_up()
-    clear_session_cookie(request, parts)
-    clear_refresh_cookie(request, parts)
+    ended = await _end_own(who, services, reason="logout")
+    for cookie in await previous_sessions(request, services):
+        await services.browser_sessions.end(cookie, reason="logout")
+    await services.embedded.revocations.catch_up()
+    clear_session_cookie(request, services)
+    clear_refresh_cookie(request, services)
     response.headers["clear-site-data"] = _CLEARED
     if ended:  # once for a session, because what is shown beside it is remembered for long
         shown = body.refresh_token if body is not None else None
-        await _end_at_issuer(request, response, parts, who, shown)
+        await _end_at_issuer(request, response, services, who, shown)
     return SessionEndedAnswer(success=True, revoked=(who.session_id or who.token_id) is not None)
 
 
 @_routes.post("/session/revoke", responses=described(404, 422))
 async def revoke_session(
-    request: Request, response: Response, body: RevokeRequest, who: SignedIn, parts: Parts
+    request: Request, response: Response, body: RevokeRequest, who: SignedIn, services: ServicesDep
 ) -> SessionEndedAnswer:
     """End a session of the caller; an administrator ends anybody's.
 
     For everybody else, one of somebody else is answered as one that never was.
     """
-    await parts.sightings.write()
-    listed = await own_sessions.list_sessions(parts.db, who.user_id)
+    await services.sightings.write()
+    listed = await own_sessions.list_sessions(services.db, who.user_id)
     own = any(one.is_of(who) and body.session_id in {str(one.id), one.reference} for one in listed)
-    if not await own_sessions.end_named(parts.db, who.user_id, body.session_id, reason="revoked"):
-        await _end_anybodys(parts, who, body.session_id)
-    await parts.embedded.revocations.catch_up()
+    if not await own_sessions.end_named(
+        services.db, who.user_id, body.session_id, reason="revoked"
+    ):
+        await _end_anybodys(services, who, body.session_id)
+    await services.embedded.revocations.catch_up()
     if own:  # of another one, nobody here has a token to show its issuer
-        await _end_at_issuer(request, response, parts, who, body.refresh_token)
+        await _end_at_issuer(request, response, services, who, body.refresh_token)
     return SessionEndedAnswer(success=True, revoked=True)
 
 
@@ -113,60 +115,60 @@ for _prefix in ("/auth", "/api/auth", ""):
     router.include_router(_routes, prefix=_prefix)
 
 
-async def _end_own(who: Principal, parts: Services, *, reason: str) -> bool:
+async def _end_own(who: Principal, services: Services, *, reason: str) -> bool:
     """End the session of *who*; return whether there is one, and no other request was faster.
 
     Raises:
         Unavailable: the database is away.
     """
-    await parts.sightings.write()
+    await services.sightings.write()
     reference = who.session_id or who.token_id
     if reference is None:
         return False
-    if await own_sessions.end_named(parts.db, who.user_id, reference, reason=reason):
+    if await own_sessions.end_named(services.db, who.user_id, reference, reason=reason):
         return True
-    if await parts.embedded.revocations.is_revoked_now(who):
+    if await services.embedded.revocations.is_revoked_now(who):
         return False
     now = datetime.now(UTC)
     until = (who.expires_at or now + _NO_END) + timedelta(minutes=5)
-    if who.session_id is not None and who.issuer != parts.embedded.issuer.name:
+    if who.session_id is not None and who.issuer != services.embedded.issuer.name:
         until = max(until, now + _RENEWED_FOR)
-    await parts.embedded.revocations.revoke_session(who.issuer, reference, until=until)
+    await services.embedded.revocations.revoke_session(who.issuer, reference, until=until)
     return True
 
 
-async def _end_anybodys(parts: Services, who: Principal, named: str) -> None:
+async def _end_anybodys(services: Services, who: Principal, named: str) -> None:
     """End the session with that id of our list, whoever has it, for an administrator."""
     try:
         session_id = UUID(named)
-        await require_administrator(parts.embedded, who, parts.settings.admin_roles)
+        await require_administrator(services.embedded, who, services.settings.admin_roles)
     except (ValueError, Forbidden) as error:
         raise NotFound from error
-    await parts.authenticator.confirm(who)
-    require_fresh(who, timedelta(seconds=parts.settings.admin_sign_in_age_s), datetime.now(UTC))
-    if not await end_session_of(parts.db, None, session_id, actor=who.user_id):
+    await services.authenticator.confirm(who)
+    require_fresh(who, timedelta(seconds=services.settings.admin_sign_in_age_s), datetime.now(UTC))
+    if not await end_session_of(services.db, None, session_id, actor=who.user_id):
         raise NotFound
 
 
 async def _end_at_issuer(
-    request: Request, response: Response, parts: Services, who: Principal, shown: str | None
+    request: Request, response: Response, services: Services, who: Principal, shown: str | None
 ) -> None:
     """Tell another issuer; say in a header if that could not be done: there it may live on."""
-    if who.issuer == parts.embedded.issuer.name:
+    if who.issuer == services.embedded.issuer.name:
         return
-    kept = _kept(request, parts)
+    kept = _kept(request, services)
     if shown is None and kept is not None and kept.issuer == who.issuer:
         shown = kept.token
-    done = await parts.foreign_sessions.end(
+    done = await services.foreign_sessions.end(
         who.issuer, access_token=_bearer_of(request, who), refresh_token=shown
     )
     if done == "unavailable":
         response.headers[_AT_ISSUER] = done
 
 
-def _kept(request: Request, parts: Services) -> Kept | None:
+def _kept(request: Request, services: Services) -> Kept | None:
     try:
-        return kept_in_cookie(request, parts)
+        return kept_in_cookie(request, services)
     except (BadRequest, TokenInvalid):
         return None  # nothing that could be ended; it is taken back either way
 

@@ -21,7 +21,7 @@ from chatkeep.sessions import own as own_sessions
 from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import EndedAnswer
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 from chatkeep.web.sse import HEARTBEAT, EventStream
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class SessionsAnswer(BaseModel):
 
 
 @router.get("")
-async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
+async def list_sessions(who: SignedIn, services: ServicesDep) -> SessionsAnswer:
     """List where the caller is signed in, the 200 last used."""
-    await parts.sightings.write()
-    found = await own_sessions.list_sessions(parts.db, who.user_id)
+    await services.sightings.write()
+    found = await own_sessions.list_sessions(services.db, who.user_id)
     return SessionsAnswer(
         sessions=[
             SessionAnswer(
@@ -88,12 +88,12 @@ async def list_sessions(who: SignedIn, parts: Parts) -> SessionsAnswer:
         **described(429),
     },
 )
-async def watch_session(request: Request, who: SignedIn, parts: Parts) -> Response:
+async def watch_session(request: Request, who: SignedIn, services: ServicesDep) -> Response:
     """Say nothing until the caller's session ends: then an event, `signed_out`.
 
     Meanwhile an event `titled` names each conversation of theirs that was given a title.
     """
-    frames = _silence(request.app.state.stopping, parts.titling, who.user_id)
+    frames = _silence(request.app.state.stopping, services.titling, who.user_id)
     return EventStream(frames, farewell=_SIGNED_OUT)
 
 
@@ -124,28 +124,28 @@ async def _silence(
 async def end_session(
     session_id: Annotated[UUID, Path(description="A session of the caller.")],
     who: StrictlySignedIn,
-    parts: Parts,
+    services: ServicesDep,
 ) -> Response:
     """End one session of the caller, at once and everywhere."""
-    if not await own_sessions.end_own(parts.db, who.user_id, session_id, reason="revoked"):
+    if not await own_sessions.end_own(services.db, who.user_id, session_id, reason="revoked"):
         raise NotFound
-    await parts.embedded.revocations.catch_up()
+    await services.embedded.revocations.catch_up()
     return Response(status_code=204)
 
 
 @router.post("/revoke-others")
-async def end_others(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
+async def end_others(who: StrictlySignedIn, services: ServicesDep) -> EndedAnswer:
     """End every session of the caller but this one."""
-    await parts.sightings.write()
-    ended = await own_sessions.end_all_but(parts.db, who, reason="revoked")
-    await parts.embedded.revocations.catch_up()
+    await services.sightings.write()
+    ended = await own_sessions.end_all_but(services.db, who, reason="revoked")
+    await services.embedded.revocations.catch_up()
     return EndedAnswer(revoked=len(ended))
 
 
 @router.post("/revoke-all")
-async def end_all(who: StrictlySignedIn, parts: Parts) -> EndedAnswer:
+async def end_all(who: StrictlySignedIn, services: ServicesDep) -> EndedAnswer:
     """End every session of the caller, this one too, and every token issued before now."""
-    await parts.sightings.write()
-    ended = await own_sessions.end_everything(parts.db, who.user_id, reason="revoked")
-    await parts.embedded.revocations.catch_up()
+    await services.sightings.write()
+    ended = await own_sessions.end_everything(services.db, who.user_id, reason="revoked")
+    await services.embedded.revocations.catch_up()
     return EndedAnswer(revoked=len(ended))

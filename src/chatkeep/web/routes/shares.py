@@ -18,7 +18,7 @@ from chatkeep.web.once import Once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import MessageId
 from chatkeep.web.schemas import Request as Body
-from chatkeep.web.services import Parts, services_of
+from chatkeep.web.services import ServicesDep, services_of
 from chatkeep.web.shared_page import UNSEEN, ended_page, shown_page
 
 if TYPE_CHECKING:
@@ -86,18 +86,18 @@ async def share(
     conversation_id: AConversation,
     request: Request,
     who: SignedInOnRest,
-    parts: Parts,
+    services: ServicesDep,
     once: Once,
     body: ShareRequest | None = None,
 ) -> NewShareAnswer | Response:
     """Make a link that shows a branch of the conversation to whoever has it."""
     wanted = body or ShareRequest()
-    home = (parts.settings.public_url or str(request.base_url)).rstrip("/")
+    home = (services.settings.public_url or str(request.base_url)).rstrip("/")
 
     async def make(share_id: str) -> NewShareAnswer:
-        await parts.limits.spend("chat", who.user_id)
+        await services.limits.spend("chat", who.user_id)
         made, token = await sharing.share(
-            parts.db,
+            services.db,
             who.user_id,
             conversation_id,
             head_id=wanted.head_id,
@@ -110,16 +110,16 @@ async def share(
 
 
 @router.get("/api/v1/shares", responses=described(401))
-async def list_shares(who: SignedIn, parts: Parts) -> SharesAnswer:
+async def list_shares(who: SignedIn, services: ServicesDep) -> SharesAnswer:
     """List the caller's links that have not ended."""
-    found = await sharing.list_shares(parts.db, who.user_id)
+    found = await sharing.list_shares(services.db, who.user_id)
     return SharesAnswer(shares=[_answer(one) for one in found])
 
 
 @router.delete("/api/v1/shares/{share_id}", status_code=204, responses=described(401, 422))
-async def revoke(share_id: AShare, who: SignedIn, parts: Parts) -> None:
+async def revoke(share_id: AShare, who: SignedIn, services: ServicesDep) -> None:
     """End a link at once. One that has ended already stays so."""
-    await sharing.revoke(parts.db, who.user_id, share_id)
+    await sharing.revoke(services.db, who.user_id, share_id)
 
 
 @router.get(

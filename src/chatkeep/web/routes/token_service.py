@@ -26,7 +26,7 @@ from chatkeep.web.auth import Anybody, SignedInOnSupport
 from chatkeep.web.persons import person_of
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import PersonAnswer
-from chatkeep.web.services import Parts, Services
+from chatkeep.web.services import Services, ServicesDep
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
@@ -74,12 +74,12 @@ _routes = APIRouter(tags=["tokens"], responses=_ERRORS)
 
 @_routes.post("/token/validate")
 async def validate(
-    request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
+    request: Request, _: Anybody, services: ServicesDep, body: TokenRequest | None = None
 ) -> ValidityAnswer:
     """Say whether a token is valid or why not, and when it ends. No sign-in needed."""
-    await parts.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.client.bucket)
     try:
-        principal = await parts.authenticator.principal_of(_token(request, body))
+        principal = await services.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
         return ValidityAnswer(
             valid=False,
@@ -92,31 +92,31 @@ async def validate(
         user_id=principal.user_id,
         issuer=principal.issuer,
         issued_at=_seconds(principal.issued_at),
-        **_ends(principal, parts).model_dump(),
+        **_ends(principal, services).model_dump(),
     )
 
 
 @_routes.post("/token/check-expiry")
 async def check_expiry(
-    request: Request, _: Anybody, parts: Parts, body: TokenRequest | None = None
+    request: Request, _: Anybody, services: ServicesDep, body: TokenRequest | None = None
 ) -> ExpiryAnswer:
     """Say when a token ends, and whether it should be refreshed. No sign-in needed."""
-    await parts.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.client.bucket)
     try:
-        principal = await parts.authenticator.principal_of(_token(request, body))
+        principal = await services.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
         return _ended(error)
-    return _ends(principal, parts)
+    return _ends(principal, services)
 
 
 @_routes.get("/me", responses=described(404))
-async def me(who: SignedInOnSupport, parts: Parts) -> PersonAnswer:
+async def me(who: SignedInOnSupport, services: ServicesDep) -> PersonAnswer:
     """Say who the caller is.
 
     With the refusals of the support chat: a token of Better Auth whose person is gone, or has
     signed out everywhere, is a 404.
     """
-    return await person_of(who, parts)
+    return await person_of(who, services)
 
 
 for _prefix in ("/auth", "/api/auth", ""):
@@ -137,9 +137,9 @@ def _token(request: Request, body: TokenRequest | None) -> str:
     return sent[0][len("bearer ") :]
 
 
-def _ends(principal: Principal, parts: Services) -> ExpiryAnswer:
+def _ends(principal: Principal, services: Services) -> ExpiryAnswer:
     now, expires_at = datetime.now(UTC), principal.expires_at
-    window = timedelta(seconds=parts.settings.token_refresh_window_s)
+    window = timedelta(seconds=services.settings.token_refresh_window_s)
     return ExpiryAnswer(
         expired=False,
         expires_at=_seconds(expires_at),

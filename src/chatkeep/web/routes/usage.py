@@ -12,7 +12,7 @@ from chatkeep.budgets.amounts import Limits
 from chatkeep.budgets.overview import Budget, overview
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.problems import described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 from chatkeep.web.usage import DayAnswer, UsedAnswer, plain, used_members
 
 router = APIRouter(prefix="/api/usage", tags=["usage"], responses=described(422))
@@ -50,11 +50,11 @@ class UsageAnswer(BaseModel):
 @router.get("")
 async def usage(
     who: SignedIn,
-    parts: Parts,
+    services: ServicesDep,
     days: Annotated[int, Query(ge=1, le=92, description="How many days back, with today.")] = 30,
 ) -> UsageAnswer:
     """Show what the caller has used, by day and by model, and what is left and until when."""
-    found = await overview(parts.db, who, Limits.of(parts.settings), days=days)
+    found = await overview(services.db, who, Limits.of(services.settings), days=days)
     return UsageAnswer(
         days=days,
         budgets=[_budget(one) for one in found.budgets],

@@ -54,7 +54,7 @@ from chatkeep.web.gotrue.callers import (
 )
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 from chatkeep.web.routes.gotrue.providers import by_id_token
-from chatkeep.web.services import Parts, services_of
+from chatkeep.web.services import ServicesDep, services_of
 
 if TYPE_CHECKING:
     from chatkeep.accounts import User
@@ -80,14 +80,14 @@ async def health(_: Anybody) -> Response:
 
 
 @router.get("/settings")
-async def settings(_: Anybody, issuer: Issuer, parts: Parts) -> Response:
+async def settings(_: Anybody, issuer: Issuer, services: ServicesDep) -> Response:
     """Say which ways to sign in there are."""
     members = settings_members(
         sign_up_open=issuer.sign_up_open,
-        autoconfirm=parts.settings.autoconfirm,
-        anonymous=parts.settings.anonymous_sign_in,
-        passkeys=parts.settings.passkeys and RelyingParty.of(parts.settings) is not None,
-        providers=[one.name for one in parts.providers],
+        autoconfirm=services.settings.autoconfirm,
+        anonymous=services.settings.anonymous_sign_in,
+        passkeys=services.settings.passkeys and RelyingParty.of(services.settings) is not None,
+        providers=[one.name for one in services.providers],
     )
     return json_answer(members)
 

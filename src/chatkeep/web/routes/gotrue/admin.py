@@ -30,7 +30,7 @@ from chatkeep.web.gotrue.bodies import (
 )
 from chatkeep.web.gotrue.callers import Issuer
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -67,7 +67,7 @@ Limit = Annotated[str, Query(description="1 to 1000, for pages by cursor.")]
 @router.get("/users", responses=described(400, 401, 403, 503))
 async def list_users(
     _: SecretKey,
-    parts: Parts,
+    services: ServicesDep,
     page: Page = "",
     per_page: PerPage = "",
     limit: Limit = "",
@@ -79,10 +79,10 @@ async def list_users(
     newest_first = _newest_first(sort)
     if (cursor is not None or limit) and not page and not per_page:
         size = _whole(limit or str(_PER_PAGE), _PER_PAGE_AT_MOST)
-        return await _after(parts.db, cursor, size, filter, newest_first=newest_first)
+        return await _after(services.db, cursor, size, filter, newest_first=newest_first)
     size = _whole(per_page or str(_PER_PAGE), _PER_PAGE_AT_MOST)
     number = _whole(page or "1", _LAST_PAGE)
-    totals, users = await parts.db.fetch_all(
+    totals, users = await services.db.fetch_all(
         AUTH,
         accounts.counted(text=filter),
         accounts.listed(
@@ -177,7 +177,7 @@ async def delete_user(
 @router.get("/audit", responses=described(400, 401, 403, 503))
 async def list_audit(
     _: SecretKey,
-    parts: Parts,
+    services: ServicesDep,
     page: Page = "",
     per_page: PerPage = "",
     query: AuditQuery = "",
@@ -190,7 +190,7 @@ async def list_audit(
         raise Invalid(f"Page through {audit.AT_MOST} entries at most, then ask with before=<id>")
     user_id, action = _audit_query(query)
     found = await audit.listed(
-        parts.db,
+        services.db,
         user_id=user_id,
         action=action,
         before=_whole(before, _LAST_ENTRY) if before else None,

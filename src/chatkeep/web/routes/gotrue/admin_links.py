@@ -22,7 +22,7 @@ from chatkeep.web.gotrue.answers import json_answer, user_members
 from chatkeep.web.gotrue.bodies import InviteBody, LinkBody, read_body, request_body
 from chatkeep.web.gotrue.callers import Issuer
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
-from chatkeep.web.services import Parts
+from chatkeep.web.services import ServicesDep
 
 router = APIRouter(
     prefix="/auth/v1", route_class=GoTrueRoute, tags=["Supabase Auth administration"]
@@ -41,11 +41,15 @@ RedirectTo = Annotated[str, Query(description="Where the link leads, see `REDIRE
     responses=described(400, 401, 403, 404, 413, 415, 422, 503),
 )
 async def invite(
-    actor: SecretKey, request: Request, issuer: Issuer, parts: Parts, redirect_to: RedirectTo = ""
+    actor: SecretKey,
+    request: Request,
+    issuer: Issuer,
+    services: ServicesDep,
+    redirect_to: RedirectTo = "",
 ) -> Response:
     """Mail an invitation, with an account for the address if there is none yet."""
     body = await read_body(request, InviteBody)
-    if not parts.settings.mail_enabled:
+    if not services.settings.mail_enabled:
         raise Refused(_NO_MAIL)
     if not body.email:
         raise Invalid("An invitation needs an email address")
@@ -60,7 +64,11 @@ async def invite(
     responses=described(400, 401, 403, 404, 413, 415, 422, 503),
 )
 async def generate_link(
-    actor: SecretKey, request: Request, issuer: Issuer, parts: Parts, redirect_to: RedirectTo = ""
+    actor: SecretKey,
+    request: Request,
+    issuer: Issuer,
+    services: ServicesDep,
+    redirect_to: RedirectTo = "",
 ) -> Response:
     """Make a link to sign in, sign up, recover or change an address with, and mail it to nobody."""
     body = await read_body(request, LinkBody)
@@ -78,7 +86,7 @@ async def generate_link(
     )
     try:
         made = await administered_links.make_link(
-            issuer, wish, actor=actor, both_mailboxes=parts.settings.secure_email_change
+            issuer, wish, actor=actor, both_mailboxes=services.settings.secure_email_change
         )
     except UserNotFound as error:
         raise Refused(_NO_SUCH_USER) from error
@@ -87,6 +95,6 @@ async def generate_link(
         "email_otp": made.token.code,
         "hashed_token": made.token.link,
         "verification_type": kind if kind in _CHANGES else made.type,
-        "redirect_to": permitted(parts.settings, wanted),
+        "redirect_to": permitted(services.settings, wanted),
     }
     return json_answer(user_members(made.user) | link)
