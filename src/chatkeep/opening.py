@@ -8,7 +8,7 @@ were ended are known.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,7 @@ from chatkeep.shared_proofs import SharedProofs
 from chatkeep.token_binding import Proofs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AsyncExitStack
 
     from chatkeep.authentication import Admission, Reader
@@ -64,6 +64,20 @@ class OwnGate(Gate):
     personal_keys: PersonalKeys
     proofs: Proofs
     redis: RedisLink | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Others:
+    """The issuers of others, and what reads and looks up their credentials.
+
+    Of the readers and look-ups see `Authenticator`; *barred* is for `PersonalKeys`.
+    """
+
+    issuers: list[Issuer]
+    opaque: Reader | None = None
+    cookies: Mapping[str, Reader] = field(default_factory=dict)
+    admissions: Mapping[str, Admission] = field(default_factory=dict)
+    barred: Mapping[str, Callable[[str], Awaitable[bool]]] = field(default_factory=dict)
 
 
 async def open_database(
@@ -105,18 +119,16 @@ async def open_own_gate(
     versions = claims or declared_versions(settings)
     embedded, primary = await open_embedded(stack, settings, db)
     redis = await _start_issuer(stack, settings, embedded)
-    foreign = _foreign_issuers(settings, primary)
+    others = await _open_others(stack, settings, primary, ours=db)
     proofs = _proofs(settings, redis)
-    issuers = Issuers([embedded.issuer, *foreign], proofs=proofs)
+    issuers = Issuers([embedded.issuer, *others.issuers], proofs=proofs)
     stack.push_async_callback(issuers.close)
-    better_auth = await _open_better_auth(stack, settings, foreign, ours=db)
-    admissions = _admissions(better_auth) | await _supabase_admission(stack, settings, db)
     session_tokens = SessionTokens(
         db, settings, versions, issuer=embedded.issuer, signing_keys=embedded.signing_keys
     )
     stack.push_async_callback(session_tokens.close)
-    personal_keys = _personal_keys(settings, db, better_auth)
-    own_cookie = {session_tokens.cookie: _session_cookies(session_tokens, admissions)}
+    personal_keys = PersonalKeys(db, settings.issuer_names, barred=others.barred)
+    own_cookie = {session_tokens.cookie: _session_cookies(session_tokens, others.admissions)}
     return OwnGate(
         proofs=proofs,
         issuers=issuers,
@@ -125,9 +137,9 @@ async def open_own_gate(
             keys=personal_keys.read if with_keys else None,
             revocations=embedded.revocations,
             notices=embedded.notices,
-            opaque=None if better_auth is None else better_auth.by_token,
-            admissions=admissions,
-            cookies=own_cookie | _better_auth_cookies(better_auth, settings),
+            opaque=others.opaque,
+            admissions=others.admissions,
+            cookies={**own_cookie, **others.cookies},
             development_header=settings.development_user_header,
             proofs=proofs,
         ),
@@ -156,13 +168,6 @@ async def open_embedded(
     )
     stack.callback(embedded.close)
     return embedded, primary
-
-
-def _personal_keys(
-    settings: Settings, db: Database, better_auth: BetterAuth | None
-) -> PersonalKeys:
-    barred = {} if better_auth is None else {"better-auth": better_auth.is_barred}
-    return PersonalKeys(db, settings.issuer_names, barred=barred)
 
 
 async def _start_issuer(
@@ -206,22 +211,21 @@ async def open_gate(stack: AsyncExitStack, settings: Settings) -> Gate:
         gate = await open_own_gate(stack, settings, await open_database(stack, settings))
         _hear(stack, settings, gate.embedded)
         return gate
-    foreign = _foreign_issuers(settings, _wanted_primary(settings))
-    if not foreign:
+    others = await _open_others(stack, settings, _wanted_primary(settings), ours=None)
+    if not others.issuers:
         raise SetupError(
             "No issuer is configured: set SUPABASE_PROJECT_URL, SUPABASE_JWT_SECRET,"
             " BETTER_AUTH_URL or OIDC_ISSUER, or DATABASE_URL, CHATKEEP_SECRET and PUBLIC_URL"
             " of a Chatkeep server."
         )
     proofs = _proofs(settings, None)
-    issuers = Issuers(foreign, proofs=proofs)
+    issuers = Issuers(others.issuers, proofs=proofs)
     stack.push_async_callback(issuers.close)
-    better_auth = await _open_better_auth(stack, settings, foreign, ours=None)
     authenticator = Authenticator(
         issuers,
-        opaque=None if better_auth is None else better_auth.by_token,
-        admissions=_admissions(better_auth),
-        cookies=_better_auth_cookies(better_auth, settings),
+        opaque=others.opaque,
+        admissions=others.admissions,
+        cookies=others.cookies,
         development_header=settings.development_user_header,
         proofs=proofs,
     )
@@ -258,8 +262,27 @@ def _wanted_primary(settings: Settings) -> str:
     return settings.primary_issuer or settings.issuer_names[0]
 
 
+async def _open_others(
+    stack: AsyncExitStack, settings: Settings, primary: str, *, ours: Database | None
+) -> _Others:
+    """Open everybody else whose tokens are taken; *ours* is our own database, if there is one."""
+    issuers = _foreign_issuers(settings, primary)
+    admissions: dict[str, Admission] = {}
+    if settings.supabase_sessions and ours is not None:
+        admissions["supabase"] = (await _open_supabase_sessions(stack, ours)).admit
+    better_auth = await _open_better_auth(stack, settings, issuers, ours=ours)
+    if better_auth is None:
+        return _Others(issuers=issuers, admissions=admissions)
+    return _Others(
+        issuers=issuers,
+        opaque=better_auth.by_token,
+        cookies=_better_auth_cookies(better_auth, settings),
+        admissions=admissions | {"better-auth": better_auth.admit},
+        barred={"better-auth": better_auth.is_barred},
+    )
+
+
 def _foreign_issuers(settings: Settings, primary: str) -> list[Issuer]:
-    """Everybody else whose tokens are taken."""
     production = settings.production
     found = [
         openid_issuer(one, production=production, primary=primary == one.name)
@@ -319,20 +342,12 @@ async def _open_better_auth(
     return BetterAuth(db, issuer, is_ours=False, secret=secret)
 
 
-def _admissions(better_auth: BetterAuth | None) -> dict[str, Admission]:
-    return {} if better_auth is None else {"better-auth": better_auth.admit}
-
-
-async def _supabase_admission(
-    stack: AsyncExitStack, settings: Settings, db: Database
-) -> dict[str, Admission]:
-    """Look up the sessions of the Supabase project, if its database is this one."""
-    if not settings.supabase_sessions:
-        return {}
+async def _open_supabase_sessions(stack: AsyncExitStack, db: Database) -> SupabaseSessions:
+    """Open the look-up of sessions of a Supabase project whose database *db* is."""
     sessions = SupabaseSessions(db)
     await sessions.require_readable()
     stack.push_async_callback(sessions.close)
-    return {"supabase": sessions.admit}
+    return sessions
 
 
 def _session_cookies(tokens: SessionTokens, admissions: Mapping[str, Admission]) -> Reader:
@@ -346,9 +361,9 @@ def _session_cookies(tokens: SessionTokens, admissions: Mapping[str, Admission])
     return read
 
 
-def _better_auth_cookies(better_auth: BetterAuth | None, settings: Settings) -> dict[str, Reader]:
+def _better_auth_cookies(better_auth: BetterAuth, settings: Settings) -> dict[str, Reader]:
     """The session cookie, by the one of its two names that Better Auth uses there."""
-    if better_auth is None or settings.better_auth_secret is None:
+    if settings.better_auth_secret is None:
         return {}
     address = settings.better_auth_url or settings.better_auth_issuer or ""
     is_secure = settings.production or address.startswith("https://")
