@@ -37,7 +37,7 @@ class Extensions:
     responder: Responder | None = None
 
 
-def answering(
+def build_responder(
     extensions: Extensions, settings: Settings, *, model: Model, tools: Tools
 ) -> Responder:
     """Return who answers every turn: the application's responder, or *model* with *tools*.

@@ -19,7 +19,7 @@ from chatkeep.answering.responders import Asked
 from chatkeep.config import Settings
 from chatkeep.errors import AnswerRefused, MessageRefused
 from chatkeep.events import Done, Source, TextDelta
-from chatkeep.extensions import Extensions, answering
+from chatkeep.extensions import Extensions, build_responder
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.mcp_servers import examine_mcp_servers
 from chatkeep.runs import Address
@@ -66,7 +66,7 @@ async def answer(question: str, *said: str, **environ: str) -> tuple[list[ReplyE
     """Let a server with these settings answer *question*, with a model that says *said*."""
     model = FakeModel([*(TextDelta(text=one) for one in said), Done(finish_reason="stop")])
     settings = Settings.from_env(environ)
-    responder = answering(Extensions(), settings, model=model, tools=Tools())
+    responder = build_responder(Extensions(), settings, model=model, tools=Tools())
     prompt = Prompt(
         messages=[PromptMessage(role="user", text=question)], settings=ModelSettings(model="m")
     )

@@ -22,7 +22,7 @@ from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
 from chatkeep.chatkit.opening import open_chatkit
-from chatkeep.extensions import Extensions, answered_by_built_in, answering, tools_of
+from chatkeep.extensions import Extensions, answered_by_built_in, build_responder, tools_of
 from chatkeep.files import FileLimits
 from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.job_queue import JobQueue
@@ -135,7 +135,7 @@ async def _open_answering(
     budgets = _budgets(db, settings, offered_models)
     titling = _titling(stack, settings, db, model, budgets)
     admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
-    responder = ShowsFiles(answering(extensions, settings, model=model, tools=tools), files)
+    responder = ShowsFiles(build_responder(extensions, settings, model=model, tools=tools), files)
     replies = _replies(settings, gate, db, responder, budgets, admission, titling)
     chatkit = await open_chatkit(
         settings,
