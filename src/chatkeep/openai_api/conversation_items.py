@@ -14,7 +14,7 @@ import msgspec
 from psycopg.types.json import Jsonb
 
 from chatkeep import files, runs
-from chatkeep.db import Query, as_user
+from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import NotFound, RunInProgress
 
 if TYPE_CHECKING:
@@ -190,15 +190,22 @@ async def make(
     metadata: Mapping[str, str],
     messages: Sequence[NewMessage],
 ) -> None:
-    """Make a conversation with these *messages*, whole or not at all."""
+    """Make a conversation with these *messages*, whole or not at all.
+
+    One that has this id was made by the same request before, and stays as it is.
+    """
     more = [adding(user_id, conversation_id, messages)] if messages else []
     more += _using_files(user_id, conversation_id, messages)
-    await db.fetch_all(
-        as_user(user_id),
-        making(user_id, conversation_id, title),
-        describing(user_id, conversation_id, metadata),
-        *more,
-    )
+    try:
+        await db.fetch_all(
+            as_user(user_id),
+            making(user_id, conversation_id, title),
+            describing(user_id, conversation_id, metadata),
+            *more,
+        )
+    except ConstraintViolated as violated:
+        if not violated.name.startswith("conversations_"):
+            raise
 
 
 async def keep_metadata(

@@ -9,17 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from chatkeep import audit
-from chatkeep.db import AUTH, Query, as_user
-from chatkeep.errors import NotFound, TooManyKeys
-from chatkeep.ids import new_id
+from chatkeep.db import AUTH, ConstraintViolated, Query, as_user
+from chatkeep.errors import AnswerNotKept, NotFound, TooManyKeys
 from chatkeep.personal_keys import texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from chatkeep.db import Database
     from chatkeep.principal import Principal
@@ -85,11 +84,12 @@ class _Locked:
 
 
 async def make(
-    db: Database, who: Principal, wanted: Wanted, *, at_most: int
+    db: Database, who: Principal, wanted: Wanted, *, at_most: int, key_id: UUID
 ) -> tuple[PersonalKey, str]:
     """Make a key of *who*; return it and its text, which nobody can be told again.
 
     Raises:
+        AnswerNotKept: the key *key_id* is there: the same request has made it before.
         TooManyKeys: they have *at_most* that have not ended.
     """
     key = texts.new_key()
@@ -101,23 +101,25 @@ async def make(
         " returning user_id, id, issuer, name, shown, scopes, created_at, expires_at,"
         " last_used_at, revoked_at, reason",
         (
-            *(who.user_id, UUID(new_id()), who.issuer, who.subject, wanted.name),
+            *(who.user_id, key_id, who.issuer, who.subject, wanted.name),
             *(texts.shown_part(key), texts.hash_of(key), sorted(wanted.scopes)),
             *(who.role, sorted(who.roles), wanted.lasts, who.user_id, at_most),
         ),
         PersonalKey,
     )
-    _, rows = await db.fetch_all(
-        AUTH,
-        _one_at_a_time(who.user_id),
-        audit.of_change(
-            made,
-            "api_key.made",
-            details={"name": wanted.name, "shown": texts.shown_part(key), "scopes": wanted.scopes},
-            keep="id, name, shown, issuer, scopes, created_at, expires_at, last_used_at,"
-            " revoked_at, reason",
-        ),
+    noted = audit.of_change(
+        made,
+        "api_key.made",
+        details={"name": wanted.name, "shown": texts.shown_part(key), "scopes": wanted.scopes},
+        keep="id, name, shown, issuer, scopes, created_at, expires_at, last_used_at,"
+        " revoked_at, reason",
     )
+    try:
+        _, rows = await db.fetch_all(AUTH, _one_at_a_time(who.user_id), noted)
+    except ConstraintViolated as violated:
+        if violated.name != "personal_keys_pkey":
+            raise
+        raise AnswerNotKept from violated
     if not rows:
         raise TooManyKeys(f"You have {at_most} API keys already: revoke one first.")
     return rows[0], key

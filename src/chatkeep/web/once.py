@@ -11,8 +11,8 @@
 *make* is called for the first request with an `Idempotency-Key` and for each without one.
 What it is given is an id: without a key a new one, with a key the same on every attempt. A
 stream that it returns is recorded while it is sent. What it raises is not kept, so the
-request may be made again. `begun_once` is the same for what begins a run, where the run
-itself is what is found again.
+request may be made again; but `AnswerNotKept` is, by which *make* says that it was done before.
+`begun_once` is the same for what begins a run, where the run itself is what is found again.
 
 What is asked all day makes an `OnceDoor` of its own: a dependency takes 20 us each time.
 """
@@ -32,7 +32,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chatkeep.errors import ChatkeepError, RateLimited, Unavailable
+from chatkeep.errors import AnswerNotKept, ChatkeepError, RateLimited, Unavailable
 from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
 from chatkeep.web.schemas import IdempotencyKey
@@ -282,7 +282,9 @@ async def _keep(held: Held, kept: Kept) -> None:
 async def _given_up(held: Held, error: BaseException | None = None) -> None:
     refused = isinstance(error, ChatkeepError) and not isinstance(error, Unavailable)
     with suppress(Unavailable):  # it is free again when its lease ends
-        if error is None or refused:
+        if isinstance(error, AnswerNotKept):
+            await held.keep(DONE)
+        elif error is None or refused:
             await held.release()
         else:
             # It may have been done all the same: the database was too slow to say so, or this

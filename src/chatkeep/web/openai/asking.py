@@ -93,15 +93,22 @@ async def below_conversation(db: Database, user_id: str, conversation_id: str) -
     """Return where to go on in a conversation: at the end that is shown. Raises `NotFound`."""
     own_id = named(CONVERSATION, conversation_id)
     described = await conversation_items.describe(db, user_id, own_id)
-    if described.head_id is None:
-        return Above(conversation_id=own_id)
-    found = await conversations.list_messages(db, user_id, own_id, [described.head_id])
+    return await below_message(db, user_id, own_id, described.head_id)
+
+
+async def below_message(
+    db: Database, user_id: str, conversation_id: str, message_id: str | None
+) -> Above:
+    """Return where to go on below a message, or in what is empty where there is none of the id."""
+    found = []
+    if message_id is not None:
+        found = await conversations.list_messages(db, user_id, conversation_id, [message_id])
     if not found:
-        return Above(conversation_id=own_id)
+        return Above(conversation_id=conversation_id)
     last = found[0]
     parts = unstored(last.content, last.parts) if last.role == "assistant" else []
     return Above(
-        conversation_id=own_id,
+        conversation_id=conversation_id,
         message_id=last.id,
         parent_id=last.parent_id,
         run_id=last.run_id,

@@ -111,9 +111,11 @@ async def make_key(
     await _require_strong(who, services)
     at_most = services.settings.api_keys_per_user
 
-    async def make(_: str) -> NewKeyAnswer:
+    async def make(key_id: str) -> NewKeyAnswer:
         await services.limits.spend("api_key_made", who.user_id)
-        made, key = await records.make(services.db, who, wanted, at_most=at_most)
+        made, key = await records.make(
+            services.db, who, wanted, at_most=at_most, key_id=UUID(key_id)
+        )
         await _require_still_here(who, made, services)
         return NewKeyAnswer(**_shown(made), key=key)
 

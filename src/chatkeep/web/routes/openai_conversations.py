@@ -6,13 +6,16 @@ in the branch that is shown.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID, uuid5
 
 from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse, Response
 
 from chatkeep import conversations
 from chatkeep.answering.parts import Part, stored, unstored
+from chatkeep.conversations import Message
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.openai_api import conversation_items
 from chatkeep.web.auth import SignedIn
@@ -139,9 +142,10 @@ async def add_items(
 ) -> Response:
     """Add items at the end of the branch that is shown, without asking for an answer."""
 
-    async def add(_: str) -> Response:
+    async def add(request_id: str) -> Response:
         await services.limits.spend("chat", who.user_id)
-        return await _added(conversation_id, body, who, services)
+        named_after = request_id if once.key else None
+        return await _added(conversation_id, body, who, services, named_after)
 
     return await once.answer(who, add)
 
@@ -196,24 +200,48 @@ async def _given(
 
 
 async def _added(
-    conversation_id: str, body: NewItems, who: Principal, services: Services
+    conversation_id: str,
+    body: NewItems,
+    who: Principal,
+    services: Services,
+    named_after: str | None,
 ) -> Response:
-    above = await asking.below_conversation(services.db, who.user_id, conversation_id)
+    """Add items; what is *named_after* the request, and so is there from an earlier try, stays."""
+    db, user_id = services.db, who.user_id
+    above = await asking.below_conversation(db, user_id, conversation_id)
+    own_id, done = above.conversation_id, list[Message]()
+    if named_after is not None:
+        first = _message_id(named_after, 0)
+        done = await conversations.list_messages(db, user_id, own_id, [first])
+    if done:
+        above = await asking.below_message(db, user_id, own_id, done[0].parent_id)
     given = await _given(services, who, body.items, above.calls)
+    if named_after is not None:
+        given = _named(given, named_after)
     decided = asking.settled(given, above)
     answered = (above.message_id or "", stored(decided) or []) if decided is not None else None
-    await conversation_items.add(
-        services.db,
-        who.user_id,
-        above.conversation_id,
-        given.messages,
-        answered=answered,
-        title=asking.title_of(given.messages),
-    )
+    if not done:
+        title = asking.title_of(given.messages)
+        await conversation_items.add(
+            db, user_id, own_id, given.messages, answered=answered, title=title
+        )
     ids = asking.settled_items(given, above, above.message_id or "") if decided else []
     ids += [one for message in given.messages for one in asking.new_ids(message)]
-    found = await brought(services.db, who.user_id, above.conversation_id, ids)
+    found = await brought(db, user_id, own_id, ids)
     return JSONResponse(item_page(found, len(found)))
+
+
+def _named(given: Given, request_id: str) -> Given:
+    """Give its messages the ids that they have each time this request is sent."""
+    messages = [
+        replace(one, id=_message_id(request_id, number))
+        for number, one in enumerate(given.messages)
+    ]
+    return replace(given, messages=messages)
+
+
+def _message_id(request_id: str, number: int) -> str:
+    return str(uuid5(UUID(request_id), str(number)))
 
 
 async def _erase(services: Services, user_id: str, conversation_id: str, place: ItemPlace) -> None:
