@@ -15,8 +15,7 @@ import pytest
 from argon2 import PasswordHasher, Type
 
 from chatkeep.errors import Invalid
-from chatkeep.password_hashes import read_hash, require_importable
-from chatkeep.passwords import Passwords
+from chatkeep.passwords import Passwords, read_hash, require_importable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,6 @@ from chatkeep.ended_credentials import everything_of
 from chatkeep.errors import Invalid, UserAlreadyExists, UserNotFound
 from chatkeep.ids import new_id
 from chatkeep.issuers import ROLES_OF_SERVERS
-from chatkeep.password_hashes import require_importable
 from chatkeep.personal_keys import records as keys
 
 if TYPE_CHECKING:
@@ -350,7 +349,7 @@ def _require_sound(wanted: Wanted) -> None:
     if wanted.password is not None:
         passwords.require_acceptable(wanted.password)
     if wanted.password_hash is not None:
-        require_importable(wanted.password_hash)
+        passwords.require_importable(wanted.password_hash)
     if wanted.role is not None and (
         wanted.role in ROLES_OF_SERVERS
         or not wanted.role.isidentifier()

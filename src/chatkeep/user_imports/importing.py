@@ -18,7 +18,7 @@ from chatkeep import accounts, audit
 from chatkeep.accounts import storable
 from chatkeep.db import AUTH, ConstraintViolated, Query
 from chatkeep.errors import EmailAddressInvalid, Invalid
-from chatkeep.password_hashes import read_hash
+from chatkeep.passwords import read_hash
 from chatkeep.user_imports.arrivals import Skipped
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 bcrypt (Supabase, Auth0), argon2 (Supabase), scrypt as Firebase, Better Auth and the PHC
 string format write it. A hash says itself how much work it is to check, so what asks for
 absurdly much is no hash here: it is refused at import, and never run. Slow: call it in a
-thread of `chatkeep.passwords`.
+thread of `Passwords`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from argon2 import PasswordHasher
 
 from chatkeep.errors import Invalid, Unavailable, WeakPassword
-from chatkeep.password_hashes import read_hash
+from chatkeep.passwords.foreign_hashes import read_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,10 @@
+"""Passwords: what is taken for one, how it is checked, and the hashes that other servers made.
+
+`checking` has our own hashes and the threads in which all of them are checked,
+`foreign_hashes` those that people bring who move here.
+"""
+
+from chatkeep.passwords.checking import Passwords, require_acceptable
+from chatkeep.passwords.foreign_hashes import read_hash, require_importable
+
+__all__ = ["Passwords", "read_hash", "require_acceptable", "require_importable"]
