@@ -540,6 +540,19 @@ async def test_what_was_made_for_a_deleted_response_stays_with_what_came_since(
     assert await messages_of(ana, alone) == before
 
 
+async def test_a_deleted_response_leaves_the_conversation_that_it_was_asked_in(
+    client: openai.AsyncOpenAI, stage: Stage, ana: Person
+) -> None:
+    """It was made by somebody, not for the response; also where there is nothing else in it."""
+    stage.play(["Yes."])
+    talk = await client.conversations.create()
+    made = await client.responses.create(model=MODEL, input="1", conversation=talk.id)
+    await client.responses.delete(made.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(made.id)
+    assert [one["content"] for one in await messages_of(ana, made)] == ["1", "Yes."]
+
+
 async def test_input_items_are_listed_in_pages(client: openai.AsyncOpenAI, stage: Stage) -> None:
     """The newest first, or as they were sent; images are there."""
     stage.play(["Seen."])
