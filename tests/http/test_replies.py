@@ -21,7 +21,6 @@ from chatkeep.ids import new_id
 from chatkeep.policies import choose
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.principal import Principal
-from chatkeep.web import ai_sdk_answers
 from chatkeep.web.sse import EventStream
 from tests.serving import said, types, until
 
@@ -425,7 +424,7 @@ async def test_bug_in_the_middle_of_a_stream_cuts_it(
     def broken(_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ai_sdk_answers, "_ending", broken)
+    monkeypatch.setattr("chatkeep.web.ai_sdk.answers._ending", broken)
     stage.play(["Fine"])
     raw = b""
     async with ana.client.stream(ROUTE, submit(str(uuid4()))) as stream:

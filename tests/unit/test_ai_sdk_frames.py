@@ -8,7 +8,7 @@ import msgspec
 
 from chatkeep.answering.reading import Ended, PartBegan, PartEnded, PartGrew, StillWorking
 from chatkeep.runs import Ending
-from chatkeep.web import ai_sdk_answers
+from chatkeep.web.ai_sdk import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -39,7 +39,7 @@ def _kinds(frame: bytes) -> list[str]:
 
 async def test_what_begins_or_ends_a_text_is_sent_with_what_follows() -> None:
     """Each piece of an answer is sent alone and at once, with no frame for its frame."""
-    sent = [one async for one in ai_sdk_answers.frames(_answer(), message_id="m", metadata={})]
+    sent = [one async for one in answers.frames(_answer(), message_id="m", metadata={})]
     assert [_kinds(one) for one in sent] == [
         ["start", "start-step"],
         [": keep-alive"],

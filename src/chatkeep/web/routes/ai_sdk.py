@@ -25,8 +25,9 @@ from chatkeep.errors import Invalid, NotFound, RunInProgress, Unauthenticated
 from chatkeep.ids import new_id
 from chatkeep.policies import Choices
 from chatkeep.preferences import NO_PROFILE
-from chatkeep.web import ai_sdk_answers, ai_sdk_files, rest_answers
-from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
+from chatkeep.web import rest_answers
+from chatkeep.web.ai_sdk import answers, sent_files
+from chatkeep.web.ai_sdk.bodies import ChatRequest, UiMessage
 from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
@@ -154,7 +155,7 @@ async def _question(
     Where the request *is_marked*, its key says what is the same, and the wording does not.
     """
     text = last.question()
-    sent = await ai_sdk_files.kept_parts(services, user_id, body, last)
+    sent = await sent_files.kept_parts(services, user_id, body, last)
     replaced = body.messageId and await conversations.find_place(
         services.db, user_id, body.id, body.messageId
     )
@@ -269,11 +270,11 @@ def _request_key(
 
 def _streamed(answer: Answer, *, only_new: bool = False) -> EventStream:
     metadata = {"model": answer.model, "run_id": answer.address.id}
-    frames = ai_sdk_answers.frames(
+    frames = answers.frames(
         answer.follow(only_new=only_new), message_id=answer.address.message_id, metadata=metadata
     )
-    headers = {**ai_sdk_answers.HEADERS, **budget_headers(answer.charged)}
-    return EventStream(frames, headers, farewell=ai_sdk_answers.farewell())
+    headers = {**answers.HEADERS, **budget_headers(answer.charged)}
+    return EventStream(frames, headers, farewell=answers.farewell())
 
 
 async def _unkept(request: Request, body: ChatRequest, services: Services) -> Response:
@@ -290,5 +291,5 @@ async def _unkept(request: Request, body: ChatRequest, services: Services) -> Re
     charge = await services.replies.unkept.charge(None, prompt)
     events = services.replies.unkept.answer(prompt, charge=charge)
     metadata = {"model": choices.settings.model}
-    frames = ai_sdk_answers.frames(events, message_id=new_id(), metadata=metadata)
-    return EventStream(frames, ai_sdk_answers.HEADERS)
+    frames = answers.frames(events, message_id=new_id(), metadata=metadata)
+    return EventStream(frames, answers.HEADERS)

@@ -18,7 +18,7 @@ from chatkeep.errors import Invalid, PayloadTooLarge
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
-    from chatkeep.web.ai_sdk_bodies import ChatRequest, UiMessage
+    from chatkeep.web.ai_sdk.bodies import ChatRequest, UiMessage
     from chatkeep.web.services import Services
 
 _AT_MOST: Final = 20
