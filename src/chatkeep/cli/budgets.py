@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.listing import json_option, print_list
 from chatkeep.cli.own_issuer import run_as_issuer, run_on_database
 from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chatkeep.budgets.administered import Kind, OwnLimits
+    from chatkeep.budgets.overview import UsedOnDay
     from chatkeep.config import Settings
     from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
@@ -48,7 +49,7 @@ def command() -> None:
 
 
 @command.command("list", epilog=examples("chatkeep budgets list --json"))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @data_option
 def list_budgets(*, as_json: bool, data: Path | None) -> None:
     """List who has limits of their own; 500 at most."""
@@ -57,13 +58,8 @@ def list_budgets(*, as_json: bool, data: Path | None) -> None:
         from chatkeep.budgets.administered import list_limits  # noqa: PLC0415 -- slow to import
 
         found = await list_limits(db)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_json))
-            return
-        for one in found:
-            click.echo(_line(one))
-        if not found:
-            click.echo("Nobody: what the settings say counts for everybody.", err=True)
+        nobody = "Nobody: what the settings say counts for everybody."
+        print_list(found, _line, as_json=as_json, nothing=nobody, json_value=_json)
 
     run_on_database(data, work)
 
@@ -131,7 +127,7 @@ def unset(*, role: str | None, user: str | None, data: Path | None) -> None:
     show_default=True,
     help="How many days back, with today.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @data_option
 def used(*, days: int, as_json: bool, data: Path | None) -> None:
     """Show what everybody together used on each day (UTC)."""
@@ -140,14 +136,7 @@ def used(*, days: int, as_json: bool, data: Path | None) -> None:
         from chatkeep.budgets.overview import totals  # noqa: PLC0415 -- slow to import
 
         found = await totals(db, days=days)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_json))
-            return
-        for one in found:
-            tokens = one.prompt_tokens + one.completion_tokens
-            click.echo(f"{one.day}  {one.answers} answers  {tokens} tokens  {one.cost:f} USD")
-        if not found:
-            click.echo("Nothing was used.", err=True)
+        print_list(found, _day_line, as_json=as_json, nothing="Nothing was used.", json_value=_json)
 
     run_on_database(data, work)
 
@@ -177,6 +166,11 @@ def _line(one: OwnLimits) -> str:
         if value is not None
     ]
     return f"{one.kind} {one.name}: {', '.join(words) or 'as everybody'}"
+
+
+def _day_line(one: UsedOnDay) -> str:
+    tokens = one.prompt_tokens + one.completion_tokens
+    return f"{one.day}  {one.answers} answers  {tokens} tokens  {one.cost:f} USD"
 
 
 def _json(value: object) -> object:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.listing import print_list
 from chatkeep.cli.own_issuer import run_on_database
 from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
@@ -86,13 +86,8 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
         return await changes.listed(db)
 
     found = run_on_database(data, looked)
-    if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=2, default=_in_utc))
-        return
-    if not found:
-        click.echo("No key yet: the first start of the server makes one.", err=True)
-    for one in found:
-        click.echo(f"{one.status:9} {one.algorithm:6} {one.kid}  {_since(one)}")
+    nothing = "No key yet: the first start of the server makes one."
+    print_list(found, _line, as_json=as_json, nothing=nothing, json_value=_in_utc)
 
 
 @command.command(
@@ -241,6 +236,10 @@ def reencrypt_command(*, old_secret: click.File, data: Path | None) -> None:
         return await reencrypt(db, old=secrets[0], new=secrets[1])
 
     click.echo(f"{run_on_database(data, done)} secrets are encrypted under the new one.")
+
+
+def _line(one: ListedKey) -> str:
+    return f"{one.status:9} {one.algorithm:6} {one.kid}  {_since(one)}"
 
 
 def _since(one: ListedKey) -> str:

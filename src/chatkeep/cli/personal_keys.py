@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.listing import json_option, print_list
 from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
 from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples, printable
@@ -27,7 +26,7 @@ _who = click.argument("who", metavar="WHO")
 
 @click.command("keys", epilog=examples("chatkeep users keys ana@example.com --json"))
 @_who
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @data_option
 def list_keys(*, who: str, as_json: bool, data: Path | None) -> None:
     """List somebody's API keys, the newest first.
@@ -41,13 +40,7 @@ def list_keys(*, who: str, as_json: bool, data: Path | None) -> None:
         from chatkeep.personal_keys import records  # noqa: PLC0415 -- as above
 
         found = await records.list_own(issuer.db, await user_id_named(issuer, who))
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
-            return
-        for one in found:
-            click.echo(_line(one))
-        if not found:
-            click.echo("No API keys.", err=True)
+        print_list(found, _line, as_json=as_json, nothing="No API keys.")
 
     run_as_issuer(data, work)
 

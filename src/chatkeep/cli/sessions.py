@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.listing import json_option, print_list
 from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
 from chatkeep.cli.settings import data_option
 from chatkeep.cli.users import require_yes
@@ -47,7 +46,7 @@ def command() -> None:
 @command.command("list", epilog=examples("chatkeep sessions list --user ana@example.com"))
 @_user
 @click.option("--ended", is_flag=True, help="Also what has ended.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @data_option
 def list_sessions(*, user: str | None, ended: bool, as_json: bool, data: Path | None) -> None:
     """List sessions, last used first; 500 at most."""
@@ -58,13 +57,8 @@ def list_sessions(*, user: str | None, ended: bool, as_json: bool, data: Path | 
 
         whose = await user_id_named(issuer, user) if user else None
         found = await list_sessions_of(issuer.db, whose, ended=ended)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
-            return
-        for one in found:
-            click.echo(_line(one))
-        if not found:
-            click.echo("Nobody is signed in." if user is None else "Signed in nowhere.", err=True)
+        nothing = "Nobody is signed in." if user is None else "Signed in nowhere."
+        print_list(found, _line, as_json=as_json, nothing=nothing)
 
     run_as_issuer(data, work)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chatkeep.cli.listing import json_option
 from chatkeep.cli.own_issuer import ACTOR, run_as_issuer
 from chatkeep.cli.personal_data import erase_user, export_user
 from chatkeep.cli.personal_keys import list_keys, revoke_key
@@ -49,7 +50,6 @@ command.add_command(export_user)
 command.add_command(erase_user)
 command.add_command(list_keys)
 command.add_command(revoke_key)
-_json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 _who = click.argument("who", metavar="WHO")
 _reason = click.option("--reason", metavar="TEXT", help="Why, for the audit log.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -58,7 +58,7 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @command.command("list", epilog=examples("chatkeep users list --search ana --json"))
 @click.option("--search", metavar="TEXT", help="Part of an address or a name, or an id.")
 @click.option("--limit", type=_SHOWN, default=50, show_default=True, help="How many at most.")
-@_json_option
+@json_option
 @data_option
 def list_users(*, search: str | None, limit: int, as_json: bool, data: Path | None) -> None:
     """List people, the newest first."""
@@ -82,7 +82,7 @@ def list_users(*, search: str | None, limit: int, as_json: bool, data: Path | No
 
 @command.command("show", epilog=examples("chatkeep users show ana@example.com"))
 @_who
-@_json_option
+@json_option
 @data_option
 def show_user(*, who: str, as_json: bool, data: Path | None) -> None:
     """Show one person."""
@@ -138,7 +138,7 @@ def ban_user(*, who: str, length: str | None, reason: str | None, data: Path | N
 
 
 @command.command("banned", epilog=examples("chatkeep users banned --json"))
-@_json_option
+@json_option
 @data_option
 def list_banned(*, as_json: bool, data: Path | None) -> None:
     """List who is suspended, of any issuer, and until when.

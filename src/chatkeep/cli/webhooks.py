@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from chatkeep.cli.listing import json_option, print_list
 from chatkeep.cli.own_issuer import run_as_issuer
 from chatkeep.cli.settings import data_option
 from chatkeep.cli.words import examples
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
+    from chatkeep.webhooks.records import Dead
 
 
 @click.group(
@@ -42,7 +42,7 @@ def secret() -> None:
 
 
 @command.command("list", epilog=examples("chatkeep webhooks list --json"))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option
 @data_option
 def list_dead(*, as_json: bool, data: Path | None) -> None:
     """List what could not be told and was given up.
@@ -54,14 +54,8 @@ def list_dead(*, as_json: bool, data: Path | None) -> None:
         from chatkeep.webhooks import records  # noqa: PLC0415 -- slow to import
 
         found = await records.list_dead(issuer.db)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in found], indent=2, default=str))
-            return
-        for one in found:
-            when = f"{one.died_at:%Y-%m-%d %H:%M}"
-            click.echo(f"{one.id}  {one.name}  {one.event}  {when}  {one.reason}")
-        if not found:
-            click.echo("Nothing: everything was told, or is still tried.", err=True)
+        nothing = "Nothing: everything was told, or is still tried."
+        print_list(found, _line, as_json=as_json, nothing=nothing)
 
     run_as_issuer(data, work)
 
@@ -115,3 +109,8 @@ def test(name: str, *, data: Path | None) -> None:
         click.echo(f"{name} took it.")
 
     run_as_issuer(data, work)
+
+
+def _line(one: Dead) -> str:
+    when = f"{one.died_at:%Y-%m-%d %H:%M}"
+    return f"{one.id}  {one.name}  {one.event}  {when}  {one.reason}"
