@@ -6,10 +6,15 @@ import asyncio
 
 import pytest
 
+from chatkeep.answering.responders import ModelResponder
+from chatkeep.config import Settings
 from chatkeep.events import Done, ModelEvent, TextDelta, Usage
+from chatkeep.extensions import Extensions, answered_by_built_in
 from chatkeep.llm.eliza import ELIZA, Eliza
 from chatkeep.llm.eliza_script import FALLBACKS, INTRODUCTION, RULES
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
+from chatkeep.testing import FakeModel
+from chatkeep.tools import Tools
 
 GREETING = PromptMessage(role="assistant", text="Hello! How can I help you today?")
 
@@ -140,3 +145,14 @@ async def test_no_text_keeps_her_busy(text: str) -> None:
     """The patterns look at each character a bounded number of times."""
     async with asyncio.timeout(2):
         assert await answer(text)
+
+
+def test_she_is_said_to_answer_only_where_nobody_else_does() -> None:
+    """Clients are told so, who then name her: not where a model or a program of somebody is."""
+    settings, eliza = Settings.from_env({}), Eliza()
+    assert answered_by_built_in(Extensions(), settings, model=eliza)
+    assert not answered_by_built_in(Extensions(), settings, model=FakeModel(["Hi"]))
+    theirs = Settings.from_env({"RESPONDER": "shop.answers:respond"})
+    assert not answered_by_built_in(Extensions(), theirs, model=eliza)
+    passed_in = Extensions(responder=ModelResponder(eliza, Tools()))
+    assert not answered_by_built_in(passed_in, settings, model=eliza)
