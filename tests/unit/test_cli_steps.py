@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from chatkeep.cli.steps import Steps
+
+FULL = Path("/dev/full")
 
 
 @pytest.fixture(autouse=True)
@@ -82,4 +85,15 @@ def test_step_happens_though_nobody_reads() -> None:
     happened = False
     with Steps(Closed()).step("Stopping PostgreSQL"):
         happened = True
+    assert happened
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+def test_step_happens_though_the_disk_is_full() -> None:
+    """Nor does what could not be written fail the process when it ends."""
+    happened = False
+    with FULL.open("w", encoding="utf-8") as stream:
+        with Steps(stream).step("Stopping PostgreSQL"):
+            happened = True
+        Steps(stream).note("Stopped.")
     assert happened

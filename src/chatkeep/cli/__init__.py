@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 import chatkeep
+from chatkeep.cli.steps import say_no_more
 from chatkeep.cli.words import examples
 from chatkeep.errors import ChatkeepError, SetupError
 
@@ -104,6 +105,11 @@ def main() -> None:
         # Its text may quote anything, a password in an address too.
         _complain(f"Unexpected {_kind(error)}: LOG_LEVEL=DEBUG shows what and where.")
         sys.exit(_FAILED)
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # a log whose disk is full makes no failure of what was done
+            say_no_more(sys.stderr)
 
 
 def _kind(error: Exception) -> str:

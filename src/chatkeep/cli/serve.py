@@ -74,10 +74,11 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
     settings = read_settings(host=host, port=port, data_folder=data, workers=workers)
     for sentence in find_misspellings(read_environment()):
         click.echo(f"chatkeep: {sentence}", err=True)
+    steps = Steps(sys.stdout)
     with suppress(KeyboardInterrupt):
-        _serve(settings, Steps(sys.stdout), early, began)
+        _serve(settings, steps, early, began)
     if early.came:
-        click.echo("Stopped before it was ready.")
+        steps.note("Stopped before it was ready.")
 
 
 class _EarlySignals:
@@ -123,9 +124,10 @@ def _serve(settings: Settings, steps: Steps, early: _EarlySignals, began: float)
                 if early.came:
                     signal.raise_signal(signal.SIGTERM)
                     return
-                _greet(settings, took_s=time.perf_counter() - began)
+                _greet(settings, steps, took_s=time.perf_counter() - began)
 
-            _runner(settings)(complete, sockets, started=started, stopping=partial(_part, settings))
+            part = partial(_part, settings, steps)
+            _runner(settings)(complete, sockets, started=started, stopping=part)
 
 
 def _see_to_indexes(settings: Settings, *, alone: bool) -> None:
@@ -179,9 +181,9 @@ def _runner(settings: Settings) -> _Runner:
     return serve
 
 
-def _greet(settings: Settings, *, took_s: float) -> None:
+def _greet(settings: Settings, steps: Steps, *, took_s: float) -> None:
     """Say where everything is. *settings* are as they were set: without our own database."""
-    click.echo(f"\nChatkeep {chatkeep.__version__} is ready, after {took_s:.1f} s.\n")
+    steps.note(f"\nChatkeep {chatkeep.__version__} is ready, after {took_s:.1f} s.\n")
     lines = {
         "Open": settings.base_url,
         "Data": _data_place(settings),
@@ -191,8 +193,8 @@ def _greet(settings: Settings, *, took_s: float) -> None:
         "Stop": "Ctrl-C" if sys.stdout.isatty() else f"kill {os.getpid()}",
     }
     for name, value in lines.items():
-        click.echo(f"  {name:7} {value}")
-    click.echo()
+        steps.note(f"  {name:7} {value}")
+    steps.note("")
 
 
 def _metrics_place(settings: Settings) -> dict[str, str]:
@@ -203,12 +205,10 @@ def _metrics_place(settings: Settings) -> dict[str, str]:
     return {"Metrics": f"http://{settings.metrics_host}:{first}/metrics{more}"}
 
 
-def _part(settings: Settings) -> None:
-    with suppress(BrokenPipeError):  # nobody reads any more: no reason not to stop well
-        click.echo(
-            f"\nStopping: running answers have {settings.drain_s} s to end;"
-            " once more to stop at once."
-        )
+def _part(settings: Settings, steps: Steps) -> None:
+    steps.note(
+        f"\nStopping: running answers have {settings.drain_s} s to end; once more to stop at once."
+    )
 
 
 def _data_place(settings: Settings) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -53,9 +55,20 @@ class Steps:
 
     def _put(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
-        with suppress(BrokenPipeError):  # the step itself, such as stopping, is to happen
+        try:
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
+        except OSError:  # nobody reads, or the disk is full: the step itself is to happen
+            say_no_more(self._stream)
+
+
+def say_no_more(stream: TextIO) -> None:
+    """Let what *stream* could not write, and what follows, go nowhere.
+
+    Else Python tries it once more when the process ends, and that fails the process.
+    """
+    with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _took(began: float) -> str:
