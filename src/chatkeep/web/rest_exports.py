@@ -16,7 +16,7 @@ from chatkeep import conversations, files
 from chatkeep.errors import NotFound, NotYourConversation
 from chatkeep.stored_files import with_file
 from chatkeep.web import rest_answers
-from chatkeep.web.watched import Watched
+from chatkeep.web.revocable_stream import RevocableStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,7 +34,7 @@ _MESSAGES_AT_A_TIME = 10
 _SPEAKERS = {"user": "You", "assistant": "Assistant", "system": "System"}
 
 
-class Export(Watched):
+class Export(RevocableStream):
     """An export on its way, one of those that a person may have under way at once.
 
     It holds a file in memory for as long as its reader takes for that file.

@@ -1,8 +1,9 @@
-"""Memory that clients take up by being slow: bounded for all of them together.
+"""A bound on the memory that slow clients take up together.
 
-An answer stays in memory until its reader has it, and a body until all of it is here; whoever
-is slow enough can have many of them. When all together are too much, those end who have grown
-least lately, and not by little: who is as fast as anybody has gone by then.
+An answer stays in memory until its reader has it, and a request body until all of it has
+arrived, so clients that are slow on purpose could hold any amount of both. When all of them
+together exceed the bound, those go first whose last growth of some size was longest ago:
+clients at an ordinary speed have finished by then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Taken:
-    """How much somebody takes up, and how much it was when they got their place in the row."""
+    """How much a client takes up, and how much it was when it got its place in the queue."""
 
     size: int
     placed_at: int
@@ -24,10 +25,10 @@ class _Taken:
 
 
 class Room:
-    """How much is there for whom. Share one per process."""
+    """The memory that slow clients share. One per process and kind of buffer."""
 
     def __init__(self, most_bytes: int, *, little_bytes: int) -> None:
-        """Let clients take up *most_bytes* together; nobody ends for less than *little_bytes*."""
+        """Bound all clients by *most_bytes*; one with less than *little_bytes* is left alone."""
         self._most = most_bytes
         self._little = little_bytes
         self._taken: dict[object, _Taken] = {}
@@ -39,9 +40,9 @@ class Room:
         return self._total
 
     def take(self, who: object, size: int, end: Callable[[], None]) -> None:
-        """Note that *who* takes up *size* bytes from now on; others are ended if that is too much.
+        """Note that *who* takes up *size* bytes now, and disconnect others if that is too much.
 
-        *end* ends *who*, who may still `leave` afterwards.
+        *end* disconnects *who*, which may still `leave` afterwards.
         """
         if size < self._little:
             self.leave(who)

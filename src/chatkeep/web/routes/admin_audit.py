@@ -15,8 +15,8 @@ from chatkeep import audit
 from chatkeep.web.administrators import Administrator
 from chatkeep.web.persons import LONGEST_USER_ID
 from chatkeep.web.problems import described
+from chatkeep.web.revocable_stream import RevocableStream
 from chatkeep.web.services import ServicesDep
-from chatkeep.web.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -117,7 +117,7 @@ async def export_audit(
     """Return the audit log as a file of JSON lines, as far back as it goes."""
     pages = _pages(services.db, wanted)
     first = await anext(pages, b"")  # what is wrong is said while there can be an answer
-    return Watched(
+    return RevocableStream(
         _all(first, pages),
         media_type="application/x-ndjson",
         headers={"content-disposition": 'attachment; filename="audit.ndjson"'},

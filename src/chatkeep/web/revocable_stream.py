@@ -1,7 +1,8 @@
-"""Files that are written while they are sent: they break off when whoever asked is signed out.
+"""Streamed files that break off when the credential of whoever asked is revoked.
 
-Such a file goes on for as long as its reader takes, and reads what is new meanwhile: it would be
-a way to stay. What is broken off is never ended as what is whole: its connection is closed.
+An export is read from the database while it is sent, for as long as its reader takes: without
+this, a log-out would not stop it. A file that breaks off must not look whole, so its connection
+is closed instead of the response being ended.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from chatkeep.web.services import Services
 
 
-class Watched(StreamingResponse):
-    """A streamed answer to somebody who is signed in, and for as long as they are."""
+class RevocableStream(StreamingResponse):
+    """A streamed response to somebody who is signed in, for as long as they are."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, or the part until the caller's credential ends.
