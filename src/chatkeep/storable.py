@@ -1,7 +1,8 @@
-"""What of others' JSON cannot be kept, or not be read again: one character, and great depth.
+"""JSON from elsewhere that could not be stored or read back: NUL characters, and deep nesting.
 
-PostgreSQL stores no NUL. Whatever writes or reads what is nested calls itself, so that what one
-part of a program could read another one, which begins deeper, can not.
+PostgreSQL stores no NUL. Whatever reads or writes nested values is recursive, so a depth that
+one part of the program just manages is too much for another, which starts further down the
+stack: hence a bound far below either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which roles the metadata of an account name that only operators write.
+"""The roles that an account has by its `app_metadata`, which only operators write.
 
-Read in one way by whoever asks: what makes somebody an administrator must also be what asks
-them for a second factor. What a role allows is not decided here.
+Read in this one place: what makes somebody an administrator must also be what asks them for
+a second factor. What a role allows is not decided here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much waits or is being worked on, in the whole installation: for who watches it."""
+"""How many answers and jobs wait or are in progress in the whole installation, to be monitored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers can cause as often as they like: written, but never without bound.
+"""Audit entries that strangers can cause as often as they like, and therefore are bounded.
 
 A refused credential is an entry, and a flood of them must not fill the disk. So of one
 action and reason from one network, the first few of each minute are entries of their own,

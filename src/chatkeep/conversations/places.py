@@ -1,4 +1,4 @@
-"""Where messages stand in the tree of their conversation, and which answer or follow them."""
+"""Look-ups in the tree of messages: by id, by branch, and by the answer that is shown."""
 
 from __future__ import annotations
 

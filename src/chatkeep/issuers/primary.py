@@ -1,6 +1,6 @@
-"""Whose people have bare user ids, decided once and kept in the database.
+"""The primary issuer, whose people have user ids without a prefix: settled once, in the database.
 
-Every other issuer's people are prefixed with its name, so that the same `sub` at two
+The user ids of every other issuer's people begin with its name, so that the same `sub` at two
 issuers is two people. The decision outlives the configuration: re-ordering the settings
 must never rename anybody.
 """

@@ -1,4 +1,4 @@
-"""Which account a provider's word opens: the rules.
+"""The rules by which an identity at a provider signs in to an account, old or new.
 
 An identity is an issuer and a subject there, nothing else; an address never is. An address is
 looked at once, when an identity is new here:

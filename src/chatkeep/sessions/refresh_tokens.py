@@ -1,4 +1,4 @@
-"""Refresh tokens as text: which session, the how-many-th, and a proof that we wrote it.
+"""Refresh tokens as text: the session, the number in its family, and a proof that we wrote it.
 
 The proof is an HMAC under a key that is not in the database. So a dump of the database
 holds nothing usable, and the same token can be written again when an answer was lost.

@@ -1,4 +1,4 @@
-"""What was looked at, how it is, and what to do where that is not good."""
+"""The result of a check: what was examined, what was found, and what to do about problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at. No text of it shows a secret."""
+    """The result of one check. None of its texts shows a secret."""
 
     name: str
     note: str = ""
@@ -15,5 +15,5 @@ class Finding:
 
     @property
     def is_good(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether there are no problems."""
         return not self.problems

@@ -1,6 +1,6 @@
-"""An end to waiting that does not wait itself.
+"""A time limit that does not wait for what it cancels.
 
-`asyncio.timeout` returns when what it has cancelled has ended. A statement that is cancelled
+`asyncio.timeout` only returns when the work that it cancelled has ended. A statement that is cancelled
 on a PostgreSQL that hangs ends ten seconds later, because psycopg tries to cancel it there.
 """
 

@@ -1,4 +1,4 @@
-"""What stands somewhere rather than adds up: read when somebody asks for the metrics.
+"""Metrics that are read when somebody asks for them, because they are states and no counts.
 
 What comes from the database is the same on every process, and is missing while it is away.
 """
