@@ -16,6 +16,7 @@ from chatkeep.notifications import Listener
 from chatkeep.personal_keys import records as key_records
 from chatkeep.sessions import forgetting as old_sessions
 from chatkeep.sign_in import anonymous_accounts, authorization_codes
+from chatkeep.web.clock import ClockWatch
 from chatkeep.web.measures import collect, watch_loop
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def start_background(stack: AsyncExitStack, services: Services) -> None:
         go_on(services.replies.keep_checkpoints, "keeping answers"),
         services.replies.keep_tails(),
         go_on(partial(_keep_swept, services), "sweeping"),
+        go_on(ClockWatch(services.db).run, "comparing the clocks"),
         go_on(services.sightings.run, "writing which sessions are used"),
         go_on(services.personal_keys.run, "writing which keys are used"),
         go_on(
