@@ -1,8 +1,8 @@
 """What the refresh cookie holds: a refresh token and, if another issuer gave it out, whose it is.
 
-A token of ours is written as it is. Another issuer's is written with the issuer's name and the person
-that it was given out for, and a proof that we wrote it, so that the answer of the next refresh
-can be held against both. Pure: no token is judged here.
+A token of ours is written as it is. Another issuer's is written with the issuer's name and the
+person that it was given out for, and a proof that we wrote it, so that the answer of the next
+refresh can be held against both. Pure: no token is judged here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A time limit that does not wait for what it cancels.
 
-`asyncio.timeout` only returns when the work that it cancelled has ended. A statement that is cancelled
-on a PostgreSQL that hangs ends ten seconds later, because psycopg tries to cancel it there.
+`asyncio.timeout` returns only when the work that it cancelled has ended. A statement that is
+cancelled on a PostgreSQL that hangs ends ten seconds later, because psycopg tries to cancel it
+there.
 """
 
 from __future__ import annotations
