@@ -336,7 +336,7 @@ def _tell_why(error: psycopg.Error | PoolTimeout | TimeoutError) -> None:
         _log.warning("PostgreSQL did not do what it was asked: %s", why)
 
 
-def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception | None:  # noqa: PLR0911 -- a table, read line by line
+def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception | None:  # noqa: C901, PLR0911 -- a table, read line by line
     match error:
         case pg.UniqueViolation() | pg.ForeignKeyViolation() | pg.CheckViolation():
             return ConstraintViolated(error.diag.constraint_name or "")
@@ -347,6 +347,8 @@ def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception 
             return NotFound()
         case pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
             return Unavailable(retry_after_s=1)
+        case psycopg.Error() if pipelines.is_of_old_statement(error):
+            return Unavailable(retry_after_s=1)  # of several steps; a single one was tried again
         case (
             pg.QueryCanceled()
             | pg.TransactionTimeout()

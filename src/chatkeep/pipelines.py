@@ -112,8 +112,9 @@ class PipelinedConnection(AsyncConnection[Any]):
         bound = [self._bound(text, params) for text, params in statements]
         try:
             return await self._exchanged(bound, Format.BINARY if binary else Format.TEXT)
-        except (errors.InvalidSqlStatementName, errors.FeatureNotSupported) as error:
-            if not self._is_of_old_statements(error):
+        except psycopg.Error as error:
+            is_undone = self.pgconn.transaction_status == TransactionStatus.IDLE
+            if not (is_undone and is_of_old_statement(error)):
                 raise
         self._names.clear()
         return await self._exchanged(bound, Format.BINARY if binary else Format.TEXT)
@@ -129,17 +130,6 @@ class PipelinedConnection(AsyncConnection[Any]):
             self.pgconn.finish()
             raise
         return self._checked(bound, sent, results)
-
-    def _is_of_old_statements(self, error: psycopg.Error) -> bool:
-        """Whether nothing happened, because what was prepared is gone or no longer fits its tables.
-
-        A migration beside the traffic changes the type of a column, or a pooler has put another
-        server behind the connection.
-        """
-        return self.pgconn.transaction_status == TransactionStatus.IDLE and (
-            isinstance(error, errors.InvalidSqlStatementName)
-            or error.diag.source_function == "RevalidateCachedQuery"
-        )
 
     def records(self, result: PGresult, record: type[Row]) -> list[Row]:
         """Return the rows of an answer as *record*, whose fields have the columns' names."""
@@ -261,6 +251,18 @@ class PipelinedConnection(AsyncConnection[Any]):
     def _accept(self, result: PGresult) -> None:
         if result.status not in {ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK}:
             raise errors.error_from_result(result, encoding=self.info.encoding)
+
+
+def is_of_old_statement(error: psycopg.Error) -> bool:
+    """Whether nothing happened, because what was prepared is gone or no longer fits its tables.
+
+    A migration beside the traffic changes the type of a column, or a pooler has put another
+    server behind the connection.
+    """
+    return isinstance(error, errors.InvalidSqlStatementName) or (
+        isinstance(error, errors.FeatureNotSupported)
+        and error.diag.source_function == "RevalidateCachedQuery"
+    )
 
 
 @cache  # of literals, so there is an end to them

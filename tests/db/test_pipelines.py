@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from chatkeep import pipelines
 from chatkeep.db import WORKER, ConstraintViolated, Database, Query
-from chatkeep.errors import ChatkeepError, Invalid
+from chatkeep.errors import ChatkeepError, Invalid, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,7 +203,7 @@ async def test_statement_whose_columns_have_changed_is_prepared_anew(
             assert await single.fetch_all(WORKER, count, ask) == [[One(1)], [One(value)]]
     assert database.operate("select count(*) from public.counted") == [(6,)]
     database.operate("alter table public.migrated alter column value type text")
-    with pytest.raises(psycopg.errors.FeatureNotSupported):
+    with pytest.raises(Unavailable):
         await counted_and_asked(single, count, ask)
     assert database.operate("select count(*) from public.counted") == [(6,)]
 
@@ -214,6 +214,26 @@ async def counted_and_asked(db: Database, *queries: Query[One]) -> None:
         assert isinstance(connection, pipelines.PipelinedConnection)
         for query in queries:
             await connection.exchange((query.text, query.params))
+
+
+async def test_steps_whose_columns_have_changed_meanwhile_may_be_tried_again(
+    single: Database, database: MigratedDatabase
+) -> None:
+    """What came before them in the transaction is undone, so they are told to come back, once."""
+    database.operate("create table public.widened as select 1 as value")
+    database.operate("grant select on public.widened to chatkeep_worker")
+
+    async def act() -> object:
+        async with single.acting_as(WORKER) as connection:
+            cursor = await connection.execute("select value from public.widened", prepare=True)
+            return await cursor.fetchone()
+
+    assert await act() == (1,)
+    database.operate("alter table public.widened alter column value type text")
+    with pytest.raises(Unavailable) as told:
+        await act()
+    assert told.value.retry_after_s == 1
+    assert await act() == ("1",)
 
 
 async def test_statements_that_somebody_has_deallocated_are_prepared_anew(single: Database) -> None:
