@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from chatkeep.errors import SetupError
-from chatkeep.listening import BACKLOG
+from chatkeep.sockets import BACKLOG
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 

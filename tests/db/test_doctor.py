@@ -99,6 +99,6 @@ async def test_listening_address_of_another_database_is_named(
     database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers, and nothing of what servers say to each other arrives there."""
-    monkeypatch.setattr("chatkeep.setup_checks.hearing._WITHIN_S", 0.5)
+    monkeypatch.setattr("chatkeep.setup_checks.notifications._WITHIN_S", 0.5)
     found = await findings(database.url, DATABASE_LISTEN_URL=database.server.url())
     assert "does not arrive at DATABASE_LISTEN_URL" in found["Notifications"].problems[0]

@@ -12,8 +12,8 @@ import pytest
 from chatkeep import db as door
 from chatkeep.config import Settings
 from chatkeep.db import WORKER, Database
-from chatkeep.setup_checks.hearing import examine_hearing
 from chatkeep.setup_checks.isolation import find_problems
+from chatkeep.setup_checks.notifications import examine_notifications
 from chatkeep.sql import indexes
 from chatkeep.sql.migrations import HEAD, build_indexes, migrate
 from tests.db.interleaving import interleave
@@ -122,12 +122,12 @@ async def test_pooler_that_tells_no_listener_is_found(
     through: MigratedDatabase, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     """It takes LISTEN and never tells: doctor says which setting is wrong."""
-    monkeypatch.setattr("chatkeep.setup_checks.hearing._WITHIN_S", 0.5)
+    monkeypatch.setattr("chatkeep.setup_checks.notifications._WITHIN_S", 0.5)
     settings = {"DATABASE_URL": through.url, "CHATKEEP_SECRET": "0123456789abcdef" * 2}
     if setting == "DATABASE_LISTEN_URL":
         settings |= {"DATABASE_POOLER": "on", setting: through.url}
-    found = await examine_hearing(Settings.from_env(settings))
+    found = await examine_notifications(Settings.from_env(settings))
     assert found is not None
     assert setting in found.problems[0]
     without = settings | {"DATABASE_POOLER": "on", "DATABASE_LISTEN_URL": ""}
-    assert await examine_hearing(Settings.from_env(without)) is None
+    assert await examine_notifications(Settings.from_env(without)) is None

@@ -106,8 +106,8 @@ class _EarlySignals:
 
 def _serve(settings: Settings, steps: Steps, early: _EarlySignals, began: float) -> None:
     from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
-    from chatkeep.listening import listen  # noqa: PLC0415 -- as above
     from chatkeep.mail.templates import load_templates  # noqa: PLC0415 -- as above
+    from chatkeep.sockets import listen  # noqa: PLC0415 -- as above
 
     sockets = listen(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])

@@ -23,7 +23,7 @@ from chatkeep.redis_link import redis_problem
 from chatkeep.setup_checks import isolation
 from chatkeep.setup_checks.connections import examine_connections
 from chatkeep.setup_checks.findings import Finding
-from chatkeep.setup_checks.hearing import examine_hearing
+from chatkeep.setup_checks.notifications import examine_notifications
 from chatkeep.setup_checks.reaching import status_at
 from chatkeep.signing_keys import load_signing_keys
 from chatkeep.sql.indexes import find_undone
@@ -113,8 +113,8 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding(name="Isolation", note="every table, every role", problems=tuple(problems))
         if not problems:
             yield await _keys(settings)
-        if (hearing := await examine_hearing(settings)) is not None:
-            yield hearing
+        if (notifications := await examine_notifications(settings)) is not None:
+            yield notifications
     except psycopg.Error as error:
         said = str(error).partition("\n")[0]
         yield Finding(name="PostgreSQL", problems=(f"{said}. Check the DATABASE_... settings.",))

@@ -11,7 +11,7 @@ import pytest
 
 from chatkeep import server
 from chatkeep.errors import SetupError
-from chatkeep.listening import listen
+from chatkeep.sockets import listen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

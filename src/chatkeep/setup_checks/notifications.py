@@ -1,4 +1,4 @@
-"""Whether what a server is told with NOTIFY arrives where it listens; nothing is changed by it."""
+"""Whether NOTIFY reaches a server where it listens, or is lost at a pooler. Changes nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NAME: Final = "Notifications"
 _WITHIN_S: Final = 3.0
 
 
-async def examine_hearing(settings: Settings) -> Finding | None:
-    """Say something where a server listens, and hear it; None where none would listen.
+async def examine_notifications(settings: Settings) -> Finding | None:
+    """Send a notification and wait for it where a server listens; None where none would listen.
 
     A pooler in transaction mode takes LISTEN and never tells; nor does another database of the
     same PostgreSQL.
