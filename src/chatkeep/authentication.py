@@ -37,7 +37,6 @@ Admission = Callable[[Principal], Awaitable[Principal]]
 _LONGEST_USER_ID = 255
 _LONGEST_TOKEN = 8192
 _DOTS_OF_A_JWT = 2
-_BEARER = b"Bearer "
 _REFUSALS = (TokenInvalid, CredentialsConflict, AccountNotFound, NoActiveSession)
 
 
@@ -122,9 +121,7 @@ class Authenticator:
         Whatever is new, odd, bound, to be asked for elsewhere or has ended is None, and
         `identify` decides.
         """
-        if not authorization.startswith(_BEARER):
-            return None
-        found = self._issuers.remembered(authorization[len(_BEARER) :])
+        found = self._issuers.remembered(authorization)
         if found is None or found.issuer in self._admissions:
             return None
         if self._revocations is not None and not self._revocations.is_known_to_hold(found):

@@ -93,11 +93,10 @@ class Revocations:
             or ("token", issuer, token_id) in ended
         ):
             return True
-        return bool(self._not_before) and (
-            self._is_older(
-                issued_at := counted_as_issued(principal), ("user", "", principal.user_id)
-            )
-            or self._is_older(issued_at, ("issuer", issuer, ""))
+        if not self._not_before:
+            return False
+        return self._is_older(principal, ("user", "", principal.user_id)) or self._is_older(
+            principal, ("issuer", issuer, "")
         )
 
     def is_known_to_hold(self, principal: Principal) -> bool:
@@ -281,9 +280,9 @@ class Revocations:
         else:
             self._ended[key] = row.until
 
-    def _is_older(self, issued_at: datetime, key: _Key) -> bool:
+    def _is_older(self, principal: Principal, key: _Key) -> bool:
         found = self._not_before.get(key)
-        return found is not None and issued_at < found[0]
+        return found is not None and counted_as_issued(principal) < found[0]
 
     def _tell_others(self) -> None:
         if self._announce is not None:

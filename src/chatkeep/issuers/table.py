@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from chatkeep.principal import Principal
     from chatkeep.token_binding import Proofs, Proven
 
+#: Part of what is remembered of a token, so that the header that shows it is looked up whole:
+#: to take the token out first would be a second copy of it, for each request.
+_BEFORE_A_TOKEN: Final = b"Bearer "
 _MAX_VERIFIED: Final = 8192
 #: All remembered tokens together. Claims take up to twenty times the memory of their text, and
 #: people write some of them themselves.
@@ -97,7 +100,7 @@ class Issuers:
 
     async def _found(self, token: str) -> Principal:
         # The whole text is the key: tokens that begin alike are common.
-        digest = hashlib.sha256(token_bytes(token)).digest()
+        digest = hashlib.sha256(_BEFORE_A_TOKEN + token_bytes(token)).digest()
         seen = self._verified.get(digest)
         if seen and seen.source.current() is seen.keys and self._clock() < seen.until:
             return seen.principal
@@ -106,13 +109,14 @@ class Issuers:
         self._remember(digest, verified)
         return verified.principal
 
-    def remembered(self, token: bytes) -> Principal | None:
-        """Return who *token* speaks for if it was seen and still holds, else None: `authenticate`.
+    def remembered(self, authorization: bytes) -> Principal | None:
+        """Return who a token speaks for if it was seen and still holds, else None: `authenticate`.
 
+        *authorization* is the whole value of the header, and that of no other scheme is known.
         For requests that show nothing else, at a tenth of the cost of looking at all there
         could be. None for a token that is bound to something. Revocation is not looked at.
         """
-        seen = self._verified.get(hashlib.sha256(token).digest())
+        seen = self._verified.get(hashlib.sha256(authorization).digest())
         if (
             seen is None
             or seen.is_bound
@@ -153,7 +157,8 @@ class Issuers:
             keys, key = await source.find(token.header)
         until = check(token, key=key, rules=issuer.rules, now=now)
         size, is_bound = len(token.signing_input), token.claims.get("cnf") is not None
-        return _Verified(issuer.principal(token), until, source, keys, size, is_bound)
+        # Each request compares it with the clock, twice as fast as it would an integer.
+        return _Verified(issuer.principal(token), float(until), source, keys, size, is_bound)
 
     def _issuer_of(self, claims: dict[str, object]) -> Issuer:
         """Choose by what the token claims; only that issuer's keys are then tried."""

@@ -146,16 +146,17 @@ class _RingKeys:
     """The keys of one kind; whoever misses one makes the ring look first."""
 
     def __init__(self, keys: KeySet, ring: KeyRing) -> None:
-        self._keys = keys
         self._ring = ring
+        self.replace(keys)
 
     def replace(self, keys: KeySet) -> None:
         """Use *keys* from now on; what was verified with the others is verified again."""
         self._keys = keys
+        self._current = keys if len(keys) else None
 
     def current(self) -> KeySet | None:
         """Return the keys; None where there is none, as far as is known."""
-        return self._keys if len(self._keys) else None
+        return self._current
 
     async def find(self, header: Header) -> tuple[KeySet, Key]:
         """Return the key for *header*, as the keys are now."""
