@@ -13,7 +13,6 @@ import pytest
 from chatkeep import audit
 from chatkeep.administration import administrators
 from chatkeep.db import AUTH
-from chatkeep.web.routes import admin_audit
 from tests.gotrue_people import OURS_ALONE, PASSWORD, nobody, sign_in, sign_up, signed_in
 from tests.http.test_matrix import ENDLESS
 from tests.postgres_servers import LOGIN, MigratedDatabase
@@ -503,7 +502,7 @@ async def test_log_is_exported_whole(
     node: Node, admin: Member, ana: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every entry that is asked for, once, over as many pages as it takes."""
-    monkeypatch.setattr(admin_audit, "_PAGE", 2)
+    monkeypatch.setattr("chatkeep.web.routes.admin.audit._PAGE", 2)
     for _ in range(5):
         await sign_in(nobody(node), ana.email)
     answer = await admin.client.get(f"{ADMIN}/audit/export?user_id={ana.id}")

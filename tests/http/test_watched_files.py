@@ -10,7 +10,6 @@ import pytest
 
 from chatkeep import conversations
 from chatkeep.audit import reading
-from chatkeep.web.routes import admin_audit
 from tests.http.test_conversations import begin
 from tests.serving import until
 
@@ -96,7 +95,7 @@ async def test_log_that_an_administrator_takes_breaks_off_too(
     for _ in range(4):
         await node.nobody(authorization="Bearer none").get("/auth/me")
     await node.parts.embedded.notices.write()
-    monkeypatch.setattr(admin_audit, "_PAGE", 2)
+    monkeypatch.setattr("chatkeep.web.routes.admin.audit._PAGE", 2)
     slowly = Slowly(reading.listed)
     monkeypatch.setattr("chatkeep.audit.listed", slowly)
     reading_on = asyncio.create_task(read(node, admin, "/api/admin/audit/export"))

@@ -25,12 +25,7 @@ from chatkeep.web.composition import open_services
 from chatkeep.web.hosts import KnownHosts
 from chatkeep.web.middleware import CrossOrigin, Heads, Refuse, RequestRecord, Unforeseen
 from chatkeep.web.routes import (
-    admin_audit,
-    admin_operations,
-    admin_overview,
-    admin_people,
-    admin_sessions,
-    admin_usage,
+    admin,
     ai_sdk,
     browser_sessions,
     chatkit,
@@ -95,13 +90,7 @@ _ROUTES = (
     refreshing.router,
     session_service.router,
     token_service.router,
-    admin_people.router,
-    admin_sessions.router,
-    admin_audit.router,
-    admin_operations.router,
-    admin_overview.router,
-    admin_usage.router,
-    admin_people.of_anybody,
+    *admin.ROUTERS,
     outbox.router,
     pages.router,
 )

@@ -35,7 +35,7 @@ def _placed(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC)
 
 
-Many = Annotated[int, Query(ge=1, le=1000, description="How many on a page.")]
+Many = Annotated[int, Query(ge=1, le=audit.AT_MOST, description="How many on a page.")]
 About = Annotated[str | None, Query(max_length=LONGEST_USER_ID, description="Whom it is about.")]
 Action = Annotated[str | None, Query(max_length=255, description="One of the audit log's.")]
 Outcome = Annotated[str | None, Query(max_length=255, description="`succeeded` or `refused`.")]
