@@ -95,9 +95,23 @@ async def test_events_of_a_continued_answer_begin_at_its_start(node: Node, ana: 
     assert stream.events[-1].data["message"] == "Half an answer, and more."
 
 
-async def test_ai_sdk_goes_on_with_the_answer_it_has(node: Node, ana: Person) -> None:
+async def ended_by_its_length(node: Node, person: Person) -> str:
+    """Let an answer end in the middle of a word; return its conversation."""
+    length: list[Step] = [TextDelta(text="Half an ans"), Done(finish_reason="length")]
+    node.stage.play(length, ["wer, and more."])
+    chat = str(uuid4())
+    async with person.client.stream(UI, submit(chat, "Tell")) as stream:
+        await stream.rest()
+    return chat
+
+
+@pytest.mark.parametrize("how", ["stopped", "length"])
+async def test_ai_sdk_goes_on_with_the_answer_it_has(node: Node, ana: Person, how: str) -> None:
     """Sent back as it is (`sendMessage()`), the answer grows by what is new and nothing else."""
-    chat, _ = await cut_off(node, ana, "Half an ans")
+    if how == "length":
+        chat = await ended_by_its_length(node, ana)
+    else:
+        chat, _ = await cut_off(node, ana, "Half an ans")
     before = await newest(ana.client, chat)
     body = {
         "id": chat,

@@ -46,6 +46,8 @@ def was_cut_off(found: AnswerShown) -> bool:
     waits = [part for part in unstored("", found.parts) if part.waits]
     if found.status in {"queued", "running"}:
         return not waits
+    if found.status == "done":
+        return found.finish_reason == "length" and not waits
     asked = any(part.approval_id for part in waits)
     return found.status in {"stopped", "interrupted"} and not asked
 

@@ -35,6 +35,7 @@ class AnswerShown:
     parts: list[dict[str, Any]] | None
     run_id: str | None
     status: Status
+    finish_reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,8 @@ async def find_answer(
     rows = await db.fetch(
         as_user(user_id),
         """
-        select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status
+        select m.id, m.parent_id, m.parts, m.run_id, coalesce(r.state, 'done') as status,
+          r.finish_reason
         from chat.conversations c
         -- `offset 0`: looked up by their whole keys, whatever else this person has.
         cross join lateral (
@@ -95,7 +97,8 @@ async def find_answer(
           offset 0
         ) m
         left join lateral (
-          select state from chat.runs where user_id = m.user_id and id = m.run_id offset 0
+          select state, finish_reason from chat.runs
+          where user_id = m.user_id and id = m.run_id offset 0
         ) r on true
         where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
           and m.role = 'assistant' and m.parent_id is not null
