@@ -402,6 +402,8 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "share of hers": lambda db: sharing.share(
         db, "bo", ALONE, head_id=None, lasts=timedelta(days=1)
     ),
+    "name of hers": lambda db: sharing.find_name(db, "bo", ALONE),
+    "name of the same id": lambda db: sharing.find_name(db, "bo", SAME),
     "shares": lambda db: sharing.list_shares(db, "bo"),
     "keys": lambda db: keys.list_own(db, "bo"),
     "end a key": lambda db: keys.revoke(db, "bo", KEY_OF_ANA),

@@ -67,6 +67,63 @@ async def test_link_shows_the_branch_and_nothing_said_later(
     assert (await texts(node, early))[1:] == ["First question"]
 
 
+async def title_of(node: Node, made: dict[str, Any]) -> str | None:
+    """Return what a link calls the conversation."""
+    answer = await node.nobody().get(f"/api/v1/shared/{token_of(made)}")
+    assert answer.status == 200, answer.text
+    title: str | None = answer.json["title"]
+    return title
+
+
+async def test_title_says_nothing_that_the_link_does_not_show(node: Node, ana: Person) -> None:
+    """A title is made of what was asked first, which may be edited away, also before a copy."""
+    conversation = uuid4().hex
+    first = await ask(ana, conversation, "The password is hunter2")
+    edited = await ask(ana, conversation, "What is a bread?", instead_of=first["user_message_id"])
+    before = await shared(ana.client, conversation, head_id=first["message_id"])
+    after = await shared(ana.client, conversation, head_id=edited["message_id"])
+    copy = (await ana.client.post(f"{CHAT}/{conversation}/fork", {})).json["id"]
+    assert await title_of(node, before) == "The password is hunter2"
+    assert await title_of(node, after) == "What is a bread?"
+    assert await title_of(node, await shared(ana.client, copy)) == "What is a bread?"
+    await ana.client.patch(f"{CHAT}/{conversation}", {"title": "My words"})
+    copy = (await ana.client.post(f"{CHAT}/{conversation}/fork", {})).json["id"]
+    for made in (before, after, await shared(ana.client, copy)):
+        assert await title_of(node, made) == "My words"
+
+
+async def test_title_is_not_of_what_was_said_after_the_link_or_erased(
+    node: Node, ana: Person
+) -> None:
+    """One that was made later, of a later question, and one of a question that is gone."""
+    conversation = await begin(ana.client)
+    await say(ana.client, conversation, "Hi")
+    early = await shared(ana.client, conversation)
+    named = await title_of(node, early)
+    await say(ana.client, conversation, "The password is hunter2")
+    assert await title_of(node, early) == named
+    erased = uuid4().hex
+    said = await ask(ana, erased, "The password is hunter2")
+    made = await shared(ana.client, erased)
+    item = f"msg_{said['user_message_id']}_0"
+    gone = await ana.client.delete(f"/v1/conversations/conv_{erased}/items/{item}")
+    assert gone.status == 200
+    assert "hunter2" not in (await title_of(node, made) or "")
+
+
+async def ask(
+    who: Person, conversation: str, text: str, *, instead_of: str | None = None
+) -> dict[str, Any]:
+    """Ask as `useChat` does, and wait for the whole answer; *instead_of* is edited by it."""
+    message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": text}]}
+    edit = {"trigger": "submit-message", "messageId": instead_of} if instead_of else {}
+    client = who.client.but(accept="application/json")
+    answer = await client.post("/api/chat", {"id": conversation, "message": message, **edit})
+    assert answer.status == 200, answer.text
+    made: dict[str, Any] = answer.json
+    return made
+
+
 async def test_what_tools_and_reasoning_said_is_not_shown(
     node: Node, ana: Person, database: MigratedDatabase
 ) -> None:

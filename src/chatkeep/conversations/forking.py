@@ -81,7 +81,7 @@ async def find_fork(db: Database, user_id: str, fork_id: str) -> Conversation | 
 
 _COPY = """
 with recursive source as (
-  select c.user_id, c.id, c.title, m.id as head_id from chat.conversations c
+  select c.user_id, c.id, c.title, c.title_typed, m.id as head_id from chat.conversations c
   cross join lateral (
     select id, run_id from chat.messages where user_id = c.user_id and conversation_id = c.id
       and id = case when %(message)s::text is null then c.head_id else %(message)s end offset 0
@@ -106,8 +106,8 @@ with recursive source as (
 ), named as materialized (
   select b.*, gen_random_uuid()::text as new_id from branch b
 ), made as (
-  insert into chat.conversations (user_id, id, title, head_id)
-  select %(user)s, %(fork)s, s.title, n.new_id
+  insert into chat.conversations (user_id, id, title, title_typed, head_id)
+  select %(user)s, %(fork)s, s.title, s.title_typed, n.new_id
   from source s join named n on n.id = s.head_id
   returning id, title, created_at, updated_at
 ), copied as (

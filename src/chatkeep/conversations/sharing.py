@@ -2,8 +2,9 @@
 
 A link names a message; what it shows is the way from the first message to that one, as
 plain text and the sources named in it. Neither what was said afterwards, nor other branches,
-nor reasoning, files, or what tools were given and gave back can be read through it. Its
-token is random, 128 bits, and kept as a hash only.
+nor reasoning, files, or what tools were given and gave back can be read through it, and no
+title is shown that was made of any of these. Its token is random, 128 bits, and kept as a hash
+only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import hashlib
 import os
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from chatkeep import conversations
@@ -20,6 +22,7 @@ from chatkeep.errors import LinkEnded, NotYourConversation
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, timedelta
 
     from chatkeep.conversations import Message, Role
@@ -59,6 +62,14 @@ class Shown:
     messages: list[Said]
     expires_at: datetime
     cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a conversation is called. *title_typed*: by a person."""
+
+    title: str | None
+    title_typed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +157,12 @@ async def revoke(db: Database, user_id: str, share_id: str) -> None:
     )
 
 
-async def open_link(db: Database, token: str, *, people: str) -> Shown:
+async def open_link(
+    db: Database, token: str, *, people: str, titled: Callable[[str, str], str | None]
+) -> Shown:
     """Return what the link with *token* shows.
+
+    *titled* makes a title of a question and its answer, None where they name no subject.
 
     *people* is what the ids of our own issuer's people begin with: whose account there is
     deleted, or suspended now, shows nothing to anybody. Neither does a suspended person of
@@ -181,28 +196,72 @@ async def open_link(db: Database, token: str, *, people: str) -> Shown:
     if not found:
         raise LinkEnded
     try:
-        return await _read(db, found[0])
+        return await _read(db, found[0], titled)
     except NotYourConversation:
         raise LinkEnded from None
 
 
-async def _read(db: Database, link: _Opened) -> Shown:
+async def _read(db: Database, link: _Opened, titled: Callable[[str, str], str | None]) -> Shown:
     messages: list[Message] = []
     upto: str | None = link.head_id
-    title = None
     while upto is not None and len(messages) < SHOWN_AT_MOST:
-        conversation, page = await conversations.get_page(
+        _, page = await conversations.get_page(
             db, link.user_id, link.conversation_id, limit=_PAGE, from_id=upto
         )
-        title = conversation.title
         messages = page + messages
         upto = page[0].parent_id if page else None
     return Shown(
-        title=title,
+        title=_title(await find_name(db, link.user_id, link.conversation_id), messages, titled),
         messages=[said for one in messages if (said := _as_seen(one)) is not None],
         expires_at=link.expires_at,
         cut=upto is not None,
     )
+
+
+async def find_name(db: Database, user_id: str, conversation_id: str) -> Named:
+    """Find what a conversation is called, and whether a person said so.
+
+    Raises:
+        NotYourConversation: there is none of this person.
+    """
+    named = await db.fetch(
+        as_user(user_id),
+        """
+        select title, title_typed from chat.conversations
+        where user_id = %s and id = %s and deleted_at is null
+        """,
+        [user_id, conversation_id],
+        row=Named,
+    )
+    if not named:
+        raise NotYourConversation
+    return named[0]
+
+
+def _title(
+    named: Named, messages: list[Message], titled: Callable[[str, str], str | None]
+) -> str | None:
+    """Return the title, if somebody typed it or it is of what the link shows; else one that is.
+
+    A title that nobody typed is of the first exchange that names a subject. That may have been
+    edited away since, erased, said after what is shown, or said where this was copied from.
+    """
+    if named.title_typed:
+        return named.title
+    for question, answer in pairwise([*messages, None]):
+        if question is None or question.role != "user":
+            continue
+        title = titled(question.content, "" if answer is None else answer.content)
+        if title is not None:
+            return named.title if _is_the_only_one(question, answer) else title
+    return None
+
+
+def _is_the_only_one(question: Message, answer: Message | None) -> bool:
+    """Say whether the exchange was had here, and there is and was none in its place."""
+    if answer is None or answer.run_id is None:
+        return False
+    return all(len(one.siblings) == 1 and one.content for one in (question, answer))
 
 
 def _as_seen(message: Message) -> Said | None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from chatkeep.answering.titles import title_from
 from chatkeep.conversations import Role, sharing
 from chatkeep.errors import LinkEnded
 from chatkeep.web.auth import Anybody, SignedIn, SignedInOnRest
@@ -150,7 +151,7 @@ async def _opened(request: Request, token: str) -> Shown:
     services = services_of(request)
     await services.limits.spend("shared", request.scope["state"]["client"].bucket)
     people = services.embedded.issuer.user_id("")
-    return await sharing.open_link(services.db, token, people=people)
+    return await sharing.open_link(services.db, token, people=people, titled=title_from)
 
 
 def _answer(one: Share) -> ShareAnswer:
