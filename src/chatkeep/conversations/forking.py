@@ -91,6 +91,8 @@ with recursive source as (
   ) r on true
   where c.user_id = %(user)s and c.id = %(conversation)s and c.deleted_at is null
     and coalesce(r.state, 'done') not in ('queued', 'running')
+  -- Whoever erases it waits for the copy, to erase that as well.
+  for share of c
 ), branch as (
   select m.* from source s cross join lateral (
     select * from chat.messages

@@ -38,6 +38,12 @@ class Erased:
     left: int
 
 
+_OUT_OF_REACH = """
+update chat.conversations set deleted_at = clock_timestamp() - interval '25 hours'
+where user_id = %s and (deleted_at is null or deleted_at >= now() - interval '24 hours')
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Gone:
     number: int
@@ -95,13 +101,9 @@ async def _put_out_of_reach(db: Database, user_id: str) -> int:
     """Erase all but the conversations, which nobody can restore any more; return how many."""
     *_, found = await db.fetch_all(
         as_user(user_id),
-        Query(
-            "update chat.conversations set deleted_at = clock_timestamp() - interval '25 hours'"
-            " where user_id = %s"
-            " and (deleted_at is null or deleted_at >= now() - interval '24 hours')",
-            [user_id],
-            _Gone,
-        ),
+        Query(_OUT_OF_REACH, [user_id], _Gone),
+        # The first one waits for copies that are being made, and does not see them.
+        Query(_OUT_OF_REACH, [user_id], _Gone),
         Query("delete from chat.chatkit_attachments where user_id = %s", [user_id], _Gone),
         Query("delete from chat.idempotency_keys where user_id = %s", [user_id], _Gone),
         Query("delete from chat.profiles where id = %s", [user_id], _Gone),

@@ -1,0 +1,58 @@
+"""What is being copied while its person has everything erased is erased, too."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+
+from chatkeep.conversations import forking, imports, list_conversations
+from chatkeep.conversations.imports import Arrival, Line
+from chatkeep.personal_data import erasure
+
+if TYPE_CHECKING:
+    from chatkeep.db import Database
+    from tests.postgres_servers import MigratedDatabase
+
+_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def test_copy_that_is_being_made_is_erased_with_what_it_copies(
+    db: Database, database: MigratedDatabase
+) -> None:
+    """It has read the words before they go, and is there only afterwards."""
+    line = Line(number=0, parent=None, role="user", text="Hello", at=_AT)
+    told = Arrival(source="chatgpt", id="chat", title="Chat", at=_AT, lines=[line], head=0)
+    assert await imports.store(db, "ana", told)
+    (brought,) = await list_conversations(db, "ana", limit=2)
+    with psycopg.connect(database.admin_url) as in_the_way:
+        in_the_way.execute("insert into chat.conversations (user_id, id) values ('ana', 'copy')")
+        copying = asyncio.create_task(
+            forking.fork(db, "ana", brought.id, message_id=None, fork_id="copy")
+        )
+        await _until_waiting(database, 1)
+        erasing = asyncio.create_task(erasure.erase_words(db, "ana"))
+        await _until_waiting(database, 2, or_done=erasing)
+        in_the_way.rollback()
+    await copying
+    await erasing
+    assert await list_conversations(db, "ana", limit=2) == []
+    left = "select count(*) from chat.messages where user_id = 'ana'"
+    assert database.operate(left) == [(0,)]
+
+
+async def _until_waiting(
+    database: MigratedDatabase, number: int, *, or_done: asyncio.Task[int] | None = None
+) -> None:
+    """Wait until so many connections wait for locks of others, or the task has ended."""
+    async with asyncio.timeout(20):
+        while True:
+            ((waiting,),) = database.operate(
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            if waiting >= number or (or_done is not None and or_done.done()):
+                return
+            await asyncio.sleep(0.02)
