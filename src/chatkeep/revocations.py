@@ -78,7 +78,7 @@ class Revocations:
         self._clock = clock
         self._ended: dict[_Key, datetime] = {}
         self._not_before: dict[_Key, tuple[datetime, datetime]] = {}
-        self._seen = 0
+        self._newest: _Row | None = None
         self._confirmed = float("-inf")
         self._look = asyncio.Event()
         self._watched: dict[Callable[[], None], Principal] = {}
@@ -214,7 +214,9 @@ class Revocations:
         self._tell_others()
 
     async def _look_for_news(self) -> None:
-        asked_at, seen = self._clock(), self._seen
+        # What had been seen when it was asked: others look meanwhile, and see more.
+        asked_at, before = self._clock(), self._newest
+        seen = 0 if before is None else before.number
         newest, rows = await self._db.fetch_all(
             AUTH,
             Query("select newest from chatkeep.revocation_numbers", (), _Newest),
@@ -222,22 +224,26 @@ class Revocations:
                 "select number, kind, issuer, subject,"
                 " greatest('epoch', least(not_before, %s)) as not_before,"
                 " least(until, %s) as until from chatkeep.revocations"
-                " where number > %s and until > now() order by number",
+                " where number >= %s and until > now() order by number",
                 (_FAR, _FAR, seen),
                 _Row,
             ),
         )
-        for row in rows:
-            self._learn(row)
-        # What had been seen when it was asked: others look meanwhile, and see more.
-        if (newest[0].newest if newest else 0) < seen:
-            # A backup was restored: its numbers begin again below what was seen here.
-            self._seen = 0
+        if before is not None and rows[:1] == [before]:
+            del rows[0]
+        elif before is not None and (
+            before.until > datetime.now(UTC) or (newest[0].newest if newest else 0) < seen
+        ):
+            # Ended anew since, or a backup was restored, or a standby took over that had not
+            # heard of it: its numbers go on from below what was seen here.
+            self._newest = None
             await self._look_for_news()
             return
-        self._seen = max((row.number for row in rows), default=self._seen)
+        for row in rows:
+            self._learn(row)
         self._confirmed = max(self._confirmed, asked_at)
         if rows:
+            self._newest = rows[-1]
             self._tell_the_watched()
 
     def start(self) -> None:

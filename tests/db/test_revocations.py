@@ -353,6 +353,72 @@ async def test_restored_database_is_read_anew(
     assert elsewhere.knows(shown(first))
 
 
+@pytest.mark.parametrize("more", [0, 1])
+async def test_standby_that_took_over_without_the_newest_is_read_anew(
+    elsewhere: Revocations, database: MigratedDatabase, db: Database, more: int
+) -> None:
+    """What ends after an asynchronous failover has the numbers of what was lost by it."""
+    until, here, lost = _tomorrow(), Revocations(db), str(uuid4())
+    await here.revoke_token("acme", str(uuid4()), until=until)
+    await here.revoke_token("acme", lost, until=until)
+    await elsewhere.catch_up()
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute("delete from chatkeep.revocations where subject = %s", [lost])
+        connection.execute("update chatkeep.revocation_numbers set newest = newest - 1")
+    after = {str(uuid4()) for _ in range(1 + more)}
+    other = Revocations(db)
+    for token_id in after:
+        await other.revoke_token("acme", token_id, until=until)
+    await elsewhere.catch_up()
+    ended = {subject for _, _, subject in elsewhere._ended}
+    assert ended >= {lost, *after}
+
+
+async def test_nothing_is_read_twice(
+    elsewhere: Revocations, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look learns what is new; only what was ended once more has all of it read again."""
+    learned, learn = list[str](), elsewhere._learn
+
+    def learn_noted(row: _Row) -> None:
+        if row.subject in {"first", "second"}:
+            learned.append(row.subject)
+        learn(row)
+
+    monkeypatch.setattr(elsewhere, "_learn", learn_noted)
+    here, until = Revocations(db), _tomorrow()
+    for token_id in ("first", "second"):
+        await here.revoke_token("acme", token_id, until=until)
+        await elsewhere.catch_up()
+    await elsewhere.catch_up()
+    assert learned == ["first", "second"]
+    await here.revoke_token("acme", "second", until=until + timedelta(hours=1))
+    for _ in range(2):
+        await elsewhere.catch_up()
+    assert learned == ["first", "second", "first", "second"]
+
+
+async def test_newest_that_has_expired_is_not_looked_for(
+    elsewhere: Revocations, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read no more, here or in the table: nothing was lost."""
+    await elsewhere.revoke_token("acme", "long", until=_tomorrow())
+    await elsewhere.revoke_token("acme", "short", until=datetime.now(UTC) + timedelta(seconds=2))
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute(
+            "select pg_sleep_until(max(until)) from chatkeep.revocations where subject = 'short'"
+        )
+    learned, learn = list[str](), elsewhere._learn
+
+    def learn_noted(row: _Row) -> None:
+        learned.append(row.subject)
+        learn(row)
+
+    monkeypatch.setattr(elsewhere, "_learn", learn_noted)
+    await elsewhere.catch_up()
+    assert learned == []
+
+
 async def test_look_that_is_overtaken_by_another_reads_nothing_anew(
     db: Database, elsewhere: Revocations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
