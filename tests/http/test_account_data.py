@@ -14,6 +14,7 @@ from chatkeep.conversations import purge_deleted
 from chatkeep.limits import AT_ONCE
 from chatkeep.personal_data import erasure
 from tests.http.test_conversations import CHAT, begin, say
+from tests.second_factors import join, stepped_up, verify
 from tests.serving import types, until
 
 if TYPE_CHECKING:
@@ -163,6 +164,21 @@ async def test_an_old_sign_in_erases_nothing(node: Node, database: MigratedDatab
     answer = await person.client.delete(f"{DATA}?confirm=erase")
     assert (answer.status, answer.json["code"]) == (401, "step_up_required")
     assert 0 not in left(database, person)
+
+
+async def test_a_password_alone_erases_nothing_where_there_is_a_second_factor(node: Node) -> None:
+    """Whoever learned the password lacks the other half; who shows it erases."""
+    ana = await join(node)
+    app = await stepped_up(ana)
+    conversation = await begin(ana.client)
+    thief = await ana.again()
+    refused = await thief.client.delete(f"{DATA}?confirm=erase")
+    assert (refused.status, refused.json["code"]) == (401, "step_up_required")
+    assert 'acr_values="aal2"' in refused.headers["www-authenticate"]
+    assert (await ana.client.get(f"{CHAT}/{conversation}")).status == 200
+    again = await ana.again()
+    again.holds((await verify(again, app)).json)
+    assert (await again.client.delete(f"{DATA}?confirm=erase")).json["conversations"] == 1
 
 
 async def test_erased_while_answers_are_made_nothing_comes_back(

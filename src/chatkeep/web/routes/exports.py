@@ -14,6 +14,7 @@ from chatkeep.personal_data import erasure, exports
 from chatkeep.web import rest_exports
 from chatkeep.web.auth import StrictlySignedIn
 from chatkeep.web.problems import described
+from chatkeep.web.second_factor import require_second_factor
 from chatkeep.web.services import ServicesDep
 
 router = APIRouter(prefix="/api/account", tags=["settings"], responses=described(401))
@@ -57,8 +58,12 @@ async def erase_everything(
         Query(ge=1, le=1000, description="Conversations to erase now, to show how far it is."),
     ] = None,
 ) -> ErasedAnswer:
-    """Erase everything the caller said, was told and chose, at once and for good."""
+    """Erase everything the caller said, was told and chose, at once and for good.
+
+    It takes a fresh sign-in, and the second factor of whoever has one.
+    """
     del confirm  # whoever does not say it is refused
+    await require_second_factor(who, services)
     require_fresh(who, timedelta(seconds=services.settings.admin_sign_in_age_s), datetime.now(UTC))
     me = who.user_id
     erased = await erasure.erase(

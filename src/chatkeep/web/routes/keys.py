@@ -13,10 +13,9 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chatkeep import accounts
 from chatkeep.administration.administrators import require_fresh
 from chatkeep.db import AUTH
-from chatkeep.errors import Forbidden, Invalid, StepUpRequired, TokenRevoked
+from chatkeep.errors import Forbidden, Invalid, TokenRevoked
 from chatkeep.personal_keys import records
 from chatkeep.personal_keys.records import Wanted
 from chatkeep.personal_keys.scopes import SCOPES
@@ -26,6 +25,7 @@ from chatkeep.web.auth import SignedIn, StrictlySignedIn
 from chatkeep.web.once import Once
 from chatkeep.web.persons import UserId
 from chatkeep.web.problems import described
+from chatkeep.web.second_factor import require_second_factor
 from chatkeep.web.services import ServicesDep
 
 if TYPE_CHECKING:
@@ -174,15 +174,10 @@ async def _require_strong(who: Principal, services: Services) -> None:
     """
     if who.credential == "development_header" or who.claims.get("is_anonymous") is True:
         raise Forbidden("Sign in to an account of your own to make API keys.")
-    account = services.embedded.subject_of(who.user_id)
-    if account is not None:
-        standing = await accounts.find_standing(services.db, account, who)
-        if standing is None or standing.is_anonymous:
-            raise Forbidden("Sign in to an account of your own to make API keys.")
-        aal = standing.aal_of(who)
-        lacks_one = services.embedded.is_too_weak(aal, roles=standing.roles, is_anonymous=False)
-        if lacks_one or (standing.has_second_factor and aal < "aal2"):
-            raise StepUpRequired(acr_values="aal2")
+    standing = await require_second_factor(who, services)
+    is_ours = services.embedded.subject_of(who.user_id) is not None
+    if is_ours and (standing is None or standing.is_anonymous):
+        raise Forbidden("Sign in to an account of your own to make API keys.")
     if services.settings.api_key_sign_in_age_s:
         max_age = timedelta(seconds=services.settings.api_key_sign_in_age_s)
         require_fresh(who, max_age, datetime.now(UTC))
