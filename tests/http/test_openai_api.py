@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -217,6 +218,7 @@ async def test_locked_system_prompt_cannot_be_replaced(start: StartNode) -> None
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
         ({"messages": [{"role": "system", "content": "x", "tool_call_id": "y"}]}, "messages"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": True}, "temperature"),
@@ -234,6 +236,7 @@ async def test_malformed_request_names_what_is_wrong(
     said = answer.json["error"]
     assert said["type"] == "invalid_request_error"
     assert said["param"].startswith(param)
+    assert re.fullmatch(r"\w+(\.\w+)*", said["param"]), said
     assert model.prompts == []
 
 

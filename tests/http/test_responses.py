@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -763,7 +764,15 @@ async def test_ten_copies_of_a_request_are_one(
             },
             "input",
         ),
-        ({"metadata": {"a": "x" * 600}}, "metadata"),
+        (
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_image", "image_url": "http:"}]}
+                ]
+            },
+            "input.0.content.0",
+        ),
+        ({"metadata": {"a": "x" * 600}}, "metadata.a"),
         ({"store": False, "background": True}, "background"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
     ],
@@ -778,6 +787,7 @@ async def test_what_cannot_be_had_is_refused_by_its_name(
     said = answer.json["error"]
     assert said["type"] == "invalid_request_error"
     assert said["param"].startswith(param), said
+    assert re.fullmatch(r"\w+(\.\w+)*", said["param"]), said
     assert "evil" not in said["message"]
     assert model.prompts == []
     assert (await ana.client.get("/api/v1/chat")).json["conversations"] == []

@@ -16,20 +16,19 @@ from starlette.routing import compile_path
 
 from chatkeep import errors
 from chatkeep.web.openai import errors as openai_errors
+from chatkeep.web.refused_fields import refused_fields
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
 
 _MEDIA_TYPE = "application/problem+json"
-_ERRORS_AT_MOST = 20
 #: What programs speak to: there a failure is a problem, whoever looks.
 _SURFACES = ("/api", "/auth", "/v1", "/support")
-_LONGEST_FIELD = 100
 _BY_STATUS: dict[int, type[errors.ChatkeepError]] = {
     400: errors.BadRequest,
     404: errors.NotFound,
@@ -139,9 +138,9 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     """Answer a request that does not fit its schema: fields and messages, no values."""
     found: RequestValidationError = error  # type: ignore[assignment]  # registered for this type alone
     refused = found.errors()
-    problems = [_field_problem(one) for one in refused[:_ERRORS_AT_MOST]]
     if any(one["type"] == "json_invalid" for one in refused):
         return _answer(request, errors.BadRequest("The body is not valid JSON."))
+    problems = refused_fields(refused, found.body)
     first = problems[0]
     detail = f"{first['field']}: {first['message']}"
     return _answer(request, errors.Invalid(detail, errors=problems))
@@ -175,20 +174,6 @@ def _retry_after_s(error: errors.ChatkeepError) -> int | None:
     if error.retry_after_s is None and error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return errors.Unavailable().retry_after_s
     return error.retry_after_s
-
-
-def _field_problem(one: dict[str, Any]) -> dict[str, str]:
-    message = str(one["msg"]).removeprefix("Value error, ")
-    return {"field": _path(one["loc"]), "message": message}
-
-
-def _path(loc: Sequence[str | int]) -> str:
-    """The field's path, without the part of the request it is in.
-
-    The name of a member we do not know is the caller's own text: kept short, and storable.
-    """
-    path = ".".join(str(step) for step in loc[1:]) or str(loc[0])
-    return path[:_LONGEST_FIELD].encode("utf-8", "replace").decode()
 
 
 PROBLEM_SCHEMA = {
