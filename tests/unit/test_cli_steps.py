@@ -95,5 +95,5 @@ def test_step_happens_though_the_disk_is_full() -> None:
     with FULL.open("w", encoding="utf-8") as stream:
         with Steps(stream).step("Stopping PostgreSQL"):
             happened = True
-        Steps(stream).note("Stopped.")
+        Steps(stream).say("Stopped.")
     assert happened

@@ -68,7 +68,7 @@ def warn_of_new_folder(settings: Settings, steps: Steps) -> None:
     if settings.database_url is not None or folder.has(folder.path):
         return
     if folder.obstacle() is None:
-        steps.note(
+        steps.say(
             f"There was no data folder {folder.path}: it is made now, and this is about no server"
             " that runs. For one that does, come to its folder, or name it with --data."
         )

@@ -78,7 +78,7 @@ def command(host: str | None, port: int | None, data: Path | None, workers: int 
     with suppress(KeyboardInterrupt):
         _serve(settings, steps, early, began)
     if early.came:
-        steps.note("Stopped before it was ready.")
+        steps.say("Stopped before it was ready.")
 
 
 class _EarlySignals:
@@ -183,7 +183,7 @@ def _runner(settings: Settings) -> _Runner:
 
 def _greet(settings: Settings, steps: Steps, *, took_s: float) -> None:
     """Say where everything is. *settings* are as they were set: without our own database."""
-    steps.note(f"\nChatkeep {chatkeep.__version__} is ready, after {took_s:.1f} s.\n")
+    steps.say(f"\nChatkeep {chatkeep.__version__} is ready, after {took_s:.1f} s.\n")
     lines = {
         "Open": settings.base_url,
         "Data": _data_place(settings),
@@ -193,8 +193,8 @@ def _greet(settings: Settings, steps: Steps, *, took_s: float) -> None:
         "Stop": "Ctrl-C" if sys.stdout.isatty() else f"kill {os.getpid()}",
     }
     for name, value in lines.items():
-        steps.note(f"  {name:7} {value}")
-    steps.note("")
+        steps.say(f"  {name:7} {value}")
+    steps.say("")
 
 
 def _metrics_place(settings: Settings) -> dict[str, str]:
@@ -206,7 +206,7 @@ def _metrics_place(settings: Settings) -> dict[str, str]:
 
 
 def _part(settings: Settings, steps: Steps) -> None:
-    steps.note(
+    steps.say(
         f"\nStopping: running answers have {settings.drain_s} s to end; once more to stop at once."
     )
 

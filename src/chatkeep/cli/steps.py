@@ -38,7 +38,7 @@ class Steps:
             raise
         self._write(f"{title}: {_took(began)}\n")
 
-    def note(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Show *text*, which nobody may miss: quiet or not."""
         self._put(f"{text}\n")
 
