@@ -63,6 +63,11 @@ class _Row:
     not_before: datetime | None
     until: datetime
 
+    @property
+    def key(self) -> _Key:
+        """What has ended, whenever that was. There are many of few kinds and issuers: one text."""
+        return intern(self.kind), intern(self.issuer), self.subject
+
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
@@ -231,11 +236,14 @@ class Revocations:
         )
         if before is not None and rows[:1] == [before]:
             del rows[0]
-        elif before is not None and (
-            before.until > datetime.now(UTC) or (newest[0].newest if newest else 0) < seen
+        elif (
+            before is not None
+            # Else whoever ends the same again and again had everything read each time.
+            and not any(row.key == before.key for row in rows)
+            and (before.until > datetime.now(UTC) or (newest[0].newest if newest else 0) < seen)
         ):
-            # Ended anew since, or a backup was restored, or a standby took over that had not
-            # heard of it: its numbers go on from below what was seen here.
+            # A backup was restored, or a standby took over that had not heard of it: its
+            # numbers go on from below what was seen here.
             self._newest = None
             await self._look_for_news()
             return
@@ -278,8 +286,7 @@ class Revocations:
                 continue
 
     def _learn(self, row: _Row) -> None:
-        # There are many of few kinds and issuers: each is one text for all.
-        key = (intern(row.kind), intern(row.issuer), row.subject)
+        key = row.key
         # `greatest` of a null and a moment is the moment: the kind says whether it counts.
         if row.kind in {"user", "issuer"} and row.not_before is not None:
             self._not_before[key] = (row.not_before, row.until)
