@@ -17,7 +17,7 @@ revision = "0036"
 down_revision = "0034"
 
 #: Those that rows are looked up in for others: by foreign keys, in what is copied or erased.
-LATER = """
+ON_EACH = """
 do $$
 declare
   one text;
@@ -26,35 +26,20 @@ begin
     'shares', 'chatkit_threads', 'chatkit_items', 'chatkit_attachments', 'file_uses',
     'conversation_metadata']
   loop
-    execute format('alter table chat.%I set (autovacuum_analyze_threshold = 1000,'
-      ' autovacuum_vacuum_threshold = 1000)', one);
+    execute format('alter table chat.%I CHANGE', one);
   end loop;
 end
 $$;
 """
-
-AS_BEFORE = """
-do $$
-declare
-  one text;
-begin
-  foreach one in array array['conversations', 'messages', 'message_words', 'runs', 'responses',
-    'shares', 'chatkit_threads', 'chatkit_items', 'chatkit_attachments', 'file_uses',
-    'conversation_metadata']
-  loop
-    execute format('alter table chat.%I reset (autovacuum_analyze_threshold,'
-      ' autovacuum_vacuum_threshold)', one);
-  end loop;
-end
-$$;
-"""
+LATER = "set (autovacuum_analyze_threshold = 1000, autovacuum_vacuum_threshold = 1000)"
+AS_BEFORE = "reset (autovacuum_analyze_threshold, autovacuum_vacuum_threshold)"
 
 
 def upgrade() -> None:
     """Wait for more rows; what is known of the tables stays."""
-    op.execute(LATER)
+    op.execute(ON_EACH.replace("CHANGE", LATER))
 
 
 def downgrade() -> None:
     """Take stock as often as of every table."""
-    op.execute(AS_BEFORE)
+    op.execute(ON_EACH.replace("CHANGE", AS_BEFORE))
