@@ -49,14 +49,21 @@ async def test_what_hangs_is_left_alone() -> None:
 
 async def test_whoever_stops_waiting_stops_the_work() -> None:
     """A request that is cancelled leaves nothing that runs on."""
-    waiting = asyncio.create_task(in_time(asyncio.Event().wait(), 10))
-    await asyncio.sleep(0)
+    began, was_stopped = asyncio.Event(), asyncio.Event()
+
+    async def works_on() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            was_stopped.set()
+
+    waiting = asyncio.create_task(in_time(works_on(), 10))
+    await began.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    async with asyncio.timeout(10):
-        while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 -- of others' tasks
-            await asyncio.sleep(0)
+    await asyncio.wait_for(was_stopped.wait(), 10)
 
 
 async def test_probe_hears_of_a_database_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
