@@ -118,8 +118,8 @@ class Authenticator:
 
         *authorization* is the header's whole value. The same token again, by itself: that is
         how API clients call, and all that `identify` has to look for else is then not there.
-        Whatever is new, odd, bound, to be asked for elsewhere or has ended is None, and
-        `identify` decides.
+        Whatever is new, odd, bound, to be asked for elsewhere or has ended is None, as is who
+        owes a second factor, and `identify` decides.
         """
         found = self._issuers.remembered(authorization)
         if found is None or found.issuer in self._admissions:

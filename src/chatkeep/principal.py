@@ -48,6 +48,16 @@ class Principal:
         """What models and budgets may be given to: *roles*, and the *role* of the token."""
         return self.roles | {self.role}
 
+    @property
+    def owed_aal(self) -> str | None:
+        """The level that their issuer wants of them before anything else; None: they are there.
+
+        Chatkeep's own issuer says so (`next_aal`) of whoever has a second factor, or must have
+        one, and has not shown it in this session.
+        """
+        wanted = self.claims.get("next_aal")
+        return wanted if isinstance(wanted, str) and self.aal < wanted else None
+
     def expires_within(self, window: timedelta, *, now: datetime) -> bool:
         """Whether the credential ends before *window* has passed; never for one without end."""
         return self.expires_at is not None and self.expires_at - now <= window

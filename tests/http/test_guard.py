@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from fastapi import Depends, FastAPI
 
+from chatkeep import require
 from tests.serving import SERVER_SECRET, Client, listening_socket, quiet_server, token, until
 
 if TYPE_CHECKING:
@@ -126,6 +128,32 @@ async def test_old_or_weak_sign_in_is_asked_to_step_up(
             answer = await client.call("DELETE", "/account", headers=weak)
             assert answer.status == 401, claims
             assert "insufficient_user_authentication" in answer.headers["www-authenticate"]
+
+
+async def test_who_owes_a_second_factor_is_asked_for_it(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """Wherever somebody has to be signed in, or may be; but where a route says otherwise."""
+    half = signed(project, "ana", aal="aal1", next_aal="aal2")
+    whole = signed(project, "ana", aal="aal2", next_aal="aal2")
+    for one, path in (('-> dict[str, str]:\n    return {"id"', "/me"), ("stranger", "/greeting")):
+        async with served(example(one), session) as client:
+            for _ in range(2):
+                asked = await client.get(path, headers=half)
+                assert asked.status == 401
+                assert 'acr_values="aal2"' in asked.headers["www-authenticate"]
+            assert (await client.get(path, headers=whole)).status == 200
+    async with served(example("ChatkeepMiddleware"), session) as client:
+        for path, status in (("/me", 401), ("/nowhere", 401), ("/health", 200)):
+            assert (await client.get(path, headers=half)).status == status
+    app = FastAPI()
+
+    @app.get("/recovery", dependencies=[Depends(require(aal="aal1"))])
+    async def recovery() -> None: ...
+
+    async with served(app, session) as client:
+        assert (await client.get("/recovery", headers=half)).status == 200
+        assert (await client.get("/recovery")).status == 401
 
 
 async def test_middleware_decides_before_any_route(

@@ -104,6 +104,17 @@ async def test_the_python_of_the_how_to_works(start: StartNode, module: ModuleTy
     assert (await sign_up(node)).status == 200
 
 
+async def test_no_hook_lets_anybody_off_their_second_factor(
+    start: StartNode, module: ModuleType
+) -> None:
+    """Whatever it returns, the token says what is owed."""
+    module.customize = lambda event: {  # type: ignore[attr-defined]
+        "claims": {name: event["claims"][name] for name in event["claims"].keys() - {"next_aal"}}
+    }
+    node = await start(ACCESS_TOKEN_HOOK="shop_hooks:customize", MFA_REQUIRED="everybody")
+    assert claims_of(await sign_up(node))["next_aal"] == "aal2"
+
+
 async def test_the_sql_of_the_how_to_works(start: StartNode, database: MigratedDatabase) -> None:
     """And its grants are all that it needs; without them the server does not start."""
     (script,) = blocks("sql")

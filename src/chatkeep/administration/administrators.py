@@ -53,10 +53,8 @@ async def require_administrator(
         standing = await accounts.find_standing(issuer.db, subject, who)
         if standing is None:
             raise Forbidden
-        own, aal = standing.roles, standing.aal_of(who)
-        lacks_factor = (standing.has_second_factor and aal < "aal2") or issuer.is_too_weak(
-            aal, roles=own, is_anonymous=standing.is_anonymous
-        )
+        own = standing.roles
+        lacks_factor = issuer.owes_factor(standing.aal_of(who), standing)
     if who.credential in {"development_header", "api_key"} or own.isdisjoint(roles):
         raise Forbidden
     if lacks_factor:

@@ -38,7 +38,8 @@ WELL_KNOWN: Final[Mapping[str, Any]] = MappingProxyType(
 RESERVED: Final = frozenset(
     {
         *("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "cnf", "scope"),
-        *("ref", "idp", "aal", "amr", "auth_time", "email_verified", "version", "oldestReader"),
+        *("ref", "idp", "aal", "next_aal", "amr", "auth_time", "email_verified"),
+        *("version", "oldestReader"),
     }
 )
 HIGHEST_VERSION: Final = 9999

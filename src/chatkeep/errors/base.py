@@ -31,6 +31,11 @@ class ChatkeepError(Exception):
         self.members = members
         super().__init__(self.detail)
 
+    @property
+    def challenge(self) -> str | None:
+        """What `WWW-Authenticate` says, where another credential would do (RFC 9110 11.6.1)."""
+        return None
+
 
 class SetupError(ChatkeepError):
     """The server cannot start like this. *problems* has one clear sentence each."""

@@ -12,6 +12,11 @@ class Unauthenticated(ChatkeepError):
     status = 401
     default_detail = "Missing Authorization Bearer token"
 
+    @property
+    def challenge(self) -> str:
+        """Only of which kind a credential is (RFC 6750 section 3.1)."""
+        return "Bearer"
+
 
 class TokenInvalid(ChatkeepError):
     """The credential does not verify; the caller must not learn which check failed."""
@@ -19,6 +24,11 @@ class TokenInvalid(ChatkeepError):
     code = "token_invalid"
     status = 401
     default_detail = "Invalid or expired token"
+
+    @property
+    def challenge(self) -> str:
+        """The same of all of them (RFC 6750 section 3.1)."""
+        return 'Bearer error="invalid_token"'
 
 
 class TokenExpired(TokenInvalid):

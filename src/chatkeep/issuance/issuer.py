@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
 from chatkeep import accounts, tokens
@@ -54,6 +54,22 @@ if TYPE_CHECKING:
 #: How long a session without a second factor has, where one is required, to get there.
 WEAK_TOKEN_LIFE_S: Final = 900
 _LOW_AAL: Final = "Invalid Refresh Token: Session Expired (Low AAL: User Needs MFA Verification)"
+
+
+class Owner(Protocol):
+    """Whose session it is, as far as that decides which factors it takes."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether they have nothing to sign in with."""
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether they have verified one."""
+
+    @property
+    def roles(self) -> Collection[str]:
+        """What their operator lets them be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +275,7 @@ class EmbeddedIssuer:
         )
         now = int(time.time())
         life_s = self.access_token_life_s
-        if self._lacks_factor(user, session):
+        if self.is_too_weak(session.aal, user):
             life_s = min(life_s, WEAK_TOKEN_LIFE_S)
         expires_at = min(now + life_s, int(session.expires_at.timestamp()))
         claims = self._claims(user, session) | {"iat": now, "exp": expires_at}
@@ -281,35 +297,33 @@ class EmbeddedIssuer:
             return tokens.issue(claims, self.signing_keys.current)
         wanted = await self.token_hook.changed(claims, method=method)
         try:
-            # No hook frees a token from what it is bound to.
-            held = {name: claims[name] for name in ("cnf",) if name in claims}
+            # No hook frees a token from what it is bound to, or from what it still owes.
+            held = {name: claims[name] for name in ("cnf", "next_aal") if name in claims}
             return tokens.issue(wanted | held, self.signing_keys.current)
         except ValueError as error:  # so many claims that nobody would take the token
             raise AccessTokenHookFailed from error
 
     def _require_strength(self, rotated: Rotated) -> None:
-        if self._lacks_factor(rotated.user, rotated.session):
+        if self.is_too_weak(rotated.session.aal, rotated.user):
             raise SessionExpired(_LOW_AAL)
 
-    def is_too_weak(self, aal: str, *, roles: Collection[str], is_anonymous: bool) -> bool:
-        """Whether a session at *aal* lacks a second factor that its owner needs, by *roles*.
+    def is_too_weak(self, aal: str, owner: Owner) -> bool:
+        """Whether a session at *aal* lacks a second factor that its *owner* must have.
 
         Who is anonymous has nothing to sign in with again, and can have none.
         """
         required = self.mfa_required == "everybody" or (
-            self.mfa_required == "admins" and not self.admin_roles.isdisjoint(roles)
+            self.mfa_required == "admins" and not self.admin_roles.isdisjoint(owner.roles)
         )
-        return required and aal != "aal2" and not is_anonymous
+        return required and aal != "aal2" and not owner.is_anonymous
 
-    def _lacks_factor(self, user: User, session: Session) -> bool:
-        return self.is_too_weak(
-            session.aal,
-            roles=user.roles,
-            is_anonymous=user.is_anonymous,
-        )
+    def owes_factor(self, aal: str, owner: Owner) -> bool:
+        """Whether a session at *aal* has not shown the factor that its *owner* has or must have."""
+        return (owner.has_second_factor and aal != "aal2") or self.is_too_weak(aal, owner)
 
     def _claims(self, user: User, session: Session) -> dict[str, object]:
-        return {
+        next_aal = {"next_aal": "aal2"} if self.owes_factor(session.aal, user) else {}
+        return next_aal | {
             "iss": self.issuer.rules.iss,
             "sub": str(user.id),
             "aud": user.aud,

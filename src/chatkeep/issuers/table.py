@@ -41,7 +41,7 @@ class _Verified:
     source: KeySource
     keys: KeySet
     token_bytes: int
-    is_bound: bool
+    is_enough: bool
 
 
 class Issuers:
@@ -114,12 +114,13 @@ class Issuers:
 
         *authorization* is the whole value of the header, and that of no other scheme is known.
         For requests that show nothing else, at a tenth of the cost of looking at all there
-        could be. None for a token that is bound to something. Revocation is not looked at.
+        could be. None for a token that is bound to something, or whose person owes a second
+        factor. Revocation is not looked at.
         """
         seen = self._verified.get(hashlib.sha256(authorization).digest())
         if (
             seen is None
-            or seen.is_bound
+            or not seen.is_enough
             or seen.source.current() is not seen.keys
             or self._clock() >= seen.until
         ):
@@ -156,9 +157,10 @@ class Issuers:
         if keys is None or key is None:
             keys, key = await source.find(token.header)
         until = check(token, key=key, rules=issuer.rules, now=now)
-        size, is_bound = len(token.signing_input), token.claims.get("cnf") is not None
+        principal, size = issuer.principal(token), len(token.signing_input)
+        is_enough = token.claims.get("cnf") is None and principal.owed_aal is None
         # Each request compares it with the clock, twice as fast as it would an integer.
-        return _Verified(issuer.principal(token), float(until), source, keys, size, is_bound)
+        return _Verified(principal, float(until), source, keys, size, is_enough)
 
     def _issuer_of(self, claims: dict[str, object]) -> Issuer:
         """Choose by what the token claims; only that issuer's keys are then tried."""

@@ -62,7 +62,8 @@ class SessionOwner:
     *user_id*, *issuer* and *subject* are those of the `Principal` that it becomes, *amr*
     the proofs as in an access token. *reference* is what another issuer calls a session that
     it began; whatever ends that ends the token. No token outlives the session, which *ends_at*
-    then: what was revoked is not remembered for longer.
+    then: what was revoked is not remembered for longer. *next_aal* is what it has to get to
+    before its owner's chats open.
     """
 
     user_id: str
@@ -73,6 +74,7 @@ class SessionOwner:
     reference: str | None = None
     email: str | None = None
     aal: str = "aal1"
+    next_aal: str | None = None
     amr: Sequence[Mapping[str, object]] = ()
 
 
@@ -217,6 +219,7 @@ class SessionTokens:
             "iat": now,
             "exp": expires_at,
             "aal": owner.aal,
+            **({} if owner.next_aal is None else {"next_aal": owner.next_aal}),
             "amr": list(owner.amr),
             "version": version,
             "oldestReader": self.versions.oldest_reader(version),

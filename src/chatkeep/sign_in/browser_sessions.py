@@ -26,8 +26,9 @@ from chatkeep.sessions.cookie_tokens import SessionOwner
 from chatkeep.sign_in import password_accounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
+    from chatkeep.accounts import User
     from chatkeep.db import Database
     from chatkeep.devices import Device
     from chatkeep.issuance import EmbeddedIssuer
@@ -97,12 +98,7 @@ class BrowserSessions:
         if not rows:
             raise InvalidCredentials  # ended between the two statements
         owner = _owner(rows[0], user_id, str(grant.user.id), grant.user.email)
-        owner = self._bounded(
-            owner,
-            roles=grant.user.roles,
-            is_anonymous=grant.user.is_anonymous,
-        )
-        return await self._issued(owner, {}, "session.cookie_issued")
+        return await self._issued(self._bounded(owner, grant.user), {}, "session.cookie_issued")
 
     async def exchange(self, bearer: Principal, device: Device) -> SessionToken:
         """Return the cookie's token for the session of a verified and admitted *bearer*.
@@ -114,20 +110,18 @@ class BrowserSessions:
             TokenRevoked: the session has ended.
             ClaimsRefused, Unavailable: see `SessionTokens.issue`.
         """
-        (found,) = await self._db.fetch_all(AUTH, self._adopted(bearer, device))
-        if not found:
+        account = self._issuer.subject_of(bearer.user_id)
+        asked = () if account is None else (accounts.by_id(account),)
+        found, *users = await self._db.fetch_all(AUTH, self._adopted(bearer, device), *asked)
+        user = users[0][0] if users and users[0] else None
+        if not found or (account is not None and user is None):
             raise TokenRevoked
         await self._require_still_good(bearer, found[0])
         owner = _owner(found[0], bearer.user_id, bearer.subject, bearer.email)
         # A token from before a second factor was verified is as weak as it was then.
         if found[0].reference is not None or bearer.aal < owner.aal:
             owner = replace(owner, aal=bearer.aal, amr=_proofs(bearer))
-        owner = self._bounded(
-            owner,
-            roles=bearer.roles,
-            is_anonymous=bearer.claims.get("is_anonymous") is True,
-        )
-        return await self._issued(owner, {}, "session.cookie_issued")
+        return await self._issued(self._bounded(owner, user), {}, "session.cookie_issued")
 
     async def _require_still_good(self, bearer: Principal, adopted: _Row) -> None:
         """End the session again if everything of its person ended while it was adopted."""
@@ -187,13 +181,8 @@ class BrowserSessions:
         owner = _owner(rows[0], cookie.user_id, cookie.subject, email)
         if rows[0].reference is not None or cookie.aal < owner.aal:
             owner = replace(owner, aal=cookie.aal, amr=_proofs(cookie))
-        bounded = self._bounded(
-            owner,
-            roles=users[0].roles if users else (),
-            is_anonymous=bool(users) and users[0].is_anonymous,
-        )
-        if owner != bounded:
-            return None  # a second factor is required, and was not shown in time
+        if owner != self._bounded(owner, users[0] if users else None):
+            return None  # a second factor was to be shown, and was not
         return await self._issued(owner, self._tokens.carried(cookie), "session.cookie_renewed")
 
     def _extended(self, user_id: str, session_id: UUID) -> Query[_Row]:
@@ -234,16 +223,15 @@ class BrowserSessions:
             _Row,
         )
 
-    def _bounded(
-        self, owner: SessionOwner, *, roles: Collection[str], is_anonymous: bool
-    ) -> SessionOwner:
-        """Leave a session of ours only time to show the second factor that it lacks."""
-        if owner.issuer != self._issuer.issuer.name or not self._issuer.is_too_weak(
-            owner.aal, roles=roles, is_anonymous=is_anonymous
-        ):
+    def _bounded(self, owner: SessionOwner, user: User | None) -> SessionOwner:
+        """Have a session of *user*, who is ours, say what it owes, and until when it may."""
+        if user is None or not self._issuer.owes_factor(owner.aal, user):
             return owner
+        owing = replace(owner, next_aal="aal2")
+        if not self._issuer.is_too_weak(owner.aal, user):
+            return owing
         soon = datetime.now(UTC) + timedelta(seconds=WEAK_TOKEN_LIFE_S)
-        return replace(owner, ends_at=min(owner.ends_at, soon))
+        return replace(owing, ends_at=min(owner.ends_at, soon))
 
     @property
     def _idle(self) -> timedelta:

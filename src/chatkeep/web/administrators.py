@@ -18,6 +18,7 @@ from chatkeep.errors import Forbidden, StepUpRequired
 from chatkeep.principal import Principal
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.auth import signed_in_strictly
+from chatkeep.web.second_factor import note_step_up
 from chatkeep.web.services import services_of
 
 
@@ -56,9 +57,11 @@ async def fresh_administrator(request: Request) -> Principal:
 
 
 def _note(request: Request, who: Principal, error: Forbidden | StepUpRequired) -> None:
-    asks_for_more = isinstance(error, StepUpRequired)
+    if isinstance(error, StepUpRequired):
+        note_step_up(request, who)
+        return
     services_of(request).embedded.notices.note(
-        "step_up.refused" if asks_for_more else "administration.refused",
+        "administration.refused",
         reason=error.code,
         user_id=who.user_id,
         issuer=who.issuer,

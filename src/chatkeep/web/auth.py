@@ -26,6 +26,7 @@ from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.key_access import guessing, require_reach
 from chatkeep.web.presented import authorization_alone, presented_by
 from chatkeep.web.same_origin import require_same_origin
+from chatkeep.web.second_factor import require_arrival
 from chatkeep.web.services import Services, services_of
 from chatkeep.web.session_cookies import clear_if_over, renew_if_due
 
@@ -42,6 +43,7 @@ async def identify(request: Request) -> Principal | None:
         CredentialsConflict: there are two and they disagree.
         CrossSiteRequest: a cookie says who calls, and another site sent it.
         RateLimited: they call too often.
+        StepUpRequired: they owe a second factor, and this is not on the way to it.
     """
     try:
         return await _identify(request)
@@ -68,7 +70,9 @@ async def _identify(request: Request) -> Principal | None:
         settings = services.settings
         require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
         await renew_if_due(request, services, principal)
-    return await _noted(request, services, principal)
+    await _noted(request, services, principal)
+    require_arrival(request, principal)
+    return principal
 
 
 async def _noted(request: Request, services: Services, principal: Principal) -> Principal:
@@ -130,7 +134,9 @@ async def signed_in_by_bearer(request: Request) -> Principal:
         raise Unauthenticated
     settings = services.settings
     require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
-    return await _noted(request, services, principal)
+    await _noted(request, services, principal)
+    require_arrival(request, principal)
+    return principal
 
 
 async def signed_in_on_rest(request: Request) -> Principal:

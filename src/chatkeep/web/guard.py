@@ -20,7 +20,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from fastapi import Depends, HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -31,7 +31,6 @@ from chatkeep.errors import (
     ChatkeepError,
     Forbidden,
     StepUpRequired,
-    TokenInvalid,
     Unauthenticated,
 )
 from chatkeep.ids import new_id
@@ -116,7 +115,18 @@ class Guard:
 
 
 async def optional_user(request: Request) -> Principal | None:
-    """Return who calls, None when nobody is signed in. A bad credential is a 401."""
+    """Return who calls, None when nobody is signed in. A bad credential is a 401.
+
+    So is a session whose person has a second factor, or must have one, and has not shown it
+    (RFC 9470); `require(aal="aal1")` lets it in.
+    """
+    principal = await _caller(request)
+    if principal is not None and principal.owed_aal is not None:
+        await _ask_for_more(request, principal, acr_values=principal.owed_aal)
+    return principal
+
+
+async def _caller(request: Request) -> Principal | None:
     if "chatkeep_principal" in request.scope.get("state", {}):
         found: Principal | None = request.scope["state"]["chatkeep_principal"]
         return found
@@ -149,8 +159,9 @@ def require(
     """Return a dependency that lets in who is signed in and has all that is asked.
 
     One of *roles*, all of *scopes*, at least the assurance level *aal* ("aal2": a second
-    factor), and a sign-in not longer ago than *max_age*. 403 for a missing right, 401 with
-    `insufficient_user_authentication` for what another sign-in would mend (RFC 9470).
+    factor; "aal1": none, even of who has one), and a sign-in not longer ago than *max_age*.
+    403 for a missing right, 401 with `insufficient_user_authentication` for what another
+    sign-in would mend (RFC 9470).
 
     With *strict* the session is confirmed in the server's database for this very request
     (one round trip), so that the route is not a moment behind a log-out, whatever this
@@ -162,15 +173,16 @@ def require(
         enough["max_age"] = int(max_age.total_seconds())
 
     async def required(request: Request) -> Principal:
-        who = await signed_in(request)
+        who = await (_caller if aal is not None else optional_user)(request)
+        if who is None:
+            raise _refused(Unauthenticated())
         if wanted_roles and wanted_roles.isdisjoint(who.roles):
             raise _refused(Forbidden())
         if not wanted_scopes <= who.scopes:
             raise _refused(Forbidden())
         is_weak = aal is not None and who.aal < aal
         if is_weak or (max_age is not None and not _is_fresh(who, max_age)):
-            await _note_step_up(request, who)
-            raise _refused(StepUpRequired(**enough))
+            await _ask_for_more(request, who, **enough)
         if strict:
             await _confirm(request, who)
         return who
@@ -223,8 +235,11 @@ class ChatkeepMiddleware:
 
     async def _identified(self, scope: Scope) -> Principal | None:
         principal = await self._guard.identify(HTTPConnection(scope))
-        if principal is None and self._required and scope["path"] not in self._public:
-            raise Unauthenticated
+        if self._required and scope["path"] not in self._public:
+            if principal is None:
+                raise Unauthenticated
+            if principal.owed_aal is not None:
+                raise StepUpRequired(acr_values=principal.owed_aal)
         return principal
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -248,8 +263,11 @@ class ChatkeepMiddleware:
         await self._app(scope, receive_again, send_after_closing)
 
 
-async def _note_step_up(request: Request, who: Principal) -> None:
-    """For the audit log, where this application has one: it shares a server's database."""
+async def _ask_for_more(request: Request, who: Principal, **enough: Any) -> NoReturn:  # noqa: ANN401 -- members of the error
+    """Refuse *who*, and say what is *enough*.
+
+    In the audit log, too, where this application has one: it shares a server's database.
+    """
     guard = _guard_of(request)
     embedded = None if guard is None else (await guard.open()).embedded
     if guard is not None and embedded is not None:
@@ -261,6 +279,7 @@ async def _note_step_up(request: Request, who: Principal) -> None:
             issuer=who.issuer,
             session_id=who.session_id,
         )
+    raise _refused(StepUpRequired(**enough))
 
 
 async def _confirm(request: Request, who: Principal) -> None:
@@ -290,10 +309,6 @@ def _refused(error: ChatkeepError) -> HTTPException:
     headers: dict[str, Any] = {"cache-control": "no-store"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
-    if isinstance(error, StepUpRequired):
+    if error.challenge is not None:
         headers["www-authenticate"] = error.challenge
-    elif isinstance(error, TokenInvalid):
-        headers["www-authenticate"] = 'Bearer error="invalid_token"'
-    elif isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
     return HTTPException(error.status, error.detail, headers)

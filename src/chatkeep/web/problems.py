@@ -57,12 +57,8 @@ def answer_of(error: errors.ChatkeepError, request_id: str) -> Response:
     headers = {"cache-control": "no-store"}
     if (wait_s := _retry_after_s(error)) is not None:
         headers["retry-after"] = str(wait_s)
-    if isinstance(error, errors.Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    elif isinstance(error, errors.StepUpRequired | errors.InsufficientScope):
+    if error.challenge is not None:
         headers["www-authenticate"] = error.challenge
-    elif isinstance(error, errors.TokenInvalid):
-        headers["www-authenticate"] = 'Bearer error="invalid_token"'
     body = msgspec.json.encode(body_of(error, request_id))
     return Response(body, error.status, headers, media_type=_MEDIA_TYPE)
 

@@ -56,11 +56,7 @@ def answer_of(error: errors.ChatkeepError) -> Response:
         retry_after_s = errors.Unavailable().retry_after_s
     if retry_after_s is not None:
         headers["retry-after"] = str(retry_after_s)
-    if isinstance(error, errors.TokenInvalid):
-        headers["www-authenticate"] = 'Bearer error="invalid_token"'
-    elif isinstance(error, errors.Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    elif isinstance(error, errors.InsufficientScope):
+    if error.challenge is not None:
         headers["www-authenticate"] = error.challenge
     if isinstance(error, errors.MethodNotAllowed) and "allow" in error.members:
         headers["allow"] = str(error.members["allow"])  # RFC 9110 section 15.5.6
