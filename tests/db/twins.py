@@ -281,13 +281,27 @@ PROOFS: tuple[LiteralString, ...] = (
     "authorization_codes",
 )
 
+#: Row by row and without triggers, which takes a tenth of what new files for every index do.
+_CLEAR: LiteralString = "; ".join(
+    (
+        "set local session_replication_role = replica",
+        *(f"delete from {table.name}" for table in OWNED),
+        *(f"delete from chatkeep.{name}" for name in PROOFS),
+        "delete from chat.message_words",
+        "delete from chat.budget_totals",
+        "delete from chatkeep.identities",
+        "delete from chatkeep.users",
+        "delete from chatkeep.signing_keys",
+        "delete from chatkeep.issuers",
+        "delete from chatkeep.audit_log",
+        "delete from chatkeep.audit_links",
+        "delete from chatkeep.claim_counts",
+        "delete from chatkeep.sign_in_flows",
+        "delete from chatkeep.shown_id_tokens",
+        "set local session_replication_role = origin;",
+    )
+)
 _SEED: LiteralString = """
-truncate chatkeep.sign_in_flows, chatkeep.shown_id_tokens;
-truncate chatkeep.personal_keys;
-truncate chatkeep.passkey_challenges, chat.conversations, chat.profiles,
-  public.user_sessions, chatkeep.users, chatkeep.signing_keys, chatkeep.issuers, chatkeep.audit_log,
-  chatkeep.audit_links,
-  chatkeep.claim_counts cascade;
 insert into chat.conversations (user_id, id, title) values
   ('ana-of-the-twins', 'the-conversation-of-ana', 'secret of ana'),
   ('bo-of-the-twins', 'the-conversation-of-bo', 'secret of bo');
@@ -315,7 +329,6 @@ insert into chat.chatkit_threads (user_id, conversation_id, busy_with)
 insert into chat.chatkit_items (user_id, conversation_id, id, item)
   select user_id, id, 'widget', jsonb_build_object('secret', title) from chat.conversations
   where title like 'secret of %' and deleted_at is null;
-truncate chat.charges, chat.budgets, chat.usage, chat.budget_totals, chat.budget_limits;
 insert into chat.charges (user_id, id, day, model, prompt_tokens, output_tokens, prompt_cost,
   cost, tokens_ceiling, cost_ceiling, expires_at)
   select user_id, 'run', now(), 'secret', 1, 1, 0, 0, 2, 0, now()
@@ -324,7 +337,6 @@ insert into chat.budgets select user_id, now(), 1, 0, 1, 0, 1, 0, 1, 0 from chat
 insert into chat.usage select user_id, day, model, 1, 1, 1, 0 from chat.charges;
 insert into chat.budget_totals values ('2026-01-01', 0, 0);
 insert into chat.budget_limits (kind, name) select 'user', user_id from chat.charges;
-truncate chat.chatkit_attachments cascade;
 insert into chat.chatkit_attachments
   (user_id, id, attachment, media_type, size, content, created_at)
   select user_id, name, '{}', 'text/plain', 6, 'secret', now() - age
@@ -333,7 +345,6 @@ insert into chat.chatkit_attachments
     ('in a fork', interval '2 days')) f (name, age);
 insert into chat.file_uses (user_id, file_id, conversation_id)
   select user_id, 'in a fork', id from chat.conversations where id like 'the-conversation-of-%';
-truncate chat.idempotency_keys;
 insert into chat.idempotency_keys (user_id, key, fingerprint, created_at)
   select user_id, name, 'secret', now() - age
   from (values ('ana-of-the-twins'), ('bo-of-the-twins')) p (user_id)
@@ -379,7 +390,7 @@ insert into chatkeep.claim_counts (hour, version, claim) values ('2026-01-01T00:
 
 def seed(admin: psycopg.Connection) -> None:
     """Give Ana and Bo their rows, and nobody any other."""
-    admin.execute(_SEED)
+    admin.execute(_CLEAR + _SEED)
 
 
 @dataclass(frozen=True, slots=True)
