@@ -1,8 +1,9 @@
 /** Decides between the gate and the rooms behind it. */
-import { Component, lazy, Suspense, useEffect, type ErrorInfo, type ReactNode } from "react";
+import { Component, lazy, Suspense, useEffect, useState, type ErrorInfo, type ReactNode } from "react";
 import { useAuth } from "./auth";
 import { partOf } from "./newest";
 import { navigate, useRoute } from "./router";
+import { EnrolmentPage } from "./sign-in/enrolment";
 import { NewPasswordPage } from "./sign-in/new-password";
 import { SecondFactorPage } from "./sign-in/second-factor";
 import { SignInPage } from "./sign-in/sign-in";
@@ -32,6 +33,7 @@ function Rooms() {
   const { state, api } = useAuth();
   const route = useRoute();
   const atGate = route.page === "sign-in";
+  const [enrolling, setEnrolling] = useState(false);
 
   useEffect(() => {
     if (state.status === "signed-out" && !atGate) {
@@ -56,6 +58,7 @@ function Rooms() {
       return atGate ? <SignInPage mode={route.mode} /> : <Starting />;
     case "signed-in":
       if (atGate) return <Starting />;
+      if (state.needs === "enrolment" || enrolling) return <EnrolmentPage key={state.user.id} hold={setEnrolling} />;
       if (state.needs === "second-factor") return <SecondFactorPage />;
       return route.page === "new-password" ? (
         <NewPasswordPage />

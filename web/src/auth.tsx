@@ -15,14 +15,17 @@ import { read } from "./storage";
 import type { ServerConfig } from "./wire";
 
 /** How somebody who was signed in came to be signed out. */
-export type SignedOutNotice = "left" | "again" | "expired" | "ended-elsewhere" | "not-revoked";
+export type SignedOutNotice = "left" | "again" | "expired" | "too-late" | "ended-elsewhere" | "not-revoked";
+
+/** What is asked of somebody before their chats open: to show their second factor, or to get one. */
+export type Need = "second-factor" | "enrolment";
 
 export type AuthState =
   | { status: "loading" }
   /** There is a session, but it needs a refresh and the server is away. */
   | { status: "unreachable" }
   | { status: "signed-out"; notice: SignedOutNotice | null }
-  | { status: "signed-in"; user: User; needs: "second-factor" | null };
+  | { status: "signed-in"; user: User; needs: Need | null };
 
 interface AuthContext {
   state: AuthState;
@@ -67,19 +70,20 @@ function connect(config: ServerConfig, onLimited: (seconds: number | null) => vo
   });
 }
 
-/** What is asked of somebody before their chats open: they have a second factor and have not shown it. */
-function needsOf(session: Session): "second-factor" | null {
-  const verified = session.user.factors?.some((factor) => factor.status === "verified");
-  return verified && levelOf(session.access_token) !== "aal2" ? "second-factor" : null;
+/** What *session* owes: what its person has not shown, or what they must have and have not. */
+function needsOf(session: Session): Need | null {
+  const { aal, next_aal: owed } = claimsOf(session.access_token);
+  if (aal === "aal2") return null;
+  if (session.user.factors?.some((factor) => factor.status === "verified")) return "second-factor";
+  return owed === undefined ? null : "enrolment";
 }
 
-/** The assurance level that an access token of ours names; what it is worth the server decides. */
-function levelOf(token: string): string | null {
+/** What an access token of ours says of its level; what that is worth the server decides. */
+function claimsOf(token: string): { aal?: string; next_aal?: string } {
   try {
-    const claims = JSON.parse(atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"))) as { aal?: string };
-    return claims.aal ?? null;
+    return JSON.parse(atob((token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/"))) as { aal?: string; next_aal?: string };
   } catch {
-    return null;
+    return {};
   }
 }
 
@@ -107,7 +111,11 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
     const notice = onPurpose.current ?? (hadSession.current ? over : null);
     hadSession.current = false;
     userId.current = null;
-    setState((before) => (before.status === "signed-out" ? before : { status: "signed-out", notice }));
+    setState((before) => {
+      if (before.status === "signed-out") return before;
+      const owing = before.status === "signed-in" && before.needs !== null;
+      return { status: "signed-out", notice: owing && notice === "expired" ? "too-late" : notice };
+    });
   }, []);
 
   useEffect(() => {

@@ -13,6 +13,7 @@ import { ProviderButtons, useReturnProblem } from "./provider-buttons";
 const NOTICES: Partial<Record<SignedOutNotice, string>> = {
   again: "Sign in again to go on.",
   expired: "Your session has ended. Sign in again to go on: what you typed is kept.",
+  "too-late": "The second factor took too long, so you were signed out. Sign in again to go on.",
   "ended-elsewhere": "You were signed out here, from another device or by whoever runs this server. Sign in again to go on: what you typed is kept.",
   "not-revoked": "You are signed out in this browser, but the server could not be told. The session ends there by itself.",
 };
