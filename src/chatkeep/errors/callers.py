@@ -120,7 +120,18 @@ class StepUpRequired(ChatkeepError):
 
     code = "step_up_required"
     status = 401
-    default_detail = "Sign in again, or with a second factor, to do this."
+    default_detail = "Sign in again, with a second factor, to do this."
+
+    def __init__(self, *, acr_values: str | None = None, max_age: int | None = None) -> None:
+        """Ask for a level, for a sign-in of at most *max_age* seconds ago, or for both."""
+        detail = None
+        if max_age is None:
+            detail = "Show your second factor to do this: verify it, and try again."
+        elif acr_values is None:
+            detail = "Sign in again to do this: you did so too long ago."
+        super().__init__(detail)
+        wanted = {"acr_values": acr_values, "max_age": max_age}
+        self.members |= {name: value for name, value in wanted.items() if value is not None}
 
     @property
     def challenge(self) -> str:
@@ -152,6 +163,22 @@ class IssuerUnavailable(Unavailable):
     """A token names a key we do not have, and its issuer cannot be asked now."""
 
     code = "issuer_unavailable"
+
+
+class LogoutTokenInvalid(ChatkeepError):
+    """What says that somebody signed out elsewhere does not verify, or says too little."""
+
+    code = "logout_token_invalid"
+    status = 400
+    default_detail = "The logout token is missing or does not verify."
+
+
+class LogoutTokenUsed(ChatkeepError):
+    """The logout token was taken before: what it was about has ended."""
+
+    code = "logout_token_used"
+    status = 400
+    default_detail = "The logout token has been used already."
 
 
 class RefreshTokenRefused(ChatkeepError):

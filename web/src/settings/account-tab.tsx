@@ -90,7 +90,7 @@ function EraseRow() {
     } catch (error) {
       if (error instanceof SessionOver) return;
       const late = error instanceof ApiError && error.code === "step_up_required";
-      setProblem({ text: late ? "Your sign-in is too long ago for this." : describe(error), late });
+      setProblem({ text: describe(error), late });
     } finally {
       setBusy(false);
       setProgress(null);
