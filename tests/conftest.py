@@ -64,9 +64,22 @@ def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse_the_network)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def what_stayed_is_looked_through_at_the_end() -> Iterator[None]:
+    """By pytest's own last collection, as all that the next fixture has set aside."""
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_was_left_open_is_told_here() -> Iterator[None]:
-    """Whatever a module forgot to close fails that module, not one that comes much later."""
+    """Whatever a module forgot to close fails that module, not one that comes much later.
+
+    What was there before it is set aside: thousands of tests, and all that they import, would be
+    gone through again for each module, which takes longer than many of them.
+    """
+    gc.collect()
+    gc.freeze()
     yield
     gc.collect()
 

@@ -7,6 +7,7 @@ import hashlib
 import time
 import unicodedata
 from base64 import b64encode
+from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,9 @@ def phc_scrypt(password: str) -> str:
     return f"$scrypt$ln=10,r=8,p=1${salt}${kept}"
 
 
+@cache
 def hashed(password: str) -> dict[str, str]:
-    """Return *password* in every kind of hash."""
+    """Return *password* in every kind of hash; some of them are meant to take long."""
     plain = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
     return {
         "bcrypt": plain,
