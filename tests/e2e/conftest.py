@@ -1,17 +1,24 @@
-"""What every test of real processes needs: a folder to start them in."""
+"""What every test of real processes needs: a folder to start them in.
+
+What a first start makes (a cluster, all migrations) costs as much as all else that a server
+does in a test. Only tests about a first start begin with nothing, in `home`; others begin in
+`settled`, or have `settle` make their data folder: with a copy of one that has been made before.
+"""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from playwright.async_api import async_playwright, expect
 
 from chatkeep.embedded_postgresql.postmaster import stop_left_behind
+from tests.command_line import CHATKEEP, environment
 from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor
 from tests.free_ports import free_port
 
@@ -22,6 +29,13 @@ if TYPE_CHECKING:
 
 
 expect.set_options(timeout=20_000)  # it ends as soon as it holds; a loaded machine takes its time
+
+
+class Settle(Protocol):
+    """Makes a data folder that a server of this version has used before, and nobody else."""
+
+    def __call__(self, data: Path) -> None:
+        """Make *data*, which is not there yet."""
 
 
 @contextmanager
@@ -46,11 +60,39 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Server]:
-    """A server that these tests share."""
+@pytest.fixture(scope="session")
+def settle() -> Iterator[Settle]:
+    """Make data folders that have been used before: copies of one that a command has made."""
     with folder_for_a_server() as folder:
-        running = Server(folder, free_port())
+        subprocess.run(
+            [CHATKEEP, "migrate"],
+            cwd=folder,
+            env=environment({}),
+            check=True,
+            capture_output=True,
+            timeout=100,
+        )
+
+        def copy(data: Path) -> None:
+            # Not `shutil.copytree`: PostgreSQL's files belong to another account under root.
+            subprocess.run(["cp", "-a", folder / ".chatkeep", data], check=True)
+
+        yield copy
+
+
+@pytest.fixture
+def settled(home: Path, settle: Settle) -> Path:
+    """A folder to start a server in, and not for the first time."""
+    settle(home / ".chatkeep")
+    return home
+
+
+@asynccontextmanager
+async def lent_server(settle: Settle, **settings: str) -> AsyncIterator[Server]:
+    """Run a server with *settings* of its own until the block ends."""
+    with folder_for_a_server() as folder:
+        settle(folder / "data")
+        running = Server(folder, free_port(), settings)
         try:
             await running.start()
             yield running
@@ -58,7 +100,14 @@ async def server() -> AsyncIterator[Server]:
             await running.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+async def server(settle: Settle) -> AsyncIterator[Server]:
+    """A server that all these tests share: each is about people of its own."""
+    async with lent_server(settle) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One Chromium; each person gets a profile of their own in it."""
     async with AsyncExitStack() as stack:
@@ -76,16 +125,11 @@ async def visitor(browser: Browser, server: Server) -> AsyncIterator[Visitor]:
     assert somebody.unexpected == []
 
 
-@pytest.fixture(scope="module")
-async def mailing() -> AsyncIterator[Server]:
+@pytest.fixture(scope="session")
+async def mailing(settle: Settle) -> AsyncIterator[Server]:
     """A server where addresses have to be confirmed; its outbox has the mail."""
-    with folder_for_a_server() as folder:
-        running = Server(folder, free_port(), {"MAILER_AUTOCONFIRM": "off"})
-        try:
-            await running.start()
-            yield running
-        finally:
-            await running.end()
+    async with lent_server(settle, MAILER_AUTOCONFIRM="off") as running:
+        yield running
 
 
 @pytest.fixture

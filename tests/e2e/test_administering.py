@@ -18,13 +18,18 @@ from tests.server_process import ServerProcess, server_process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.e2e.conftest import Settle
+
 PASSWORD = "Correct-Horse-42-battery"
 
 
 @pytest.fixture(scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServerProcess]:
+async def server(
+    tmp_path_factory: pytest.TempPathFactory, settle: Settle
+) -> AsyncIterator[ServerProcess]:
     """A server on a data folder of its own."""
     folder = tmp_path_factory.mktemp("administering") / "data"
+    settle(folder)
     async with server_process(folder, {"RATE_LIMITS": "off"}) as started:
         yield started
 

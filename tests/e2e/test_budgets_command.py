@@ -14,6 +14,8 @@ from tests.server_process import ServerProcess, server_process
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.conftest import Settle
+
 PASSWORD = "Correct-Horse-42-battery"
 
 
@@ -23,9 +25,12 @@ async def run(server: ServerProcess, *arguments: str) -> Done:
     return await chatkeep("budgets", *arguments, "--data", folder, cwd=server.data.parent)
 
 
-async def test_limit_of_a_person_counts_at_once_and_is_taken_back(tmp_path: Path) -> None:
+async def test_limit_of_a_person_counts_at_once_and_is_taken_back(
+    tmp_path: Path, settle: Settle
+) -> None:
     """Refused from the moment it is set, answered again from the moment it is not."""
     settings = {"RATE_LIMITS": "off", "BUDGET_TOKENS_PER_DAY": "1000000"}
+    settle(tmp_path / "data")
     async with (
         server_process(tmp_path / "data", settings) as server,
         aiohttp.ClientSession() as http,

@@ -184,16 +184,16 @@ async def test_migrate_can_be_repeated_and_interleaved(home: Path) -> None:
         assert await said("migrate", cwd=home) == again
 
 
-async def test_adopted_conversation_is_given_once(home: Path) -> None:
+async def test_adopted_conversation_is_given_once(settled: Path) -> None:
     """What nobody owned is somebody's then, with its messages, and is not given away again."""
-    async with serving("--port", "0", cwd=home) as server:
+    async with serving("--port", "0", cwd=settled) as server:
         await server.says("Stop ")
-        addresses = attach(DataFolder(home / ".chatkeep"))
+        addresses = attach(DataFolder(settled / ".chatkeep"))
         with psycopg.connect(addresses.admin_url) as connection:
             connection.execute(ADOPTED.encode())
         assign = ("assign", "--conversation", "left-by-somebody", "--user")
-        await said(*assign, "ana", cwd=home)
-        refused = await chatkeep(*assign, "bo", cwd=home)
+        await said(*assign, "ana", cwd=settled)
+        refused = await chatkeep(*assign, "bo", cwd=settled)
         assert refused.code == 1
         with psycopg.connect(addresses.admin_url) as connection:
             rows = connection.execute("select distinct user_id from chat.messages").fetchall()
@@ -234,13 +234,12 @@ async def test_doctor_finds_a_good_server_good(home: Path) -> None:
     assert "leads to a server that is healthy" in lines_of(running)["Address"]
 
 
-async def test_doctor_says_what_to_do(home: Path) -> None:
+async def test_doctor_says_what_to_do(settled: Path) -> None:
     """Each thing that is wrong is a line with its cure, and the exit code is 1."""
-    assert (await chatkeep("migrate", cwd=home)).code == 0
-    (home / ".chatkeep" / "secret").chmod(0o644)
+    (settled / ".chatkeep" / "secret").chmod(0o644)
     done = await chatkeep(
         "doctor",
-        cwd=home,
+        cwd=settled,
         settings={
             "OPENAI_API_KEY": "sk-hunter2",
             "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",

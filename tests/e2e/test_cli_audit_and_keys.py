@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import psycopg
+import pytest
 
 from chatkeep.data_folder import DataFolder
 from chatkeep.embedded_postgresql.cluster import attach
@@ -18,8 +19,17 @@ from tests.e2e.test_cli import said
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.conftest import Settle
+
 PASSWORD = "Correct-Horse-42-battery"
 SHARED = "the secret of a former issuer: 0123456789abcdef"
+
+
+@pytest.fixture
+def home(home: Path, settle: Settle) -> Path:
+    """A folder in which a server has been before."""
+    settle(home / ".chatkeep")
+    return home
 
 
 def as_administrator(home: Path, statement: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import aiohttp
@@ -16,6 +17,9 @@ from chatkeep.jwks import COOLDOWN_S
 from tests import forge
 from tests.server_process import server_process
 from tests.serving import serving, token, until
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Settle
 
 WORKERS = 2
 FLOOD = 400
@@ -64,10 +68,11 @@ async def flood(http: aiohttp.ClientSession, base: str, project: Project) -> set
 
 
 async def test_flood_of_unknown_keys_costs_a_fetch_a_process_even_when_one_is_killed(
-    tmp_path: Path,
+    tmp_path: Path, settle: Settle
 ) -> None:
     """Each process asks once, then not again within the cooldown; a new process once more."""
     project = Project()
+    settle(tmp_path / "data")
     options = ("--workers", str(WORKERS))
     async with (
         serving(web.get("/auth/v1/.well-known/jwks.json", project.answer)) as project.address,

@@ -6,7 +6,6 @@ than Chatkeep, as an application of one's own would be.
 
 from __future__ import annotations
 
-import shutil
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright
 
-from tests.e2e.visiting import CHROMIUM, FLAGS
+from tests.e2e.visiting import CHROMIUM
 from tests.second_factors import App, join
 from tests.serving import serving, start_node
 
@@ -78,17 +76,6 @@ class Visitor:
         return found
 
 
-@pytest.fixture(scope="module")
-async def chromium() -> AsyncIterator[Browser]:
-    """One browser for all tests."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS
-        )
-        yield browser
-        await browser.close()
-
-
 @asynccontextmanager
 async def app_served() -> AsyncIterator[str]:
     """Serve the application's page; yield its origin."""
@@ -122,10 +109,10 @@ async def place(database: MigratedDatabase) -> AsyncIterator[tuple[Node, str]]:
 
 
 @pytest.fixture
-async def visitor(chromium: Browser, place: tuple[Node, str]) -> AsyncIterator[Visitor]:
+async def visitor(browser: Browser, place: tuple[Node, str]) -> AsyncIterator[Visitor]:
     """Somebody who has just signed up in the page."""
     node, origin = place
-    context = await chromium.new_context()
+    context = await browser.new_context()
     page = await context.new_page()
     await page.goto(origin)
     devtools = await context.new_cdp_session(page)

@@ -13,11 +13,14 @@ from tests.server_process import server_process
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.conftest import Settle
+
 STORY = "Write a long story of at least 400 words."
 
 
-async def test_killed_server_keeps_what_it_had_said(tmp_path: Path) -> None:
+async def test_killed_server_keeps_what_it_had_said(tmp_path: Path, settle: Settle) -> None:
     """The thread has its question once and part of the answer, and opens as ever."""
+    settle(tmp_path / "data")
     async with (
         server_process(tmp_path / "data", {"RATE_LIMITS": "off"}) as server,
         aiohttp.ClientSession() as http,

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright
 
-from tests.e2e.visiting import CHROMIUM, FLAGS
+from tests.e2e.visiting import CHROMIUM
 from tests.gotrue_people import OURS_ALONE
 from tests.http.mailbox import newest_to, path_of, secret_of
 from tests.serving import serving, start_node
@@ -25,7 +24,7 @@ from tests.serving import serving, start_node
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, BrowserContext, Page
 
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Node
@@ -55,21 +54,20 @@ class World:
 
     node: Node
     app: str
-    browser: Browser
+    context: BrowserContext
     forged: str = ""
 
 
 @pytest.fixture
-async def world(database: MigratedDatabase) -> AsyncIterator[World]:
+async def world(database: MigratedDatabase, browser: Browser) -> AsyncIterator[World]:
     """All of it, for one test."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         node = await start_node(database.url, session, "", MAILER_AUTOCONFIRM="off", **OURS_ALONE)
         stack.push_async_callback(node.stop)
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        stack.push_async_callback(browser.close)
-        found = World(node=node, app="", browser=browser)
+        context = await browser.new_context()
+        stack.push_async_callback(context.close)
+        found = World(node=node, app="", context=context)
         found.app = await _serve_app(stack, found)
         yield found
 
@@ -122,7 +120,7 @@ async def signed_in_as(page: Page) -> str | None:
 @pytest.mark.parametrize("flow", ["implicit", "pkce"])
 async def test_person_clicks_through_to_the_application(world: World, flow: str) -> None:
     """One press, and the application has a session; no policy of the page is in the way."""
-    page = await world.browser.new_page()
+    page = await world.context.new_page()
     complaints: list[str] = []
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     email = await ask(page, world, flow)
@@ -142,7 +140,7 @@ async def test_person_clicks_through_to_the_application(world: World, flow: str)
 
 async def test_page_of_another_site_signs_nobody_in(world: World) -> None:
     """A form that submits itself gets a refusal, and the link is still good for its reader."""
-    page = await world.browser.new_page()
+    page = await world.context.new_page()
     email = await ask(page, world, "implicit")
     mail = await newest_to(world.node, email, "confirmation")
     world.forged = FORGED.format(node=world.node.url, token=secret_of(mail.link))

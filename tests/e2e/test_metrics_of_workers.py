@@ -15,6 +15,8 @@ from tests.server_process import PATIENCE_S, ServerProcess
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.conftest import Settle
+
 
 def two_free_ports() -> int:
     """Return the first of two neighbouring ports at which nobody listens."""
@@ -43,10 +45,11 @@ async def asked(http: aiohttp.ClientSession, port: int) -> tuple[str, int]:
     return began.group(1), int(found.group(1)) if found else 0
 
 
-async def test_each_worker_is_read_at_a_port_of_its_own(tmp_path: Path) -> None:
+async def test_each_worker_is_read_at_a_port_of_its_own(tmp_path: Path, settle: Settle) -> None:
     """Together they have counted every request, and each is another process."""
     first = two_free_ports()
     settings = {"METRICS_PORT": str(first), "RATE_LIMITS": "off"}
+    settle(tmp_path / "data")
     server = ServerProcess(tmp_path / "data", settings, ("--workers", "2"))
     await server.start()
     try:

@@ -16,10 +16,13 @@ from tests.unit.test_imports import chatgpt, node
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.e2e.conftest import Settle
 
-async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path) -> None:
+
+async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path, settle: Settle) -> None:
     """The file is whole and private, is not overwritten, and afterwards there is nothing."""
     file, address = tmp_path / "ana.json", f"{uuid4().hex}@example.com"
+    settle(tmp_path / "data")
     async with (
         server_process(tmp_path / "data", {"RATE_LIMITS": "off"}) as server,
         aiohttp.ClientSession(server.base) as http,
@@ -61,12 +64,13 @@ async def test_operator_takes_everything_away_and_erases_it(tmp_path: Path) -> N
         assert not (tmp_path / "no.json").exists()
 
 
-async def test_operator_imports_chats_for_somebody(tmp_path: Path) -> None:
+async def test_operator_imports_chats_for_somebody(tmp_path: Path, settle: Settle) -> None:
     """Once; again adds nothing. A file that is none is refused in a sentence."""
     address = f"{uuid4().hex}@example.com"
     file, none = tmp_path / "conversations.json", tmp_path / "none.json"
     file.write_bytes(chatgpt({"q": node(None, "user", "How do birds fly?")}))
     none.write_text("no JSON")
+    settle(tmp_path / "data")
     async with (
         server_process(tmp_path / "data", {"RATE_LIMITS": "off"}) as server,
         aiohttp.ClientSession(server.base) as http,

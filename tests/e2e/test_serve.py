@@ -120,35 +120,35 @@ async def test_from_nothing_to_an_answer_and_back_tomorrow(
 
 
 async def test_killed_server_starts_again_with_everything(
-    home: Path, http: aiohttp.ClientSession
+    settled: Path, http: aiohttp.ClientSession
 ) -> None:
     """After kill -9 the same command starts, though PostgreSQL was left behind."""
-    async with serving(*ANY_PORT, cwd=home) as server:
+    async with serving(*ANY_PORT, cwd=settled) as server:
         base = await address(server)
-        ana = await token(home, "ana")
+        ana = await token(settled, "ana")
         answer = await ask(http, base, ana, "I feel tired")
         server.signal(signal.SIGKILL)
         await server.ends()
-    left_behind = postgresql_of(home)
+    left_behind = postgresql_of(settled)
     assert left_behind is not None
-    async with serving("--port", base.rpartition(":")[2], cwd=home) as server:
+    async with serving("--port", base.rpartition(":")[2], cwd=settled) as server:
         await address(server)
-        assert postgresql_of(home) not in {None, left_behind}
+        assert postgresql_of(settled) not in {None, left_behind}
         kept = await history(http, base, ana, answer["conversation_id"])
         assert kept[-2:] == ["I feel tired", answer["message"]]
 
 
-async def test_ctrl_c_in_a_terminal_reaches_all_and_ends_in_order(home: Path) -> None:
+async def test_ctrl_c_in_a_terminal_reaches_all_and_ends_in_order(settled: Path) -> None:
     """The whole process group gets the signal; PostgreSQL is stopped by us, and after us."""
-    async with serving(*ANY_PORT, "--workers", "2", cwd=home) as server:
+    async with serving(*ANY_PORT, "--workers", "2", cwd=settled) as server:
         await address(server)
         os.killpg(server.process.pid, signal.SIGINT)
         assert await server.ends() == 0
         assert "Stopping PostgreSQL" in server.out
-    log = (home / ".chatkeep" / "postgresql.log").read_text()
+    log = (settled / ".chatkeep" / "postgresql.log").read_text()
     assert "received fast shutdown request" in log
     assert "database system is shut down" in log
-    errors = (home / "errors.txt").read_text()
+    errors = (settled / "errors.txt").read_text()
     assert "Traceback" not in errors
     assert "error" not in errors.lower()
 
@@ -175,26 +175,28 @@ async def test_signal_while_it_starts_leaves_nothing_running(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_signal_that_python_swallows_stops_it_all_the_same(home: Path, workers: str) -> None:
+async def test_signal_that_python_swallows_stops_it_all_the_same(
+    settled: Path, workers: str
+) -> None:
     """What a signal raises in a `__del__` or a weak reference's callback comes to nothing."""
-    (home / "sitecustomize.py").write_text(SWALLOWED, encoding="utf-8")
-    settings = {"PYTHONPATH": str(home)}
-    async with serving(*ANY_PORT, "--workers", workers, cwd=home, settings=settings) as server:
+    (settled / "sitecustomize.py").write_text(SWALLOWED, encoding="utf-8")
+    settings = {"PYTHONPATH": str(settled)}
+    async with serving(*ANY_PORT, "--workers", workers, cwd=settled, settings=settings) as server:
         assert await server.ends() == 0
         assert "Stopped before it was ready" in server.out
         assert READY not in server.out
-    assert postgresql_of(home) is None
-    assert "KeyboardInterrupt" in (home / "errors.txt").read_text()
+    assert postgresql_of(settled) is None
+    assert "KeyboardInterrupt" in (settled / "errors.txt").read_text()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_running_answer_ends_before_the_server_does(
-    home: Path, http: aiohttp.ClientSession, workers: str
+    settled: Path, http: aiohttp.ClientSession, workers: str
 ) -> None:
     """SIGTERM lets a stream end, also when every process gets it (systemd), and keeps it."""
-    async with serving(*ANY_PORT, "--workers", workers, cwd=home) as server:
+    async with serving(*ANY_PORT, "--workers", workers, cwd=settled) as server:
         base = await address(server)
-        ana = await token(home, "ana")
+        ana = await token(settled, "ana")
         async with http.post(f"{base}/api/v1/chat/start", json={}, headers=ana) as answer:
             chat = (await answer.json())["conversation_id"]
         body = {"conversation_id": chat, "message": "I feel tired"}
@@ -207,7 +209,7 @@ async def test_running_answer_ends_before_the_server_does(
             said = await answer.content.read()
         assert b"event: done" in said
         assert await server.ends() == 0
-    async with serving("--port", base.rpartition(":")[2], cwd=home) as server:
+    async with serving("--port", base.rpartition(":")[2], cwd=settled) as server:
         await address(server)
         assert len((await history(http, base, ana, chat))[-1]) > 0
 
@@ -230,7 +232,7 @@ async def silent_provider() -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_second_signal_does_not_wait(
-    home: Path, http: aiohttp.ClientSession, workers: str
+    settled: Path, http: aiohttp.ClientSession, workers: str
 ) -> None:
     """Whoever asks twice gets the server stopped, with an answer still running."""
     async with silent_provider() as (provider, asked):
@@ -239,9 +241,11 @@ async def test_second_signal_does_not_wait(
             "OPENAI_BASE_URL": provider,
             "DRAIN_SECONDS": "600",
         }
-        async with serving(*ANY_PORT, "--workers", workers, cwd=home, settings=settings) as server:
+        async with serving(
+            *ANY_PORT, "--workers", workers, cwd=settled, settings=settings
+        ) as server:
             base = await address(server)
-            ana = await token(home, "ana")
+            ana = await token(settled, "ana")
             asking = asyncio.create_task(ask(http, base, ana, "Hello?"))
             await asyncio.wait_for(asked.wait(), PATIENCE_S)
             server.signal(signal.SIGTERM)
@@ -251,14 +255,14 @@ async def test_second_signal_does_not_wait(
             assert "Stopping PostgreSQL" in server.out
             with pytest.raises(aiohttp.ClientError):
                 await asking
-    assert "Traceback" not in (home / "errors.txt").read_text()
+    assert "Traceback" not in (settled / "errors.txt").read_text()
 
 
 async def test_workers_share_the_port_and_are_replaced(
-    home: Path, http: aiohttp.ClientSession
+    settled: Path, http: aiohttp.ClientSession
 ) -> None:
     """Several processes serve; one that dies is replaced, and all end with the first."""
-    async with serving(*ANY_PORT, "--workers", "2", cwd=home) as server:
+    async with serving(*ANY_PORT, "--workers", "2", cwd=settled) as server:
         base = await address(server)
         before = children_of(server.process.pid)
         assert len(before) == 2
@@ -274,9 +278,9 @@ async def test_workers_share_the_port_and_are_replaced(
     assert not any(is_alive(pid) for pid in everybody)
 
 
-async def test_workers_end_with_a_killed_parent(home: Path) -> None:
+async def test_workers_end_with_a_killed_parent(settled: Path) -> None:
     """Nobody goes on serving when the process that looks after them was killed."""
-    async with serving(*ANY_PORT, "--workers", "2", cwd=home) as server:
+    async with serving(*ANY_PORT, "--workers", "2", cwd=settled) as server:
         await address(server)
         workers = children_of(server.process.pid)
         server.signal(signal.SIGKILL)
@@ -299,26 +303,25 @@ async def test_taken_port_is_one_line_before_anything_is_made(home: Path) -> Non
     assert not (home / ".chatkeep").exists()
 
 
-async def test_data_folder_in_use_is_one_line(home: Path) -> None:
+async def test_data_folder_in_use_is_one_line(settled: Path) -> None:
     """A second server on the same folder names the first one, which goes on undisturbed."""
-    async with serving(*ANY_PORT, cwd=home) as server:
+    async with serving(*ANY_PORT, cwd=settled) as server:
         await address(server)
-        before = postgresql_of(home)
-        done = await chatkeep("serve", *ANY_PORT, cwd=home)
+        before = postgresql_of(settled)
+        done = await chatkeep("serve", *ANY_PORT, cwd=settled)
         assert done.code == 1
         assert done.err == (
-            f"chatkeep: The data folder {home / '.chatkeep'} is in use by process"
+            f"chatkeep: The data folder {settled / '.chatkeep'} is in use by process"
             f" {server.process.pid}.\n"
         )
-        assert postgresql_of(home) == before
+        assert postgresql_of(settled) == before
 
 
-async def test_other_postgresql_version_is_one_line(home: Path) -> None:
+async def test_other_postgresql_version_is_one_line(settled: Path) -> None:
     """A folder of another PostgreSQL is named, and stays as it is."""
-    assert (await chatkeep("migrate", cwd=home)).code == 0
-    version = home / ".chatkeep" / "postgresql" / "PG_VERSION"
+    version = settled / ".chatkeep" / "postgresql" / "PG_VERSION"
     version.write_text("17\n")
-    done = await chatkeep("serve", *ANY_PORT, cwd=home)
+    done = await chatkeep("serve", *ANY_PORT, cwd=settled)
     assert done.code == 1
     assert one_line(done.err).startswith("chatkeep: ")
     assert "PostgreSQL 17" in done.err
@@ -368,16 +371,16 @@ async def test_other_secret_is_one_line(home: Path) -> None:
     assert postgresql_of(home) is None
 
 
-async def test_database_that_does_not_isolate_is_refused(home: Path) -> None:
+async def test_database_that_does_not_isolate_is_refused(settled: Path) -> None:
     """A server does not start where the policies of a table have been switched off."""
     import psycopg  # noqa: PLC0415 -- this test alone alters the database behind the server
 
-    async with serving(*ANY_PORT, cwd=home) as server:
+    async with serving(*ANY_PORT, cwd=settled) as server:
         await address(server)
-        addresses = attach(DataFolder(home / ".chatkeep"))
+        addresses = attach(DataFolder(settled / ".chatkeep"))
         with psycopg.connect(addresses.admin_url) as connection:
             connection.execute("alter table chat.messages no force row level security")
-    done = await chatkeep("serve", *ANY_PORT, cwd=home)
+    done = await chatkeep("serve", *ANY_PORT, cwd=settled)
     assert done.code == 1
     assert "Row-level security is not forced on chat.messages" in one_line(done.err)
 

@@ -103,7 +103,9 @@ async def reading(
         await reader.communicate()
 
 
-async def test_reader_whose_network_falls_silent_is_let_go(elsewhere: Machine, home: Path) -> None:
+async def test_reader_whose_network_falls_silent_is_let_go(
+    elsewhere: Machine, settled: Path
+) -> None:
     """Where hanging up means stopping, the provider is let go in time; the rest is kept, once."""
     provider = Talkative()
     async with AsyncExitStack() as stack:
@@ -116,7 +118,7 @@ async def test_reader_whose_network_falls_silent_is_let_go(elsewhere: Machine, h
             "OPENAI_CHAT_MODEL": "m",
         }
         server: ServerProcess = await stack.enter_async_context(
-            server_process(home / ".chatkeep", settings, ("--host", "0.0.0.0"))
+            server_process(settled / ".chatkeep", settings, ("--host", "0.0.0.0"))
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         token = await server.sign_up(http)

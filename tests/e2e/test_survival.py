@@ -54,14 +54,14 @@ def upstream(tmp_path: Path) -> Iterator[Peer]:
 
 
 @pytest.fixture
-async def server(upstream: Peer, home: Path) -> AsyncIterator[ServerProcess]:
+async def server(upstream: Peer, settled: Path) -> AsyncIterator[ServerProcess]:
     """The server as a person starts it, answering from *upstream*."""
     settings = {
         "OPENAI_API_KEY": upstream.api_key,
         "OPENAI_BASE_URL": upstream.base_url,
         "RATE_LIMITS": "off",
     }
-    async with server_process(home / ".chatkeep", settings) as running:
+    async with server_process(settled / ".chatkeep", settings) as running:
         yield running
 
 
@@ -202,7 +202,7 @@ async def _goes_on(
 
 
 async def test_two_hundred_streams_are_told_when_the_server_is_told_to_end(
-    endless: str, home: Path
+    endless: str, settled: Path
 ) -> None:
     """On SIGTERM each ends with an error, and what it has been told is kept to the letter."""
     settings = {
@@ -212,7 +212,7 @@ async def test_two_hundred_streams_are_told_when_the_server_is_told_to_end(
         "DRAIN_SECONDS": "0",
     }
     async with (
-        server_process(home / ".chatkeep", settings) as server,
+        server_process(settled / ".chatkeep", settings) as server,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         people = [await server.sign_up(http) for _ in range(5)]

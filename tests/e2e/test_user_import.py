@@ -10,6 +10,7 @@ from tests.command_line import chatkeep
 
 if TYPE_CHECKING:
     from tests.command_line import Done
+    from tests.e2e.conftest import Settle
 
 EXPORTS = Path(__file__).parents[1] / "fixtures" / "exports"
 USERS = str(EXPORTS / "supabase-users.csv")
@@ -20,8 +21,9 @@ async def run(tmp_path: Path, *arguments: str) -> Done:
     return await chatkeep("users", "import", *arguments, cwd=tmp_path)
 
 
-async def test_import_from_a_file(tmp_path: Path) -> None:
+async def test_import_from_a_file(tmp_path: Path, settle: Settle) -> None:
     """A dry run, the run, and a second one that has nothing to do; each says what it did."""
+    settle(tmp_path / ".chatkeep")
     identities = ("--identities", str(EXPORTS / "supabase-identities.csv"))
     said = await run(tmp_path, USERS, "--from", "supabase", *identities, "--dry-run")
     assert said.code == 0, said.err

@@ -8,14 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from playwright.async_api import expect
 
+from tests.e2e.conftest import lent_server
 from tests.e2e.test_web_keys import wider_than_the_window
 from tests.e2e.visiting import MARKS, NAMELESS, Visitor, ask, box, choose
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from playwright.async_api import Browser, Locator, Page
 
+    from tests.e2e.conftest import Settle
     from tests.e2e.visiting import Server
 
 pytestmark = MARKS
@@ -26,6 +31,13 @@ WIDER_THAN_ITS_PLACE = """
 () => [...document.querySelectorAll('.settings-scroll')]
   .some((one) => one.scrollWidth > one.clientWidth)
 """
+
+
+@pytest.fixture(scope="module")
+async def server(settle: Settle) -> AsyncIterator[Server]:
+    """A server that only these tests use: they read figures of everybody on it."""
+    async with lent_server(settle) as running:
+        yield running
 
 
 async def make_administrator(server: Server, email: str) -> None:

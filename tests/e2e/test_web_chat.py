@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser, Page, Route
 
+    from tests.e2e.conftest import Settle
+
 pytestmark = MARKS
 
 
@@ -276,8 +278,11 @@ async def test_a_limit_counts_down(visitor: Visitor) -> None:
         await expect(answers(page)).to_have_count(1)
 
 
-async def test_the_page_waits_for_a_server_that_was_killed(browser: Browser, home: Path) -> None:
+async def test_the_page_waits_for_a_server_that_was_killed(
+    browser: Browser, home: Path, settle: Settle
+) -> None:
     """It comes back by itself, with what was said so far, marked as interrupted."""
+    settle(home / "data")
     server = Server(home, free_port())
     visitor = Visitor(browser, server.url)
     try:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
+    from tests.e2e.conftest import Settle
+
 pytestmark = MARKS
 
 RESPONDER = '''
@@ -47,9 +49,10 @@ async def respond(asked):
 
 
 @pytest.fixture
-async def talker() -> AsyncIterator[Server]:
+async def talker(settle: Settle) -> AsyncIterator[Server]:
     """A server whose answers are long."""
     with folder_for_a_server() as folder:
+        settle(folder / "data")
         (folder / "long_answers.py").write_text(RESPONDER)
         running = Server(folder, free_port(), {"RESPONDER": "long_answers:respond"})
         try:

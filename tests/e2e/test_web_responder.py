@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
+    from tests.e2e.conftest import Settle
+
 pytestmark = MARKS
 
 RESPONDER = """
@@ -29,9 +31,10 @@ async def respond(asked):
 
 
 @pytest.fixture
-async def shop() -> AsyncIterator[Server]:
+async def shop(settle: Settle) -> AsyncIterator[Server]:
     """A server without a key of a provider, whose application answers."""
     with folder_for_a_server() as folder:
+        settle(folder / "data")
         (folder / "shop_answers.py").write_text(RESPONDER)
         running = Server(folder, free_port(), {"RESPONDER": "shop_answers:respond"})
         try:

@@ -21,7 +21,7 @@ WORKERS = 3
 
 
 @needs_redis
-async def test_workers_admit_as_many_guesses_as_one_process(home: Path) -> None:
+async def test_workers_admit_as_many_guesses_as_one_process(settled: Path) -> None:
     """Sixty at once, each on a connection of its own, so that every worker gets some.
 
     They may wait long for Redis: this is about what it counts, not about how quick it is.
@@ -31,7 +31,7 @@ async def test_workers_admit_as_many_guesses_as_one_process(home: Path) -> None:
     with running_redis() as redis:
         settings = {"REDIS_URL": redis.url, "REDIS_TIMEOUT": "5"}
         async with (
-            server_process(home / ".chatkeep", settings, options) as server,
+            server_process(settled / ".chatkeep", settings, options) as server,
             aiohttp.ClientSession(connector=connector) as http,
         ):
             url = f"{server.base}/auth/v1/token?grant_type=password"
