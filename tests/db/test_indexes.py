@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
+    from tests.postgres_servers import Server
+
 BY_ROLE: Final = Index(
     "create index concurrently messages_by_role on chat.messages (user_id, role)"
 )
@@ -64,10 +66,11 @@ indexes.build(sys.argv[1], progress=lambda said: print(said, flush=True))
 
 
 @pytest.fixture
-def url(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The administrator's address of a database with messages, and an index yet to be built."""
-    migrate(empty_database, login=LOGIN)
-    with psycopg.connect(empty_database) as connection:
+    name = postgres.new_database(template=postgres.migrated_template())
+    address = postgres.url(name)
+    with psycopg.connect(address) as connection:
         connection.execute("insert into chat.conversations (user_id, id) values ('ana', 'talk')")
         connection.execute(
             "insert into chat.messages (user_id, conversation_id, id, role, content)"
@@ -75,7 +78,8 @@ def url(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
         )
     monkeypatch.setattr(indexes, "BESIDE", (BY_ROLE,))
     monkeypatch.setattr(indexes, "_LOOK_AGAIN_S", 0.02)
-    return empty_database
+    yield address
+    postgres.drop_database(name)
 
 
 class Said:
@@ -277,18 +281,30 @@ def test_rows_that_are_not_unique_leave_nothing_behind(
 OF_BEFORE: Final = [one for one in indexes.REPLACED if one != "chat.runs_of_answer"]
 
 
-@pytest.fixture
-def before(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a database as the version had it that knew of no replaced indexes."""
-    with monkeypatch.context() as older:
+@pytest.fixture(scope="module")
+def older_template(postgres: Server) -> Iterator[str]:
+    """The name of a database as the version had it that knew of no replaced indexes."""
+    postgres.migrated_template()
+    name = postgres.new_database()
+    url = postgres.url(name)
+    with pytest.MonkeyPatch.context() as older:
         older.setattr(migrations, "HEAD", "0030")
         older.setattr(indexes, "BESIDE", ())
         older.setattr(indexes, "REPLACED", ())
-        migrate(empty_database, login=LOGIN)
-    with psycopg.connect(empty_database) as connection:
+        migrate(url, login=LOGIN)
+    with psycopg.connect(url) as connection:
         connection.execute(ASKED_ONCE, ["first"])
+    yield name
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def before(postgres: Server, older_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a copy of it."""
     monkeypatch.setattr(indexes, "_PAUSES_S", (0.01,))
-    return empty_database
+    name = postgres.new_database(template=older_template)
+    yield postgres.url(name)
+    postgres.drop_database(name)
 
 
 def test_what_is_replaced_is_dropped(before: str) -> None:
