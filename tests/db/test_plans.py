@@ -111,12 +111,17 @@ insert into chat.budget_limits (kind, name, tokens_per_day)
 insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
   select 'user-' || u, 'file-' || f, '{}', 'text/plain', 1
   from generate_series(1, 500) u, generate_series(1, 20) f;
+alter index chat.message_words_found set (fastupdate = on);  -- one by one takes ten times as long
+set gin_pending_list_limit = '1GB';
+set maintenance_work_mem = '128MB';
 insert into chat.message_words (user_id, conversation_id, message_id, said_at, words)
   select user_id, conversation_id, id, created_at, words
   from chat.messages join (
     select id as user_id, array_to_tsvector(array['word', chat.search_owner(id)]) as words
     from chat.profiles
   ) as known using (user_id) where id like 'message-%' or id like 'one of many %';
+select gin_clean_pending_list('chat.message_words_found');
+alter index chat.message_words_found set (fastupdate = off);
 set session_replication_role = origin;
 analyze;
 """
