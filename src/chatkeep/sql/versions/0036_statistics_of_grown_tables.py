@@ -17,7 +17,7 @@ revision = "0036"
 down_revision = "0034"
 
 #: Those that rows are looked up in for others: by foreign keys, in what is copied or erased.
-ON_EACH = """
+LATER = """
 do $$
 declare
   one text;
@@ -26,20 +26,35 @@ begin
     'shares', 'chatkit_threads', 'chatkit_items', 'chatkit_attachments', 'file_uses',
     'conversation_metadata']
   loop
-    execute format('alter table chat.%I CHANGE', one);
+    execute format('alter table chat.%I set (autovacuum_analyze_threshold = 1000,'
+      ' autovacuum_vacuum_threshold = 1000)', one);
   end loop;
 end
 $$;
 """
-LATER = "set (autovacuum_analyze_threshold = 1000, autovacuum_vacuum_threshold = 1000)"
-AS_BEFORE = "reset (autovacuum_analyze_threshold, autovacuum_vacuum_threshold)"
+
+AS_BEFORE = """
+do $$
+declare
+  one text;
+begin
+  foreach one in array array['conversations', 'messages', 'message_words', 'runs', 'responses',
+    'shares', 'chatkit_threads', 'chatkit_items', 'chatkit_attachments', 'file_uses',
+    'conversation_metadata']
+  loop
+    execute format('alter table chat.%I reset (autovacuum_analyze_threshold,'
+      ' autovacuum_vacuum_threshold)', one);
+  end loop;
+end
+$$;
+"""
 
 
 def upgrade() -> None:
     """Wait for more rows; what is known of the tables stays."""
-    op.execute(ON_EACH.replace("CHANGE", LATER))
+    op.execute(LATER)
 
 
 def downgrade() -> None:
     """Take stock as often as of every table."""
-    op.execute(ON_EACH.replace("CHANGE", AS_BEFORE))
+    op.execute(AS_BEFORE)
