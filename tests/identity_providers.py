@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -139,13 +140,17 @@ async def better_auth(
 
 
 @asynccontextmanager
-async def openid_provider(algorithm: str, *redirect_uris: str) -> AsyncIterator[str]:
+async def openid_provider(
+    algorithm: str, *redirect_uris: str, logout_uri: str = "", logout_names: str = "person"
+) -> AsyncIterator[str]:
     """Run an OpenID provider that signs with *algorithm*; lend its issuer name.
 
-    Browsers may be sent back to *redirect_uris*.
+    Browsers may be sent back to *redirect_uris*. With *logout_uri* it tells that of log-outs:
+    whose, or with *logout_names* "session" also of which session.
     """
     port = free_port()
-    async with _running({}, "openid-provider.mjs", str(port), algorithm, *redirect_uris):
+    environ = {"LOGOUT_URI": logout_uri, "LOGOUT_NAMES": logout_names}
+    async with _running(environ, "openid-provider.mjs", str(port), algorithm, *redirect_uris):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -159,6 +164,24 @@ async def openid_sign_in(issuer: str, *people: str) -> list[dict[str, str]]:
     output, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     return [json.loads(line) for line in output.splitlines()]
+
+
+async def openid_sign_out(issuer: str, cookie: str, http: aiohttp.ClientSession) -> None:
+    """End the session at *issuer* that *cookie* is of, as a browser does that is sent there.
+
+    The provider has told whom it tells by the time this returns.
+    """
+    async with http.get(f"{issuer}/session/end", headers={"cookie": cookie}) as page:
+        body = await page.text()
+        assert page.status == 200, body
+    (proof,) = re.findall(r'name="xsrf" value="([^"]+)"', body)
+    async with http.post(
+        f"{issuer}/session/end/confirm",
+        data={"xsrf": proof, "logout": "yes"},
+        headers={"cookie": cookie},
+        allow_redirects=False,
+    ) as answer:
+        assert answer.status == 303, await answer.text()
 
 
 @asynccontextmanager

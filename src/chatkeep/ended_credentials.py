@@ -15,6 +15,13 @@ from chatkeep.db import Query
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
 
+#: Kind, issuer and subject of a revocation, as in the table.
+Key = tuple[str, str, str]
+
+#: What ended because its issuer says so, and goes on renewing nothing of it, for so long.
+_RENEWED_FOR: Final = timedelta(days=30)
+#: Longer than any access token of another issuer lives (`Rules.max_lifetime_s`).
+_ALL_EXPIRED: Final = timedelta(days=8)
 #: Everything of a person or issuer that was issued before has ended for so long.
 REMEMBERED: Final = timedelta(days=400)
 _BEGINNING: Final = datetime.fromtimestamp(0, UTC)
@@ -49,6 +56,29 @@ def everything_of(user_id: str) -> Query[Revoked]:
     )
 
 
+def session_at(issuer: str, reference: str) -> Query[Revoked]:
+    """Return the statement that ends the session that *issuer* calls *reference*, also unseen."""
+    return Query(
+        "select chatkeep.revoke('session', %s, %s, null, now() + %s)::text as done",
+        (issuer, reference, _RENEWED_FOR),
+        Revoked,
+    )
+
+
+def everything_at(
+    issuer: str, subject: str, *, before: datetime, with_sessions: bool
+) -> Query[Revoked]:
+    """Return the statement that ends what *issuer* issued to its *subject* before a moment.
+
+    Without *with_sessions* only tokens that name no session there. API keys are not ended.
+    """
+    return Query(
+        "select chatkeep.revoke(%s, %s, %s, %s, now() + %s)::text as done",
+        ("subject" if with_sessions else "sessionless", issuer, subject, before, _ALL_EXPIRED),
+        Revoked,
+    )
+
+
 def everything_until(user_id: str, length: timedelta) -> tuple[Query[Revoked], Query[Revoked]]:
     """Return the statements that end every token of a person that is issued until *length* on.
 
@@ -75,20 +105,42 @@ def everything_until(user_id: str, length: timedelta) -> tuple[Query[Revoked], Q
 def holds_no_more(principal: Principal) -> Query[Verdict]:
     """Return the statement whether the table says that the credential of *principal* has ended."""
     issuer, session = principal.issuer, principal.session_id or principal.token_id
+    issued, subjects = (
+        counted_as_issued(principal),
+        {key[0]: key[2] for key in dated_keys(principal)},
+    )
     return Query(
         "select exists (select from chatkeep.revocations where until > now() and ("
         " (kind = 'session' and issuer = %s and subject = %s)"
         " or (kind = 'token' and issuer = %s and subject = %s)"
         " or (kind = 'user' and issuer = '' and subject = %s and not_before > %s)"
         " or (kind = 'issuer' and issuer = %s and subject = '' and not_before > %s)"
+        " or (kind = 'subject' and issuer = %s and subject = %s and not_before > %s)"
+        " or (kind = 'sessionless' and issuer = %s and subject = %s and not_before > %s)"
         ")) as revoked",
         (
             *(issuer, session, issuer, principal.token_id),
-            *(principal.user_id, counted_as_issued(principal)),
-            *(issuer, counted_as_issued(principal)),
+            *(principal.user_id, issued, issuer, issued),
+            *(issuer, subjects.get("subject"), issued),
+            *(issuer, subjects.get("sessionless"), issued),
         ),
         Verdict,
     )
+
+
+def dated_keys(principal: Principal) -> tuple[Key, ...]:
+    """Return what may have ended a credential of *principal* that was issued before a moment.
+
+    What an issuer says of its tokens counts for these alone: cookies made of them end with the
+    rows of their sessions, and API keys with everything of a person.
+    """
+    issuer, subject = principal.issuer, principal.subject
+    everybodys = (("user", "", principal.user_id), ("issuer", issuer, ""))
+    if principal.credential != "bearer":
+        return everybodys
+    if principal.session_id is not None:
+        return (*everybodys, ("subject", issuer, subject))
+    return (*everybodys, ("subject", issuer, subject), ("sessionless", issuer, subject))
 
 
 def has_no_session(principal: Principal) -> Query[Verdict]:

@@ -1,10 +1,10 @@
 """What has ended, in memory: what makes log-out immediate at no cost a request.
 
-Sessions, single tokens, everything of a person or of an issuer that was issued before a
-moment. Filled from a table whose rows are numbered in the order in which they become
-visible, so that "after the newest number I have seen" misses nothing; told by NOTIFY (and
-Redis, where there is one) to look at once, and looking every second anyhow, because a
-notification can be lost. A node that has not been able to look for `TRUSTED_S` asks the table
+Sessions, single tokens, everything of a person, of an issuer, or of a person at one issuer that
+was issued before a moment. Filled from a table whose rows are numbered in the order in which
+they become visible, so that "after the newest number I have seen" misses nothing; told by
+NOTIFY (and Redis, where there is one) to look at once, and looking every second anyhow, because
+a notification can be lost. A node that has not been able to look for `TRUSTED_S` asks the table
 for each request, rather than trust its memory.
 """
 
@@ -22,6 +22,7 @@ from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import (
     REMEMBERED,
     counted_as_issued,
+    dated_keys,
     has_no_session,
     holds_no_more,
 )
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from chatkeep.db import Database
-    from chatkeep.ended_credentials import Verdict
+    from chatkeep.ended_credentials import Key, Verdict
     from chatkeep.principal import Principal
 
 _log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ _PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
 _FORGOTTEN_AT_ONCE: Final = 1000
 
-#: Kind, issuer and subject, as in the table.
-_Key = tuple[str, str, str]
+#: Kinds of what has ended as far as it was issued before a moment.
+_DATED: Final = frozenset({"user", "issuer", "subject", "sessionless"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class _Row:
     until: datetime
 
     @property
-    def key(self) -> _Key:
+    def key(self) -> Key:
         """What has ended, whenever that was. There are many of few kinds and issuers: one text."""
         return intern(self.kind), intern(self.issuer), self.subject
 
@@ -81,8 +82,8 @@ class Revocations:
         """Know nothing yet; *clock* counts seconds."""
         self._db = db
         self._clock = clock
-        self._ended: dict[_Key, datetime] = {}
-        self._not_before: dict[_Key, tuple[datetime, datetime]] = {}
+        self._ended: dict[Key, datetime] = {}
+        self._not_before: dict[Key, tuple[datetime, datetime]] = {}
         self._newest: _Row | None = None
         self._confirmed = float("-inf")
         self._look = asyncio.Event()
@@ -100,9 +101,7 @@ class Revocations:
             return True
         if not self._not_before:
             return False
-        return self._is_older(principal, ("user", "", principal.user_id)) or self._is_older(
-            principal, ("issuer", issuer, "")
-        )
+        return any(self._is_older(principal, key) for key in dated_keys(principal))
 
     def is_known_to_hold(self, principal: Principal) -> bool:
         """Whether memory may be believed now, and the credential of *principal* has not ended.
@@ -288,12 +287,12 @@ class Revocations:
     def _learn(self, row: _Row) -> None:
         key = row.key
         # `greatest` of a null and a moment is the moment: the kind says whether it counts.
-        if row.kind in {"user", "issuer"} and row.not_before is not None:
+        if row.kind in _DATED and row.not_before is not None:
             self._not_before[key] = (row.not_before, row.until)
         else:
             self._ended[key] = row.until
 
-    def _is_older(self, principal: Principal, key: _Key) -> bool:
+    def _is_older(self, principal: Principal, key: Key) -> bool:
         found = self._not_before.get(key)
         return found is not None and counted_as_issued(principal) < found[0]
 

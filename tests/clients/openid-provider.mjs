@@ -7,6 +7,10 @@
 // `olga` has the role `operator`, which only whoever runs the provider can give. The address of
 // `bob` is not verified, `carol` has none, `mallory` says no, and `dave=x@example.com` is dave
 // with that address from now on.
+//
+// With LOGOUT_URI in the environment it sends a logout token there when somebody signs out. That
+// and ID tokens name the session if LOGOUT_NAMES says `session`; access tokens then do as well,
+// but for people whose name begins with `plain`.
 import { generateKeyPairSync } from "node:crypto";
 import http from "node:http";
 
@@ -23,7 +27,13 @@ const kinds = {
 const { privateKey } = generateKeyPairSync(...kinds[algorithm]);
 const key = { ...privateKey.export({ format: "jwk" }), alg: algorithm, use: "sig", kid: "key-1" };
 
+const { LOGOUT_URI: logoutUri, LOGOUT_NAMES: logoutNames } = process.env;
+const told = {
+  backchannel_logout_uri: logoutUri,
+  backchannel_logout_session_required: logoutNames === "session",
+};
 const client = {
+  ...(logoutUri && told),
   client_id: "chat-web",
   client_secret: "a secret of the test client: 0123456789",
   redirect_uris: ["http://127.0.0.1:9/callback", ...redirects],
@@ -50,7 +60,10 @@ const provider = new Provider(issuer, {
     accountId: id,
     claims: () => ({ sub: id, ...addressOf(id), name: id }),
   }),
-  extraTokenClaims: (_, token) => ({
+  // As it comes: this fetch is the provider's own, which refuses to call this machine.
+  fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
+  extraTokenClaims: (ctx, token) => ({
+    ...(!token.accountId?.startsWith("plain") && { sid: ctx.oidc.entities.AuthorizationCode?.sid }),
     ...(token.accountId && { email: `${token.accountId}@example.com`, email_verified: true }),
     ...(token.accountId === "olga" && { roles: ["operator"] }),
   }),
@@ -58,6 +71,7 @@ const provider = new Provider(issuer, {
     devInteractions: { enabled: false },
     clientCredentials: { enabled: true },
     revocation: { enabled: true },
+    backchannelLogout: { enabled: Boolean(logoutUri) },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => resource,

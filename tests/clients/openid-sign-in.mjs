@@ -2,8 +2,8 @@
 //
 //   node openid-sign-in.mjs ISSUER WHO [WHO ...]
 //
-// Prints one JSON line a person: `id_token`, `access_token`, `refresh_token`; then one with the
-// `access_token` that the client gets for itself.
+// Prints one JSON line a person: `id_token`, `access_token`, `refresh_token`, and the `cookie` of
+// their session there; then one with the `access_token` that the client gets for itself.
 import * as client from "openid-client";
 
 const [issuer, ...people] = process.argv.slice(2);
@@ -15,8 +15,7 @@ const authentication = client.ClientSecretBasic(secret);
 const config = await client.discovery(new URL(issuer), "chat-web", secret, authentication, allow);
 
 // Follows redirects as a browser would, up to the one that leads back to the front end.
-async function browse(address) {
-  const jar = new Map();
+async function browse(address, jar) {
   for (let hops = 0; hops < 10; hops++) {
     const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
     const answer = await fetch(address, { redirect: "manual", headers: { cookie } });
@@ -33,6 +32,7 @@ async function browse(address) {
 }
 
 for (const who of people) {
+  const jar = new Map();
   const verifier = client.randomPKCECodeVerifier();
   const nonce = client.randomNonce();
   const state = client.randomState();
@@ -49,12 +49,13 @@ for (const who of people) {
   });
   const found = await client.authorizationCodeGrant(
     config,
-    await browse(address),
+    await browse(address, jar),
     { pkceCodeVerifier: verifier, expectedNonce: nonce, expectedState: state },
     { resource },
   );
   const { id_token, access_token, refresh_token } = found;
-  console.log(JSON.stringify({ id_token, access_token, refresh_token }));
+  const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+  console.log(JSON.stringify({ id_token, access_token, refresh_token, cookie }));
 }
 const own = await client.clientCredentialsGrant(config, { resource, scope: "chat:read" });
 console.log(JSON.stringify({ access_token: own.access_token }));

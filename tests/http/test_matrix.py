@@ -69,6 +69,7 @@ PUBLIC: Final = {
     "/auth/v1/sso/saml/{rest:path}",
     *(f"/auth/v1/passkeys/authentication/{name}" for name in ("options", "verify")),
     "/auth/v1/{rest:path}",
+    "/auth/backchannel-logout",
     *(f"{prefix}/sign-in" for prefix in ("/auth", "/api/auth", "")),
     *(
         f"{prefix}/token/{name}"
@@ -105,6 +106,7 @@ BODIES: Final[dict[tuple[str, str], Any]] = {
     },
     ("PUT", "/auth/v1/user"): {"data": {"x": 1}},
     ("POST", "/auth/v1/callback"): {},
+    ("POST", "/auth/backchannel-logout"): {},
     ("POST", "/auth/v1/otp"): {"email": "otp@matrix.example.com"},
     ("POST", "/auth/v1/magiclink"): {"email": "magiclink@matrix.example.com"},
     ("POST", "/auth/v1/recover"): {"email": "recover@matrix.example.com"},

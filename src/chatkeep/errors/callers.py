@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chatkeep.errors.base import ChatkeepError, Unavailable
+from chatkeep.errors.requests import BadRequest
 
 
 class Unauthenticated(ChatkeepError):
@@ -165,19 +166,17 @@ class IssuerUnavailable(Unavailable):
     code = "issuer_unavailable"
 
 
-class LogoutTokenInvalid(ChatkeepError):
+class LogoutTokenInvalid(BadRequest):
     """What says that somebody signed out elsewhere does not verify, or says too little."""
 
     code = "logout_token_invalid"
-    status = 400
     default_detail = "The logout token is missing or does not verify."
 
 
-class LogoutTokenUsed(ChatkeepError):
+class LogoutTokenUsed(BadRequest):
     """The logout token was taken before: what it was about has ended."""
 
     code = "logout_token_used"
-    status = 400
     default_detail = "The logout token has been used already."
 
 

@@ -13,6 +13,7 @@ from chatkeep.issuers.issuer import (
     StaticKeys,
     shown_text,
 )
+from chatkeep.issuers.logout_tokens import LogoutToken, RelyingParty, relying_party_of
 from chatkeep.issuers.presets import (
     ROLES_OF_SERVERS,
     SUPABASE_ALGORITHMS,
@@ -33,13 +34,16 @@ __all__ = [
     "Issuer",
     "Issuers",
     "KeySource",
+    "LogoutToken",
     "Preset",
+    "RelyingParty",
     "StaticKeys",
     "better_auth_api",
     "better_auth_issuer",
     "check_shared_secret",
     "embedded_issuer",
     "openid_issuer",
+    "relying_party_of",
     "shown_text",
     "supabase_issuer",
 ]

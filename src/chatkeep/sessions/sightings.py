@@ -37,6 +37,8 @@ class _Sighting:
     own_row: UUID | None
     device: Device
     expires_at: datetime
+    issued_at: datetime | None
+    names_session: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Sightings:
             own_row=_own_row(principal),
             device=Device.of(user_agent, address),
             expires_at=principal.expires_at or datetime.now(UTC) + _NO_END,
+            issued_at=principal.issued_at,
+            names_session=principal.session_id is not None,
         )
         self._uses.note(key, sighting)
 
@@ -122,10 +126,12 @@ def _used(seen: Sequence[_Sighting]) -> Query[_Seen]:
 def _first_seen(seen: Sequence[_Sighting]) -> Query[_Seen]:
     return Query(
         "insert into public.user_sessions as s"
-        " (user_id, id, issuer, reference, device, address, expires_at)"
-        " select user_id, gen_random_uuid(), issuer, reference, device, address::inet, expires_at"
+        " (user_id, id, issuer, reference, device, address, expires_at, issued_at, names_session)"
+        " select user_id, gen_random_uuid(), issuer, reference, device, address::inet,"
+        " expires_at, issued_at, names_session"
         " from unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[],"
-        " %s::timestamptz[]) v (user_id, issuer, reference, device, address, expires_at)"
+        " %s::timestamptz[], %s::timestamptz[], %s::boolean[]) v (user_id, issuer, reference,"
+        " device, address, expires_at, issued_at, names_session)"
         " on conflict (issuer, reference) where reference is not null do update set"
         " last_activity_at = now(), address = coalesce(excluded.address, s.address),"
         " expires_at = greatest(s.expires_at, excluded.expires_at)"
@@ -137,6 +143,8 @@ def _first_seen(seen: Sequence[_Sighting]) -> Query[_Seen]:
             [one.device.name for one in seen],
             [one.device.address for one in seen],
             [one.expires_at for one in seen],
+            [one.issued_at for one in seen],
+            [one.names_session for one in seen],
         ),
         _Seen,
     )

@@ -205,8 +205,8 @@ class BrowserSessions:
             return self._extended(bearer.user_id, UUID(bearer.session_id))
         return Query(
             "insert into public.user_sessions as s"
-            " (user_id, id, issuer, reference, device, address, expires_at)"
-            " values (%s, %s, %s, %s, %s, %s::inet, now() + %s)"
+            " (user_id, id, issuer, reference, device, address, issued_at, names_session,"
+            " expires_at) values (%s, %s, %s, %s, %s, %s::inet, %s, %s, now() + %s)"
             " on conflict (issuer, reference) where reference is not null do update set"
             " last_activity_at = now(), expires_at = greatest(s.expires_at,"
             " least(excluded.expires_at, s.created_at + %s))"
@@ -217,6 +217,7 @@ class BrowserSessions:
             (
                 *(bearer.user_id, UUID(new_id()), bearer.issuer),
                 *(bearer.session_id or bearer.token_id, device.name, device.address),
+                *(bearer.issued_at, bearer.session_id is not None),
                 *(self._idle, self._bounds.lifetime, self._bounds.lifetime),
                 *(TOKEN_LIFE, self._bounds.lifetime),
             ),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
-HEAD = "0036"
+HEAD = "0037"
 #: The oldest revision whose servers work on tables at `HEAD`: they run beside newer ones while
 #: these are replaced, and again when a version is taken back. At least the one before, always.
 OLDEST_READER = "0023"

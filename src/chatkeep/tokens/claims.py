@@ -41,6 +41,7 @@ class Rules:
     *may_be_bound* lets through what names something it is bound to (`cnf`); whoever asks for
     that must see to it that the request has it, see `chatkeep.token_binding`. *leeway_s* is how
     far the issuer's clock may be from ours, at both ends of a token; *early_s* at its start alone.
+    *needs_subject* false takes a token that is about nobody by name, but not one with a bad name.
     """
 
     iss: str | None
@@ -52,6 +53,7 @@ class Rules:
     leeway_s: int = 0
     early_s: int = 0
     may_be_bound: bool = False
+    needs_subject: bool = True
 
     def admit(self, header: Header) -> None:
         """Refuse a token whose header alone shows that it is not one of these.
@@ -117,7 +119,7 @@ def is_identifier(value: object) -> bool:
 def _check_identity(claims: dict[str, object], rules: Rules) -> None:
     if rules.iss is not None and claims.get("iss") != rules.iss:
         raise TokenInvalid
-    if not is_identifier(claims.get("sub")):
+    if (rules.needs_subject or "sub" in claims) and not is_identifier(claims.get("sub")):
         raise TokenInvalid
     if "jti" in claims and not is_identifier(claims["jti"]):
         raise TokenInvalid

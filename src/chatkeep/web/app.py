@@ -27,6 +27,7 @@ from chatkeep.web.middleware import CrossOrigin, Heads, Refuse, RequestRecord, U
 from chatkeep.web.routes import (
     admin,
     ai_sdk,
+    back_channel_logout,
     browser_sessions,
     chatkit,
     exports,
@@ -90,6 +91,7 @@ _ROUTES = (
     refreshing.router,
     session_service.router,
     token_service.router,
+    back_channel_logout.router,
     *admin.ROUTERS,
     outbox.router,
     pages.router,

@@ -18,6 +18,7 @@ from chatkeep.answering.charges import Budgets
 from chatkeep.answering.replies import Replies
 from chatkeep.answering.tails import Tails
 from chatkeep.answering.titling import Titling
+from chatkeep.back_channel_logout import BackChannelLogout
 from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
@@ -84,6 +85,7 @@ async def open_services(
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
     templates = load_templates(settings.mail_templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
+    sightings = Sightings(db)
     opened = await _open_answering(stack, settings, extensions, db, gate, limits)
     services = Services(
         settings=settings,
@@ -95,9 +97,10 @@ async def open_services(
         personal_keys=gate.personal_keys,
         browser_sessions=_browser_sessions(gate, db, settings),
         foreign_sessions=_foreign_sessions(stack, gate, settings),
+        back_channel_logout=_back_channel_logout(gate, db, sightings),
         refresh_cookies=RefreshCookies(str(settings.secret).encode()),
         proofs=gate.proofs,
-        sightings=Sightings(db),
+        sightings=sightings,
         offered_models=opened.offered_models,
         preferences=opened.preferences,
         replies=opened.replies,
@@ -292,6 +295,16 @@ def _foreign_sessions(stack: AsyncExitStack, gate: OwnGate, settings: Settings) 
     upstream = UpstreamTokens(gate.issuers, public_only=settings.production)
     stack.push_async_callback(upstream.close)
     return ForeignSessions(gate.issuers, upstream, gate.authenticator, gate.embedded.revocations)
+
+
+def _back_channel_logout(gate: OwnGate, db: Database, sightings: Sightings) -> BackChannelLogout:
+    return BackChannelLogout(
+        db,
+        gate.issuers,
+        revocations=gate.embedded.revocations,
+        sightings=sightings,
+        notices=gate.embedded.notices,
+    )
 
 
 def _pseudonyms(secret: bytes) -> Callable[[str], str]:

@@ -50,6 +50,8 @@ _log = logging.getLogger("chatkeep.access")
 
 _PARENT_HEADERS = ("traceparent", "tracestate")
 _UPLOAD = re.compile(r"/support/attachments/[^/]+/upload|/api/files")
+#: Another server sends it, and no page could: what counts in it is signed.
+_TAKES_A_FORM = "/auth/backchannel-logout"
 MAX_HEADER_BYTES = 32 * 1024
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -317,9 +319,9 @@ def _content_length(scope: Scope) -> int | None:
 def _is_foreign_body(scope: Scope) -> bool:
     """Whether the body is said to be anything but JSON in UTF-8 (a form of another site, say).
 
-    The issuer's surface looks for itself, in its own order.
+    The issuer's surface looks for itself, in its own order, and so does the route for forms.
     """
-    if gotrue_errors.speaks_for(scope["path"]):
+    if gotrue_errors.speaks_for(scope["path"]) or scope["path"] == _TAKES_A_FORM:
         return False
     said = Headers(scope=scope).get("content-type", "").lower()
     media_type, _, parameter = said.partition(";")

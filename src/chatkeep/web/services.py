@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chatkeep.answering.replies import Replies
     from chatkeep.answering.titling import Titling
     from chatkeep.authentication import Authenticator
+    from chatkeep.back_channel_logout import BackChannelLogout
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
@@ -50,6 +51,7 @@ class Services:
     personal_keys: PersonalKeys
     browser_sessions: BrowserSessions
     foreign_sessions: ForeignSessions
+    back_channel_logout: BackChannelLogout
     refresh_cookies: RefreshCookies
     proofs: Proofs
     sightings: Sightings
