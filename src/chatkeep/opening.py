@@ -80,18 +80,13 @@ class _Others:
     barred: Mapping[str, Callable[[str], Awaitable[bool]]] = field(default_factory=dict)
 
 
-async def open_database(
-    stack: AsyncExitStack, settings: Settings, *, connections: int | None = None
-) -> Database:
-    """Connect to the database of *settings*; *stack* disconnects.
-
-    With as many *connections* at most as the settings say, unless told otherwise.
-    """
+async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
+    """Connect to the database of *settings*; *stack* disconnects."""
     if settings.database_url is None:
         raise SetupError("Set DATABASE_URL, or start with `chatkeep serve`.")
     db = Database(
         settings.database_url,
-        pool_size=settings.database_pool_size if connections is None else connections,
+        pool_size=settings.database_pool_size,
         behind_pooler=settings.database_pooler,
     )
     await db.open()
