@@ -105,10 +105,8 @@ def everything_until(user_id: str, length: timedelta) -> tuple[Query[Revoked], Q
 def holds_no_more(principal: Principal) -> Query[Verdict]:
     """Return the statement whether the table says that the credential of *principal* has ended."""
     issuer, session = principal.issuer, principal.session_id or principal.token_id
-    issued, subjects = (
-        counted_as_issued(principal),
-        {key[0]: key[2] for key in dated_keys(principal)},
-    )
+    issued = counted_as_issued(principal)
+    at_issuer = {kind: subject for kind, _, subject in keys_at_issuer(principal)}
     return Query(
         "select exists (select from chatkeep.revocations where until > now() and ("
         " (kind = 'session' and issuer = %s and subject = %s)"
@@ -121,26 +119,25 @@ def holds_no_more(principal: Principal) -> Query[Verdict]:
         (
             *(issuer, session, issuer, principal.token_id),
             *(principal.user_id, issued, issuer, issued),
-            *(issuer, subjects.get("subject"), issued),
-            *(issuer, subjects.get("sessionless"), issued),
+            *(issuer, at_issuer.get("subject"), issued),
+            *(issuer, at_issuer.get("sessionless"), issued),
         ),
         Verdict,
     )
 
 
-def dated_keys(principal: Principal) -> tuple[Key, ...]:
-    """Return what may have ended a credential of *principal* that was issued before a moment.
+def keys_at_issuer(principal: Principal) -> tuple[Key, ...]:
+    """Return by which words of its issuer a credential of *principal* may have ended.
 
-    What an issuer says of its tokens counts for these alone: cookies made of them end with the
-    rows of their sessions, and API keys with everything of a person.
+    They count for its tokens alone: cookies made of them end with the rows of their sessions,
+    and API keys with everything of a person.
     """
     issuer, subject = principal.issuer, principal.subject
-    everybodys = (("user", "", principal.user_id), ("issuer", issuer, ""))
     if principal.credential != "bearer":
-        return everybodys
+        return ()
     if principal.session_id is not None:
-        return (*everybodys, ("subject", issuer, subject))
-    return (*everybodys, ("subject", issuer, subject), ("sessionless", issuer, subject))
+        return (("subject", issuer, subject),)
+    return ("subject", issuer, subject), ("sessionless", issuer, subject)
 
 
 def has_no_session(principal: Principal) -> Query[Verdict]:

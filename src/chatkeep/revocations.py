@@ -22,9 +22,9 @@ from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import (
     REMEMBERED,
     counted_as_issued,
-    dated_keys,
     has_no_session,
     holds_no_more,
+    keys_at_issuer,
 )
 from chatkeep.errors import ChatkeepError, TokenRevoked
 from chatkeep.going_on import go_on
@@ -51,8 +51,10 @@ _PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
 _FORGOTTEN_AT_ONCE: Final = 1000
 
+#: Kinds of what has ended because its issuer says so.
+_TOLD: Final = frozenset({"subject", "sessionless"})
 #: Kinds of what has ended as far as it was issued before a moment.
-_DATED: Final = frozenset({"user", "issuer", "subject", "sessionless"})
+_DATED: Final = _TOLD | {"user", "issuer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Revocations:
         self._clock = clock
         self._ended: dict[Key, datetime] = {}
         self._not_before: dict[Key, tuple[datetime, datetime]] = {}
+        #: The issuers that have said of somebody that they signed out.
+        self._telling: set[str] = set()
         self._newest: _Row | None = None
         self._confirmed = float("-inf")
         self._look = asyncio.Event()
@@ -101,7 +105,13 @@ class Revocations:
             return True
         if not self._not_before:
             return False
-        return any(self._is_older(principal, key) for key in dated_keys(principal))
+        if self._is_older(principal, ("user", "", principal.user_id)) or self._is_older(
+            principal, ("issuer", issuer, "")
+        ):
+            return True
+        return issuer in self._telling and any(
+            self._is_older(principal, key) for key in keys_at_issuer(principal)
+        )
 
     def is_known_to_hold(self, principal: Principal) -> bool:
         """Whether memory may be believed now, and the credential of *principal* has not ended.
@@ -289,6 +299,8 @@ class Revocations:
         # `greatest` of a null and a moment is the moment: the kind says whether it counts.
         if row.kind in _DATED and row.not_before is not None:
             self._not_before[key] = (row.not_before, row.until)
+            if row.kind in _TOLD:
+                self._telling.add(row.issuer)
         else:
             self._ended[key] = row.until
 
@@ -325,6 +337,7 @@ class Revocations:
         now = datetime.now(UTC)
         self._ended = {key: until for key, until in self._ended.items() if until > now}
         self._not_before = {key: one for key, one in self._not_before.items() if one[1] > now}
+        self._telling = {issuer for kind, issuer, _ in self._not_before if kind in _TOLD}
         forgotten = _FORGOTTEN_AT_ONCE
         while forgotten == _FORGOTTEN_AT_ONCE:  # a few at a time, so that no revocation waits
             forgotten = await self._db.execute(
