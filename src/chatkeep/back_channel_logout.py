@@ -17,11 +17,12 @@ from chatkeep.sessions import ended_elsewhere
 from chatkeep.tokens import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chatkeep.audit import Notices
     from chatkeep.db import Database
-    from chatkeep.issuers import Issuer, Issuers, LogoutToken
+    from chatkeep.issuers import Issuer, Issuers, LogoutToken, RelyingParty
+    from chatkeep.providers import Provider, Providers
     from chatkeep.revocations import Revocations
     from chatkeep.sessions.sightings import Sightings
     from chatkeep.tokens import Unverified
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
-    """A verified token, and whom it is from."""
+    """A verified token, and whom it is from.
+
+    As an *issuer* whose tokens are taken here, as a *provider* that people sign in with, or both:
+    each knows us as a client of its own.
+    """
 
     token: LogoutToken
-    issuer: Issuer
+    issuer: Issuer | None = None
+    provider: Provider | None = None
 
 
 class BackChannelLogout:
@@ -42,15 +48,22 @@ class BackChannelLogout:
         self,
         db: Database,
         issuers: Issuers,
+        providers: Providers,
         *,
+        people: str,
         revocations: Revocations,
         sightings: Sightings,
         notices: Notices,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Put the parts together; *clock* is in seconds since 1970."""
+        """Put the parts together; *clock* is in seconds since 1970.
+
+        *people* is what the ids of our own issuer's people begin with.
+        """
         self._db = db
         self._issuers = issuers
+        self._providers = providers
+        self._people = people
         self._revocations = revocations
         self._sightings = sightings
         self._notices = notices
@@ -69,7 +82,7 @@ class BackChannelLogout:
         """
         try:
             told = await self._verified(read(text))
-            await ended_elsewhere.require_unused(self._db, told.token)
+            await ended_elsewhere.require_unused(self._db, told[0].token)
             await self._end(told)
         except TokenInvalid as error:
             self._notices.note("logout_token.used", reason=error.code)
@@ -78,24 +91,55 @@ class BackChannelLogout:
             self._notices.note("logout_token.used", reason=error.code)
             raise
 
-    async def _verified(self, token: Unverified) -> _Told:
+    async def _verified(self, token: Unverified) -> list[_Told]:
         """Choose by what the token claims; only that issuer's keys are then tried."""
+        told: list[_Told] = []
+        refusal = TokenInvalid()
+        for party, issuer, provider in self._named(token.claims.get("iss")):
+            try:
+                verified = await party.verified(token, now=self._clock())
+            except TokenInvalid as error:
+                refusal = error  # it may be meant for the other client
+            else:
+                told.append(_Told(token=verified, issuer=issuer, provider=provider))
+        if not told:
+            raise refusal
+        return told
+
+    def _named(self, iss: object) -> Iterator[tuple[RelyingParty, Issuer | None, Provider | None]]:
         for issuer in self._issuers:
             party = relying_party_of(issuer)
-            if party is not None and party.iss == token.claims.get("iss"):
-                verified = await party.verified(token, now=self._clock())
-                return _Told(token=verified, issuer=issuer)
-        raise TokenInvalid
+            if party is not None and party.iss == iss:
+                yield party, issuer, None
+        for provider in self._providers:
+            party = provider.relying_party
+            if party is not None and party.iss == iss:
+                yield party, None, provider
 
-    async def _end(self, told: _Told) -> None:
-        token, issuer = told.token, told.issuer
-        user_id = None if token.subject is None else issuer.user_id(token.subject)
+    async def _end(self, told: list[_Told]) -> None:
         await self._sightings.write()
+        name, user_id = "", None
+        for one in told:
+            if one.issuer is not None:
+                name, user_id = one.issuer.name, await self._end_theirs(one.issuer, one.token)
+            if one.provider is not None:
+                name = name or one.provider.name
+                await self._end_ours(one.token)
+        await self._revocations.catch_up()
+        # Last, so that the issuer may try again if anything before it failed.
+        await ended_elsewhere.note_used(self._db, told[0].token, issuer=name, user_id=user_id)
+
+    async def _end_theirs(self, issuer: Issuer, token: LogoutToken) -> str | None:
+        """End what *issuer* began; return whose that is here, if the token says."""
+        user_id = None if token.subject is None else issuer.user_id(token.subject)
         # Committed before the sessions are looked for: whoever makes a cookie of a token asks
         # afterwards whether that still holds, so its session is there by now, or is not made.
         await self._db.fetch_all(AUTH, *ended_elsewhere.revoking(issuer, token))
         await self._revocations.catch_up()
         await ended_elsewhere.end_sessions_of(self._db, issuer, token)
-        await self._revocations.catch_up()
-        # Last, so that the issuer may try again if anything before it failed.
-        await ended_elsewhere.note_used(self._db, token, issuer=issuer.name, user_id=user_id)
+        return user_id
+
+    async def _end_ours(self, token: LogoutToken) -> None:
+        """End what began here with a sign-in there."""
+        ended = await ended_elsewhere.end_sessions_begun_with(self._db, token, people=self._people)
+        self._revocations.ended(ended)

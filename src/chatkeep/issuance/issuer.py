@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from chatkeep.principal import Principal
     from chatkeep.revocations import Revocations
     from chatkeep.sessions.own import Scope
+    from chatkeep.sessions.provider_sessions import ProviderSession
     from chatkeep.sessions.records import Rotated, Session
     from chatkeep.sessions.refresh_tokens import RefreshTokens
     from chatkeep.signing_keys import KeyRing
@@ -124,6 +125,7 @@ class EmbeddedIssuer:
         first: Sequence[Query[Any]] = (),
         password_hash: str | None = None,
         aal: str = "aal1",
+        begun_with: ProviderSession | None = None,
     ) -> Grant:
         """Begin a session of *subject*, who has proved who they are by *proof*.
 
@@ -131,13 +133,15 @@ class EmbeddedIssuer:
         "otp", "oauth", ...). *first* are statements that belong into the same transaction;
         they come before the session is made. With *password_hash* there is a session only if
         that is still the hash of their password. *aal* is "aal2" where the one proof was of
-        two factors.
+        two factors. The session ends when *begun_with* does, if its provider says so.
 
         Raises:
             UserBanned: the account is suspended.
             InvalidCredentials: it is gone, or its password was changed meanwhile.
         """
-        beginning = self.beginning(subject, proof, device, password_hash=password_hash, aal=aal)
+        beginning = self.beginning(
+            subject, proof, device, password_hash=password_hash, aal=aal, begun_with=begun_with
+        )
         *_, opened, beyond, users = await self.db.fetch_all(AUTH, *first, *beginning)
         return await self.begun(opened, beyond, users)
 
@@ -149,13 +153,16 @@ class EmbeddedIssuer:
         *,
         password_hash: str | None = None,
         aal: str = "aal1",
+        begun_with: ProviderSession | None = None,
     ) -> tuple[Query[Any], Query[Any], Query[Any]]:
         """Return the statements of `begin`, for a transaction that decides between them.
 
         Give what they answered to `begun` when the transaction is over.
         """
         return (
-            self.opening(subject, proof, device, password_hash=password_hash, aal=aal),
+            self.opening(
+                subject, proof, device, password_hash=password_hash, aal=aal, begun_with=begun_with
+            ),
             sessions.beyond(self.user_id_of(subject), self.bounds),
             accounts.by_id(subject),
         )
@@ -244,6 +251,7 @@ class EmbeddedIssuer:
         *,
         password_hash: str | None = None,
         aal: str = "aal1",
+        begun_with: ProviderSession | None = None,
     ) -> Query[Session]:
         """Return the statement that starts a session of *subject*; see `sessions.opening`."""
         return sessions.opening(
@@ -255,6 +263,7 @@ class EmbeddedIssuer:
             aal=aal,
             device=device,
             bounds=self.bounds,
+            begun_with=begun_with,
         )
 
     async def grant(

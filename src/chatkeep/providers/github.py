@@ -37,7 +37,9 @@ class _Address(msgspec.Struct):
 
 
 class GitHubProvider:
-    """Sign in with GitHub, or with a GitHub Enterprise Server."""
+    """Sign in with GitHub, or with a GitHub Enterprise Server, which tell nobody of log-outs."""
+
+    relying_party: None = None
 
     def __init__(self, settings: SignInProvider, *, redirect_uri: str, public_only: bool) -> None:
         """Remember whom to ask, and where browsers come back to."""

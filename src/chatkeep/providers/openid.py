@@ -26,10 +26,12 @@ from chatkeep.errors import (
     TokenWrongAudience,
 )
 from chatkeep.fetching import FetchFailed
+from chatkeep.issuers import RelyingParty
 from chatkeep.jwks import JwksClient
 from chatkeep.providers.asking import NotAnswered, ask, exchange, read_object
 from chatkeep.providers.proofs import Proof, Shown, proof_of
-from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, Rules, check, read
+from chatkeep.sessions.provider_sessions import ProviderSession
+from chatkeep.tokens import ASYMMETRIC_ALGORITHMS, Rules, check, is_identifier, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +80,13 @@ class OpenIdProvider:
             algorithms=frozenset(ASYMMETRIC_ALGORITHMS),
             types=frozenset({None, "jwt"}),
             leeway_s=_CLOCK_LEEWAY_S,
+        )
+
+    @property
+    def relying_party(self) -> RelyingParty:
+        """As whom it may tell us of log-outs: any of our clients (see `Provider`)."""
+        return RelyingParty(
+            iss=self.issuer, client_ids=frozenset(self._settings.client_ids), keys=self._keys
         )
 
     async def authorization_url(self, sent: Sent) -> str:
@@ -170,7 +179,7 @@ class OpenIdProvider:
         return {}
 
     def _proof(self, claims: Mapping[str, Any], tokens: ProviderTokens | None) -> Proof:
-        return proof_of(self, claims, tokens=tokens)
+        return replace(proof_of(self, claims, tokens=tokens), session=_session(self.issuer, claims))
 
     async def _described(self) -> Described:
         try:
@@ -212,6 +221,17 @@ class OpenIdProvider:
         if said.get("sub") != claims["sub"]:
             raise BadOAuthCallback
         return said | claims
+
+
+def _session(issuer: str, claims: Mapping[str, Any]) -> ProviderSession:
+    """Return which session at the provider a verified ID token is about."""
+    name = claims.get("sid")
+    return ProviderSession(
+        issuer=issuer,
+        subject=str(claims["sub"]),
+        name=name if is_identifier(name) else None,
+        issued_at=datetime.fromtimestamp(float(str(claims["iat"])), UTC),
+    )
 
 
 def challenge_of(verifier: str) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chatkeep.issuance import ProviderTokens
+    from chatkeep.issuers import RelyingParty
+    from chatkeep.sessions.provider_sessions import ProviderSession
 
 #: Where providers say what a person is called and looks like, and what Supabase calls that.
 _SHOWN = {
@@ -66,7 +68,8 @@ class Proof:
 
     *issuer* and *subject* together are the identity. *email* is in the one spelling that
     accounts have; *data* is what is kept of the rest, and shown to the person. *shown* is
-    set if an application brought the proof.
+    set if an application brought the proof. *session* is theirs at the provider, if it is one
+    that can say later that it has ended.
     """
 
     provider: str
@@ -78,6 +81,7 @@ class Proof:
     data: dict[str, Any]
     tokens: ProviderTokens | None = field(default=None, repr=False)
     shown: Shown | None = None
+    session: ProviderSession | None = None
 
 
 class Named(Protocol):
@@ -98,6 +102,10 @@ class Named(Protocol):
 
 class Provider(Named, Protocol):
     """Somebody whose word is taken for who a person is."""
+
+    @property
+    def relying_party(self) -> RelyingParty | None:
+        """As whom it may tell us of log-outs; None if it cannot."""
 
     async def authorization_url(self, sent: Sent) -> str:
         """Return where the browser goes.

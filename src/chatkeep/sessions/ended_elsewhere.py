@@ -19,6 +19,8 @@ from chatkeep.sessions.ending import end_in_turns
 from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from chatkeep.db import Database
     from chatkeep.ended_credentials import Revoked
     from chatkeep.issuers import Issuer, LogoutToken
@@ -131,8 +133,41 @@ async def end_sessions_of(db: Database, issuer: Issuer, token: LogoutToken) -> N
         )
 
 
-async def _end(db: Database, text: LiteralString, params: tuple[object, ...]) -> None:
-    await end_in_turns(db, Query(text, params, Ended), REASON, actor=ACTOR)
+async def end_sessions_begun_with(db: Database, token: LogoutToken, *, people: str) -> list[UUID]:
+    """End the sessions of ours that began at the issuer of *token*; return which.
+
+    Sign-ins that wait for their code end first: one that was exchanged meanwhile is a session by
+    then. *people* is what the ids of our own issuer's people begin with. Without a subject nobody
+    here is found.
+    """
+    whose = (token.iss, token.subject, token.iss, token.subject)
+    which = (token.session, token.session, token.ends_before)
+    await db.execute(
+        AUTH,
+        "delete from chatkeep.authorization_codes c using chatkeep.identities i"
+        " where i.issuer = %s and i.provider_id = %s and c.user_id = i.user_id"
+        " and c.provider_issuer = %s and c.provider_subject = %s"
+        " and (c.provider_session = %s or ((%s::text is null or c.provider_session is null)"
+        "  and c.provider_issued_at < %s))",
+        (*whose, *which),
+    )
+    return await _end(
+        db,
+        "update public.user_sessions set is_active = false, reason = %s where is_active"
+        " and (user_id, id) in (select s.user_id, s.id from chatkeep.identities i"
+        "  join public.user_sessions s on s.user_id = %s || i.user_id::text"
+        "  where i.issuer = %s and i.provider_id = %s and s.is_active"
+        "  and s.provider_issuer = %s and s.provider_subject = %s"
+        "  and (s.provider_session = %s or ((%s::text is null or s.provider_session is null)"
+        "   and s.issued_at < %s))"
+        "  order by s.last_activity_at desc, s.id desc limit %s)"
+        " returning id, user_id, issuer",
+        (*(REASON, people, *whose, *which, ENDED_AT_ONCE),),
+    )
+
+
+async def _end(db: Database, text: LiteralString, params: tuple[object, ...]) -> list[UUID]:
+    return await end_in_turns(db, Query(text, params, Ended), REASON, actor=ACTOR)
 
 
 def _hash_of(token: LogoutToken) -> bytes:

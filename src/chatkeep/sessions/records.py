@@ -32,6 +32,7 @@ from chatkeep.errors import (
     SessionExpired,
     UserBanned,
 )
+from chatkeep.sessions.provider_sessions import columns_of
 from chatkeep.sessions.refresh_tokens import RefreshToken
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from chatkeep.accounts import User
     from chatkeep.db import Database
     from chatkeep.devices import Device
+    from chatkeep.sessions.provider_sessions import ProviderSession
 
 GRACE: Final = timedelta(seconds=10)
 #: `last_activity_at` is not written more often than this.
@@ -130,7 +132,7 @@ class _Setting:
 _BOUNDED_WAIT = Query("select set_config('lock_timeout', '2s', true)", (), _Setting)
 
 
-def opening(
+def opening(  # noqa: PLR0913 -- the columns of a row, each by its name
     session_id: UUID,
     *,
     user_id: str,
@@ -140,6 +142,7 @@ def opening(
     device: Device,
     bounds: Bounds,
     aal: str = "aal1",
+    begun_with: ProviderSession | None = None,
 ) -> Query[Session]:
     """Return the statement that starts a session of who proved who they are by *proof*.
 
@@ -149,10 +152,12 @@ def opening(
     """
     opened = Query(
         "insert into public.user_sessions as s"  # noqa: S608 -- of literals of this file
-        " (user_id, id, refresh_counter, aal, amr, device, address, bound_to, expires_at)"
+        " (user_id, id, refresh_counter, aal, amr, device, address, bound_to, expires_at,"
+        " provider_issuer, provider_subject, provider_session, issued_at)"
         " select %s, %s, 1, %s, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object("
         "'method', split_part(%s::text, ':', 1), 'provider', nullif(split_part(%s, ':', 2), ''),"
-        " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, %s, now() + %s"
+        " 'timestamp', extract(epoch from now())::bigint))), %s, %s::inet, %s, now() + %s,"
+        " %s, %s, %s, %s"
         " from chatkeep.users u where u.id = %s"
         " and (%s::text is null or u.password_hash = %s)"
         " and (u.banned_until is null or u.banned_until <= now()) and u.deleted_at is null"
@@ -161,6 +166,7 @@ def opening(
         (
             *(user_id, session_id, aal, proof, proof, device.name, device.address),
             *(device.bound_to, min(bounds.idle, bounds.lifetime)),
+            *columns_of(begun_with),
             *(subject, password_hash, password_hash),
         ),
         Session,

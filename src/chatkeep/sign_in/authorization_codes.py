@@ -14,7 +14,7 @@ import os
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import BadCodeVerifier, FlowStateExpired, FlowStateNotFound
 from chatkeep.issuance import ProviderTokens
+from chatkeep.sessions.provider_sessions import ProviderSession, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,24 @@ class _Kept:
     code_challenge: str
     code_challenge_method: ChallengeMethod
     provider_tokens: bytes | None = field(repr=False)
+    provider_issuer: str | None
+    provider_subject: str | None
+    provider_session: str | None
+    provider_issued_at: datetime | None
     expired: bool
+
+    @property
+    def begun_with(self) -> ProviderSession | None:
+        """The session at a provider that the flow came from."""
+        issuer, subject = self.provider_issuer, self.provider_subject
+        if issuer is None or subject is None or self.provider_issued_at is None:
+            return None
+        return ProviderSession(
+            issuer=issuer,
+            subject=subject,
+            name=self.provider_session,
+            issued_at=self.provider_issued_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +82,20 @@ async def issue(
     *,
     first: Sequence[Query[Any]] = (),
     provider_tokens: ProviderTokens | None = None,
+    begun_with: ProviderSession | None = None,
 ) -> str:
     """Return a code for *subject*, who has proved who they are by *proof* (see `begin`).
 
     *first* are statements that belong into the same transaction; they come before.
     """
-    code, kept = issuing(issuer, subject, proof, challenge, provider_tokens=provider_tokens)
+    code, kept = issuing(
+        issuer,
+        subject,
+        proof,
+        challenge,
+        provider_tokens=provider_tokens,
+        begun_with=begun_with,
+    )
     await issuer.db.fetch_all(AUTH, *first, kept)
     return code
 
@@ -81,15 +107,20 @@ def issuing(
     challenge: Challenge,
     *,
     provider_tokens: ProviderTokens | None = None,
+    begun_with: ProviderSession | None = None,
 ) -> tuple[str, Query[Any]]:
     """Return a code as `issue` does, and the statement that keeps it."""
     code = secrets.token_urlsafe(_CODE_BYTES)
     sealed = _sealed(_key(issuer), code, provider_tokens) if provider_tokens else None
     return code, Query(
         "insert into chatkeep.authorization_codes (user_id, code_hash, proof, code_challenge,"
-        " code_challenge_method, provider_tokens, expires_at)"
-        " values (%s, %s, %s, %s, %s, %s, now() + %s) returning user_id",
-        (subject, _hash_of(code), proof, challenge.text, challenge.method, sealed, LIFE),
+        " code_challenge_method, provider_tokens, expires_at, provider_issuer,"
+        " provider_subject, provider_session, provider_issued_at)"
+        " values (%s, %s, %s, %s, %s, %s, now() + %s, %s, %s, %s, %s) returning user_id",
+        (
+            *(subject, _hash_of(code), proof, challenge.text, challenge.method, sealed, LIFE),
+            *columns_of(begun_with),
+        ),
         _Touched,
     )
 
@@ -108,7 +139,10 @@ async def redeem(issuer: EmbeddedIssuer, code: str, verifier: str, device: Devic
         kept = await _taken(connection, code)
         refusal = _refusal(kept, verifier)
         if refusal is None:
-            rows = await run_within(connection, *issuer.beginning(kept.user_id, kept.proof, device))
+            beginning = issuer.beginning(
+                kept.user_id, kept.proof, device, begun_with=kept.begun_with
+            )
+            rows = await run_within(connection, *beginning)
     if refusal is not None:  # after the transaction: a wrong try has used the code up
         raise refusal
     grant = await issuer.begun(*rows)
@@ -131,6 +165,7 @@ async def _taken(connection: AsyncConnection, code: str) -> _Kept:
         Query(
             "delete from chatkeep.authorization_codes where code_hash = %s returning user_id,"
             " proof, code_challenge, code_challenge_method, provider_tokens,"
+            " provider_issuer, provider_subject, provider_session, provider_issued_at,"
             " expires_at <= now() as expired",
             (_hash_of(code),),
             _Kept,

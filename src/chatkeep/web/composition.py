@@ -85,7 +85,7 @@ async def open_services(
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
     templates = load_templates(settings.mail_templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
-    sightings = Sightings(db)
+    sightings, providers = Sightings(db), _providers(stack, settings)
     opened = await _open_answering(stack, settings, extensions, db, gate, limits)
     services = Services(
         settings=settings,
@@ -97,7 +97,7 @@ async def open_services(
         personal_keys=gate.personal_keys,
         browser_sessions=_browser_sessions(gate, db, settings),
         foreign_sessions=_foreign_sessions(stack, gate, settings),
-        back_channel_logout=_back_channel_logout(gate, db, sightings),
+        back_channel_logout=_back_channel_logout(gate, db, providers, sightings),
         refresh_cookies=RefreshCookies(str(settings.secret).encode()),
         proofs=gate.proofs,
         sightings=sightings,
@@ -114,7 +114,7 @@ async def open_services(
         attempts=_attempts(gate, db, limits),
         jobs=_jobs(settings, db, gate, templates),
         webhooks=_webhooks(db, settings, gate, opened.replies),
-        providers=_providers(stack, settings),
+        providers=providers,
         mail_templates=templates,
         overviews=Overviews(db),
     )
@@ -297,10 +297,14 @@ def _foreign_sessions(stack: AsyncExitStack, gate: OwnGate, settings: Settings) 
     return ForeignSessions(gate.issuers, upstream, gate.authenticator, gate.embedded.revocations)
 
 
-def _back_channel_logout(gate: OwnGate, db: Database, sightings: Sightings) -> BackChannelLogout:
+def _back_channel_logout(
+    gate: OwnGate, db: Database, providers: Providers, sightings: Sightings
+) -> BackChannelLogout:
     return BackChannelLogout(
         db,
         gate.issuers,
+        providers,
+        people=gate.embedded.issuer.user_id(""),
         revocations=gate.embedded.revocations,
         sightings=sightings,
         notices=gate.embedded.notices,

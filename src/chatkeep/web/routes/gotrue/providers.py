@@ -218,10 +218,16 @@ async def _come_back(request: Request, issuer: EmbeddedIssuer, flow: Flow, state
     subject = await _account(issuer, proof, flow.linking)
     method = f"oauth:{flow.provider}"
     if flow.challenge is None:
-        grant = await issuer.begin(subject, method, await device_of(request))
+        device = await device_of(request)
+        grant = await issuer.begin(subject, method, device, begun_with=proof.session)
         return signed_in(flow.redirect_to, replace(grant, provider_tokens=proof.tokens))
     code = await authorization_codes.issue(
-        issuer, subject, method, flow.challenge, provider_tokens=proof.tokens
+        issuer,
+        subject,
+        method,
+        flow.challenge,
+        provider_tokens=proof.tokens,
+        begun_with=proof.session,
     )
     return sent_to(redirects.leading_to(flow.redirect_to, query={"code": code}))
 
@@ -263,9 +269,8 @@ async def by_id_token(request: Request, issuer: EmbeddedIssuer) -> Response:
         issuer.notices.note("session.begun", reason=error.code)
         return _oauth_error(error)
     subject = await _account(issuer, proof, wanted)
-    return session_answer(
-        await issuer.begin(subject, f"oauth:{proof.provider}", await device_of(request))
-    )
+    method, device = f"oauth:{proof.provider}", await device_of(request)
+    return session_answer(await issuer.begin(subject, method, device, begun_with=proof.session))
 
 
 async def _shown_proof(request: Request, body: IdTokenBody) -> Proof:
