@@ -17,7 +17,7 @@ _numbers = count()
 
 def nobody(node: Node) -> Client:
     """Return a Supabase client that is not signed in."""
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     return node.nobody(apikey=key, authorization=f"Bearer {key}")
 
 

@@ -122,7 +122,7 @@ async def stepped_up(member: Member, name: str | None = None) -> App:
 
 async def forget_codes(member: Member) -> None:
     """Let the codes of the running half minute be good once more, and forget wrong ones."""
-    await member.node.parts.db.execute(
+    await member.node.services.db.execute(
         AUTH,
         "update chatkeep.factors set last_step = 0, failures = 0, locked_until = null"
         " where user_id = %s",

@@ -370,7 +370,7 @@ class Node:
     task: asyncio.Task[None]
 
     @property
-    def parts(self) -> Services:
+    def services(self) -> Services:
         """What its routes work with."""
         found: Services = self.app.state.services
         return found

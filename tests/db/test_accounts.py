@@ -429,7 +429,9 @@ async def test_nothing_secret_is_printed(issuer: EmbeddedIssuer) -> None:
     """Wishes, credentials, grants and keys keep their secrets out of logs."""
     grant = await sign_up(issuer)
     credential = await accounts.get_credential(issuer.db, grant.user.id)
-    shown = repr((Wish(password=PASSWORD), credential, grant, issuer.signing_keys, issuer.api_keys))
+    shown = repr(
+        (Wish(password=PASSWORD), credential, grant, issuer.signing_keys, issuer.supabase_keys)
+    )
     for secret in (PASSWORD, "argon2", grant.access_token, grant.refresh_token, SECRET):
         assert secret not in shown
 

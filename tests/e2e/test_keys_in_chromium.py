@@ -125,7 +125,7 @@ async def visitor(browser: Browser, place: tuple[Node, str]) -> AsyncIterator[Vi
         "  { auth: { experimental: { recoveryCodes: true } } });"
         " window.again = () => supabase.auth.signInWithPassword({ email, password });"
         " return again(); }",
-        [node.url, node.parts.embedded.api_keys.publishable, member.email, PASSWORD],
+        [node.url, node.services.embedded.supabase_keys.publishable, member.email, PASSWORD],
     )
     yield arriving
     await context.close()

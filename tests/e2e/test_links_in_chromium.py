@@ -73,7 +73,7 @@ async def world(database: MigratedDatabase, browser: Browser) -> AsyncIterator[W
 
 
 async def _serve_app(stack: AsyncExitStack, world: World) -> str:
-    key = world.node.parts.embedded.api_keys.publishable
+    key = world.node.services.embedded.supabase_keys.publishable
 
     async def page(_: web.Request) -> web.Response:
         text = APP.format(node=world.node.url, key=key)

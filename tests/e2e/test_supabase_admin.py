@@ -50,7 +50,7 @@ async def node(database: MigratedDatabase) -> AsyncIterator[Node]:
 @pytest.fixture(scope="module")
 async def told(node: Node) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
-    keys = node.parts.embedded.api_keys
+    keys = node.services.embedded.supabase_keys
     return await told_by(STORY, node.url, keys.publishable, keys.secret)
 
 
@@ -94,7 +94,7 @@ async def _refused(work: object) -> tuple[str | None, int]:
 
 async def test_python_client_administers(node: Node, client: Client) -> None:
     """Create, list, get, change, ban, sign out and delete, each as the client expects it."""
-    keys = node.parts.embedded.api_keys
+    keys = node.services.embedded.supabase_keys
     server, person = await client(keys.secret), await client(keys.publishable)
     admin, email = server.auth.admin, f"{uuid4().hex}@example.com"
     credentials: SignInWithEmailAndPasswordCredentials = {"email": email, "password": PASSWORD}
@@ -133,7 +133,7 @@ async def test_python_client_administers(node: Node, client: Client) -> None:
 
 async def test_python_client_invites_and_hands_links_on(node: Node, client: Client) -> None:
     """Both give what the client makes of it, and the link signs its person in."""
-    keys = node.parts.embedded.api_keys
+    keys = node.services.embedded.supabase_keys
     server, person = await client(keys.secret), await client(keys.publishable)
     invited = await server.auth.admin.invite_user_by_email(f"{uuid4().hex}@example.com")
     assert invited.user is not None

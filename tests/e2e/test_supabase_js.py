@@ -43,7 +43,7 @@ async def told(database: MigratedDatabase) -> dict[str, str | None]:
     """What happened at each step: None, or what went wrong."""
     async with aiohttp.ClientSession() as session:
         node = await start_node(database.url, session, "", **OURS_ALONE)
-        told = await told_by(STORY, node.url, node.parts.embedded.api_keys.publishable)
+        told = await told_by(STORY, node.url, node.services.embedded.supabase_keys.publishable)
         await node.stop()
     return told
 

@@ -63,7 +63,7 @@ async def node(database: MigratedDatabase) -> AsyncIterator[Node]:
 @pytest.fixture(scope="module")
 async def told(node: Node) -> dict[str, str | None]:
     """What happened at each step in JavaScript: None, or what went wrong."""
-    return await told_by(STORY, node.url, node.parts.embedded.api_keys.publishable)
+    return await told_by(STORY, node.url, node.services.embedded.supabase_keys.publishable)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -94,7 +94,7 @@ async def client(node: Node) -> AsyncIterator[NewClient]:
 
     async def make(flow: AuthFlowType = "implicit") -> AsyncClient:
         options = AsyncClientOptions(flow_type=flow, auto_refresh_token=False)
-        key = node.parts.embedded.api_keys.publishable
+        key = node.services.embedded.supabase_keys.publishable
         made.append(await acreate_client(node.url, key, options))
         return made[-1]
 

@@ -62,7 +62,7 @@ async def test_an_answer_that_was_cut_off_goes_on_as_one(
         await stop_button(page).click()
         await expect(page.get_by_text("You stopped this answer.")).to_be_visible()
         if how == "interrupted":
-            await node.parts.db.execute(
+            await node.services.db.execute(
                 WORKER, "update chat.runs set state = 'interrupted' where state = 'stopped'", []
             )
             await page.reload()

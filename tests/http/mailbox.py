@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def mails_to(node: Node, address: str) -> list[Mail]:
     """Return the mails to *address*, newest first."""
-    shown = await list_outbox(node.parts.db, node.parts.embedded.outgoing)
+    shown = await list_outbox(node.services.db, node.services.embedded.outgoing)
     return [one.mail for one in shown if one.mail.to == address]
 
 

@@ -131,7 +131,7 @@ async def test_much_is_erased_in_steps_and_out_of_reach_at_the_first(
 async def test_what_is_said_while_it_is_erased_stays(node: Node, ana: Person) -> None:
     """Nobody asked for that to go, however many conversations there were to be erased."""
     conversation = await begin(ana.client)
-    assert await erasure._erase_conversations(node.parts.db, ana.id, 5, None) == 0
+    assert await erasure._erase_conversations(node.services.db, ana.id, 5, None) == 0
     assert (await ana.client.get(f"{CHAT}/{conversation}")).status == 200
 
 
@@ -143,7 +143,7 @@ async def test_what_an_interrupted_erasure_leaves_goes_by_itself(
         await ana.client.post("/api/v1/chat/start", {})
     erased = await ana.client.delete(f"{DATA}?confirm=erase&at_most=1")
     assert erased.json == {"conversations": 1, "left": 2}
-    await purge_deleted(node.parts.db)
+    await purge_deleted(node.services.db)
     assert left(database, ana) == [0] * len(_LEFT)
 
 
@@ -195,7 +195,7 @@ async def test_erased_while_answers_are_made_nothing_comes_back(
         assert erased.status == 200, erased.text
         gate.set()
         await answer.rest()
-    await until(lambda: not node.parts.replies._work)
+    await until(lambda: not node.services.replies._work)
     with psycopg.connect(database.admin_url) as admin:
         tables = admin.execute(
             "select table_name, column_name from information_schema.columns"
@@ -229,7 +229,7 @@ async def test_exports_are_limited(start: StartNode) -> None:
 async def test_exports_of_one_person_at_once_have_an_end(start: StartNode) -> None:
     """Each holds a file for its reader, who may be slow; one that has ended counts no more."""
     node = await start(RATE_LIMITS="on")
-    ana, bo, limits = node.person(), node.person(), node.parts.limits
+    ana, bo, limits = node.person(), node.person(), node.services.limits
     conversation = (await ana.client.post(f"{CHAT}/start", {})).json["conversation_id"]
     one = f"{CHAT}/{conversation}/export"
     paths = [DATA, f"{CHAT}/export", one, f"{one}?format=markdown"]

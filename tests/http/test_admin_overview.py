@@ -147,7 +147,7 @@ async def test_no_text_is_among_the_figures(node: Node, admin: Member) -> None:
     )
     for statement in tries:
         with pytest.raises(NotFound):
-            await node.parts.db.execute(ADMIN, statement, ())
+            await node.services.db.execute(ADMIN, statement, ())
 
 
 async def test_others_see_no_figures(node: Node) -> None:
@@ -180,7 +180,7 @@ async def test_what_somebody_used_is_shown(node: Node, admin: Member) -> None:
     node.stage.play(["Hi", USED])
     await ask(ana.client)
     wishes = {"tokens_per_day": Decimal("5000.50"), "cost_per_day": Decimal("Infinity")}
-    await set_limits(node.parts.db, "user", ana.id, wishes)
+    await set_limits(node.services.db, "user", ana.id, wishes)
 
     async def shown() -> dict[str, Any]:
         answer = await admin.client.get(f"/api/admin/users/{ana.id}/usage")
@@ -209,7 +209,7 @@ async def test_keys_that_sign_are_shown_without_what_they_sign_with(
     """Which one signs, and nothing that could sign."""
     answer = await admin.client.get("/api/admin/signing-keys")
     assert [one["status"] for one in answer.json["keys"]].count("current") == 1
-    assert node.parts
+    assert node.services
     assert set(answer.json["keys"][0]) == {
         *("kid", "algorithm", "status", "created_at", "signs_since", "until")
     }
@@ -222,7 +222,7 @@ async def test_page_command_and_metric_say_the_same_of_old_tokens(
     node = await start(database.url, **OURS_ALONE)
     admin = await join(node)
     await admin.grant()
-    await node.parts.db.execute(
+    await node.services.db.execute(
         WORKER,
         "insert into chatkeep.claim_counts (hour, version, claim, tokens, reads, newest_issued_at)"
         " values (date_trunc('hour', now()), 1, '', 4321, 1234, now())"
@@ -233,10 +233,10 @@ async def test_page_command_and_metric_say_the_same_of_old_tokens(
     page = (await admin.client.get("/api/admin/claims")).json
     shown = next(one for one in page["versions"] if one["version"] == 1)
     assert (shown["tokens"], shown["reads"]) == (4321, 1234)
-    metric = await measures.collect(node.parts)
+    metric = await measures.collect(node.services)
     assert re.search(r'chatkeep_claim_version_tokens\{version="1",state="\w+"\} 4321\n', metric)
     assert re.search(r'chatkeep_claim_version_reads\{version="1",state="\w+"\} 1234\n', metric)
-    drain = await read_drain(node.parts.db, node.parts.session_tokens.versions)
+    drain = await read_drain(node.services.db, node.services.session_tokens.versions)
     (line,) = [one for one in in_words(drain, now=datetime.now(UTC)) if "4321" in one]
     assert "1234" in line
     assert page == msgspec.json.decode(msgspec.json.encode(drain))
@@ -247,7 +247,7 @@ async def test_consoles_that_ask_at_once_share_one_look(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over a million answers it takes seconds: however many look, chats get a connection."""
-    overviews, reads, go_on = Overviews(node.parts.db), 0, asyncio.Event()
+    overviews, reads, go_on = Overviews(node.services.db), 0, asyncio.Event()
 
     async def read_slowly(db: Database, window: Window) -> Overview:
         nonlocal reads
@@ -281,7 +281,7 @@ async def test_look_that_took_long_is_shown_again(
         return await read_overview(db, window)
 
     monkeypatch.setattr("chatkeep.administration.overview.read_overview", read_slowly)
-    overviews = Overviews(node.parts.db, clock=lambda: now)
+    overviews = Overviews(node.services.db, clock=lambda: now)
     first = await overviews.read("day")
     now = 14.9
     assert await overviews.read("day") is first
@@ -293,7 +293,7 @@ async def test_look_that_took_long_is_shown_again(
 
 async def test_failure_of_a_look_is_not_kept(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks next asks the database again."""
-    overviews = Overviews(node.parts.db)
+    overviews = Overviews(node.services.db)
 
     async def fail(_db: Database, _window: Window) -> Overview:
         raise Unavailable

@@ -27,7 +27,7 @@ NODE_SETTINGS = {**OURS_ALONE, "MAILER_AUTOCONFIRM": "off"}
 @pytest.fixture
 def server(node: Node) -> Client:
     """Somebody who has the secret key."""
-    return node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    return node.nobody(authorization=f"Bearer {node.services.embedded.supabase_keys.secret}")
 
 
 async def confirmed(server: Client) -> dict[str, Any]:
@@ -129,12 +129,12 @@ async def test_link_is_opened_in_a_browser(node: Node, server: Client, caller: C
     user = await confirmed(server)
     link = await make(server, "magiclink", email=user["email"])
     address, _, fragment = landed(await open_and_press(caller, link["action_link"]))
-    assert address.startswith(node.parts.settings.base_url)
+    assert address.startswith(node.services.settings.base_url)
     assert "access_token" in fragment
     evil = await server.post(
         f"{LINK}?redirect_to=https://evil.example", {"type": "magiclink", "email": user["email"]}
     )
-    assert evil.json["redirect_to"] == node.parts.settings.base_url
+    assert evil.json["redirect_to"] == node.services.settings.base_url
 
 
 async def test_code_signs_in_too(server: Client, caller: Client) -> None:
@@ -231,6 +231,6 @@ async def test_people_make_no_links(node: Node, server: Client, caller: Client) 
         assert code_of(await signed_in(caller, session).post(path, body)) == (403, "not_admin")
         assert code_of(await caller.post(path, body)) == (401, "no_authorization")
     link = await make(server, "magiclink", email=user["email"])
-    (entry,) = await audit.listed(node.parts.db, user_id=user["id"], action="link.made")
+    (entry,) = await audit.listed(node.services.db, user_id=user["id"], action="link.made")
     assert (entry.actor, entry.details) == ("secret_key", {"kind": "magiclink"})
     assert link["hashed_token"] not in str(entry)

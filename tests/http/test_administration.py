@@ -45,13 +45,13 @@ class Member:
     async def grant(self, role: str = "admin") -> None:
         """Give them a role, as the operator does."""
         await administrators.grant_role(
-            self.node.parts.embedded, UUID(self.id), role, actor="operator"
+            self.node.services.embedded, UUID(self.id), role, actor="operator"
         )
 
     async def revoke(self, role: str = "admin") -> None:
         """Take a role away, as the operator does."""
         await administrators.revoke_role(
-            self.node.parts.embedded, UUID(self.id), role, actor="operator", administrators=()
+            self.node.services.embedded, UUID(self.id), role, actor="operator", administrators=()
         )
 
 
@@ -100,7 +100,7 @@ def routes(of: str) -> list[tuple[str, str, dict[str, Any] | None]]:
 
 async def age(node: Node, member: Member, by: str) -> None:
     """Let the member's sign-in have been longer ago; their next token says so."""
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update public.user_sessions set amr = jsonb_build_array(jsonb_build_object('method',"
         " 'password', 'timestamp', extract(epoch from now() - %s::interval)::bigint))"
@@ -143,12 +143,12 @@ async def test_people_are_not_administrators(start: StartNode, database: Migrate
         assert (answer.status, answer.json["code"]) == (403, "forbidden"), path
         answer = await node.nobody().call(method, path, json=body)
         assert answer.status == 401
-        secret = node.parts.embedded.api_keys.secret
+        secret = node.services.embedded.supabase_keys.secret
         holder = node.nobody(authorization=f"Bearer {secret}", apikey=secret)
         assert (await holder.call(method, path, json=body)).status == 401
-    await node.parts.embedded.notices.write()
+    await node.services.embedded.notices.write()
     refused = await audit.listed(
-        node.parts.db, user_id=ana.id, action="administration.refused", outcome="refused"
+        node.services.db, user_id=ana.id, action="administration.refused", outcome="refused"
     )
     assert len(refused) == len(routes(ana.id))
 
@@ -175,7 +175,7 @@ async def test_banned_administrator_is_none(node: Node, ana: Member, admin: Memb
     assert answer.status == 200, answer.text
     assert (await ana.client.get(f"{ADMIN}/users")).status == 401
     await ana.revoke()
-    assert node.parts
+    assert node.services
 
 
 async def test_roles_of_another_name(start: StartNode, database: MigratedDatabase) -> None:
@@ -236,7 +236,7 @@ async def test_second_factor_must_be_shown(node: Node, ana: Member) -> None:
     """An administrator who has one is none without it, for reading too."""
     member = await join(node)
     await member.grant()
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "insert into chatkeep.factors (user_id, id, factor_type, status)"
         " values (%s, %s, 'totp', 'verified')",
@@ -246,7 +246,7 @@ async def test_second_factor_must_be_shown(node: Node, ana: Member) -> None:
         answer = await member.client.call(method, path, json=body)
         assert (answer.status, answer.json["code"]) == (401, "step_up_required"), path
         assert 'acr_values="aal2"' in answer.headers["www-authenticate"]
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH, "update public.user_sessions set aal = 'aal2' where user_id = %s", (member.id,)
     )
     await age(node, member, "1 minute")
@@ -297,7 +297,7 @@ async def test_ban_holds_at_once_until_it_is_lifted(node: Node, admin: Member, a
     answer = await admin.client.post(f"{ADMIN}/users/{ana.id}/unban", {})
     assert answer.json["banned_until"] is None
     assert (await sign_in(nobody(node), ana.email)).status == 200
-    (entry,) = await audit.listed(node.parts.db, user_id=ana.id, action="user.banned")
+    (entry,) = await audit.listed(node.services.db, user_id=ana.id, action="user.banned")
     assert (entry.actor, entry.reason) == (admin.id, "spam")
 
 
@@ -323,7 +323,7 @@ async def test_sessions_of_somebody_are_listed_without_tokens(
     assert rest == []
     ended = (await admin.client.get(f"{ADMIN}/users/{ana.id}/sessions?ended=true")).json
     assert ended["sessions"][0]["reason"] == "revoked"
-    (entry,) = await audit.listed(node.parts.db, user_id=ana.id, action="session.ended")
+    (entry,) = await audit.listed(node.services.db, user_id=ana.id, action="session.ended")
     assert (entry.actor, entry.session_id) == (admin.id, listed[0]["id"])
 
 
@@ -426,7 +426,7 @@ async def test_last_administrator_by_several_words_stays(
     node = await start(**OURS_ALONE)
     last, phantom = await join(node), await join(node)
     for one, said in ((last, metadata), (phantom, {"roles": {"admin": True}})):
-        await node.parts.db.execute(
+        await node.services.db.execute(
             AUTH,
             "update chatkeep.users set app_metadata = %s::jsonb where id = %s",
             (json.dumps(said), one.id),
@@ -434,7 +434,7 @@ async def test_last_administrator_by_several_words_stays(
     assert (await phantom.client.get(f"{ADMIN}/users")).status == 403
     answer = await last.client.post(f"{ADMIN}/users/{last.id}/ban", {})
     assert (answer.status, answer.json["code"]) == (409, "last_administrator")
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update chatkeep.users set app_metadata = '{}' where id = any(%s)",
         ([last.id, phantom.id],),
@@ -545,9 +545,9 @@ async def test_moment_without_a_zone_is_utc_wherever_the_database_is(
 async def test_operations_are_shown(node: Node, admin: Member) -> None:
     """The limits in force, and the same drain of claims as the command prints."""
     limits = (await admin.client.get(f"{ADMIN}/limits")).json
-    assert limits["enabled"] is node.parts.settings.rate_limits
+    assert limits["enabled"] is node.services.settings.rate_limits
     (password,) = [one for one in limits["limits"] if one["kind"] == "account_password"]
     assert (password["burst"], password["period_seconds"]) == (10, 900)
     drain = (await admin.client.get(f"{ADMIN}/claims")).json
-    assert drain["newest_version"] == node.parts.session_tokens.versions.newest
+    assert drain["newest_version"] == node.services.session_tokens.versions.newest
     assert "fallback_ends_at" in drain

@@ -164,7 +164,7 @@ async def by_responses(node: Node, person: Person, *, approved: bool) -> str:
 
 def paid_nothing_yet(node: Node, person: Person) -> bool:
     """Whether nothing was run for *person*."""
-    name = str(node.parts.settings.responder).partition(":")[0]
+    name = str(node.services.settings.responder).partition(":")[0]
     return person.id not in dict(paid(name))
 
 

@@ -199,7 +199,7 @@ async def test_conversation_continues_from_the_other_surface(ana: Person, stage:
 
 def readers(node: Node) -> int:
     """Return how many follow the answers being made on *node*."""
-    return sum(len(work.live._waiting) for work in node.parts.replies._work.values())
+    return sum(len(work.live._waiting) for work in node.services.replies._work.values())
 
 
 async def several(client: Client, body: object, **headers: str) -> list[list[Event]]:

@@ -88,7 +88,7 @@ async def files_of(node: Node, person: Person) -> int:
     """Return how many files a person has."""
     from chatkeep import files  # noqa: PLC0415 -- for this look alone
 
-    return len(await files.list_files(node.parts.db, person.id, limit=100))
+    return len(await files.list_files(node.services.db, person.id, limit=100))
 
 
 # --- kept and given back ------------------------------------------------------------------------
@@ -133,7 +133,7 @@ async def test_uploaded_file_is_named_in_a_message(ana: Person, node: Node, stag
     assert made.status == 200, made.text
     part = made.json
     assert (part["type"], part["mediaType"], part["filename"]) == ("file", "image/png", "a b.png")
-    home = node.parts.settings.base_url
+    home = node.services.settings.base_url
     addresses = [
         part["url"],
         f"{home}{part['url']}",
@@ -316,7 +316,7 @@ async def test_too_large_and_too_many_are_refused(ana: Person, node: Node, stage
     many = [picture() for _ in range(21)]
     refused = await ana.client.post(ROUTE, body_of(str(uuid4()), *many, TEXT))
     assert refused.status == 422
-    limits = node.parts.files.limits
+    limits = node.services.files.limits
     large = base64.b64encode(b"x" * 1024).decode()
     object.__setattr__(limits, "size", 1000)
     try:
@@ -371,9 +371,9 @@ async def test_file_named_again_and_again_is_read_once(
 
     async def counted(user_id: str, file_id: str) -> File:
         read.append(file_id)
-        return await StoredFiles.read(node.parts.files, user_id, file_id)
+        return await StoredFiles.read(node.services.files, user_id, file_id)
 
-    monkeypatch.setattr(node.parts.files, "read", counted)
+    monkeypatch.setattr(node.services.files, "read", counted)
     await played(ana.client, body_of(chat, TEXT, message_id="m9"))
     shown = [one.images for one in model.prompts[-1].messages if one.role == "user"]
     assert shown == [(data_url(PNG),), (data_url(large),) * 2, ()]
@@ -386,9 +386,9 @@ async def test_export_holds_one_file_at_a_time(ana: Person, node: Node, stage: S
     chat, content = str(uuid4()), b"\x89PNG\r\n\x1a\n" + bytes(1 << 20)
     url = await uploaded(ana, content)
     await played(ana.client, body_of(chat, *[picture(url=url)] * 20, TEXT))
-    _, messages = await conversations.get_page(node.parts.db, ana.id, chat, limit=2)
+    _, messages = await conversations.get_page(node.services.db, ana.id, chat, limit=2)
     pieces = [
-        piece async for piece in node.parts.files.written_out(ana.id, messages[0].parts or [])
+        piece async for piece in node.services.files.written_out(ana.id, messages[0].parts or [])
     ]
     assert max(len(piece) for piece in pieces) < len(content)
     whole = json.loads(b"".join(pieces))
@@ -423,7 +423,7 @@ async def test_upload_once_by_its_key(ana: Person, node: Node) -> None:
 async def test_uploads_of_one_person_at_once_have_an_end(start: StartNode) -> None:
     """Each is in memory while it arrives; what has ended, or was refused, counts no more."""
     node = await start(RATE_LIMITS="on")
-    ana, bo, limits = node.person(), node.person(), node.parts.limits
+    ana, bo, limits = node.person(), node.person(), node.services.limits
     headers = {"content-type": "image/png"}
     for _ in range(AT_ONCE["uploads"]):
         limits.enter("uploads", ana.id)

@@ -161,7 +161,7 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
         " where not is_active and right(user_id, 36) = any(%s)",
         [*old, new["user"]["id"]],
     )
-    assert await anonymous_accounts.sweep(node.parts.embedded) == 1
+    assert await anonymous_accounts.sweep(node.services.embedded) == 1
     left = {str(row[0]) for row in database.operate("select id from chatkeep.users")}
     mine = {one["user"]["id"] for one in (gone, stays, new, permanent)}
     assert mine - left == {gone["user"]["id"]}
@@ -169,7 +169,7 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     assert mine - talks == {gone["user"]["id"]}
     wishes = {row[0] for row in database.operate("select id from chat.profiles")}
     assert mine - wishes == {gone["user"]["id"]}
-    assert await anonymous_accounts.sweep(node.parts.embedded) == 0
+    assert await anonymous_accounts.sweep(node.services.embedded) == 0
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200
 
 

@@ -50,16 +50,16 @@ async def _read(value: str) -> Principal:
 
 def take_cookies(node: Node) -> None:
     """Let the cookie sign in at *node*."""
-    authenticator = node.parts.authenticator
+    authenticator = node.services.authenticator
     authenticator._cookies = {**authenticator._cookies, COOKIE: _read}
 
 
 @pytest.fixture(autouse=True)
 def _cookies(node: Node) -> Iterator[None]:
-    before = node.parts.authenticator._cookies
+    before = node.services.authenticator._cookies
     take_cookies(node)
     yield
-    node.parts.authenticator._cookies = before
+    node.services.authenticator._cookies = before
 
 
 async def send(

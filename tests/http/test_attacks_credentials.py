@@ -87,8 +87,8 @@ async def _cookie_reader(value: str) -> Principal:
 @pytest.fixture(scope="module")
 async def with_cookies(node: Node) -> AsyncIterator[Node]:
     """The module's node, which also takes `session-of-<user>` in a cookie."""
-    authenticator = node.parts.authenticator
-    node.app.state.services = replace(node.parts, authenticator=authenticator)
+    authenticator = node.services.authenticator
+    node.app.state.services = replace(node.services, authenticator=authenticator)
     authenticator._cookies = {**authenticator._cookies, COOKIE: _cookie_reader}
     yield node
     authenticator._cookies = {

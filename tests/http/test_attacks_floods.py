@@ -382,4 +382,4 @@ async def test_readers_of_one_person_are_counted(start: Any) -> None:  # noqa: A
         assert (refused.status, int(refused.headers["retry-after"])) == (429, 5)
         await readers.enter_async_context(bo.client.stream("/api/chat", chat))
         answering.set()
-    await until(lambda: not limited.parts.limits._held)
+    await until(lambda: not limited.services.limits._held)

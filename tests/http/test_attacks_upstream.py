@@ -265,7 +265,7 @@ async def test_each_time_out_ends_the_answer_and_frees_its_place(
             assert kept["status"] == "failed"
             assert kept["content"].startswith(said)
             assert upstream.asked == ["m"] * times
-        await until(lambda: not node.parts.replies._work)
+        await until(lambda: not node.services.replies._work)
 
 
 # --- asked again --------------------------------------------------------------------------------

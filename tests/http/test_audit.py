@@ -44,10 +44,10 @@ async def signed_up(caller: Client) -> dict[str, Any]:
 
 async def entries(node: Node, **filters: str) -> list[Entry]:
     """Return what the log says, oldest first."""
-    await node.parts.embedded.notices.write()
+    await node.services.embedded.notices.write()
     about, action = filters.get("user_id"), filters.get("action")
     outcome = filters.get("outcome")
-    found = await audit.listed(node.parts.db, user_id=about, action=action, outcome=outcome)
+    found = await audit.listed(node.services.db, user_id=about, action=action, outcome=outcome)
     return found[::-1]
 
 
@@ -162,25 +162,25 @@ async def test_what_was_refused_says_why_and_about_whom(node: Node, caller: Clie
 
 async def test_a_flood_of_bad_bearers_fills_no_disk(node: Node) -> None:
     """The first of a minute are entries; the rest is one, that says how many it stands for."""
-    notices = node.parts.embedded.notices
+    notices = node.services.embedded.notices
     await notices.write()  # what others were refused before
-    before = len(await audit.listed(node.parts.db, action="credential.refused", limit=1000))
+    before = len(await audit.listed(node.services.db, action="credential.refused", limit=1000))
     notices._since = float("-inf")
     bearer = node.nobody(authorization="Bearer not-a-token")
     for _ in range(10):
         await asyncio.gather(*(bearer.get("/api/v1/chat") for _ in range(10)))
     await notices.write()
-    written = await audit.listed(node.parts.db, action="credential.refused", limit=1000)
+    written = await audit.listed(node.services.db, action="credential.refused", limit=1000)
     assert len(written) - before == audit.EACH_A_MINUTE
     notices._since = float("-inf")
     await notices.write()
-    newest = (await audit.listed(node.parts.db, action="credential.refused", limit=1))[0]
+    newest = (await audit.listed(node.services.db, action="credential.refused", limit=1))[0]
     assert newest.details == {"times": 100 - audit.EACH_A_MINUTE, "within_s": 60}
 
 
 async def test_a_flood_from_everywhere_is_bounded_too(node: Node) -> None:
     """However many addresses it comes from, so many entries a minute and no more."""
-    notices = audit.Notices(node.parts.db)
+    notices = audit.Notices(node.services.db)
     for number in range(5000):
         request_origin.set(RequestOrigin(address=f"10.{number % 50}.{number // 50}.1"))
         notices.note("credential.refused", reason="flood_of_the_test")
@@ -190,7 +190,7 @@ async def test_a_flood_from_everywhere_is_bounded_too(node: Node) -> None:
     notices._turn()
     assert len(notices._waiting) <= 201
     await notices.write()
-    newest = await audit.listed(node.parts.db, action="credential.refused", limit=300)
+    newest = await audit.listed(node.services.db, action="credential.refused", limit=300)
     times = sum(one.details["times"] for one in newest if "times" in one.details)
     assert times >= 5000 - audit.ALL_A_MINUTE
 
@@ -200,12 +200,12 @@ async def test_what_waits_for_a_database_that_is_away_is_bounded(
 ) -> None:
     """The oldest are kept, however many minutes it is away and a flood goes on."""
     minute = 0.0
-    notices = audit.Notices(node.parts.db, clock=lambda: minute)
+    notices = audit.Notices(node.services.db, clock=lambda: minute)
 
     async def away(*_: object) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(node.parts.db, "fetch_all", away)
+    monkeypatch.setattr(node.services.db, "fetch_all", away)
     for _ in range(3):
         for number in range(2000):
             request_origin.set(RequestOrigin(address=f"10.{number % 50}.{number // 50}.1"))
@@ -293,14 +293,14 @@ async def test_no_secret_and_no_word_of_anybody_is_in_the_log(
     await refresh(caller, "canary-refresh-4711")
     await node.nobody(authorization="Bearer canary-bearer-4711").get("/api/v1/chat")
     await node.nobody(cookie="chatkeep_session=canary-cookie-4711").get("/api/v1/chat")
-    await node.parts.embedded.notices.write()
+    await node.services.embedded.notices.write()
     with psycopg.connect(database.admin_url) as connection:
         rows = connection.execute("select to_jsonb(l) from chatkeep.audit_log l").fetchall()
     everything = json.dumps(rows)
-    keys = node.parts.embedded.api_keys
+    keys = node.services.embedded.supabase_keys
     secrets = (
         *(person["access_token"], person["refresh_token"], keys.secret, keys.publishable),
-        *(PASSWORD, NEXT_PASSWORD, str(node.parts.settings.secret), "4711", person["email"]),
+        *(PASSWORD, NEXT_PASSWORD, str(node.services.settings.secret), "4711", person["email"]),
     )
     assert [one for one in secrets if one in everything] == []
 
@@ -336,7 +336,7 @@ async def test_a_refused_step_up_is_written_down(
     middleware: bool,
 ) -> None:
     """An application of one's own on the same database: the entry is in the server's log."""
-    for name, value in (("DATABASE_URL", node.parts.db.url), ("CHATKEEP_SECRET", SERVER_SECRET)):
+    for name, value in (("DATABASE_URL", node.services.db.url), ("CHATKEEP_SECRET", SERVER_SECRET)):
         monkeypatch.setenv(name, value)
     app = FastAPI()
 

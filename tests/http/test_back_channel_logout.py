@@ -169,6 +169,6 @@ async def test_other_servers_are_told_at_once(
     ana, _ = await openid_sign_in(world.issuer, "ana")
     there = caller(world.there, ana)
     assert await is_in(there)
-    await until(lambda: world.there.parts.embedded.revocations.age_s > 1.5)
+    await until(lambda: world.there.services.embedded.revocations.age_s > 1.5)
     await openid_sign_out(world.issuer, ana["cookie"], session)
     await until(lambda: is_out(there))

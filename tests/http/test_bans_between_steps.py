@@ -279,25 +279,25 @@ WAYS = [
 
 async def suspended(stage: Stage, ana: Member) -> None:
     """For ever."""
-    issuer = stage.node.parts.embedded
+    issuer = stage.node.services.embedded
     await change_account(issuer, UUID(ana.id), Wanted(banned_for=LONGEST_BAN), actor="operator")
 
 
 async def suspended_for_a_moment(stage: Stage, ana: Member) -> None:
     """And the suspension is over before the sign-in goes on: what was under way has ended."""
     await suspended(stage, ana)
-    issuer = stage.node.parts.embedded
+    issuer = stage.node.services.embedded
     await change_account(issuer, UUID(ana.id), Wanted(banned_for=NOT_BANNED), actor="operator")
 
 
 async def deleted(stage: Stage, ana: Member) -> None:
     """With everything that says who it was."""
-    await delete_account(stage.node.parts.embedded, UUID(ana.id), actor="operator")
+    await delete_account(stage.node.services.embedded, UUID(ana.id), actor="operator")
 
 
 async def deleted_but_for_the_id(stage: Stage, ana: Member) -> None:
     """As Supabase's soft deletion."""
-    issuer = stage.node.parts.embedded
+    issuer = stage.node.services.embedded
     await delete_account(issuer, UUID(ana.id), actor="operator", keep_row=True)
 
 
@@ -310,7 +310,7 @@ class Count:
 
 async def live_sessions(node: Node, user_id: str) -> int:
     """Count the sessions of a person that have not ended."""
-    found = await node.parts.db.fetch(
+    found = await node.services.db.fetch(
         AUTH,
         "select count(*) as count from public.user_sessions where user_id = %s and is_active",
         (user_id,),
@@ -426,7 +426,7 @@ async def on_the_way_to_link(stage: Stage, ana: Member) -> tuple[Browser, Page]:
 
 async def kept(node: Node, user_id: str) -> list[int]:
     """Count the verified factors, passkeys and provider's identities of an account."""
-    found = await node.parts.db.fetch(
+    found = await node.services.db.fetch(
         AUTH,
         "select (select count(*) from chatkeep.factors where user_id = %s"
         "  and status = 'verified') as count"

@@ -222,7 +222,7 @@ async def test_roles_are_those_of_the_admin_plugin(
     forged = claims_of(auth, ana, role="owner", roles=["owner"], scope="everything", aal="aal2")
     change('update "user" set role = %s where id = %s', "admin,editor", ana.id)
     for bearer in (hs256(forged | {"session_id": "x"}), ana.session):
-        who = await node.parts.authenticator.principal_of(bearer)
+        who = await node.services.authenticator.principal_of(bearer)
         assert who.roles == {"admin", "editor"}
         assert (who.role, who.aal, len(who.scopes)) == ("authenticated", "aal1", 0)
         assert who.session_id != "x"
@@ -235,9 +235,9 @@ async def test_impersonation_is_no_proof_of_the_person(
     admin = await auth.sign_up()
     change('update "user" set role = %s where id = %s', "admin", admin.id)
     body, _ = await auth.call("/admin/impersonate-user", {"userId": ana.id}, session=admin.session)
-    acting = await node.parts.authenticator.principal_of(body["session"]["token"])
+    acting = await node.services.authenticator.principal_of(body["session"]["token"])
     assert (acting.user_id, acting.authenticated_at) == (ana.id, None)
-    own = await node.parts.authenticator.principal_of(ana.session)
+    own = await node.services.authenticator.principal_of(ana.session)
     assert own.authenticated_at is not None
 
 
@@ -528,7 +528,7 @@ async def test_key_of_who_is_banned_or_deleted_there_is_refused_here(
     made = await node.nobody(authorization=f"Bearer {ana.session}").post("/api/keys", wanted)
     assert made.status == 200, made.text
     key = node.nobody(authorization=f"Bearer {made.json['key']}")
-    remembered = node.parts.personal_keys._remembered
+    remembered = node.services.personal_keys._remembered
 
     async def said() -> tuple[int, str | None]:
         remembered.clear()  # a minute has passed
@@ -643,7 +643,7 @@ async def test_tables_of_another_maker_with_times_that_have_no_zone(
     now = int(time.time())
     said = {"iss": issuer, "aud": issuer, "sub": "ana", "email": "ana@example.com", "iat": now}
     assert (await me(node, hs256({**said, "exp": now + 60}))).json["picture"]
-    who = await node.parts.authenticator.principal_of("abcdefghijklmnopqrst")
+    who = await node.services.authenticator.principal_of("abcdefghijklmnopqrst")
     assert (who.user_id, len(who.roles), who.authenticated_at) == ("ana", 0, None)
     assert who.email_verified
     assert who.expires_at is not None

@@ -27,7 +27,7 @@ async def test_people_of_a_real_better_auth_move_here(
         pytest.skip(NOT_INSTALLED)
     name = postgres.new_database()
     url = f"postgresql:///{name}?host={postgres.folder}&user=postgres"
-    issuer = node.parts.embedded
+    issuer = node.services.embedded
     async with identity_providers.better_auth(postgres, name, session) as server:
         ana = await server.sign_up()
         read = better_auth.arrivals(*better_auth.read_database(url))

@@ -238,8 +238,8 @@ async def test_hanging_up_stops_and_keeps_what_was_said(
     assert spoken == ["Tell me", "Half", "And?", "Next."]
     page = (await ana.client.get(f"/api/v1/chat/{thread}")).json["messages"]
     assert page[1]["status"] == "stopped"
-    assert node.parts.chatkit._surface is not None
-    await until(lambda: not node.parts.chatkit._surface._work)  # type: ignore[union-attr]  # it was just asked
+    assert node.services.chatkit._surface is not None
+    await until(lambda: not node.services.chatkit._surface._work)  # type: ignore[union-attr]  # it was just asked
 
 
 async def test_hanging_up_before_the_first_word_leaves_one_question(kit: Kit, stage: Stage) -> None:
@@ -715,6 +715,6 @@ async def test_erased_person_leaves_no_file(kit: Kit, ana: Person, node: Node) -
     for one in made:
         await kit.client.call("POST", path_of(one, "upload"), data=b"abc", headers=raw)
     await kit.create("Look", attachments=[made[0]["id"]])
-    assert await erase_words(node.parts.db, ana.id) == 1
+    assert await erase_words(node.services.db, ana.id) == 1
     for one in made:
         assert (await kit.client.get(path_of(one, "content"))).status == 404

@@ -84,8 +84,10 @@ def ana() -> ChatKitContext:
 def store(node: Node) -> ConversationStore:
     """The store, on the node's database."""
     limits = FileLimits(size=10, types=("text/plain",))
-    attachments = KeptAttachments(StoredFiles(node.parts.db, limits), base_url="http://localhost")
-    return ConversationStore(node.parts.db, attachments)
+    attachments = KeptAttachments(
+        StoredFiles(node.services.db, limits), base_url="http://localhost"
+    )
+    return ConversationStore(node.services.db, attachments)
 
 
 async def a_thread(store: ConversationStore, ana: ChatKitContext, **more: Any) -> ThreadMetadata:  # noqa: ANN401 -- any member
@@ -411,7 +413,7 @@ async def test_failed_retry_of_an_application_leaves_its_answer(kit: Kit, shop: 
     """Its widgets too: nothing was taken out for good before there was something new."""
     thread, events = await kit.create("a shirt")
     before = await kit.items(thread)
-    server = shop.parts.chatkit._surface._server  # type: ignore[union-attr]  # it was just asked
+    server = shop.services.chatkit._surface._server  # type: ignore[union-attr]  # it was just asked
 
     async def broken(*_: object) -> AsyncIterator[ThreadStreamEvent]:
         yield ProgressUpdateEvent(text="Looking")
@@ -494,7 +496,7 @@ async def test_application_is_told_who_calls(shop: Node) -> None:
     }
     async with client.stream("/support/chatkit", body) as stream:
         await stream.rest()
-    (context,) = shop.parts.chatkit._surface._server.contexts  # type: ignore[union-attr]  # it is the Shop
+    (context,) = shop.services.chatkit._surface._server.contexts  # type: ignore[union-attr]  # it is the Shop
     assert (context["user_id"], context["locale"]) == (person.id, "de-AT")
     assert context["metadata"] == {"user_id": "somebody else"}
     assert context["principal"].user_id == person.id

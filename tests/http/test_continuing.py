@@ -51,13 +51,13 @@ async def cut_off(node: Node, person: Person, *said_first: Step) -> tuple[str, F
 
 async def let_die(node: Node, person: Person, chat: str) -> None:
     """Make the last answer one that its server did not live to end."""
-    await node.parts.db.execute(
+    await node.services.db.execute(
         as_user(person.id),
         "update chat.runs set state = 'running', lease_until = now() - interval '1 s'"
         " where user_id = %s and conversation_id = %s",
         [person.id, chat],
     )
-    await runs.sweep(node.parts.db)  # unless a node has found it by itself
+    await runs.sweep(node.services.db)  # unless a node has found it by itself
 
 
 @pytest.mark.parametrize("how", ["stopped", "interrupted"])
@@ -264,12 +264,12 @@ async def test_a_continued_answer_whose_server_dies_is_charged_for_what_it_said(
             return bool((await newest(ana.client, chat))["content"].endswith("b"))
 
         await until(stored)
-        await node.parts.db.execute(
+        await node.services.db.execute(
             as_user(ana.id),
             "update chat.runs set state = 'interrupted' where user_id = %s and state = 'running'",
             [ana.id],
         )
-        await node.parts.replies.budgets.sweep()  # unless a node has found it by itself
+        await node.services.replies.budgets.sweep()  # unless a node has found it by itself
         charged = await _charges(node, ana)
         assert [one.output for one in charged] == [1000, 100]
         hold.set()
@@ -283,7 +283,7 @@ class _Charge:
 
 
 async def _charges(node: Node, person: Person) -> list[_Charge]:
-    return await node.parts.db.fetch(
+    return await node.services.db.fetch(
         as_user(person.id),
         "select c.prompt_tokens::int as prompt, c.output_tokens::int as output"
         " from chat.charges c join chat.runs r on r.user_id = c.user_id and r.id = c.id"
@@ -365,7 +365,7 @@ async def test_server_that_comes_back_does_not_write_over_the_continued_answer(
             return bool((await newest(ana.client, chat))["content"])
 
         await until(stored)
-        await node.parts.db.execute(
+        await node.services.db.execute(
             WORKER,
             "update chat.runs set state = 'interrupted', error_code = 'answer_interrupted'"
             " where user_id = %s and conversation_id = %s",

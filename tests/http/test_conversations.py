@@ -565,7 +565,7 @@ async def test_long_conversation_is_exported_in_pieces(node: Node, ana: Person) 
     conversation = await begin(ana.client)
     for number in range(13):
         await say(ana.client, conversation, f"{number:02}" * 20_000)
-    pieces = [piece async for piece in rest_exports.everything(node.parts.files, ana.id)]
+    pieces = [piece async for piece in rest_exports.everything(node.services.files, ana.id)]
     assert max(map(len, pieces)) < 2 * 20_000 * 3
     (whole,) = json.loads(b"".join(pieces))["conversations"]
     asked = [one["content"][:2] for one in whole["messages"] if one["role"] == "user"]
@@ -606,7 +606,7 @@ async def test_export_of_everything(ana: Person, bo: Person, database: MigratedD
 async def test_export_misses_nothing_that_changes_meanwhile(node: Node, ana: Person) -> None:
     """A conversation that is written to during the export is still in it, once."""
     ids = [await begin(ana.client) for _ in range(60)]
-    export = rest_exports.everything(node.parts.files, ana.id)
+    export = rest_exports.everything(node.services.files, ana.id)
     pieces = [await anext(export) for _ in range(5)]
     await say(ana.client, ids[-1], "Me too.")
     await say(ana.client, ids[0], "And me.")

@@ -113,12 +113,12 @@ async def older(node: Node) -> AsyncIterator[Older]:
     async def issue(
         browser: Browser, ago: float, on: Node = node, ends_in: float = 30 * DAY
     ) -> None:
-        who = await on.parts.session_tokens.read(browser.cookie or "")
-        embedded = on.parts.embedded
+        who = await on.services.session_tokens.read(browser.cookie or "")
+        embedded = on.services.embedded
         late = SessionTokens(
-            on.parts.db,
-            on.parts.settings,
-            on.parts.session_tokens.versions,
+            on.services.db,
+            on.services.settings,
+            on.services.session_tokens.versions,
             issuer=embedded.issuer,
             signing_keys=embedded.signing_keys,
             clock=lambda: time.time() - ago,
@@ -217,7 +217,7 @@ async def test_operators_plain_update_ends_it(node: Node, database: MigratedData
     session_id = (await browser.me()).json["session_id"]
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
         connection.execute("update user_sessions set is_active = false where id = %s", [session_id])
-    await node.parts.embedded.revocations.catch_up()
+    await node.services.embedded.revocations.catch_up()
     answer = await browser.me()
     assert (answer.status, answer.json["code"]) == (401, "token_revoked")
     assert browser.cookie is None
@@ -326,11 +326,11 @@ async def test_bearer_whose_everything_ends_while_it_is_exchanged_leaves_no_sess
 ) -> None:
     """What ends it does not see the session yet that the exchange has just recorded."""
     ana = node.person(session_id=(session_id := str(uuid4())))
-    revocations = node.parts.embedded.revocations
+    revocations = node.services.embedded.revocations
     confirm = revocations.confirm
 
     async def later(who: Principal) -> None:
-        await node.parts.db.fetch_all(AUTH, everything_of(who.user_id))
+        await node.services.db.fetch_all(AUTH, everything_of(who.user_id))
         await confirm(who)
 
     monkeypatch.setattr(revocations, "confirm", later)
@@ -563,7 +563,7 @@ async def test_use_renews_a_sliding_cookie_and_not_before_its_day(
     before = browser.cookie
     answer = await browser.me()
     assert (answer.status, browser.cookie != before) == (200, True)
-    who = await node.parts.session_tokens.read(browser.cookie or "")
+    who = await node.services.session_tokens.read(browser.cookie or "")
     assert who.expires_at is not None
     assert abs((who.expires_at - datetime.now(UTC)).total_seconds() - 7 * DAY) < 10
     assert (await browser.me()).json["session_id"] == session_id
@@ -589,10 +589,10 @@ async def test_use_keeps_no_session_alive_for_ever(
     for day in range(1, 30):
         age(database, session_id, days=1)
         await older(browser, DAY + 120, ends_in=(30 - day) * DAY)
-        node.parts.browser_sessions._tried.clear()
+        node.services.browser_sessions._tried.clear()
         before = browser.cookie
         assert (await browser.me()).status == 200
-        who = await node.parts.session_tokens.read(browser.cookie or "")
+        who = await node.services.session_tokens.read(browser.cookie or "")
         assert who.expires_at is not None
         left = (who.expires_at - datetime.now(UTC)).total_seconds()
         assert left <= min(7, 30 - day) * DAY + 60
@@ -637,14 +637,14 @@ async def test_session_ended_while_it_was_to_be_renewed_stays_ended(
 ) -> None:
     """A node that has not heard of it yet gives out no next cookie."""
     browser, _ = await signed_in(node)
-    who = await node.parts.session_tokens.read(browser.cookie or "")
+    who = await node.services.session_tokens.read(browser.cookie or "")
     await older(browser, 2 * DAY)
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
         connection.execute(
             "update user_sessions set is_active = false where id = %s", [who.claims["sid"]]
         )
     late = replace(who, issued_at=datetime.now(UTC) - timedelta(days=2))
-    assert await node.parts.browser_sessions.renewed(late) is None
+    assert await node.services.browser_sessions.renewed(late) is None
 
 
 async def test_bearer_alone_is_never_answered_with_a_cookie(node: Node) -> None:

@@ -625,7 +625,7 @@ async def test_secrets_are_in_no_log(
     )
     assert bearer.removeprefix("Bearer ") not in logged
     assert bearer.rpartition(".")[2] not in logged
-    for secret in (node.parts.settings.secret, node.parts.settings.supabase_jwt_secret):
+    for secret in (node.services.settings.secret, node.services.settings.supabase_jwt_secret):
         assert str(secret) not in logged
     assert "canary" not in logged
 

@@ -63,7 +63,7 @@ def refused(answer: Answer) -> tuple[int, str]:
 
 async def audited(member: Member) -> list[str]:
     """Return what the audit log says of a person's factors, oldest first."""
-    found = await member.node.parts.db.fetch(
+    found = await member.node.services.db.fetch(
         ADMIN,
         "select action as text from (select number, concat_ws(' ', action, outcome, reason)"
         " as action from chatkeep.audit_log where user_id like %s and action like 'factor.%%')"
@@ -132,7 +132,7 @@ async def test_raised_session_stays_raised(ana: Member) -> None:
 async def test_secret_is_not_in_the_database(ana: Member) -> None:
     """What is kept of an authenticator app opens with the server's secret only."""
     app = await enroll(ana)
-    rows = await ana.node.parts.db.fetch(
+    rows = await ana.node.services.db.fetch(
         AUTH,
         "select f::text || encode(secret, 'escape') as text from chatkeep.factors f"
         " where user_id = %s",
@@ -206,7 +206,7 @@ async def test_guessing_becomes_slow(ana: Member) -> None:
     assert refused(answer) == (429, "over_request_rate_limit")
     assert 1 <= int(answer.headers["retry-after"]) <= 15
     assert (await audited(ana)).count("factor.verified refused mfa_verification_failed") == 5
-    await ana.node.parts.db.execute(
+    await ana.node.services.db.execute(
         AUTH, "update chatkeep.factors set locked_until = now() where user_id = %s", (ana.id,)
     )
     assert (await verify(thief, app)).status == 200
@@ -247,7 +247,7 @@ async def test_challenge_ends_after_five_minutes(ana: Member) -> None:
     """Later it is expired, and a new one has to be made."""
     app = await enroll(ana)
     asked = {"challenge_id": await challenge(ana, app.factor_id), "code": app.code()}
-    await ana.node.parts.db.execute(
+    await ana.node.services.db.execute(
         AUTH,
         "update chatkeep.factor_challenges set expires_at = now() where user_id = %s",
         (ana.id,),
@@ -382,7 +382,7 @@ async def test_other_sessions_without_the_factor_end(ana: Member) -> None:
     assert refused(await other.refresh()) == (400, "refresh_token_not_found")
     assert (await other.client.get("/api/v1/chat")).status == 401
     assert (await ana.client.get("/auth/v1/user")).status == 200
-    ended = await ana.node.parts.db.fetch(
+    ended = await ana.node.services.db.fetch(
         ADMIN,
         "select session_id as text from chatkeep.audit_log where user_id like %s"
         " and action = 'session.ended' and reason = 'second_factor'",
@@ -452,7 +452,7 @@ async def test_odd_enrolment_is_refused(
 
 async def test_anonymous_people_have_no_second_factor(ana: Member) -> None:
     """Who cannot sign in again has nothing to protect with one."""
-    await ana.node.parts.db.execute(
+    await ana.node.services.db.execute(
         AUTH, "update chatkeep.users set is_anonymous = true where id = %s", (ana.id,)
     )
     answer = await ana.client.post("/auth/v1/factors", {"factor_type": "totp"})
@@ -537,7 +537,7 @@ async def test_recovery_codes_are_kept_as_hashes(ana: Member) -> None:
     """No code is in the database."""
     await stepped_up(ana)
     codes = (await ana.client.post("/auth/v1/factors/recovery-codes")).json["codes"]
-    rows = await ana.node.parts.db.fetch(
+    rows = await ana.node.services.db.fetch(
         AUTH,
         "select c::text || encode(hash, 'escape') as text from chatkeep.recovery_codes c"
         " where user_id = %s",
@@ -563,7 +563,7 @@ async def test_route_asks_for_a_second_factor_and_then_lets_in(
     ) -> dict[str, str]:
         return {"closed": who.user_id}
 
-    monkeypatch.setenv("DATABASE_URL", node.parts.db.url)
+    monkeypatch.setenv("DATABASE_URL", node.services.db.url)
     monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
     monkeypatch.setenv("PRIMARY_ISSUER", "supabase")
     monkeypatch.setenv("SUPABASE_PROJECT_URL", node.project)
@@ -611,7 +611,7 @@ async def test_factor_required_of_administrators_only(start: StartNode) -> None:
     node = await start(MFA_REQUIRED="admins")
     ana, bo = await join(node), await join(node)
     await bo.client.call("PUT", "/auth/v1/user", json={"data": {"role": "admin"}})
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         'update chatkeep.users set app_metadata = app_metadata || \'{"roles": ["admin"]}\''
         " where id = %s",
@@ -629,7 +629,7 @@ async def test_factor_is_required_of_administrators_of_another_name(
     node = await start(MFA_REQUIRED="admins", ADMIN_ROLES="owner")
     ana, bo = await join(node), await join(node)
     for one, said in ((ana, metadata), (bo, '{"roles": ["admin"]}')):
-        await node.parts.db.execute(
+        await node.services.db.execute(
             AUTH, "update chatkeep.users set app_metadata = %s::jsonb where id = %s", (said, one.id)
         )
     assert refused(await ana.refresh()) == (400, "session_expired")
@@ -656,7 +656,7 @@ async def test_administrator_helps_who_lost_the_phone(node: Node, ana: Member, b
     """The secret key lists and removes factors; people do not, and no secret is shown."""
     app = await stepped_up(ana, "Phone")
     await passkey_of(ana)
-    server = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    server = node.nobody(authorization=f"Bearer {node.services.embedded.supabase_keys.secret}")
     base = f"/auth/v1/admin/users/{ana.id}"
     (listed,) = (await server.get(f"{base}/factors")).json
     assert (listed["id"], listed["friendly_name"]) == (app.factor_id, "Phone")

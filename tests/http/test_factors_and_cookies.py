@@ -51,15 +51,15 @@ async def test_cookie_from_before_is_not_renewed(node: Node) -> None:
     """A cookie stolen before the second factor stays weak, and ends when it says."""
     ana = await join(node)
     browser = await exchanged(node, ana.session["access_token"])
-    cookie = await node.parts.session_tokens.read(str(browser.cookie))
+    cookie = await node.services.session_tokens.read(str(browser.cookie))
     assert cookie.expires_at is not None
     older = replace(cookie, expires_at=cookie.expires_at - timedelta(hours=1))
     session_id = UUID(str(cookie.claims["sid"]))
-    renewed = await node.parts.browser_sessions._renewed(older, session_id)
+    renewed = await node.services.browser_sessions._renewed(older, session_id)
     assert renewed is not None
     assert said(browser) == ("aal1", ["password"])
     await stepped_up(ana)
-    assert await node.parts.browser_sessions._renewed(older, session_id) is None
+    assert await node.services.browser_sessions._renewed(older, session_id) is None
 
 
 async def test_required_factor_leaves_a_cookie_a_quarter_of_an_hour(start: StartNode) -> None:
@@ -75,10 +75,10 @@ async def test_required_factor_leaves_a_cookie_a_quarter_of_an_hour(start: Start
     )
     for answer in (signed_in, taken):
         assert 880 <= answer.json["expires_in"] <= 900
-    cookie = await node.parts.session_tokens.read(str(browser.cookie))
+    cookie = await node.services.session_tokens.read(str(browser.cookie))
     older = replace(cookie, expires_at=None)
     session_id = UUID(str(cookie.claims["sid"]))
-    assert await node.parts.browser_sessions._renewed(older, session_id) is None
+    assert await node.services.browser_sessions._renewed(older, session_id) is None
     await stepped_up(ana)
     strong = await exchanged(node, ana.session["access_token"])
     assert claims({"access_token": strong.cookie})["exp"] > claims(ana.session)["exp"]
@@ -95,7 +95,7 @@ async def test_what_was_proved_with_a_factor_that_was_taken_away_counts_no_more(
     lost = await ana.again()
     lost.holds((await verify(lost, phone)).json)
     browser = await exchanged(node, lost.session["access_token"])
-    await grant_role(node.parts.embedded, UUID(ana.id), "admin", actor="operator")
+    await grant_role(node.services.embedded, UUID(ana.id), "admin", actor="operator")
 
     async def reached() -> list[int]:
         wanted = {"name": "x", "scopes": ["chat"]}
@@ -121,7 +121,7 @@ async def test_cookie_from_before_administers_nothing_where_that_needs_a_factor(
     node = await start(MFA_REQUIRED="admins")
     ana = await join(node)
     browser = await exchanged(node, ana.session["access_token"])
-    await grant_role(node.parts.embedded, UUID(ana.id), "admin", actor="operator")
+    await grant_role(node.services.embedded, UUID(ana.id), "admin", actor="operator")
     for answer in (
         await browser.call("GET", "/api/admin/users"),
         await ana.client.get("/api/admin/users"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def test_supabase_py_raises_its_session(node: Node) -> None:
     """The same calls as in its documentation, from enrolment to removal."""
     ana = await join(node)
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     async with AsyncGoTrueClient(
         url=f"{node.url}/auth/v1", headers={"apikey": key}, auto_refresh_token=False
     ) as auth:

@@ -201,7 +201,7 @@ async def test_forgotten_files_and_orphans_are_swept(
     used, forgotten = await uploaded(person, PNG), await uploaded(person, PNG + b"2")
     thread, _ = await kit.create("Look", attachments=[used])
     fork = (await person.client.post(f"/api/v1/chat/{thread}/fork", {})).json["id"]
-    files = stored.parts.files
+    files = stored.services.files
     assert files.bucket is not None
     await files.bucket.put(files.bucket.new_key(), b"orphan")
     assert await files.sweep() == 0  # it is not a day old, and may be an upload under way
@@ -225,7 +225,7 @@ async def test_forgotten_files_and_orphans_are_swept(
     for conversation, left in ((thread, [PNG]), (fork, [])):
         assert (await person.client.delete(f"/api/v1/chat/{conversation}")).status == 204
         a_day_passes()
-        await purge_deleted(stored.parts.db)
+        await purge_deleted(stored.services.db)
         await files.purge()
         assert s3.objects() == left
 
@@ -278,7 +278,7 @@ async def test_slow_storage_is_given_up(node: Node) -> None:
         prefix="chatkeep/",
     )
     bucket = Bucket(address, within_s=0.3)
-    stored = StoredFiles(node.parts.db, FileLimits(size=1000, types=("image/*",)), bucket)
+    stored = StoredFiles(node.services.db, FileLimits(size=1000, types=("image/*",)), bucket)
     person = node.person()
     with pytest.raises(FileStorageUnavailable):
         await stored.keep(person.id, "f", name="a", media_type="image/png", content=PNG)

@@ -290,9 +290,9 @@ async def test_openid_token_is_renewed_and_revoked_at_its_provider(
     client = openid_node.nobody(authorization=f"Bearer {answer.json['access_token']}")
     shown = {"refresh_token": answer.json["refresh_token"]}
     assert (await client.post("/auth/logout", shown)).json == {"success": True, "revoked": True}
-    upstream = openid_node.parts.foreign_sessions._upstream
+    upstream = openid_node.services.foreign_sessions._upstream
     upstream._flights.clear()
-    openid_node.parts.embedded.revocations._ended.clear()
+    openid_node.services.embedded.revocations._ended.clear()
     refused = await nobody.post(ROUTE, {**shown, "issuer": "oidc"})
     assert (refused.status, refused.json["code"]) == (401, "refresh_token_refused")
 
@@ -402,7 +402,7 @@ async def test_successor_is_not_shared_for_long(its_node: Node, odd: Project) ->
     """After some seconds the issuer is asked again, and may see a copied token for what it is."""
     odd.gives()
     assert (await refreshed(its_node)).status == 200
-    upstream = its_node.parts.foreign_sessions._upstream
+    upstream = its_node.services.foreign_sessions._upstream
     later = time.monotonic() + 11
     upstream._clock = lambda: later
     assert (await refreshed(its_node)).status == 200
@@ -517,7 +517,7 @@ async def test_another_person_or_a_token_for_others_is_refused(
     answer = await refreshed(its_node, access_token=old)
     assert (answer.status, answer.json["code"]) == (401, "refresh_token_refused")
     odd.gives()
-    its_node.parts.foreign_sessions._upstream._flights.clear()
+    its_node.services.foreign_sessions._upstream._flights.clear()
     assert (await refreshed(its_node, access_token=old)).status == 200
 
 

@@ -93,7 +93,7 @@ async def test_access_token_says_who_and_for_how_long(caller: Client, node: Node
         *("iss", "sub", "aud", "exp", "iat", "email", "phone", "app_metadata", "user_metadata"),
         *("role", "aal", "amr", "session_id", "is_anonymous", "jti"),
     }
-    assert claims["iss"] == f"{node.parts.settings.base_url}/auth/v1"
+    assert claims["iss"] == f"{node.services.settings.base_url}/auth/v1"
     assert claims["exp"] - claims["iat"] == 3600
     assert claims["exp"] == session["expires_at"]
     assert claims["amr"] == [{"method": "password", "timestamp": claims["amr"][0]["timestamp"]}]
@@ -348,7 +348,7 @@ async def test_empty_change_changes_nothing(caller: Client) -> None:
 
 async def test_nobody_is_not_signed_in(caller: Client, node: Node) -> None:
     """No bearer, an empty one, the publishable key or another scheme: 401."""
-    publishable = node.parts.embedded.api_keys.publishable
+    publishable = node.services.embedded.supabase_keys.publishable
     for header in (None, "Bearer ", "Bearer", f"Bearer {publishable}", "Basic YTpi", ""):
         answer = await caller.but(authorization=header).get("/auth/v1/user")
         assert code_of(answer) == (401, "no_authorization")
@@ -371,7 +371,7 @@ async def test_bad_tokens_are_refused(caller: Client, node: Node) -> None:
         f"{head}.{edited.decode()}.{signature}",
         f"{head}.{payload}.{signature[:-8]}{signature[:8]}",
         f"{token}x",
-        node.parts.embedded.api_keys.secret,
+        node.services.embedded.supabase_keys.secret,
     ):
         answer = await caller.but(authorization=f"Bearer {bearer}").get("/auth/v1/user")
         assert code_of(answer) == (403, "bad_jwt")
@@ -474,7 +474,7 @@ async def test_flood_of_sign_ins_is_busy_not_stuck(caller: Client, node: Node) -
     """More passwords than the queue holds: some 503 with a time to come back, then all is well."""
     email = new_address()
     await sign_up(caller, email)
-    passwords, before = node.parts.embedded.passwords, node.parts.embedded.passwords._places
+    passwords, before = node.services.embedded.passwords, node.services.embedded.passwords._places
     passwords._places = 5
     many = 20
     answers = await asyncio.gather(

@@ -38,7 +38,7 @@ NODE_SETTINGS = OURS_ALONE
 @pytest.fixture
 def server(node: Node) -> Client:
     """Somebody who has the secret key."""
-    return node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    return node.nobody(authorization=f"Bearer {node.services.embedded.supabase_keys.secret}")
 
 
 async def create(server: Client, **wanted: object) -> dict[str, Any]:
@@ -60,7 +60,7 @@ async def put(server: Client, user: dict[str, Any], **wanted: object) -> Answer:
 
 async def test_the_secret_key_opens_as_bearer_and_as_apikey(node: Node) -> None:
     """Either way of showing it is enough."""
-    secret = node.parts.embedded.api_keys.secret
+    secret = node.services.embedded.supabase_keys.secret
     for headers in ({"authorization": f"Bearer {secret}"}, {"apikey": secret}):
         assert (await node.nobody(**headers).get(USERS)).status == 200
 
@@ -70,10 +70,10 @@ async def test_people_do_not_administer(node: Node, server: Client, caller: Clie
     session = await sign_up(caller)
     await put(server, session["user"], app_metadata={"roles": ["admin", "service_role"]})
     mine = signed_in(caller, session)
-    for client in (mine, mine.but(apikey=node.parts.embedded.api_keys.secret)):
+    for client in (mine, mine.but(apikey=node.services.embedded.supabase_keys.secret)):
         assert code_of(await client.get(USERS)) == (403, "not_admin")
-    await node.parts.embedded.notices.write()
-    logged = await audit.listed(node.parts.db, action="administration.refused")
+    await node.services.embedded.notices.write()
+    logged = await audit.listed(node.services.db, action="administration.refused")
     assert session["user"]["id"] in {one.user_id for one in logged}
 
 
@@ -115,7 +115,7 @@ async def test_what_nearly_is_the_secret_key(
     node: Node, headers: dict[str, str], expected: tuple[int, str]
 ) -> None:
     """Only the key itself, where it belongs, opens."""
-    keys = node.parts.embedded.api_keys
+    keys = node.services.embedded.supabase_keys
     filled = {
         name: value.format(secret=keys.secret, publishable=keys.publishable)
         for name, value in headers.items()
@@ -125,7 +125,7 @@ async def test_what_nearly_is_the_secret_key(
 
 async def test_the_secret_key_opens_nothing_else(node: Node) -> None:
     """Every documented route but those of administration takes it for nobody's token."""
-    secret = node.parts.embedded.api_keys.secret
+    secret = node.services.embedded.supabase_keys.secret
     holder = node.nobody(authorization=f"Bearer {secret}", apikey=secret)
     paths = (await holder.get("/openapi.json")).json["paths"]
     tried = 0
@@ -268,7 +268,7 @@ async def test_password_of_another_server_goes_on_working(
     made = await create(server, password=None, password_hash=stored)
     assert code_of(await sign_in(caller, made["email"], "wrong")) == (400, "invalid_credentials")
     assert (await sign_in(caller, made["email"], "short")).status == 200
-    kept = await accounts.find_credential(node.parts.db, made["email"])
+    kept = await accounts.find_credential(node.services.db, made["email"])
     assert kept is not None
     assert (kept.password_hash or "").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert (await sign_in(caller, made["email"], "short")).status == 200
@@ -414,7 +414,7 @@ async def test_softly_deleted_account_says_nothing_any_more(
         422,
         "user_already_exists",
     )
-    (entry,) = await audit.listed(node.parts.db, user_id=user["id"], action="user.deleted")
+    (entry,) = await audit.listed(node.services.db, user_id=user["id"], action="user.deleted")
     assert (entry.actor, entry.details) == ("secret_key", {"kept": True, "sessions_ended": 1})
 
 
@@ -539,7 +539,7 @@ async def test_what_people_call_themselves_is_inert(
         answer = await server.get(path)
         assert answer.headers["content-type"].startswith("application/json")
         assert answer.headers["x-content-type-options"] == "nosniff"
-    logged = await audit.listed(node.parts.db, user_id=session["user"]["id"])
+    logged = await audit.listed(node.services.db, user_id=session["user"]["id"])
     assert all(evil not in str(one) for one in logged)
 
 

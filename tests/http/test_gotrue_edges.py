@@ -242,7 +242,7 @@ async def test_what_is_not_offered_to_people(
 
 async def test_secret_key_learns_what_is_not_offered_to_it(caller: Client, node: Node) -> None:
     """Only the right secret key gets that far."""
-    secret = node.parts.embedded.api_keys.secret
+    secret = node.services.embedded.supabase_keys.secret
     answer = await caller.but(authorization=f"Bearer {secret}").get("/auth/v1/admin/sso/providers")
     assert code_of(answer) == (404, "feature_disabled")
     answer = await caller.but(authorization=f"Bearer {secret}x").get("/auth/v1/admin/users")

@@ -369,7 +369,7 @@ async def test_key_is_forgotten_after_a_day(
     assert (await ana.client.post(f"{CHAT}/message", other, headers=run)).status == 200
     assert len(model.prompts) == 2
     a_day_passes()
-    assert await idempotency.forget_old(node.parts.db) >= 2
+    assert await idempotency.forget_old(node.services.db) >= 2
 
 
 # --- what is not kept ---------------------------------------------------------------------------
@@ -449,7 +449,7 @@ async def test_copies_count_against_no_limit(
         assert (await person.client.post(f"{CHAT}/message", body, headers=key)).status == 200
     with suppress(RateLimited):
         for _ in range(3):
-            await node.parts.limits.spend("chat", person.id)
+            await node.services.limits.spend("chat", person.id)
     refused = await person.client.post(f"{CHAT}/message", {**body, "message": "New"})
     assert (refused.status, refused.json["code"]) == (429, "rate_limited")
     again = await person.client.post(f"{CHAT}/message", body, headers=key)
@@ -473,8 +473,8 @@ async def test_edit_back_to_earlier_words_is_one_more_for_the_limits(
 
 async def test_whose_holder_died_is_taken_over_with_the_same_id(node: Node, ana: Person) -> None:
     """Not before its lease is over; what was made before is found under the same id."""
-    keys = IdempotencyKeys(node.parts.db, b"s" * 32, wait_s=0, lease_s=30)
-    short = IdempotencyKeys(node.parts.db, b"s" * 32, wait_s=5, lease_s=0.2)
+    keys = IdempotencyKeys(node.services.db, b"s" * 32, wait_s=0, lease_s=30)
+    short = IdempotencyKeys(node.services.db, b"s" * 32, wait_s=5, lease_s=0.2)
     held = await short.take(ana.id, "k", b"same")
     assert isinstance(held, Held)
     await keys.renew(ana.id, "k", held._holder)
@@ -527,23 +527,23 @@ async def test_request_that_was_cancelled_leaves_its_key(node: Node, ana: Person
         async with kept_or_given_up(held):
             raise asyncio.CancelledError
 
-    held = await node.parts.idempotency.take(ana.id, "k", b"same")
+    held = await node.services.idempotency.take(ana.id, "k", b"same")
     assert isinstance(held, Held)
     with pytest.raises(asyncio.CancelledError):
         await cancelled(held)
-    again = await node.parts.idempotency.take(ana.id, "k", b"same")
+    again = await node.services.idempotency.take(ana.id, "k", b"same")
     assert isinstance(again, Held)
     assert again.id == held.id
 
 
 async def test_large_answer_is_not_kept_and_not_made_again(node: Node, ana: Person) -> None:
     """Nor one that was sealed with another secret: it is told, and nothing is done twice."""
-    keys = IdempotencyKeys(node.parts.db, b"s" * 32)
+    keys = IdempotencyKeys(node.services.db, b"s" * 32)
     held = await keys.take(ana.id, "large", b"same")
     assert isinstance(held, Held)
     body = b"x" * (idempotency.KEPT_AT_MOST + 1)
     await held.keep(Kept(status=200, body=body, media_type="text/plain"))
-    other = IdempotencyKeys(node.parts.db, b"t" * 32)
+    other = IdempotencyKeys(node.services.db, b"t" * 32)
     for who in (keys, other):
         with pytest.raises(AnswerNotKept):
             await who.take(ana.id, "large", b"same")
@@ -551,7 +551,7 @@ async def test_large_answer_is_not_kept_and_not_made_again(node: Node, ana: Pers
 
 async def test_stream_that_is_too_long_to_keep_fills_no_memory(node: Node, ana: Person) -> None:
     """What goes on for hours is sent on; of what nobody will be shown again nothing is held."""
-    keys = IdempotencyKeys(node.parts.db, b"s" * 32)
+    keys = IdempotencyKeys(node.services.db, b"s" * 32)
     held = await keys.take(ana.id, "endless", b"same")
     assert isinstance(held, Held)
     frame = b"data: " + b"x" * (1 << 20) + b"\n\n"

@@ -422,12 +422,12 @@ async def test_strict_routes_and_keys(nodes: list[Node], issuers: Issuers) -> No
             client = ana.client(nodes[1], auth_time=int(time.time()))
             made = await client.post("/api/keys", {"name": "x", "scopes": ["models:read"]})
             assert made.status == 200, made.text
-            authenticator = nodes[1].parts.authenticator
+            authenticator = nodes[1].services.authenticator
             who = await authenticator.principal_of(ana.access_token())
             await authenticator.confirm(who)
             told = {"sid": str(uuid4()), **changes} if sid is None else changes
             assert (await tell(nodes[0], ana.logout_token(**told))).status == 200
-            assert await nodes[1].parts.embedded.revocations.is_revoked_now(who)
+            assert await nodes[1].services.embedded.revocations.is_revoked_now(who)
             with pytest.raises(TokenRevoked):
                 await authenticator.confirm(who)
             key = nodes[1].nobody(authorization=f"Bearer {made.json['key']}")
@@ -527,7 +527,7 @@ async def test_it_is_written_down(nodes: list[Node], issuers: Issuers) -> None:
     ana = Somebody(provider=issuers.acme)
     assert await is_in(ana.client(nodes[0]))
     assert (await tell(nodes[0], ana.logout_token())).status == 200
-    found = await audit.listed(nodes[0].parts.db, user_id=f"acme:{ana.sub}")
+    found = await audit.listed(nodes[0].services.db, user_id=f"acme:{ana.sub}")
     said = [(one.action, one.outcome, one.reason, one.actor, one.issuer) for one in found[::-1]]
     assert said == [
         ("session.ended", "succeeded", "signed_out_elsewhere", "issuer", "acme"),
@@ -537,7 +537,9 @@ async def test_it_is_written_down(nodes: list[Node], issuers: Issuers) -> None:
     late = {"iat": At(-120), "exp": At(-60)}
     for changes in (late, {"aud": "x"}, {"nonce": "n"}):
         await tell(nodes[0], ana.logout_token(**changes))
-    await nodes[0].parts.embedded.notices.write()
-    refused = await audit.listed(nodes[0].parts.db, action="logout_token.used", outcome="refused")
+    await nodes[0].services.embedded.notices.write()
+    refused = await audit.listed(
+        nodes[0].services.db, action="logout_token.used", outcome="refused"
+    )
     reasons = {one.reason for one in refused}
     assert {"token_expired", "token_wrong_audience", "token_invalid"} <= reasons

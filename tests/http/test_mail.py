@@ -69,7 +69,7 @@ def settings_for(server: MailServerOfTests, **others: str) -> dict[str, Any]:
 
 def a_mail(node: Node, to: str = "ana@example.com") -> Mail:
     """Return a mail with a link and a code."""
-    home = node.parts.embedded.outgoing.home
+    home = node.services.embedded.outgoing.home
     return Mail(
         kind="magic_link",
         to=to,
@@ -81,7 +81,7 @@ def a_mail(node: Node, to: str = "ana@example.com") -> Mail:
 
 async def queue(node: Node, mail: Mail) -> None:
     """Queue *mail* as a flow of the node would."""
-    await node.parts.db.fetch_all(AUTH, queued(mail, node.parts.embedded.outgoing))
+    await node.services.db.fetch_all(AUTH, queued(mail, node.services.embedded.outgoing))
 
 
 def waiting(database: MigratedDatabase) -> list[tuple[str, str, int]]:
@@ -141,10 +141,10 @@ async def test_rolled_back_change_sends_nothing(
     """Mail belongs to its transaction: what did not happen is not written about."""
     async with mail_server() as server:
         node = await start(**settings_for(server))
-        query = queued(a_mail(node), node.parts.embedded.outgoing)
+        query = queued(a_mail(node), node.services.embedded.outgoing)
         failing = Query("select 1 / 0 as number", (), Failing)
         with pytest.raises(Invalid):
-            await node.parts.db.fetch_all(AUTH, query, failing)
+            await node.services.db.fetch_all(AUTH, query, failing)
         await queue(node, a_mail(node, "bo@example.com"))
         await until(lambda: bool(server.received))
         assert server.recipients == ["bo@example.com"]
@@ -270,7 +270,7 @@ async def test_old_link_is_not_sent(start: StartNode, database: MigratedDatabase
     async with mail_server() as server:
         idle = await start()
         sending = await start(**settings_for(server))
-        outgoing = sending.parts.embedded.outgoing
+        outgoing = sending.services.embedded.outgoing
         old = outgoing.opened(outgoing.sealed(_posted(a_mail(idle), hours_ago=2)))
         assert old is not None
         news = Mail(kind="password_changed", to="bo@example.com")
@@ -345,7 +345,7 @@ async def test_work_of_a_killed_node_is_done_again(
     async with mail_server() as server:
         node = await start(**settings_for(server))
         with psycopg.connect(database.admin_url, autocommit=True) as admin:
-            sealed = node.parts.embedded.outgoing.sealed(_posted(a_mail(node), hours_ago=0))
+            sealed = node.services.embedded.outgoing.sealed(_posted(a_mail(node), hours_ago=0))
             dead = admin.execute(
                 "insert into chatkeep_queue.procrastinate_workers (last_heartbeat)"
                 " values (now() - make_interval(secs => %s)) returning id",
@@ -374,7 +374,7 @@ async def test_stopping_lets_the_mail_at_hand_go(
         await queue(node, a_mail(node))
         await until(lambda: server.at_gate == 1)
         stopping = asyncio.create_task(node.stop())
-        await until(lambda: node.parts.jobs._stopping)
+        await until(lambda: node.services.jobs._stopping)
         server.gate.set()
         await stopping
         assert waiting(database) == []
@@ -414,12 +414,12 @@ async def test_production_without_a_mail_server_queues_nothing(
     """Notices need no question first: where no mail can go, none is kept either."""
     node = await start()
     production = replace(
-        node.parts.settings, environment="production", public_url="https://chat.example"
+        node.services.settings, environment="production", public_url="https://chat.example"
     )
     assert not production.mail_enabled
     nowhere = outgoing_mail(production, SERVER_SECRET.encode())
     mail = Mail(kind="password_changed", to="ana@example.com")
-    assert await node.parts.db.fetch_all(AUTH, queued(mail, nowhere)) == [[]]
+    assert await node.services.db.fetch_all(AUTH, queued(mail, nowhere)) == [[]]
     assert waiting(database) == []
 
 
@@ -428,7 +428,7 @@ def _posted(mail: Mail, *, hours_ago: float) -> Posted:
 
 
 async def _queue_sealed(node: Node, sealed: str) -> None:
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name, args)"
         " values ('mail', 'send_mail', jsonb_build_object('sealed', %s::text))",

@@ -88,7 +88,7 @@ async def test_sign_up_waits_for_its_confirmation(node: Node, caller: Client) ->
     assert code_of(await sign_in(caller, email)) == (400, "email_not_confirmed")
     assert code_of(await sign_in(caller, email, "wrong")) == (400, "invalid_credentials")
     mail = await newest_to(node, email, "confirmation")
-    assert str(mail.link).startswith(f"{node.parts.settings.base_url}/auth/v1/verify?")
+    assert str(mail.link).startswith(f"{node.services.settings.base_url}/auth/v1/verify?")
     address, query, said = landed(await open_and_press(caller, mail.link))
     assert (address, query, said["type"]) == (APP, {}, "signup")
     assert claims_of(said["access_token"])["amr"][0]["method"] == "otp"
@@ -295,10 +295,10 @@ async def test_link_leads_to_no_strangers_site(node: Node, caller: Client, wante
     await caller.post(f"/auth/v1/otp?redirect_to={wanted}", {"email": email})
     mail = await newest_to(node, email, "confirmation")
     address, _, said = landed(await open_and_press(caller, mail.link))
-    assert address == f"{node.parts.settings.base_url}/"
+    assert address == f"{node.services.settings.base_url}/"
     assert said["access_token"]
     bad = await caller.get(f"/auth/v1/verify?token=x&type=magiclink&redirect_to={wanted}")
-    assert landed(bad)[0] == f"{node.parts.settings.base_url}/"
+    assert landed(bad)[0] == f"{node.services.settings.base_url}/"
 
 
 async def test_link_is_good_for_its_own_purpose(node: Node, caller: Client) -> None:
@@ -815,7 +815,7 @@ async def test_suspended_account_does_not_yield_to_another_sign_up(
     """Whoever is suspended before they confirm is not let in by signing up again."""
     address = new_address()
     await ask_to_sign_up(caller, address)
-    issuer = node.parts.embedded
+    issuer = node.services.embedded
     (found,) = await issuer.db.fetch_all(AUTH, accounts.by_email(address))
     banned = Wanted(banned_for=LONGEST_BAN)
     await change_account(issuer, found[0].id, banned, actor="operator")
@@ -841,7 +841,7 @@ async def test_suspended_account_keeps_its_address(start: StartNode, *, link: bo
     wished = await signed_in(there, session).call("PUT", "/auth/v1/user", json={"email": new})
     assert wished.status == 200, wished.text
     mail = await newest_to(lax, new, "email_change_new")
-    issuer, person = lax.parts.embedded, UUID(session["user"]["id"])
+    issuer, person = lax.services.embedded, UUID(session["user"]["id"])
     banned = Wanted(banned_for=LONGEST_BAN)
     await change_account(issuer, person, banned, actor="operator")
     if link:

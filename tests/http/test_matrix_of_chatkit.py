@@ -181,9 +181,9 @@ async def strangers(node: Node) -> dict[str, Person]:
 
     other, admin, revoked = [await join(node) for _ in range(3)]
     await administrators.grant_role(
-        node.parts.embedded, UUID(admin.person_id), "admin", actor="operator"
+        node.services.embedded, UUID(admin.person_id), "admin", actor="operator"
     )
-    key = {"apikey": node.parts.embedded.api_keys.publishable}
+    key = {"apikey": node.services.embedded.supabase_keys.publishable}
     assert (await revoked.client.post("/auth/v1/logout", headers=key)).status == 204
     anonymous = Person(client=node.nobody(), ids=other.ids)
     return {"other": other, "admin": admin, "revoked": revoked, "anonymous": anonymous}

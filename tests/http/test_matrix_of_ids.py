@@ -288,10 +288,10 @@ async def strangers(node: Node, database: MigratedDatabase) -> dict[str, Person]
     """Everybody but the owner, by role; each has one of everything too."""
     other, admin, revoked = [await join(node, database) for _ in range(3)]
     await administrators.grant_role(
-        node.parts.embedded, UUID(admin.ids["person"]), "admin", actor="operator"
+        node.services.embedded, UUID(admin.ids["person"]), "admin", actor="operator"
     )
     out = await revoked.client.post(
-        "/auth/v1/logout", headers={"apikey": node.parts.embedded.api_keys.publishable}
+        "/auth/v1/logout", headers={"apikey": node.services.embedded.supabase_keys.publishable}
     )
     assert out.status == 204
     return {
@@ -403,7 +403,7 @@ async def test_owner_reaches_what_is_theirs_and_nothing_that_is_not(
     """The same request that refuses everybody else serves its owner."""
     person = await join(node, database)
     if cell.operation.partition(" ")[2].startswith("/auth/v1/"):
-        key = node.parts.embedded.api_keys.publishable
+        key = node.services.embedded.supabase_keys.publishable
         person = Person(client=person.client.but(apikey=key), ids=person.ids)
     missing = await cell.call(person.client, never_was(person.ids[cell.kind]), person.ids)
     served = await cell.call(person.client, person.ids[cell.kind], person.ids)

@@ -126,7 +126,7 @@ async def begun(
 
 def offered(node: Node) -> set[str]:
     """Return the names of the tools that a node would offer a model now."""
-    return {one.name for one in node.parts.tools.offered()}
+    return {one.name for one in node.services.tools.offered()}
 
 
 async def ask(client: Client, text: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ async def test_operator_says_what_is_asked_about(
     await shop.start()
     node = await begun(start, shop, MCP_SHOP_APPROVAL=approval, MCP_SHOP_TOOLS="order,heard")
     assert offered(node) == {"shop_order", "shop_heard"}
-    tools = node.parts.tools
+    tools = node.services.tools
     assert all(
         known.needs_approval is asks
         for name in offered(node)

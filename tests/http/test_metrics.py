@@ -110,7 +110,7 @@ async def test_refused_sign_in_is_counted(watched: Watched) -> None:
     """A rise of these is somebody who guesses."""
     series = 'chatkeep_audit_entries_total{action="session.begun",outcome="refused"}'
     before = await watched.number(series)
-    key = watched.node.parts.embedded.api_keys.publishable
+    key = watched.node.services.embedded.supabase_keys.publishable
     nobody = watched.node.nobody(apikey=key)
     body = {"email": "nobody@example.com", "password": "a wrong guess"}
     assert (await nobody.post("/auth/v1/token?grant_type=password", body)).status == 400
@@ -157,7 +157,7 @@ async def test_state_of_the_process_is_shown(watched: Watched) -> None:
 
 async def test_database_that_is_away_is_said(watched: Watched) -> None:
     """The numbers of the process are still there, those of the database are not."""
-    await watched.node.parts.db.close()
+    await watched.node.services.db.close()
     text = await watched.text()
     assert "\nchatkeep_database_up 0\n" in text
     assert "\nprocess_open_fds " in text
@@ -187,7 +187,7 @@ async def test_people_cannot_read_metrics_where_they_chat(watched: Watched) -> N
 
 async def test_taken_port_is_said(watched: Watched) -> None:
     """Two servers cannot be read at one address; the second says so and does not start."""
-    settings = watched.node.parts.settings
+    settings = watched.node.services.settings
     app = create_app(settings, model=watched.node.stage)
     with pytest.raises(SetupError, match=r"^METRICS_PORT: .* Address already in use\.$"):
         async with app.router.lifespan_context(app):

@@ -294,7 +294,7 @@ async def test_whoever_answers_is_named_and_paid(
     two = provider_of("b", b=counted(1000, 100))
     async with two_providers(provider_of("a", a=first), two) as (one, other, environ):
         node = await start(**environ, **PRICED, BUDGET_COST_PER_DAY="1")
-        await until(lambda: bool(node.parts.offered_models.find("b@two")))
+        await until(lambda: bool(node.services.offered_models.find("b@two")))
         for ask in (ask_rest, ask_completions):
             client = node.person().client
             answer = await ask(client, "fast")

@@ -101,7 +101,7 @@ async def test_stop_is_found_when_nobody_was_told(node: Node, ana: Person) -> No
     chat = str(uuid4())
     async with ana.client.stream(ROUTE, submit(chat, "Tell")) as stream:
         await stream.until(lambda event: types([event]) == ["text-delta"])
-        await node.parts.db.execute(
+        await node.services.db.execute(
             as_user(ana.id),
             "update chat.runs set stop_requested = true where user_id = %s",
             [ana.id],
@@ -171,12 +171,12 @@ async def test_answer_of_a_dead_node_is_marked_and_kept(
         )
     async with ana.client.stream(f"{ROUTE}/{chat}/stream", method="GET") as stream:
         assert said([await stream.next() or stream.events[0] for _ in range(4)]) == "Half an ans"
-        await node.parts.db.execute(
+        await node.services.db.execute(
             as_user(ana.id),
             "update chat.runs set lease_until = now() - interval '1 s' where user_id = %s",
             [ana.id],
         )
-        await runs.sweep(node.parts.db)  # unless a node has found it by itself
+        await runs.sweep(node.services.db)  # unless a node has found it by itself
         assert types(await stream.rest())[-2:] == ["error", "[DONE]"]
     kept = await settled(ana.client, chat)
     assert (kept["status"], kept["content"]) == ("interrupted", "Half an ans")
@@ -201,7 +201,7 @@ async def test_clock_that_jumps_ends_no_answer(
         monkeypatch.setattr(time, "time", lambda: real() + seconds)
         async with there.stream(f"{ROUTE}/{chat}/stream", method="GET") as remote:
             await remote.until(lambda _: "Half" in said(remote.events))
-            await runs.sweep(other.parts.db)
+            await runs.sweep(other.services.db)
             gate.set()
             await remote.rest()
             assert said(remote.events) == "Half and half."

@@ -80,10 +80,10 @@ async def test_access_token_of_the_provider_is_its_person(node: Node, tokens: To
     assert answer.status == 200
     assert (answer.json["id"], answer.json["issuer"]) == ("oidc:ana", "oidc")
     assert (answer.json["email"], answer.json["email_verified"]) == ("ana@example.com", True)
-    who = await node.parts.authenticator.principal_of(ana)
+    who = await node.services.authenticator.principal_of(ana)
     assert who.scopes == {"chat:read", "chat:write"}
     assert not who.roles
-    assert (await node.parts.authenticator.principal_of(olga)).roles == {"operator"}
+    assert (await node.services.authenticator.principal_of(olga)).roles == {"operator"}
 
 
 @needs_clients
@@ -104,7 +104,7 @@ async def test_provider_that_works_is_found_to(issuer: str, node: Node) -> None:
     assert finding.is_good
     assert finding.note.startswith("1 key (")
     assert finding.note.endswith("refreshes tokens, revokes tokens")
-    (entry,) = [one for one in node.parts.issuers if one.preset == "oidc"]
+    (entry,) = [one for one in node.services.issuers if one.preset == "oidc"]
     assert entry.endpoints.client_id == CLIENT_ID
     assert entry.endpoints.discovery is not None
     found = await entry.endpoints.discovery.provider()

@@ -40,7 +40,7 @@ def submit(text: str = "Hi") -> dict[str, Any]:
 
 def open_here(node: Node) -> int:
     """Return how many streams are counted as open."""
-    return sum(node.parts.limits._held.values())
+    return sum(node.services.limits._held.values())
 
 
 def raw(person: Person, method: str, path: str, body: bytes = b"") -> bytes:

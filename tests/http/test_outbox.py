@@ -35,11 +35,11 @@ def empty_outbox(database: MigratedDatabase) -> None:
 
 async def post(node: Node, *, to: str = "ana@example.com", code: str = "314159") -> None:
     """Queue a mail as a flow would."""
-    home = node.parts.embedded.outgoing.home
+    home = node.services.embedded.outgoing.home
     mail = Mail(
         kind="magic_link", to=to, link=f"{home}/auth/v1/verify?token=a&type=magiclink", code=code
     )
-    await node.parts.db.fetch_all(AUTH, queued(mail, node.parts.embedded.outgoing))
+    await node.services.db.fetch_all(AUTH, queued(mail, node.services.embedded.outgoing))
 
 
 async def test_outbox_without_mail_says_what_to_do(node: Node) -> None:
@@ -57,7 +57,7 @@ async def test_outbox_shows_mail_newest_first(node: Node) -> None:
     first, second = (await node.nobody().get("/api/outbox")).json["mails"][:2]
     assert (first["to"], second["to"]) == ("bo@example.com", "ana@example.com")
     assert first["code"] == "222222"
-    assert first["link"].startswith(node.parts.embedded.outgoing.home)
+    assert first["link"].startswith(node.services.embedded.outgoing.home)
     assert first["code"] in first["text"]
     page = (await node.nobody().get("/outbox")).text
     assert page.index("222222") < page.index("111111")
@@ -151,13 +151,13 @@ async def test_outbox_forgets_the_oldest(node: Node) -> None:
     """It does not grow for ever."""
     for number in range(KEPT + 5):
         await post(node, to=f"person{number}@example.com")
-    await trim_outbox(node.parts.db)
+    await trim_outbox(node.services.db)
     shown = await list_outbox(*_of(node))
     assert len(shown) == KEPT
     assert shown[0].mail.to == f"person{KEPT + 4}@example.com"
-    await trim_outbox(node.parts.db)
+    await trim_outbox(node.services.db)
     assert len(await list_outbox(*_of(node))) == KEPT
 
 
 def _of(node: Node) -> tuple[Database, Outgoing]:
-    return node.parts.db, node.parts.embedded.outgoing
+    return node.services.db, node.services.embedded.outgoing

@@ -83,8 +83,8 @@ async def signed_in(node: Node, key: Authenticator) -> Answer:
 
 async def audited(node: Node, action: str) -> list[str]:
     """Return the reasons of the newest entries about *action*."""
-    await node.parts.embedded.notices.write()
-    found = await node.parts.db.fetch(
+    await node.services.embedded.notices.write()
+    found = await node.services.db.fetch(
         ADMIN,
         "select coalesce(reason, outcome) as text from chatkeep.audit_log where action = %s"
         " order by number desc limit 20",
@@ -244,7 +244,7 @@ async def test_challenge_ends_after_five_minutes(node: Node, ana: Member) -> Non
         "update chatkeep.passkey_challenges set expires_at = now()",
         "update chatkeep.factor_challenges set expires_at = now()",
     ):
-        await node.parts.db.execute(AUTH, expire, ())
+        await node.services.db.execute(AUTH, expire, ())
     answer = await shown(node, offer["challenge_id"], key.get(offer["options"]))
     assert refused(answer) == (400, "webauthn_challenge_expired")
     answer = await registered(ana, Authenticator(), made)
@@ -282,7 +282,7 @@ async def test_suspended_person_is_told_after_the_passkey_was_right(
 ) -> None:
     """Only whoever has the passkey learns of the suspension."""
     key = await passkey_of(ana)
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH, "update chatkeep.users set banned_until = 'infinity' where id = %s", (ana.id,)
     )
     assert refused(await signed_in(node, Authenticator(id=key.id, handle=key.handle))) == (
@@ -488,12 +488,12 @@ async def test_code_and_key_do_not_stand_in_for_each_other(ana: Member) -> None:
 async def test_deleted_account_leaves_no_keys_behind(node: Node, ana: Member) -> None:
     """Also where the row of the account is kept: nobody signs in, and nothing is left to show."""
     key = await passkey_of(ana)
-    server = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    server = node.nobody(authorization=f"Bearer {node.services.embedded.supabase_keys.secret}")
     path = f"/auth/v1/admin/users/{ana.id}"
     deleted = await server.call("DELETE", path, json={"should_soft_delete": True})
     assert deleted.status == 200
     assert refused(await signed_in(node, key)) == (400, "webauthn_verification_failed")
-    left = await node.parts.db.fetch(
+    left = await node.services.db.fetch(
         AUTH,
         "select id::text as text from chatkeep.webauthn_credentials where user_id = %s",
         (ana.id,),

@@ -48,7 +48,7 @@ def with_key(node: Node, made: dict[str, Any]) -> Client:
 
 async def kept_of(node: Node, user_id: str) -> list[PersonalKey]:
     """Return the keys of a person as the database has them."""
-    return await records.list_own(node.parts.db, user_id)
+    return await records.list_own(node.services.db, user_id)
 
 
 async def key_of(node: Node, owner: Client, *scopes: str) -> Client:
@@ -67,10 +67,10 @@ async def works(client: Client) -> bool:
 
 async def entries(node: Node, action: str, key_id: str) -> list[dict[str, Any]]:
     """Return the entries of the audit log about a key."""
-    await node.parts.embedded.notices.write()
+    await node.services.embedded.notices.write()
     from chatkeep import audit  # noqa: PLC0415 -- of this helper alone
 
-    found = await audit.listed(node.parts.db, action=action, limit=200)
+    found = await audit.listed(node.services.db, action=action, limit=200)
     return [
         {"outcome": one.outcome, "reason": one.reason, "actor": one.actor, "details": one.details}
         for one in found
@@ -371,7 +371,7 @@ async def test_a_ban_refuses_keys_at_once_and_for_good(node: Node, start: StartN
     assert await works(key)
     assert await works(there)
     admin = await _administer(node)
-    user_id = node.parts.embedded.issuer.user_id(session["user"]["id"])
+    user_id = node.services.embedded.issuer.user_id(session["user"]["id"])
     assert (await admin.post(f"/api/admin/users/{user_id}/ban", {})).status == 200
     assert not await works(key)
 
@@ -394,7 +394,7 @@ async def test_a_deleted_account_leaves_no_key(node: Node, database: MigratedDat
     made = await make(signed_in(node.nobody(), session), "models:read")
     key = with_key(node, made)
     assert await works(key)
-    secret = node.parts.embedded.api_keys.secret
+    secret = node.services.embedded.supabase_keys.secret
     gone = await node.nobody(authorization=f"Bearer {secret}", apikey=secret).call(
         "DELETE", f"/auth/v1/admin/users/{session['user']['id']}", json={}
     )
@@ -585,7 +585,7 @@ async def test_a_key_that_is_known_costs_no_question(
     key = with_key(node, made)
     assert await works(key)
     asked: list[str] = []
-    records_find = node.parts.personal_keys
+    records_find = node.services.personal_keys
 
     class Watched:
         async def fetch(self, *args: object, **_: object) -> list[Any]:
@@ -630,7 +630,7 @@ async def test_good_keys_are_no_guesses(start: StartNode, ana: Person) -> None:
     node = await start(RATE_LIMITS="on", API_KEYS_PER_USER="100")
     made = await make(ana.client.but(url=node.url), "models:read")
     for _ in range(70):
-        node.parts.personal_keys._remembered.clear()
+        node.services.personal_keys._remembered.clear()
         assert await works(with_key(node, made))
 
 
@@ -638,7 +638,7 @@ async def test_mistyped_keys_ask_the_database_nothing(node: Node, ana: Person) -
     """The checksum refuses them, in the words in which every other is refused."""
     made = await make(ana.client, "models:read")
     wrong = made["key"][:-1] + ("A" if made["key"][-1] != "A" else "B")
-    finding = node.parts.personal_keys
+    finding = node.services.personal_keys
 
     class Away:
         async def fetch(self, *_: object, **__: object) -> list[Any]:
@@ -688,7 +688,7 @@ async def test_last_use_is_written_once_a_minute_at_most(
             " where id = %s",
             [made["id"]],
         )
-    node.parts.personal_keys._uses._noted.clear()
+    node.services.personal_keys._uses._noted.clear()
     assert await works(key)
     assert (await ana.client.get(KEYS)).json["keys"][0]["last_used_at"] > first
 
@@ -698,7 +698,7 @@ async def test_a_key_is_no_device(node: Node, ana: Person) -> None:
     await ana.client.get("/api/sessions")
     key = await key_of(node, ana.client, "models:read")
     assert await works(key)
-    await node.parts.sightings.write()
+    await node.services.sightings.write()
     assert len((await ana.client.get("/api/sessions")).json["sessions"]) == 1
 
 

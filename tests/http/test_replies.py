@@ -60,7 +60,7 @@ def turn(chat: str, **changes: object) -> Turn:
 
 def choices_at(node: Node) -> Choices:
     """Return how an answer is made for somebody without a wish."""
-    return choose(NO_PROFILE, {}, node.parts.offered_models.policy)
+    return choose(NO_PROFILE, {}, node.services.offered_models.policy)
 
 
 def caller(person: Person) -> Principal:
@@ -83,8 +83,8 @@ async def test_answer_stopped_before_its_first_step_is_kept(
     """A stop that comes before the model was asked ends the run all the same."""
     model = stage.play(["Never said."])
     chat = str(uuid4())
-    answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
-    assert node.parts.replies.stop_here(answer.address.id)
+    answer = await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
+    assert node.services.replies.stop_here(answer.address.id)
     text, ending = await answer.whole()
     assert (text, ending.state) == ("", "stopped")
     assert model.prompts == []
@@ -99,8 +99,8 @@ async def test_answer_begun_at_shutdown_is_kept(start: StartNode, node: Node) ->
     leaving.stage.play([asyncio.Event()])
     person = leaving.person()
     chat = str(uuid4())
-    await leaving.parts.replies.begin(caller(person), turn(chat), choices_at(leaving))
-    await leaving.parts.replies.close(drain_s=0)
+    await leaving.services.replies.begin(caller(person), turn(chat), choices_at(leaving))
+    await leaving.services.replies.close(drain_s=0)
     kept = await newest(person.client.but(url=node.url), chat)
     assert (kept["status"], kept["error"]["code"]) == ("interrupted", "answer_interrupted")
 
@@ -114,11 +114,13 @@ async def test_server_that_ends_charges_nobody_for_what_it_refuses(start: StartN
     """A question that is not kept is refused before it is charged, so there is nothing to book."""
     leaving = await start()
     person, asked = leaving.person(), {"messages": [{"role": "user", "content": "Hello?"}]}
-    await leaving.parts.replies.close(drain_s=0)
+    await leaving.services.replies.close(drain_s=0)
     refused = await person.client.post("/v1/chat/completions", {"model": "fake/model", **asked})
     assert refused.status == 503
     charges = "select id from chat.charges where user_id = %s"
-    assert await leaving.parts.db.fetch(as_user(person.id), charges, [person.id], row=_Charge) == []
+    assert (
+        await leaving.services.db.fetch(as_user(person.id), charges, [person.id], row=_Charge) == []
+    )
 
 
 class Stubborn:
@@ -168,7 +170,7 @@ async def test_crowd_of_questions_is_not_stopped_for_ever(
         asked += 1
         raise RunInProgress(run_id="r")
 
-    monkeypatch.setattr(node.parts.replies, "begin", always_another)
+    monkeypatch.setattr(node.services.replies, "begin", always_another)
     answer = await ana.client.post(ROUTE, submit(str(uuid4())))
     assert (answer.status, answer.json["code"]) == (409, "run_in_progress")
     assert asked == 4
@@ -244,10 +246,10 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     """A checkpoint that the database got late, after the end, leaves the whole answer alone."""
     stage.play(["The whole answer."])
     chat = str(uuid4())
-    answer = await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node))
+    answer = await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
     await answer.whole()
     one = Checkpoint(user_id=ana.id, run=answer.address, content="The wh", parts=None)
-    await checkpoints.keep(node.parts.db, [one])
+    await checkpoints.keep(node.services.db, [one])
     kept = await newest(ana.client, chat)
     assert (kept["content"], kept["status"]) == ("The whole answer.", "done")
 
@@ -271,7 +273,8 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
     gate, chats = asyncio.Event(), [str(uuid4()), str(uuid4())]
     stage.play(["One", gate], ["One", gate])
     answers = [
-        await node.parts.replies.begin(caller(ana), turn(chat), choices_at(node)) for chat in chats
+        await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
+        for chat in chats
     ]
     for chat in chats:
 
@@ -328,7 +331,7 @@ async def test_follower_of_an_erased_conversation_is_told(
 
 async def test_question_that_is_gone_is_not_answered(node: Node, ana: Person, stage: Stage) -> None:
     """A new answer to a question that was erased just now begins nothing."""
-    db, chat = node.parts.db, str(uuid4())
+    db, chat = node.services.db, str(uuid4())
     await ana.client.post(ROUTE, submit(chat))
     gone = turn(chat, content=None, user_message_id=new_id())
     with pytest.raises(NotFound):
@@ -343,7 +346,7 @@ async def test_question_that_is_gone_is_not_answered(node: Node, ana: Person, st
 async def test_cache_of_profiles_is_bounded(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many people come by, only so many profiles are remembered."""
     monkeypatch.setattr("chatkeep.preferences._CACHED_AT_MOST", 3)
-    preferences = node.parts.preferences
+    preferences = node.services.preferences
     preferences.forget_all()
     for _ in range(10):
         await preferences.get_profile(str(uuid4()))

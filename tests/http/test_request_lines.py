@@ -37,7 +37,7 @@ async def test_probe_that_fails_is_news(
     async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(type(node.parts.db), "execute", away)
+    monkeypatch.setattr(type(node.services.db), "execute", away)
     assert await level_of(node, caplog, "/readyz") == logging.INFO
 
 

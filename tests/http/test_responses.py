@@ -141,7 +141,7 @@ def file_part(content: bytes = PDF, kind: str = "application/pdf", **more: str) 
 
 async def files_of(node: Node, person: Person) -> list[str]:
     """Return the names of a person's files."""
-    found = await files.list_files(node.parts.db, person.id, limit=100)
+    found = await files.list_files(node.services.db, person.id, limit=100)
     return sorted(one.name for one in found)
 
 

@@ -54,7 +54,10 @@ async def test_log_out_on_one_node_is_known_on_the_other(node: Node, start: Star
 
 async def test_tokens_of_a_foreign_issuer_end_here(node: Node) -> None:
     """By session, by token, by person and by issuer, whatever their issuer thinks of them."""
-    revocations, until_then = node.parts.embedded.revocations, datetime.now(UTC) + timedelta(days=1)
+    revocations, until_then = (
+        node.services.embedded.revocations,
+        datetime.now(UTC) + timedelta(days=1),
+    )
     for by in ("session", "token", "user", "issuer"):
         session_id, token_id = str(uuid4()), str(uuid4())
         person = node.person("ES256", session_id=session_id, jti=token_id)
@@ -66,7 +69,7 @@ async def test_tokens_of_a_foreign_issuer_end_here(node: Node) -> None:
             case "token":
                 await revocations.revoke_token("supabase", token_id, until=until_then)
             case "user":
-                await force_out(node.parts.db, revocations, me["id"], actor="an operator")
+                await force_out(node.services.db, revocations, me["id"], actor="an operator")
             case _:
                 await revocations.revoke_issuer("supabase")
         assert await is_out(person.client), by
@@ -124,13 +127,13 @@ async def test_session_of_another_issuer_stays_ended_while_its_issuer_renews_it(
     else:
         assert (await renewed().get("/auth/me")).status == 200
         if way == "logged out":
-            await node.parts.sightings.write()
+            await node.services.sightings.write()
             assert (await renewed().post("/auth/logout")).status == 200
         elif way == "row deleted":
-            await node.parts.sightings.write()
+            await node.services.sightings.write()
             with psycopg.connect(database.admin_url, autocommit=True) as admin:
                 admin.execute("delete from public.user_sessions where reference = %s", [name])
-            await node.parts.embedded.revocations.catch_up()
+            await node.services.embedded.revocations.catch_up()
         else:
             other = node.nobody(authorization=f"Bearer {token(node.project, user_id)}")
             listed = (await other.get("/api/sessions")).json["sessions"]
@@ -142,8 +145,10 @@ async def test_session_of_another_issuer_stays_ended_while_its_issuer_renews_it(
             "update chatkeep.revocations set until = until - %s where subject = %s",
             [timedelta(days=days), name],
         )
-    revocations = Revocations(node.parts.db)
+    revocations = Revocations(node.services.db)
     await revocations.catch_up()
-    principal = await node.parts.issuers.authenticate(token(node.project, user_id, session_id=name))
+    principal = await node.services.issuers.authenticate(
+        token(node.project, user_id, session_id=name)
+    )
     assert await revocations.is_revoked(principal)
     assert await revocations.is_revoked_now(principal)

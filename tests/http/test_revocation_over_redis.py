@@ -54,7 +54,7 @@ async def nodes(start: StartNode, server: RedisServer) -> list[Node]:
 async def heard(nodes: list[Node]) -> None:
     """Wait until every node listens at Redis."""
     for node in nodes:
-        link = node.parts.embedded.revocations._announce.func.__self__  # type: ignore[union-attr]
+        link = node.services.embedded.revocations._announce.func.__self__  # type: ignore[union-attr]
         await asyncio.wait_for(link.listening.wait(), 10)
 
 
@@ -80,7 +80,7 @@ async def test_log_out_is_told_where_nobody_can_listen(
     nodes = [await start(**through(server)) for _ in range(2)]
     await heard(nodes)
     # Nor does its memory grow so old that it asks the database for each request.
-    revocations = nodes[1].parts.embedded.revocations
+    revocations = nodes[1].services.embedded.revocations
     now = revocations._clock()
     revocations._clock = lambda: now
     for path in ("/auth/v1/logout", "/api/sessions/revoke-all", "/auth/logout"):
@@ -104,7 +104,7 @@ async def test_changed_profile_is_told_too(
     assert (await here.patch("/api/settings", {"display_name": "Ana"})).status == 200
 
     async def shows() -> bool:
-        profile = await nodes[1].parts.preferences.get_profile(user_id)
+        profile = await nodes[1].services.preferences.get_profile(user_id)
         return profile.display_name == "Ana"
 
     user_id = (await here.get("/auth/me")).json["id"]
@@ -168,7 +168,7 @@ async def test_forged_messages_sign_nobody_out_and_nobody_in(
     assert (await gone.post("/auth/v1/logout")).status == 204
     session_id = (await alive.get("/auth/me")).json["session_id"]
     looks = 0
-    revocations = nodes[1].parts.embedded.revocations
+    revocations = nodes[1].services.embedded.revocations
     real = revocations._look_for_news
 
     async def counted() -> None:
@@ -225,7 +225,9 @@ async def change_the_password(of: Victim) -> None:
 
 async def ban(of: Victim) -> None:
     """By an administrator."""
-    secret = of.node.nobody(authorization=f"Bearer {of.node.parts.embedded.api_keys.secret}")
+    secret = of.node.nobody(
+        authorization=f"Bearer {of.node.services.embedded.supabase_keys.secret}"
+    )
     path = f"/auth/v1/admin/users/{of.grant['user']['id']}"
     assert (await secret.call("PUT", path, json={"ban_duration": "24h"})).status == 200
 

@@ -214,11 +214,11 @@ async def test_searches_of_one_person_leave_room_for_others(start: StartNode) ->
     node = await start(RATE_LIMITS="on")
     busy, other = node.person(), node.person()
     for _ in range(AT_ONCE["searches"]):
-        node.parts.limits.enter("searches", busy.id)
+        node.services.limits.enter("searches", busy.id)
     refused = await busy.client.get("/api/v1/search?q=x")
     assert (refused.status, "retry-after" in refused.headers) == (429, True)
     await searched(other.client, "x")
-    node.parts.limits.leave("searches", busy.id)
+    node.services.limits.leave("searches", busy.id)
     for _ in range(2):  # each is given back
         await searched(busy.client, "x")
 

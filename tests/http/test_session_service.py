@@ -168,7 +168,7 @@ async def test_log_out_is_known_on_another_node_after_a_refresh(
     body = {"refresh_token": grant["refresh_token"]}
     renewed = bearer(node, await node.nobody().post("/auth/token/refresh", body))
     assert (await client.post("/auth/logout")).status == 200
-    await other.parts.embedded.revocations.catch_up()
+    await other.services.embedded.revocations.catch_up()
     for one in (client, renewed):
         assert (await one.but(url=other.url).get("/auth/me")).status == 401
 

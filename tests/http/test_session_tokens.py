@@ -52,12 +52,12 @@ class Ana:
 async def ana(node: Node) -> Ana:
     """A new person with a session."""
     grant = await password_accounts.sign_up(
-        node.parts.embedded,
+        node.services.embedded,
         Wish(email=new_address(), password=PASSWORD, metadata={"role": "staff", "companyId": "x"}),
         DEVICE,
     )
     owner = SessionOwner(
-        user_id=node.parts.embedded.user_id_of(grant.user.id),
+        user_id=node.services.embedded.user_id_of(grant.user.id),
         issuer="embedded",
         subject=str(grant.user.id),
         session_id=grant.session_id,
@@ -93,14 +93,16 @@ async def make(node: Node) -> AsyncIterator[Make]:
         environment: Environment = "development",
         claims_issue: int | None = None,
     ) -> SessionTokens:
-        settings = replace(node.parts.settings, environment=environment, claims_issue=claims_issue)
+        settings = replace(
+            node.services.settings, environment=environment, claims_issue=claims_issue
+        )
         made.append(
             SessionTokens(
-                node.parts.db,
+                node.services.db,
                 settings,
                 versions,
-                issuer=node.parts.embedded.issuer,
-                signing_keys=node.parts.embedded.signing_keys,
+                issuer=node.services.embedded.issuer,
+                signing_keys=node.services.embedded.signing_keys,
                 clock=lambda: time.time() - ago,
             )
         )
@@ -122,7 +124,7 @@ def operator_writes(database: MigratedDatabase, ana: Ana, **claims: object) -> N
 
 async def count_from_now(node: Node, database: MigratedDatabase) -> None:
     """Forget what other tests of this module made the servers count."""
-    await node.parts.session_tokens.counts.flush()
+    await node.services.session_tokens.counts.flush()
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
         connection.execute("truncate chatkeep.claim_counts")
 
@@ -139,7 +141,7 @@ def require_refused(answer: Answer, code: str = "token_invalid") -> None:
 
 def signed(node: Node, claims: Mapping[str, object], typ: str = TYPE) -> str:
     """Return a token with any *claims*, signed with the server's own key."""
-    return tokens.issue(claims, node.parts.embedded.signing_keys.current, typ=typ)
+    return tokens.issue(claims, node.services.embedded.signing_keys.current, typ=typ)
 
 
 def payload(token: str) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def payload(token: str) -> dict[str, Any]:
 
 async def test_cookie_says_who_calls(node: Node, ana: Ana) -> None:
     """Nothing but the cookie is needed, on any route for people."""
-    issued = await node.parts.session_tokens.issue(ana.owner)
+    issued = await node.services.session_tokens.issue(ana.owner)
     answer = await me(node, f"theme=dark; {COOKIE}={issued.token}; other=1")
     assert answer.status == 200
     assert answer.json["id"] == ana.owner.user_id
@@ -166,7 +168,7 @@ async def test_cookie_says_who_calls(node: Node, ana: Ana) -> None:
 async def test_token_says_what_was_promised_and_lives_seven_days(node: Node, ana: Ana) -> None:
     """Never longer than the session, and short enough for a cookie."""
     now = time.time()
-    issued = await node.parts.session_tokens.issue(ana.owner)
+    issued = await node.services.session_tokens.issue(ana.owner)
     said = payload(issued.token)
     assert {"userId", "companyId", "role", "email", "environment"} <= said.keys()
     assert {"permissions", "metadata", "version", "oldestReader", "sid", "jti"} <= said.keys()
@@ -174,7 +176,7 @@ async def test_token_says_what_was_promised_and_lives_seven_days(node: Node, ana
     assert abs(said["iat"] - now) < 10
     assert said["environment"] == "development"
     ends_at = datetime.now(UTC) + timedelta(hours=1)
-    short = await node.parts.session_tokens.issue(replace(ana.owner, ends_at=ends_at))
+    short = await node.services.session_tokens.issue(replace(ana.owner, ends_at=ends_at))
     assert short.expires_at == ends_at.replace(microsecond=0)
     assert len(issued.token) + len(cookie_name(production=True)) < 4096
     assert issued.token not in repr(issued)
@@ -184,7 +186,7 @@ async def test_role_and_permissions_are_the_operators(
     node: Node, ana: Ana, database: MigratedDatabase
 ) -> None:
     """What people write about themselves grants nothing."""
-    reader = node.parts.session_tokens
+    reader = node.services.session_tokens
     principal = await reader.read((await reader.issue(ana.owner)).token)
     assert (principal.roles, principal.scopes) == (frozenset({"user"}), frozenset())
     assert principal.claims["companyId"] is None
@@ -207,7 +209,7 @@ async def test_people_of_other_issuers_can_have_one(node: Node, subject: str) ->
         session_id=uuid4(),
         ends_at=datetime.now(UTC) + timedelta(days=1),
     )
-    reader = node.parts.session_tokens
+    reader = node.services.session_tokens
     principal = await reader.read((await reader.issue(owner)).token)
     assert (principal.user_id, principal.issuer, principal.subject) == (
         subject,
@@ -222,14 +224,14 @@ async def test_people_of_other_issuers_can_have_one(node: Node, subject: str) ->
 
 async def test_session_token_is_no_access_token(node: Node, ana: Ana) -> None:
     """As a bearer it is refused on every surface."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     bearer = node.nobody(authorization=f"Bearer {token}")
     require_refused(await bearer.get("/auth/me"))
     assert (await bearer.get("/auth/v1/user")).status in {401, 403}
     verdict = await node.nobody().post("/auth/token/validate", {"token": token})
     assert verdict.json["valid"] is False
     with pytest.raises(TokenInvalid):
-        await Issuers([node.parts.embedded.issuer]).authenticate(token)
+        await Issuers([node.services.embedded.issuer]).authenticate(token)
 
 
 async def test_access_token_is_no_session_token(node: Node, ana: Ana) -> None:
@@ -237,7 +239,7 @@ async def test_access_token_is_no_session_token(node: Node, ana: Ana) -> None:
     access = ana.grant.access_token
     require_refused(await me(node, f"{COOKIE}={access}"))
     said = payload(access)
-    session = payload((await node.parts.session_tokens.issue(ana.owner)).token)
+    session = payload((await node.services.session_tokens.issue(ana.owner)).token)
     require_refused(await me(node, f"{COOKIE}={signed(node, said)}"), "token_wrong_audience")
     require_refused(await me(node, f"{COOKIE}={signed(node, {**said, 'aud': AUDIENCE})}"))
     require_refused(await me(node, f"{COOKIE}={signed(node, session, 'JWT')}"))
@@ -248,7 +250,7 @@ async def test_access_token_is_no_session_token(node: Node, ana: Ana) -> None:
 
 async def test_stranger_cannot_sign_one(node: Node, ana: Ana) -> None:
     """Another key, no key, a bent claim."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     head, body, signature = token.split(".")
     bent = json.dumps({**payload(token), "role": "admin"}).encode()
     kid = tokens.read(token).header.kid
@@ -298,7 +300,7 @@ async def test_malformed_claims_are_an_invalid_token(
     node: Node, ana: Ana, change: dict[str, object]
 ) -> None:
     """Though we signed them: one answer, and never a failure of the server."""
-    said = payload((await node.parts.session_tokens.issue(ana.owner)).token)
+    said = payload((await node.services.session_tokens.issue(ana.owner)).token)
     require_refused(await me(node, f"{COOKIE}={signed(node, {**said, **change})}"))
     if len(change) == 1 and None in change.values():
         gone = {name: value for name, value in said.items() if name not in change}
@@ -330,7 +332,7 @@ async def test_after_seven_days_one_signs_in_again(node: Node, ana: Ana, make: M
 
 async def test_ended_session_refuses_its_token_at_once(node: Node, ana: Ana) -> None:
     """Signing out with the access token ends the cookie too."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     assert (await me(node, f"{COOKIE}={token}")).status == 200
     bearer = node.nobody(authorization=f"Bearer {ana.grant.access_token}")
     assert (await bearer.post("/auth/v1/logout?scope=local")).status == 204
@@ -341,7 +343,7 @@ async def test_session_that_has_ended_gets_none(node: Node, ana: Ana) -> None:
     """There is nothing to issue."""
     ended = replace(ana.owner, ends_at=datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(SessionExpired):
-        await node.parts.session_tokens.issue(ended)
+        await node.services.session_tokens.issue(ended)
 
 
 # --- one credential, one cookie -----------------------------------------------------------------
@@ -349,7 +351,7 @@ async def test_session_that_has_ended_gets_none(node: Node, ana: Ana) -> None:
 
 async def test_two_cookies_of_the_name_are_refused(node: Node, ana: Ana) -> None:
     """Whichever came first, and the same twice, too: no "first wins"."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     for other in (token, "x", ""):
         require_refused(await me(node, f"{COOKIE}={token}; {COOKIE}={other}"))
         require_refused(await me(node, f"{COOKIE}={other}; {COOKIE}={token}"))
@@ -358,7 +360,7 @@ async def test_two_cookies_of_the_name_are_refused(node: Node, ana: Ana) -> None
 
 async def test_cookie_of_another_spelling_is_none(node: Node, ana: Ana) -> None:
     """Nameless, quoted, other case, the name of production, a path in front: nobody."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     for cookie in (
         f"={COOKIE}={token}",
         f'{COOKIE}="{token}"',
@@ -373,7 +375,7 @@ async def test_cookie_of_another_spelling_is_none(node: Node, ana: Ana) -> None:
 
 async def test_cookie_and_bearer_must_name_the_same_person(node: Node, ana: Ana) -> None:
     """One person twice is one person; two are refused."""
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     both = await me(node, f"{COOKIE}={token}", authorization=f"Bearer {ana.grant.access_token}")
     assert (both.status, both.json["id"]) == (200, ana.owner.user_id)
     stranger = node.person().client.headers["authorization"]
@@ -391,7 +393,7 @@ async def test_production_reads_the_host_cookie_only(start: StartNode, ana: Ana)
         SUPABASE_PROJECT_URL="https://project.example",
         RATE_LIMITS="on",
     )
-    token = (await node.parts.session_tokens.issue(ana.owner)).token
+    token = (await node.services.session_tokens.issue(ana.owner)).token
     https = {"host": "chat.example", "x_forwarded_proto": "https", "x_forwarded_for": "192.0.2.1"}
     answer = await me(node, f"__Host-{COOKIE}={token}", **https)
     assert (answer.status, answer.json.get("id")) == (200, ana.owner.user_id)
@@ -422,13 +424,13 @@ async def test_what_no_token_may_hold_is_refused(
 ) -> None:
     """When it would be issued, naming the claim."""
     with pytest.raises(ClaimsRefused, match=problem):
-        await node.parts.session_tokens.issue(ana.owner, claims)
+        await node.services.session_tokens.issue(ana.owner, claims)
 
 
 async def test_nobody_is_somebody_else(node: Node, ana: Ana) -> None:
     """Who it is for, and where it is good, is not for the caller to say."""
     lies = {"userId": "bo", "environment": "production", "email": "bo@example.com"}
-    token = (await node.parts.session_tokens.issue(ana.owner, lies)).token
+    token = (await node.services.session_tokens.issue(ana.owner, lies)).token
     said = payload(token)
     assert (said["userId"], said["email"]) == (ana.owner.user_id, ana.owner.email)
     assert said["environment"] == "development"
@@ -472,7 +474,7 @@ async def test_two_releases_run_side_by_side(
     newest = await start(CLAIMS="tests.shop_claims:second")
     adding = await start(CLAIMS="tests.shop_claims:third")
     issued = [
-        (await node.parts.session_tokens.issue(ana.owner)).token
+        (await node.services.session_tokens.issue(ana.owner)).token
         for node in (old, new, newest, adding)
     ]
     versions = [payload(token)["version"] for token in issued]
@@ -482,7 +484,7 @@ async def test_two_releases_run_side_by_side(
         answers = [await me(reader, f"{COOKIE}={token}") for token in issued]
         assert [one.status for one in answers] == [200] * taken + [401] * (4 - taken)
     for token in issued:
-        claims = (await adding.parts.session_tokens.read(token)).claims
+        claims = (await adding.services.session_tokens.read(token)).claims
         assert (claims["companyId"], claims["role"]) == ("acme", "staff")
         assert (claims["isStaff"], claims["plan"]) == (True, "free")
 
@@ -522,20 +524,20 @@ async def test_thousand_old_tokens_of_one_user_cost_one_read(
     old = [(await before.issue(ana.owner)).token for _ in range(1000)]
     assert len(set(old)) == 1000
     asked: list[str] = []
-    fetch = node.parts.db.fetch
+    fetch = node.services.db.fetch
 
     async def recorded(*arguments: Any, **more: Any) -> Any:  # noqa: ANN401 -- handed on
         asked.append(arguments[1])
         return await fetch(*arguments, **more)
 
-    monkeypatch.setattr(node.parts.db, "fetch", recorded)
+    monkeypatch.setattr(node.services.db, "fetch", recorded)
     read = await asyncio.gather(*[after.read(token) for token in old])
     monkeypatch.undo()
     assert len([one for one in asked if "chatkeep.users" in one]) == 1
     assert {one.claims["companyId"] for one in read} == {"acme"}
     await before.counts.flush()
     await after.counts.flush()
-    drain = await read_drain(node.parts.db, shop_claims.third)
+    drain = await read_drain(node.services.db, shop_claims.third)
     first = drain.versions[0]
     assert (first.version, first.tokens, first.reads, first.issued) == (1, 1000, 1, 1000)
     assert {one.claim: (one.tokens, one.reads) for one in first.claims} == {
@@ -555,7 +557,7 @@ async def test_command_says_what_the_servers_counted(
     operator_writes(database, ana, companyId="acme")
     old = await start(CLAIMS="tests.shop_claims:first")
     new = await start(CLAIMS="tests.shop_claims:second")
-    issued = await old.parts.session_tokens.issue(ana.owner)
+    issued = await old.services.session_tokens.issue(ana.owner)
     for _ in range(3):
         assert (await me(new, f"{COOKIE}={issued.token}")).status == 200
     await old.stop()

@@ -146,11 +146,11 @@ async def test_another_person_cannot_take_over_a_recorded_session(node: Node) ->
     before = await listed(mine)
     assert len(before) == 1
     assert await listed(theirs) == []
-    sightings = Sightings(node.parts.db)
+    sightings = Sightings(node.services.db)
     sightings.note(await principal_of(node, theirs), user_agent=FIREFOX, address="203.0.113.9")
     await sightings.write()
     assert [one["address"] for one in await listed(mine)] == [one["address"] for one in before]
-    sightings = Sightings(node.parts.db)
+    sightings = Sightings(node.services.db)
     sightings.note(await principal_of(node, mine), user_agent=FIREFOX, address="203.0.113.9")
     await sightings.write()
     assert [one["address"] for one in await listed(mine)] == ["203.0.113.9"]
@@ -159,7 +159,7 @@ async def test_another_person_cannot_take_over_a_recorded_session(node: Node) ->
 async def principal_of(node: Node, client: Client) -> Principal:
     """Return whom the bearer of *client* speaks for."""
     bearer = client.headers["authorization"].removeprefix("Bearer ")
-    return await node.parts.authenticator.principal_of(bearer)
+    return await node.services.authenticator.principal_of(bearer)
 
 
 async def test_activity_is_written_once_a_minute(
@@ -168,7 +168,7 @@ async def test_activity_is_written_once_a_minute(
     """A thousand requests write nothing more; a minute later one does."""
     client = await sign_in(node, email)
     now = [0.0]
-    sightings = Sightings(node.parts.db, clock=lambda: now[0])
+    sightings = Sightings(node.services.db, clock=lambda: now[0])
     principal = await principal_of(node, client)
     with psycopg.connect(database.admin_url, autocommit=True) as connection:
 

@@ -53,7 +53,7 @@ async def is_usable(node: Node) -> bool:
 
 def link_of(node: Node) -> RedisLink:
     """Return the way of *node* to Redis."""
-    shared: SharedProofs = node.parts.proofs._elsewhere.__self__  # type: ignore[union-attr]
+    shared: SharedProofs = node.services.proofs._elsewhere.__self__  # type: ignore[union-attr]
     return shared._link
 
 

@@ -242,7 +242,7 @@ async def test_link_of_an_account_that_is_gone_shows_nothing(
 ) -> None:
     """Suspended, deleted or emptied: what it shared is not there, as if it never was."""
     node = await start(own_database.url, **(OURS_ALONE if is_primary else {}))
-    secret = node.nobody(authorization=f"Bearer {node.parts.embedded.api_keys.secret}")
+    secret = node.nobody(authorization=f"Bearer {node.services.embedded.supabase_keys.secret}")
     users = "/auth/v1/admin/users"
     for body in ({}, {"should_soft_delete": True}):
         session = await sign_up(nobody(node))

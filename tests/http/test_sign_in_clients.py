@@ -80,7 +80,7 @@ async def test_unmodified_supabase_js_goes_through_the_whole_story(
     """Redirect with and without PKCE, linking, unlinking, an ID token with a nonce."""
     nonce = "what the application knows"
     id_token = providers[0].id_token(hashlib.sha256(nonce.encode()).hexdigest())
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     assert await told_by(STORY, node.url, key, id_token, nonce) == {
         "sign in by redirect, with PKCE": None,
         "sign in by redirect, without PKCE": None,

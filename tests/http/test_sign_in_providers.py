@@ -141,7 +141,7 @@ async def sign_up(node: Node, email: str) -> Answer:
 
 async def proven(node: Node, email: str) -> None:
     """Let the account with *email* have proved it, as a link in a mail does."""
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update chatkeep.identities set identity_data ="
         " identity_data || jsonb_build_object('email_verified', true)"
@@ -311,7 +311,7 @@ async def test_state_that_nobody_gave_is_refused(node: Node, browser: Browser, s
 async def test_flow_ends_after_ten_minutes(node: Node, browser: Browser) -> None:
     """By the database's clock."""
     page = await browser.go(authorize_url(node), stop_at=f"{node.url}/auth/v1/callback")
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH, "update chatkeep.sign_in_flows set expires_at = now() where used_at is null", ()
     )
     refused(await come_back(node, browser, page.url), "bad_oauth_state")
@@ -543,14 +543,14 @@ async def test_account_that_nobody_ever_used_is_the_proven_persons(
     """What somebody left in it is gone: password, metadata; what an operator wrote stays."""
     email = acme.person["email"]
     mine = (await sign_up(node, email)).json["user"]["id"]
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update chatkeep.users set email_confirmed_at = null, last_sign_in_at = null,"
         " user_metadata = '{\"trap\": 1}', app_metadata = app_metadata || '{\"team\": 7}'"
         " where id = %s",
         (mine,),
     )
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH, "delete from public.user_sessions where user_id = %s", (mine,)
     )
     found = await account(node, await browser.go(authorize_url(node)))
@@ -596,7 +596,7 @@ async def test_account_that_was_deleted_is_inherited_by_nobody(
 ) -> None:
     """The same identity, come back, is somebody new."""
     first = await account(node, await browser.go(authorize_url(node)))
-    await node.parts.db.execute(AUTH, "delete from chatkeep.users where id = %s", (first["id"],))
+    await node.services.db.execute(AUTH, "delete from chatkeep.users where id = %s", (first["id"],))
     second = await account(node, await browser.go(authorize_url(node)))
     assert second["id"] != first["id"]
 
@@ -620,7 +620,7 @@ async def test_suspended_person_is_refused_in_either_flow(
 ) -> None:
     """With the reason, because they have proved who they are."""
     found = await account(node, await browser.go(authorize_url(node)))
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH, "update chatkeep.users set banned_until = 'infinity' where id = %s", (found["id"],)
     )
     for more in ({}, pkce()):
@@ -862,7 +862,7 @@ async def test_linking_needs_a_fresh_sign_in_that_still_stands(
     refused(await browser.go(url, headers=FROM_THE_APP), "session_not_found")
     ana = bearer(node, await browser.go(authorize_url(node)))
     mine = (await ana.get("/auth/v1/user")).json["id"]
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update public.user_sessions set amr = jsonb_set(amr, '{0,timestamp}',"
         " to_jsonb(extract(epoch from now())::bigint - 3600)) where user_id = %s",
@@ -945,7 +945,7 @@ async def test_nothing_of_a_flow_can_be_used_from_the_database_or_the_log(
     """Hashes only; no code, token, state or secret in any line."""
     caplog.set_level("DEBUG")
     page = await browser.go(authorize_url(node), stop_at=f"{node.url}/auth/v1/callback")
-    rows = await node.parts.db.fetch(
+    rows = await node.services.db.fetch(
         AUTH, "select f::text as text from chatkeep.sign_in_flows f", (), row=_Text
     )
     dump = "\n".join(one.text for one in rows)

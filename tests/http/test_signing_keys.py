@@ -50,7 +50,7 @@ async def nodes(
 @pytest.fixture
 def who_is_not_told_does_not_look(nodes: list[Node]) -> Iterator[None]:
     """What a server learns of keys meanwhile it was told: it looks by itself in an hour."""
-    rings = [node.parts.embedded.signing_keys for node in nodes]
+    rings = [node.services.embedded.signing_keys for node in nodes]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("chatkeep.signing_keys.ring._LOOK_EVERY_S", 3600.0)
         for ring in rings:
@@ -62,7 +62,7 @@ def who_is_not_told_does_not_look(nodes: list[Node]) -> Iterator[None]:
 
 async def sign_up(node: Node) -> dict[str, Any]:
     """Make somebody new; return what the client is given."""
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     body = {"email": f"rotating-{next(_numbers)}@example.com", "password": PASSWORD}
     answer = await node.nobody(apikey=key).post("/auth/v1/signup", body)
     assert answer.status == 200, answer.text
@@ -71,7 +71,7 @@ async def sign_up(node: Node) -> dict[str, Any]:
 
 async def grant(node: Node, kind: str, body: dict[str, str]) -> Answer:
     """Sign in, or refresh."""
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     return await node.nobody(apikey=key).post(f"/auth/v1/token?grant_type={kind}", body)
 
 
@@ -84,7 +84,7 @@ def of_the_former_issuer(node: Node, *, kid: str | None = None) -> str:
     """Return a token as the issuer at the same address signed them before."""
     now = int(time.time())
     payload = forge.claims(
-        iss=f"{node.parts.settings.base_url}/auth/v1",
+        iss=f"{node.services.settings.base_url}/auth/v1",
         sub=str(uuid4()),
         iat=now,
         exp=now + 3600,
@@ -96,12 +96,12 @@ def of_the_former_issuer(node: Node, *, kid: str | None = None) -> str:
 
 async def rotate(node: Node, *, at_once: bool = False) -> Rotation:
     """Do what `chatkeep keys rotate` does, against the database alone."""
-    return await changes.rotate(node.parts.db, SECRET, wait=WAIT, at_once=at_once)
+    return await changes.rotate(node.services.db, SECRET, wait=WAIT, at_once=at_once)
 
 
 async def let_time_pass(node: Node) -> None:
     """Move what is published into the past, by more than the wait."""
-    await node.parts.db.execute(
+    await node.services.db.execute(
         AUTH,
         "update chatkeep.signing_keys set created_at = created_at - interval '21 minutes'",
         (),
@@ -163,7 +163,7 @@ class Load:
 async def test_from_a_shared_secret_to_our_keys_nobody_is_signed_out(nodes: list[Node]) -> None:
     """Import, publish, wait, rotate, rotate again at once: every request is answered."""
     node, load = nodes[0], Load(nodes)
-    await changes.add(node.parts.db, shared_secret_of(SHARED, SECRET))
+    await changes.add(node.services.db, shared_secret_of(SHARED, SECRET))
     known = await sign_up(node)
     owner = SessionOwner(
         user_id=known["user"]["id"],
@@ -176,17 +176,17 @@ async def test_from_a_shared_secret_to_our_keys_nobody_is_signed_out(nodes: list
         ),
         ends_at=datetime.now(UTC) + timedelta(days=7),
     )
-    cookie = await node.parts.session_tokens.issue(owner)
+    cookie = await node.services.session_tokens.issue(owner)
     former = of_the_former_issuer(node)
     tasks = [
         *(asyncio.create_task(load.person()) for _ in range(3)),
         asyncio.create_task(load.newcomer()),
         asyncio.create_task(load.holder("former", authorization=f"Bearer {former}")),
         asyncio.create_task(
-            load.holder("cookie", cookie=f"{node.parts.session_tokens.cookie}={cookie.token}")
+            load.holder("cookie", cookie=f"{node.services.session_tokens.cookie}={cookie.token}")
         ),
     ]
-    kids = {node.parts.embedded.signing_keys.current.kid}
+    kids = {node.services.embedded.signing_keys.current.kid}
     assert (await rotate(node)).ready_at is not None
     await some_more(load)
     await let_time_pass(node)
@@ -221,7 +221,7 @@ async def test_what_a_revoked_key_signed_is_refused_everywhere_at_once(
     assert [(await one.get("/api/v1/chat")).status for one in clients] == [200, 200]
     done = await rotate(nodes[0], at_once=True)
     assert [(await one.get("/api/v1/chat")).status for one in clients] == [200, 200]
-    await changes.revoke(nodes[0].parts.db, str(done.previous))
+    await changes.revoke(nodes[0].services.db, str(done.previous))
     for one in clients:
         await until(lambda one=one: _is_refused(one))  # type: ignore[misc]
     body = {"refresh_token": known["refresh_token"]}
@@ -234,21 +234,21 @@ async def test_what_a_revoked_key_signed_is_refused_everywhere_at_once(
 async def test_a_shared_secret_opens_nothing_else(nodes: list[Node]) -> None:
     """Not under the id of a published key, not for a session cookie, not once it is revoked."""
     node = nodes[0]
-    keys = await changes.listed(node.parts.db)
+    keys = await changes.listed(node.services.db)
     if not any(one.algorithm == "HS256" and one.status == "previous" for one in keys):
-        await changes.add(node.parts.db, shared_secret_of(SHARED, SECRET))
+        await changes.add(node.services.db, shared_secret_of(SHARED, SECRET))
     token = of_the_former_issuer(node, kid="whatever it was called")
     assert (await bearer(node, token).get("/api/v1/chat")).status == 200
-    cookie = node.nobody(cookie=f"{node.parts.session_tokens.cookie}={token}")
+    cookie = node.nobody(cookie=f"{node.services.session_tokens.cookie}={token}")
     assert (await cookie.get("/api/v1/chat")).status == 401
     published = (await node.nobody().get("/auth/v1/.well-known/jwks.json")).json["keys"]
     assert {one["alg"] for one in published} == {"ES256"}
     (shared,) = [
         one.kid
-        for one in await changes.listed(node.parts.db)
+        for one in await changes.listed(node.services.db)
         if one.algorithm == "HS256" and one.status == "previous"
     ]
-    await changes.revoke(node.parts.db, shared)
+    await changes.revoke(node.services.db, shared)
     for one in nodes:
         await until(lambda one=one: _is_refused(bearer(one, token)))  # type: ignore[misc]
 
@@ -258,16 +258,16 @@ async def test_the_published_set_is_public_and_kept_for_less_than_the_wait(
 ) -> None:
     """Both servers publish the same keys, the next one too, and say for how long to keep them."""
     done = await rotate(nodes[0], at_once=True)
-    rings = [node.parts.embedded.signing_keys for node in nodes]
+    rings = [node.services.embedded.signing_keys for node in nodes]
     await until(lambda: all(str(done.standby).encode() in one.jwks for one in rings))
     answers = [await node.nobody().get("/auth/v1/.well-known/jwks.json") for node in nodes]
     assert answers[0].json == answers[1].json
     assert not {"d", "p", "q", "k"} & {name for one in answers[0].json["keys"] for name in one}
-    listed = {one.kid: one.status for one in await changes.listed(nodes[0].parts.db)}
+    listed = {one.kid: one.status for one in await changes.listed(nodes[0].services.db)}
     statuses = {listed[one["kid"]] for one in answers[0].json["keys"]}
     assert statuses == {"current", "standby", "previous"}
     assert answers[0].headers["cache-control"] == "public, max-age=600"
-    assert nodes[0].parts.settings.signing_key_wait_s > 600
+    assert nodes[0].services.settings.signing_key_wait_s > 600
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "HS256"])
@@ -278,7 +278,7 @@ async def test_a_flood_of_unknown_keys_asks_the_database_a_few_times_a_second(
 
     A shared secret, where there is one, is meant by any id: nobody needs to look for it.
     """
-    ring, looks = nodes[0].parts.embedded.signing_keys, 0
+    ring, looks = nodes[0].services.embedded.signing_keys, 0
     look = ring.look
 
     async def counted() -> None:
@@ -289,7 +289,7 @@ async def test_a_flood_of_unknown_keys_asks_the_database_a_few_times_a_second(
     ring.look = counted  # type: ignore[method-assign]
     try:
         began = time.monotonic()
-        payload = forge.claims(iss=f"{nodes[0].parts.settings.base_url}/auth/v1")
+        payload = forge.claims(iss=f"{nodes[0].services.settings.base_url}/auth/v1")
         heads = [{"alg": algorithm, "typ": "JWT", "kid": f"unknown-{one}"} for one in range(200)]
         forged = [forge.forge(head=head, payload=payload, algorithm=algorithm) for head in heads]
         calls = [bearer(nodes[0], token).get("/api/v1/chat") for token in forged]

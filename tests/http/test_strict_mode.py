@@ -53,7 +53,7 @@ class Memory:
 async def cut_off(start: StartNode) -> tuple[Node, Memory]:
     """Return a node that is told nothing and looks for nothing."""
     node = await start(DATABASE_POOLER="on")
-    memory = Memory(node.parts.embedded.revocations)
+    memory = Memory(node.services.embedded.revocations)
     await memory.believe()
     return node, memory
 
@@ -131,7 +131,7 @@ async def test_strict_route_of_another_application(
     environ = {
         "DATABASE_URL": database.url,
         "CHATKEEP_SECRET": SERVER_SECRET,
-        "PUBLIC_URL": node.parts.settings.base_url,
+        "PUBLIC_URL": node.services.settings.base_url,
     }
     app, settings = FastAPI(), Settings.from_env(environ)
 

@@ -62,7 +62,7 @@ async def test_signing_out_at_the_project_ends_token_and_cookie(
     assert (await client.get("/auth/me")).status == (await browser.get("/auth/me")).status == 200
     operate(database, "delete from auth.sessions")
     later = time.monotonic() + TTL_S
-    admit: Any = node.parts.authenticator._admissions["supabase"]
+    admit: Any = node.services.authenticator._admissions["supabase"]
     admit.__self__._lookups._clock = lambda: later
     for one in (client, browser):
         answer = await one.get("/auth/me")

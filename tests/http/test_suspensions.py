@@ -163,11 +163,11 @@ async def test_it_ends_by_itself_and_can_be_made_shorter(
             " where kind = 'user' and subject = %s",
             [eve.id],
         )
-    revocations = Revocations(node.parts.db)
+    revocations = Revocations(node.services.db)
     await revocations.catch_up()
-    principal = await node.parts.issuers.authenticate(token(node.project, eve.id))
+    principal = await node.services.issuers.authenticate(token(node.project, eve.id))
     assert not revocations.knows(principal)
-    assert await suspensions.listed(node.parts.db, eve.id) == []
+    assert await suspensions.listed(node.services.db, eve.id) == []
 
 
 async def test_signing_them_out_lifts_nothing(node: Node, admin: Client) -> None:
@@ -176,7 +176,7 @@ async def test_signing_them_out_lifts_nothing(node: Node, admin: Client) -> None
     await ban(admin, eve)
     assert (await admin.post(f"{ADMIN}/{eve.id}/sign-out", {})).status == 200
     assert await is_out(newly_signed_in(node, eve))
-    (found,) = await suspensions.listed(node.parts.db, eve.id)
+    (found,) = await suspensions.listed(node.services.db, eve.id)
     assert found.user_id == eve.id
 
 
@@ -189,7 +189,7 @@ async def test_ban_for_ever_outlives_a_restart_and_fits_every_clock(
     assert int(said["banned_until"][:4]) > 2900
     later = await start()
     assert await is_out(newly_signed_in(later, eve))
-    known = later.parts.embedded.revocations._not_before["user", "", eve.id]
+    known = later.services.embedded.revocations._not_before["user", "", eve.id]
     assert min(known).year > 2900  # however long this node runs
 
 
@@ -199,7 +199,7 @@ async def test_it_stands_in_the_log(node: Node, admin: Client) -> None:
     assert (await admin.post(f"{ADMIN}/{eve.id}/unban", {})).status == 404
     await ban(admin, eve, seconds=60, reason="spam")
     assert (await admin.post(f"{ADMIN}/{eve.id}/unban", {"reason": "sorry"})).status == 200
-    found = await audit.listed(node.parts.db, user_id=eve.id)
+    found = await audit.listed(node.services.db, user_id=eve.id)
     said = {one.action: one for one in found}
     assert (said["user.banned"].reason, said["user.banned"].details["seconds"]) == ("spam", 60)
     assert said["user.unbanned"].reason == "sorry"
@@ -256,9 +256,9 @@ def test_issuer_of_an_id() -> None:
 async def test_length_is_bounded(node: Node) -> None:
     """However long is asked for, it is a moment that every part can hold."""
     eve = node.person()
-    revocations = node.parts.embedded.revocations
+    revocations = node.services.embedded.revocations
     await suspensions.suspend(
-        node.parts.db, revocations, eve.id, timedelta(seconds=FOR_EVER * 10), actor="operator"
+        node.services.db, revocations, eve.id, timedelta(seconds=FOR_EVER * 10), actor="operator"
     )
     assert await is_out(newly_signed_in(node, eve))
 
@@ -268,7 +268,7 @@ async def test_cookie_that_was_asked_for_before_is_not_given_afterwards(
     node: Node, way: str
 ) -> None:
     """Whoever showed a good token a moment before everything of theirs ended gets no session."""
-    parts, user_id = node.parts, str(uuid4())
+    parts, user_id = node.services, str(uuid4())
     revocations = parts.embedded.revocations
     who = await parts.authenticator.principal_of(token(node.project, user_id))
     if way == "suspended":

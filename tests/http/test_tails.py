@@ -91,7 +91,7 @@ async def test_pieces_reach_the_other_node_through_redis(
         async with there.stream(f"{UI}/{chat}/stream", method="GET") as stream:
             await grown(stream, WORDS[0])
             # From the first piece that came by the stream on:
-            await until(lambda: bool(node.parts.replies.tails._by_stream))
+            await until(lambda: bool(node.services.replies.tails._by_stream))
             gates[1].set()
             await grown(stream, WORDS[1])
             looks = Looks(monkeypatch)

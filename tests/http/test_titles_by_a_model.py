@@ -77,7 +77,7 @@ def called(client: Client, chat: str, title: str) -> Callable[[], Any]:
 
 async def named_nothing_more(node: Node) -> None:
     """Return when nothing is being named."""
-    await until(lambda: not node.parts.titling._tasks)
+    await until(lambda: not node.services.titling._tasks)
 
 
 async def test_without_the_setting_no_model_is_asked(node: Node, ana: Person) -> None:
@@ -130,7 +130,7 @@ async def test_title_that_is_typed_at_the_same_moment_stays(
     playing(naming, ["Never"], "Fine.")
     chat = await ask(ana.client, "How do I bake bread?")
     await named_nothing_more(naming)
-    await naming.parts.db.execute(
+    await naming.services.db.execute(
         as_user(ana.id), "update chat.conversations set title = 'Auto' where id = %s", [chat]
     )
     async with await psycopg.AsyncConnection.connect(database.admin_url) as person:
@@ -138,7 +138,7 @@ async def test_title_that_is_typed_at_the_same_moment_stays(
             "update chat.conversations set title = 'Auto', title_typed = true where id = %s", [chat]
         )
         racing = asyncio.create_task(
-            titling.give_title(naming.parts.db, ana.id, chat, "Theirs", seen="Auto")
+            titling.give_title(naming.services.db, ana.id, chat, "Theirs", seen="Auto")
         )
         await until(lambda: _is_blocked(database))
         await person.commit()
@@ -162,7 +162,7 @@ async def test_title_is_charged_to_whose_conversation_it_is(start: StartNode) ->
     playing(naming, [TextDelta(text="Dark bread"), Usage(prompt_tokens=70, completion_tokens=3)])
     chat = await ask(ana.client, "How do I bake bread?")
     await until(called(ana.client, chat, "Dark bread"))
-    used = await naming.parts.db.fetch(
+    used = await naming.services.db.fetch(
         as_user(ana.id),
         "select model, answers, prompt_tokens, completion_tokens, cost from chat.usage"
         " where model = %s",
@@ -214,16 +214,16 @@ async def test_whoever_watches_on_any_node_hears_of_the_title(
         ana.client.but(url=other.url).stream(watch, method="GET") as hers,
         bo.client.but(url=other.url).stream(watch, method="GET") as his,
     ):
-        await until(lambda: len(other.parts.titling._watchers) == 2)
+        await until(lambda: len(other.services.titling._watchers) == 2)
         chat = await ask(ana.client, "How do I bake bread?")
         event = await hers.next()
         assert event is not None
         assert (event.name, event.data) == ("titled", {"conversation_id": chat})
         assert await title_of(ana.client, chat) == "Dark bread"
         assert b"titled" not in his.raw
-        other.parts.titling.told("no json")
-        other.parts.titling.told('["x"]')
-    await until(lambda: not other.parts.titling._watchers)
+        other.services.titling.told("no json")
+        other.services.titling.told('["x"]')
+    await until(lambda: not other.services.titling._watchers)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ async def test_log_calls_a_refused_copy_of_a_bound_token_no_refresh(node: Node) 
 
     async def given_again() -> int:
         found = await audit.listed(
-            node.parts.db, user_id=f"embedded:{grant['user']['id']}", action="session.refreshed"
+            node.services.db, user_id=f"embedded:{grant['user']['id']}", action="session.refreshed"
         )
         return sum(one.reason == "given_again" for one in found)
 
@@ -336,15 +336,15 @@ async def test_strangers_leave_nothing_in_the_memory(node: Node) -> None:
     """What comes with a token that is no good is not remembered, however well it is signed."""
     ana, thief = Holder(), Holder()
     access = (await ana.sign_up(node))["access_token"]
-    known = len(node.parts.proofs._spent)
+    known = len(node.services.proofs._spent)
     url = f"{node.url}/auth/me"
     for token_shown in (access, access[:-3], "x", "a.b.c"):
         proof = thief.proof("GET", url, token_shown)
         headers = {"dpop": proof, "authorization": f"DPoP {token_shown}"}
         assert (await node.nobody(**headers).get("/auth/me")).status == 401
-    assert len(node.parts.proofs._spent) == known
+    assert len(node.services.proofs._spent) == known
     assert (await ana.call(node, "GET", "/auth/me", access=access)).status == 200
-    assert len(node.parts.proofs._spent) == known + 1
+    assert len(node.services.proofs._spent) == known + 1
 
 
 async def test_proof_names_the_method_that_was_sent(node: Node) -> None:

@@ -72,7 +72,7 @@ def claims_of(answer: Answer) -> Json:
 
 async def post(node: Node, path: str, **body: object) -> Answer:
     """Call the issuer as a client that is not signed in."""
-    key = node.parts.embedded.api_keys.publishable
+    key = node.services.embedded.supabase_keys.publishable
     return await node.nobody(apikey=key).post(f"/auth/v1/{path}", body)
 
 
@@ -127,7 +127,7 @@ async def test_the_sql_of_the_how_to_works(start: StartNode, database: MigratedD
         assert (await sign_up(node)).status == 500
         with pytest.raises(SetupError, match="ACCESS_TOKEN_HOOK"):
             await token_hook.open_hook(
-                node.parts.db, node.parts.settings, refused_roles=frozenset()
+                node.services.db, node.services.settings, refused_roles=frozenset()
             )
 
 
@@ -139,9 +139,9 @@ async def test_a_function_that_is_not_there_stops_the_start(
 ) -> None:
     """Rather than every sign-in."""
     assert not hasattr(module, "none")
-    settings = replace(node.parts.settings, access_token_hook=name)
+    settings = replace(node.services.settings, access_token_hook=name)
     with pytest.raises(SetupError, match="ACCESS_TOKEN_HOOK"):
-        await token_hook.open_hook(node.parts.db, settings, refused_roles=frozenset())
+        await token_hook.open_hook(node.services.db, settings, refused_roles=frozenset())
 
 
 async def test_the_input_is_that_of_supabase_auth(hooked: Node, module: ModuleType) -> None:

@@ -369,16 +369,16 @@ async def test_another_node_begins_what_waits_behind_a_dead_one(
             await waits(ana.client, chat, 1)
             assert model.prompts == []
             # As after kill -9: it looks for nothing, its checkpoints cease, the lease runs out.
-            monkeypatch.setattr(dying.parts.replies, "begin_next", nothing)
-            for work in dying.parts.replies._work.values():
+            monkeypatch.setattr(dying.services.replies, "begin_next", nothing)
+            for work in dying.services.replies._work.values():
                 work.asking = False
-            await node.parts.db.execute(
+            await node.services.db.execute(
                 as_user(ana.id),
                 "update chat.runs set lease_until = now() - interval '1 s'"
                 " where user_id = %s and state = 'running'",
                 [ana.id],
             )
-            await node.parts.replies.sweep()
+            await node.services.replies.sweep()
             await second.rest()
             assert said(second.events) == "You said it."
     assert [one.messages[-1].text for one in model.prompts] == ["two"]
@@ -405,8 +405,8 @@ async def test_what_waited_when_all_servers_ended_is_answered_by_the_next(
     # On a database that a starting server has for itself:
     arrived = await start(own_database.url)
     there = ana.client.but(url=arrived.url)
-    await runs.interrupt_all(arrived.parts.db)
-    await arrived.parts.replies.sweep()
+    await runs.interrupt_all(arrived.services.db)
+    await arrived.services.replies.sweep()
 
     async def answered() -> bool:
         return (await page(there, chat))[-1] == ("Hello.", "done")
@@ -424,13 +424,13 @@ async def test_nobody_waits_for_ever(node: Node, ana: Person) -> None:
     await until(lambda: asked == ["one"])
     second = asyncio.create_task(ana.client.post(f"{CHAT}/message", send(chat, "two")))
     await waits(ana.client, chat, 1)
-    await node.parts.db.execute(
+    await node.services.db.execute(
         as_user(ana.id),
         "update chat.runs set lease_until = now() - interval '1 s'"
         " where user_id = %s and state = 'queued'",
         [ana.id],
     )
-    await runs.sweep(node.parts.db)  # unless a node has found it by itself
+    await runs.sweep(node.services.db)  # unless a node has found it by itself
     answer = await second
     assert (answer.status, answer.json["code"]) == (503, "answer_interrupted")
     gate.set()
@@ -451,7 +451,7 @@ async def test_whoever_deletes_the_conversation_takes_what_waits_with_it(
         await (waits(ana.client, chat, number) if number else until(lambda: asked == ["one"]))
     assert (await ana.client.delete(f"{CHAT}/{chat}")).status == 204
     await asyncio.gather(*tasks)
-    await node.parts.replies.sweep()
+    await node.services.replies.sweep()
     assert asked == ["one"]
-    held = await waiting.find_held(node.parts.db)
+    held = await waiting.find_held(node.services.db)
     assert chat not in {one.conversation_id for one in held}

@@ -68,7 +68,7 @@ async def test_export_breaks_off_when_its_reader_is_signed_out(
         assert (await eve.but(url=other.url).post("/auth/logout")).status == 200
         with pytest.raises(aiohttp.ClientPayloadError):
             await reading_on
-    held = node.parts.limits._held
+    held = node.services.limits._held
     assert not any(number for (kind, _), number in held.items() if kind == "exports")
 
 
@@ -94,7 +94,7 @@ async def test_log_that_an_administrator_takes_breaks_off_too(
     admin = node.person(app_metadata={"roles": ["admin"]}).client
     for _ in range(4):
         await node.nobody(authorization="Bearer none").get("/auth/me")
-    await node.parts.embedded.notices.write()
+    await node.services.embedded.notices.write()
     monkeypatch.setattr("chatkeep.web.routes.admin.audit._PAGE", 2)
     slowly = Slowly(reading.listed)
     monkeypatch.setattr("chatkeep.audit.listed", slowly)
@@ -119,7 +119,7 @@ async def test_upload_that_outlives_its_session_is_not_kept(node: Node, path: st
 
     headers = {**eve.client.headers, "content-type": "image/png"}
     sending = asyncio.create_task(sent(node, path, slowly(), headers))
-    uploads = node.parts.limits._held
+    uploads = node.services.limits._held
     await begun.wait()
     await until(lambda: uploads["uploads", eve.id] == 1)
     assert (await eve.client.post("/auth/logout")).status == 200

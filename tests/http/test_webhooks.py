@@ -103,7 +103,7 @@ async def test_words_are_told_to_whoever_is_to_have_them(
     assert (await ana.delete(f"/api/v1/chat/{chat}")).status == 204
     await until(lambda: waits(database))
     database.operate(DUE)
-    node.parts.webhooks.missed()
+    node.services.webhooks.missed()
     await until(lambda: len(crm.heard) == 3, within_s=20)
     assert crm.heard[1].data["question"] == "Erase me?"
     assert crm.heard[2].data["question"] is crm.heard[2].data["answer"] is None
@@ -118,7 +118,7 @@ async def test_accounts_and_sessions_are_told_of(
 ) -> None:
     """Whoever signs up, signs out and is erased; an operator's own statement is told of too."""
     node = await start(**listening(crm))
-    nobody = node.nobody(apikey=node.parts.embedded.api_keys.publishable)
+    nobody = node.nobody(apikey=node.services.embedded.supabase_keys.publishable)
     person = {"email": f"{uuid4().hex}@example.com", "password": "a password for tests"}
     signed = (await nobody.post("/auth/v1/signup", person)).json
     await until(lambda: crm.types() == ["user.created"])
@@ -210,15 +210,15 @@ async def test_what_is_not_taken_is_told_again_under_the_same_id(
         if attempt <= len(PAUSES):
             await until(lambda: waits(database))
             database.operate(DUE)
-            node.parts.webhooks.missed()
+            node.services.webhooks.missed()
     await until(lambda: not database.operate("select 1 from chatkeep_queue.procrastinate_jobs"))
     assert len({one.id for one in crm.heard}) == 1
-    (dead,) = await records.list_dead(node.parts.db)
+    (dead,) = await records.list_dead(node.services.db)
     assert (dead.id, dead.reason, dead.attempts) == (crm.heard[0].id, "503", len(PAUSES) + 1)
-    assert await records.redeliver(node.parts.db, [dead.id]) == 1
+    assert await records.redeliver(node.services.db, [dead.id]) == 1
     await until(lambda: len(crm.heard) == len(PAUSES) + 2)
     assert crm.heard[-1].id == dead.id
-    assert await records.list_dead(node.parts.db) == []
+    assert await records.list_dead(node.services.db) == []
     assert crm.url not in caplog.text
     assert OLD not in caplog.text
 
@@ -248,7 +248,7 @@ async def test_what_was_given_up_is_kept_for_a_month(
 
     async def bury(identity: str) -> None:
         await records.bury(
-            node.parts.db,
+            node.services.db,
             name="crm",
             identity=identity,
             event="test",
@@ -265,14 +265,14 @@ async def test_what_was_given_up_is_kept_for_a_month(
             *(days, identity),
         )
     await bury("new")
-    assert [one.id for one in await records.list_dead(node.parts.db)] == ["young", "new"]
+    assert [one.id for one in await records.list_dead(node.services.db)] == ["young", "new"]
 
 
 async def until_dead(node: Node, reason: str) -> None:
     """Wait until something was given up for *reason*."""
 
     async def died() -> bool:
-        return [one.reason for one in await records.list_dead(node.parts.db)] == [reason]
+        return [one.reason for one in await records.list_dead(node.services.db)] == [reason]
 
     await until(died)
 
@@ -350,12 +350,12 @@ async def test_production_tells_nobody_in_a_private_network(crm: Receiver, node:
 
     settings = Settings.from_env(listening(crm))
     (endpoint,) = settings.webhooks
-    delivery = Delivery(db=node.parts.db, endpoint=endpoint, public_only=True, account=str)
+    delivery = Delivery(db=node.services.db, endpoint=endpoint, public_only=True, account=str)
     assert await delivery.send(test_event()) == "address"
     assert crm.begun == 0
     assert crm.url not in repr(endpoint)
     allowed = Settings.from_env(listening(crm, PRIVATE="on")).webhooks[0]
-    delivery = Delivery(db=node.parts.db, endpoint=allowed, public_only=True, account=str)
+    delivery = Delivery(db=node.services.db, endpoint=allowed, public_only=True, account=str)
     assert await delivery.send(test_event()) is None
     assert crm.types() == ["test"]
 

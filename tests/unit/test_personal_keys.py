@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatkeep.api_keys import ApiKeys
 from chatkeep.better_auth import _SIGNED, _TOKEN
+from chatkeep.issuance.supabase_keys import SupabaseKeys
 from chatkeep.personal_keys import texts
 from chatkeep.sessions.refresh_tokens import RefreshToken, RefreshTokens
 from chatkeep.web.key_access import SCOPES_OF
@@ -55,13 +55,13 @@ def test_cut_off_doubled_or_padded_keys_are_none() -> None:
 
 def test_a_key_is_no_other_credential_and_none_of_them_is_a_key() -> None:
     """Supabase's keys, refresh tokens, JWTs and opaque session tokens are told apart by form."""
-    api_keys = ApiKeys.of(SECRET)
+    supabase_keys = SupabaseKeys.of(SECRET)
     refresh = RefreshTokens(SECRET)
     from uuid import uuid4  # noqa: PLC0415 -- of this test alone
 
     others = [
-        api_keys.publishable,
-        api_keys.secret,
+        supabase_keys.publishable,
+        supabase_keys.secret,
         refresh.write(RefreshToken(session_id=uuid4(), counter=1)),
         "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
         "aB3" * 10 + "xy",
@@ -69,8 +69,8 @@ def test_a_key_is_no_other_credential_and_none_of_them_is_a_key() -> None:
     assert not any(texts.claims_to_be_one(one) for one in others)
     key = texts.new_key()
     assert not refresh.wrote(key)
-    assert not api_keys.is_publishable(key)
-    assert not api_keys.is_secret(key)
+    assert not supabase_keys.is_publishable(key)
+    assert not supabase_keys.is_secret(key)
     assert not _TOKEN.fullmatch(key)
     assert not _SIGNED.fullmatch(key)
     assert "." not in key

@@ -49,17 +49,17 @@ def command(context: click.Context, *, as_json: bool, data: Path | None) -> None
     """
     if context.invoked_subcommand is not None:
         return
-    from chatkeep.api_keys import ApiKeys  # noqa: PLC0415 -- slow to import
     from chatkeep.cli.preparation import (  # noqa: PLC0415 -- as above
         at_its_address,
         secret_of,
         warn_of_new_folder,
     )
+    from chatkeep.issuance.supabase_keys import SupabaseKeys  # noqa: PLC0415 -- slow to import
 
     settings = read_settings(data_folder=data)
     if settings.secret is None:
         warn_of_new_folder(settings, Steps(sys.stderr, quiet=True))
-    keys = ApiKeys.of(secret_of(settings).encode())
+    keys = SupabaseKeys.of(secret_of(settings).encode())
     base_url = at_its_address(settings).base_url
     shown = {
         "api_url": base_url,

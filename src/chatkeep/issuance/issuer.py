@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from chatkeep.accounts import User
-    from chatkeep.api_keys import ApiKeys
     from chatkeep.audit import Notices
     from chatkeep.config.factors import MfaRequired
     from chatkeep.db import Database, Query
     from chatkeep.devices import Device
+    from chatkeep.issuance.supabase_keys import SupabaseKeys
     from chatkeep.issuers import Issuer
     from chatkeep.mail import Outgoing
     from chatkeep.one_time_tokens import OneTimeTokens
@@ -85,7 +85,7 @@ class EmbeddedIssuer:
     issuer: Issuer
     token_hook: TokenHook | None
     signing_keys: KeyRing
-    api_keys: ApiKeys
+    supabase_keys: SupabaseKeys
     refresh_tokens: RefreshTokens
     passwords: Passwords
     revocations: Revocations

@@ -6,9 +6,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chatkeep.api_keys import ApiKeys
 from chatkeep.audit import Notices
 from chatkeep.issuance.issuer import EmbeddedIssuer
+from chatkeep.issuance.supabase_keys import SupabaseKeys
 from chatkeep.issuers import embedded_issuer
 from chatkeep.mail import outgoing_mail
 from chatkeep.one_time_tokens import OneTimeTokens
@@ -51,7 +51,7 @@ async def open_issuer(
         issuer=issuer,
         token_hook=hook,
         signing_keys=keys,
-        api_keys=ApiKeys.of(secret),
+        supabase_keys=SupabaseKeys.of(secret),
         refresh_tokens=RefreshTokens(secret),
         passwords=Passwords(),
         revocations=revocations,

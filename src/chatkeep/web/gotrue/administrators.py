@@ -35,7 +35,7 @@ async def secret_key(request: Request) -> str:
         TokenInvalid, UserNotFound, SessionNotFound, UserBanned: see `here_of`.
     """
     services = services_of(request)
-    keys = services.embedded.api_keys
+    keys = services.embedded.supabase_keys
     bearers, named = (request.headers.getlist(name) for name in ("authorization", "apikey"))
     if len(bearers) > 1 or len(named) > 1:
         raise CredentialsConflict

@@ -107,7 +107,7 @@ async def here_of(request: Request) -> Here:
     if (
         scheme not in {"bearer", "dpop"}
         or not token
-        or services.embedded.api_keys.is_publishable(token)
+        or services.embedded.supabase_keys.is_publishable(token)
     ):
         raise Unauthenticated
     try:

@@ -66,7 +66,7 @@ async def config(services: ServicesDep, _: Anybody) -> ConfigAnswer:
     return ConfigAnswer(
         name="Chatkeep",
         version=chatkeep.__version__,
-        publishable_key=services.embedded.api_keys.publishable,
+        publishable_key=services.embedded.supabase_keys.publishable,
         signup=settings.sign_up,
         providers=[ProviderAnswer(id=one.name, title=one.title) for one in services.providers],
         mail=settings.mail_enabled,

@@ -18,14 +18,14 @@ _SECRET_PREFIX = "sb_secret_"  # noqa: S105 -- how one begins, not one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKeys:
+class SupabaseKeys:
     """What `createClient` is given: in browsers the one, on servers the other."""
 
     publishable: str
     secret: str = field(repr=False)
 
     @classmethod
-    def of(cls, secret: bytes) -> ApiKeys:
+    def of(cls, secret: bytes) -> SupabaseKeys:
         """Return the keys that belong to the server's *secret*."""
         return cls(
             publishable=_PUBLISHABLE_PREFIX + _text(derived_key(secret, "publishable api key")),

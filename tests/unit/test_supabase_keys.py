@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from chatkeep.api_keys import ApiKeys
+from chatkeep.issuance.supabase_keys import SupabaseKeys
 
-KEYS = ApiKeys.of(b"s" * 32)
+KEYS = SupabaseKeys.of(b"s" * 32)
 
 
 def test_keys_are_the_same_on_every_node() -> None:
     """The same secret gives the same keys, another gives others."""
-    assert ApiKeys.of(b"s" * 32) == KEYS
-    other = ApiKeys.of(b"t" * 32)
+    assert SupabaseKeys.of(b"s" * 32) == KEYS
+    other = SupabaseKeys.of(b"t" * 32)
     assert {other.publishable, other.secret}.isdisjoint({KEYS.publishable, KEYS.secret})
 
 
