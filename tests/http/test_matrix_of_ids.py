@@ -72,7 +72,7 @@ OF_ITS_OWN: Final = {
 #: tests of its own.
 NO_IDS: Final = {
     *("client_message_id", "challenge_id", "starting_after"),
-    *("token", "refresh_token", "access_token", "id_token"),
+    *("token", "refresh_token", "access_token", "id_token", "logout_token"),
 }
 #: With an id that nobody has, each of these makes something under it.
 MAKES: Final = {"POST /api/chat", "POST /auth/v1/admin/users"}
