@@ -18,12 +18,16 @@ type Answer<T> = Promise<{ data: T | null; error: unknown }>;
 
 /** Begin with another app. What was begun before and never verified goes. */
 export async function beginEnrolment({ auth }: SupabaseClient): Answer<Enrolment> {
-  // It only takes up a name.
+  const taken = new Set<string | undefined>();
   const { data: before } = await auth.mfa.listFactors();
   for (const one of before?.all ?? []) {
+    // It only takes up a name.
     if (one.status === "unverified" && one.factor_type === "totp") await auth.mfa.unenroll({ factorId: one.id });
+    else taken.add(one.friendly_name);
   }
-  const friendlyName = `App ${new Date().toISOString().slice(0, 19).replace("T", " ")}`;
+  const name = `App ${new Date().toISOString().slice(0, 16).replace("T", " ")}`;
+  let friendlyName = name;
+  for (let number = 2; taken.has(friendlyName); number++) friendlyName = `${name} (${number})`;
   const { data, error } = await auth.mfa.enroll({ factorType: "totp", friendlyName });
   return { data: data && { id: data.id, qrCode: data.totp.qr_code, secret: data.totp.secret, uri: data.totp.uri }, error };
 }
