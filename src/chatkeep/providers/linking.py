@@ -19,11 +19,10 @@ each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from chatkeep import accounts, audit
+from chatkeep import accounts, audit, shown_tokens
 from chatkeep.db import AUTH, ConstraintViolated, Query, run_within
 from chatkeep.errors import (
     BadIdToken,
@@ -49,13 +48,7 @@ if TYPE_CHECKING:
     from chatkeep.providers.identities import Held
     from chatkeep.providers.proofs import Proof, Shown
 
-_TOKEN_SHOWN: Final = "shown_id_tokens_pkey"  # noqa: S105 -- the name of a constraint
 _RACED: Final = frozenset({identities.TAKEN, accounts.ADDRESS_TAKEN})
-
-
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    noted: bool
 
 
 async def account_of(issuer: EmbeddedIssuer, proof: Proof) -> UUID:
@@ -135,25 +128,8 @@ async def note_shown(issuer: EmbeddedIssuer, shown: Shown) -> None:
     Raises:
         BadIdToken: it has been shown before.
     """
-    forget = Query(
-        "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
-        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100"
-        "  for update skip locked) returning true as noted",
-        (),
-        _Noted,
-    )
-    note = Query(
-        "insert into chatkeep.shown_id_tokens (token_hash, expires_at) values (%s, %s)"
-        " returning true as noted",
-        (shown.token_hash, shown.expires_at),
-        _Noted,
-    )
-    try:
-        await issuer.db.fetch_all(AUTH, forget, note)
-    except ConstraintViolated as error:
-        if error.name == _TOKEN_SHOWN:
-            raise BadIdToken("This ID token has been used already") from error
-        raise
+    if not await shown_tokens.note_shown(issuer.db, shown.token_hash, shown.expires_at):
+        raise BadIdToken("This ID token has been used already")
 
 
 async def _settle(issuer: EmbeddedIssuer, proof: Proof) -> UUID:

@@ -8,15 +8,15 @@ Nothing is verified here.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from chatkeep import audit
-from chatkeep.db import AUTH, ConstraintViolated, Query
+from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import everything_at, session_at
 from chatkeep.errors import LogoutTokenUsed
 from chatkeep.sessions.ending import end_in_turns
 from chatkeep.sessions.records import ENDED_AT_ONCE, Ended
+from chatkeep.shown_tokens import note_shown, was_shown
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 #: Why, in the row and in the audit log, and who said so. The migration knows the reason too.
 REASON: Final = "signed_out_elsewhere"
 ACTOR: Final = "issuer"
-#: The constraint that says: it was shown before.
-_SHOWN: Final = "shown_id_tokens_pkey"
-
-
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    noted: bool
 
 
 async def require_unused(db: Database, token: LogoutToken) -> None:
@@ -43,15 +36,7 @@ async def require_unused(db: Database, token: LogoutToken) -> None:
     Raises:
         LogoutTokenUsed: it was.
     """
-    (found,) = await db.fetch_all(
-        AUTH,
-        Query(
-            "select true as noted from chatkeep.shown_id_tokens where token_hash = %s",
-            (_hash_of(token),),
-            _Noted,
-        ),
-    )
-    if found:
+    if await was_shown(db, _hash_of(token)):
         raise LogoutTokenUsed
 
 
@@ -61,19 +46,6 @@ async def note_used(db: Database, token: LogoutToken, *, issuer: str, user_id: s
     Raises:
         LogoutTokenUsed: another request was faster.
     """
-    forget = Query(
-        "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
-        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100"
-        "  for update skip locked) returning true as noted",
-        (),
-        _Noted,
-    )
-    note = Query(
-        "insert into chatkeep.shown_id_tokens (token_hash, expires_at) values (%s, %s)"
-        " returning true as noted",
-        (_hash_of(token), token.expires_at),
-        _Noted,
-    )
     written = audit.entry(
         "logout_token.used",
         user_id=user_id,
@@ -81,12 +53,8 @@ async def note_used(db: Database, token: LogoutToken, *, issuer: str, user_id: s
         issuer=issuer,
         session_id=token.session,
     )
-    try:
-        await db.fetch_all(AUTH, forget, note, written)
-    except ConstraintViolated as error:
-        if error.name == _SHOWN:
-            raise LogoutTokenUsed from error
-        raise
+    if not await note_shown(db, _hash_of(token), token.expires_at, written):
+        raise LogoutTokenUsed
 
 
 def revoking(issuer: Issuer, token: LogoutToken) -> tuple[Query[Revoked], ...]:
