@@ -7,7 +7,6 @@ one does not wait. Nothing here knows where the database comes from.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from chatkeep.errors import SetupError
+from chatkeep.garbage import leave_alone_what_stays
 from chatkeep.sockets import BACKLOG
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
@@ -33,9 +33,6 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE_S: Final = 65  # longer than the proxies in front of us, which keep 60
 _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
 _AFTER_DRAIN_S: Final = 5
-#: Python's own 700, 10 and 10 look through everything there is for each tenth of it that is
-#: new: with thousands of streams that begin, pauses of 0.2 s one after the other.
-_COLLECTIONS: Final = (2000, 5, 50)
 
 
 def serve(
@@ -105,12 +102,6 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
-def _leave_alone_what_stays() -> None:
-    """Look for garbage among what requests leave, not in what was made to serve them."""
-    gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
-
-
 class _Server(uvicorn.Server):
     """uvicorn's, with our signals and without its log of a failed start."""
 
@@ -153,7 +144,7 @@ class _Server(uvicorn.Server):
             raise self._application.failure or SetupError("The server did not start.") from None
         finally:
             log.disabled = False
-        _leave_alone_what_stays()
+        leave_alone_what_stays()
         self._tell_started()
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401, ARG002 -- as uvicorn's

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from chatkeep import logs
 from chatkeep.errors import ChatkeepError, SetupError
+from chatkeep.garbage import importing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -228,7 +229,8 @@ def _last_words(worker: _Worker) -> str:
 
 def _work(settings: Settings, sockets: list[socket.socket], said: Connection) -> None:
     """The whole life of a worker process."""
-    from chatkeep.server import serve  # noqa: PLC0415 -- slow to import, and the parent needs it not
+    with importing():
+        from chatkeep.server import serve  # noqa: PLC0415 -- slow, and the parent needs it not
 
     # A terminal sends Ctrl-C to all of us; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -20,6 +20,7 @@ from chatkeep.cli.settings import data_option, read_settings
 from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import database_in_words, examples, mail_in_words, model_in_words
 from chatkeep.config import read_environment
+from chatkeep.garbage import importing
 
 if TYPE_CHECKING:
     import socket
@@ -105,9 +106,10 @@ class _EarlySignals:
 
 
 def _serve(settings: Settings, steps: Steps, early: _EarlySignals, began: float) -> None:
-    from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
-    from chatkeep.mail.templates import load_templates  # noqa: PLC0415 -- as above
-    from chatkeep.sockets import listen  # noqa: PLC0415 -- as above
+    with importing():
+        from chatkeep.cli.preparation import bring_up_to_date, prepared  # noqa: PLC0415 -- slow
+        from chatkeep.mail.templates import load_templates  # noqa: PLC0415 -- as above
+        from chatkeep.sockets import listen  # noqa: PLC0415 -- as above
 
     sockets = listen(settings.host, settings.port)
     settings = dataclasses.replace(settings, port=sockets[0].getsockname()[1])
@@ -176,7 +178,8 @@ def _runner(settings: Settings) -> _Runner:
         from chatkeep.workers import serve_with_workers  # noqa: PLC0415 -- slow to import
 
         return serve_with_workers
-    from chatkeep.server import serve  # noqa: PLC0415 -- slow to import
+    with importing():
+        from chatkeep.server import serve  # noqa: PLC0415 -- slow to import
 
     return serve
 
