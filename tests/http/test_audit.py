@@ -300,7 +300,7 @@ async def test_no_secret_and_no_word_of_anybody_is_in_the_log(
     keys = node.services.embedded.supabase_keys
     secrets = (
         *(person["access_token"], person["refresh_token"], keys.secret, keys.publishable),
-        *(PASSWORD, NEXT_PASSWORD, str(node.services.settings.secret), "4711", person["email"]),
+        *(PASSWORD, NEXT_PASSWORD, str(node.services.settings.secret), "canary", person["email"]),
     )
     assert [one for one in secrets if one in everything] == []
 
