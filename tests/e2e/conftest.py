@@ -10,16 +10,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from chatkeep.embedded_postgresql.postmaster import stop_left_behind
+from tests.chromium import launched_chromium
 from tests.command_line import CHATKEEP, environment
-from tests.e2e.visiting import CHROMIUM, FLAGS, Server, Visitor
+from tests.e2e.visiting import Server, Visitor
 from tests.free_ports import free_port
 
 if TYPE_CHECKING:
@@ -110,10 +111,7 @@ async def server(settle: Settle) -> AsyncIterator[Server]:
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """One Chromium; each person gets a profile of their own in it."""
-    async with AsyncExitStack() as stack:
-        playwright = await stack.enter_async_context(async_playwright())
-        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        stack.push_async_callback(running.close)
+    async with launched_chromium() as running:
         yield running
 
 

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.e2e.visiting import CHROMIUM
+from tests.chromium import NEEDS_CHROMIUM
 from tests.second_factors import App, join
 from tests.serving import serving, start_node
 
@@ -34,7 +34,7 @@ PAGE = "<!doctype html><title>An app</title><script src=/supabase.js></script><i
 PASSWORD = "Correct-Horse-42-battery"
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+    NEEDS_CHROMIUM,
     pytest.mark.skipif(not LIBRARY.exists(), reason="tests/clients is not installed: make test"),
 ]
 

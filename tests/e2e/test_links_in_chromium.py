@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.e2e.visiting import CHROMIUM
+from tests.chromium import NEEDS_CHROMIUM
 from tests.gotrue_people import OURS_ALONE
 from tests.http.mailbox import newest_to, path_of, secret_of
 from tests.serving import serving, start_node
@@ -43,7 +43,7 @@ FORGED = """<!doctype html><title>Evil</title>
 _numbers = count()
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+    NEEDS_CHROMIUM,
     pytest.mark.skipif(not LIBRARY.exists(), reason="tests/clients is not installed: make test"),
 ]
 

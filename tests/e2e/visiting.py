@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ import pytest
 from playwright.async_api import expect
 
 import chatkeep
+from tests.chromium import NEEDS_CHROMIUM
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -37,21 +37,10 @@ if TYPE_CHECKING:
         StorageState,
     )
 
-CHROMIUM = shutil.which("chromium")
 PAGE = Path(chatkeep.__file__).parent / "web" / "static" / "index.html"
 PASSWORD = "a long and quiet password"
 STORY = "Tell me a story, please"
 READY_WITHIN_S = 60
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Everything that a person can act on, and no name that a screen reader could say.
 NAMELESS = """
 () => [...document.querySelectorAll('button, a, input, select, textarea, [role=menuitem]')]
@@ -69,7 +58,7 @@ document.addEventListener('securitypolicyviolation', (event) =>
 """
 
 MARKS = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+    NEEDS_CHROMIUM,
     pytest.mark.skipif(not PAGE.exists(), reason="the web chat is not built: make install"),
 ]
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright
 
 from chatkeep.sessions.cookie_tokens import cookie_name
+from tests.chromium import NEEDS_CHROMIUM, launched_chromium
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
 
     from tests.serving import Node
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"
-)
+pytestmark = NEEDS_CHROMIUM
 
 COOKIE = cookie_name(production=False)
 PASSWORD = "Correct-Horse-42"
@@ -63,11 +59,8 @@ async ([address, body, type]) => {
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     """One browser for these tests; each of them opens contexts of its own."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    async with launched_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 import chatkeep
 from tests import sign_in_providers
+from tests.chromium import NEEDS_CHROMIUM, launched_chromium
 from tests.free_ports import free_port
 from tests.serving import start_node
 from tests.sign_in_providers import (
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from tests.serving import Node
 
 STORY = Path(__file__).with_name("provider_story.mjs")
-CHROMIUM = shutil.which("chromium")
 PAGE = Path(chatkeep.__file__).parent / "web" / "static" / "index.html"
-needs_chromium = pytest.mark.skipif(CHROMIUM is None or not PAGE.exists(), reason="no Chromium")
+needs_page = pytest.mark.skipif(not PAGE.exists(), reason="the web chat is not built: make install")
 
 
 @pytest.fixture
@@ -95,17 +94,15 @@ async def test_unmodified_supabase_js_goes_through_the_whole_story(
 # --- Chromium -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     """A browser; each person opens a context of their own."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    async with launched_chromium() as browser:
         yield browser
-        await browser.close()
 
 
-@needs_chromium
+@NEEDS_CHROMIUM
+@needs_page
 async def test_button_of_the_web_chat_signs_in(
     node: Node, providers: tuple[StandIn, StandIn], chromium: Browser
 ) -> None:
@@ -122,7 +119,8 @@ async def test_button_of_the_web_chat_signs_in(
     assert len(providers[0].forms) == 2
 
 
-@needs_chromium
+@NEEDS_CHROMIUM
+@needs_page
 async def test_web_chat_says_what_went_wrong_at_the_provider(
     node: Node, providers: tuple[StandIn, StandIn], chromium: Browser
 ) -> None:
@@ -137,7 +135,8 @@ async def test_web_chat_says_what_went_wrong_at_the_provider(
     await context.close()
 
 
-@needs_chromium
+@NEEDS_CHROMIUM
+@needs_page
 async def test_form_of_another_site_brings_its_person_back(
     node: Node, providers: tuple[StandIn, StandIn], chromium: Browser
 ) -> None:
@@ -151,7 +150,8 @@ async def test_form_of_another_site_brings_its_person_back(
     await context.close()
 
 
-@needs_chromium
+@NEEDS_CHROMIUM
+@needs_page
 async def test_way_back_of_somebody_else_signs_nobody_in(
     node: Node,
     providers: tuple[StandIn, StandIn],
