@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from itertools import count
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 from uuid import uuid4
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -410,6 +412,30 @@ async def test_token_works_once_on_all_servers(nodes: list[Node], issuers: Issue
         assert (answer.status, answer.json["code"]) == (400, "logout_token_used")
     namesake = Somebody(provider=issuers.other)
     assert (await tell(nodes[0], namesake.logout_token(jti=name))).status == 200
+
+
+async def test_token_works_once_when_it_comes_twice_at_once(
+    nodes: list[Node], database: MigratedDatabase, issuers: Issuers
+) -> None:
+    """Both servers have found it new before either writes that it was taken."""
+    token = Somebody(provider=issuers.acme).logout_token()
+    with psycopg.connect(database.admin_url) as holding:
+        holding.execute("lock table chatkeep.shown_id_tokens in share row exclusive mode")
+        telling = [asyncio.create_task(tell(node, token)) for node in nodes[:2]]
+        await until(lambda: waiting_for_locks(database) == len(telling))
+    answers = await asyncio.gather(*telling)
+    taken, refused = sorted(answers, key=lambda one: one.status)
+    assert taken.status == 200
+    assert (refused.status, refused.json["code"]) == (400, "logout_token_used")
+
+
+def waiting_for_locks(database: MigratedDatabase) -> int:
+    """Return how many statements wait for others in this database."""
+    ((waiting,),) = database.operate(
+        "select count(*) from pg_stat_activity where datname = current_database()"
+        " and wait_event_type = 'Lock'",
+    )
+    return int(waiting)
 
 
 async def test_strict_routes_and_keys(nodes: list[Node], issuers: Issuers) -> None:
