@@ -23,7 +23,6 @@ from chatkeep.issuers import Issuers, better_auth_issuer, openid_issuer, supabas
 from chatkeep.issuers.primary import settle_primary
 from chatkeep.notifications import Listener
 from chatkeep.personal_keys.reading import PersonalKeys
-from chatkeep.redis_link import RedisLink
 from chatkeep.server_secrets import derived_key
 from chatkeep.sessions.cookie_tokens import SessionTokens
 from chatkeep.sessions.supabase import SupabaseSessions
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
     from chatkeep.principal import Principal
+    from chatkeep.redis_link import RedisLink
     from chatkeep.revocations import Revocations
 
 _CONNECTIONS_TO_BETTER_AUTH: Final = 4
@@ -188,6 +188,8 @@ async def open_redis(
     """
     if settings.redis_url is None:
         return None
+    from chatkeep.redis_link import RedisLink  # noqa: PLC0415 -- slow, and for few
+
     link = RedisLink(settings.redis_url, patience_s=settings.redis_timeout_s)
     link.subscribe("chatkeep_revocations", revocations.told)
     revocations.announce_by(partial(link.tell, "chatkeep_revocations"))

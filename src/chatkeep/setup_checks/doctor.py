@@ -19,7 +19,6 @@ from chatkeep.config.contradictions import stays_inside
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
-from chatkeep.redis_link import redis_problem
 from chatkeep.setup_checks import isolation
 from chatkeep.setup_checks.connections import examine_connections
 from chatkeep.setup_checks.findings import Finding
@@ -217,6 +216,8 @@ async def examine_redis(settings: Settings) -> Finding:
     """Ask Redis to do what a server asks of it."""
     if settings.redis_url is None:
         return Finding(name="Redis", note="not used: REDIS_URL is not set")
+    from chatkeep.redis_link import redis_problem  # noqa: PLC0415 -- slow, and for few
+
     problem = await redis_problem(settings.redis_url)
     if problem is None:
         return Finding(name="Redis", note="answers, and runs our scripts")
