@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep.config import Settings
 from chatkeep.errors import TokenInvalid
 from chatkeep.principal import Principal
-from chatkeep.web.app import create_app
 from chatkeep.web.cookies import read_cookies
+from tests.api_document import DOCUMENT
 from tests.serving import exchange, parsed
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ JSON = "Content-Type: application/json"
 PUBLIC = "https://chat.example"
 APP = "https://app.example"
 
-_PATHS = create_app(Settings.from_env({})).openapi()["paths"]
+_PATHS = DOCUMENT["paths"]
 WRITES = [
     (method.upper(), re.sub(r"\{\w+\}", "c-1", path))
     for path, operations in _PATHS.items()

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chatkeep.config import Settings
 from chatkeep.limits import AT_ONCE, RATES, Rate
 from chatkeep.server import _protocol
-from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 from chatkeep.web.routes import pages
+from tests.api_document import DOCUMENT
 from tests.serving import PATIENCE_S, exchange, parsed, until
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ LIST = "/api/v1/chat"
 JSON = {"content-type": "application/json"}
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
-_PATHS = create_app(Settings.from_env({})).openapi()["paths"]
+_PATHS = DOCUMENT["paths"]
 BODIES = [
     (method.upper(), re.sub(r"\{\w+\}", "c-1", path))
     for path, operations in _PATHS.items()

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chatkeep.config import Settings
-from chatkeep.web.app import create_app
+from tests.api_document import DOCUMENT
 from tests.serving import PATIENCE_S, exchange, parsed
 
 if TYPE_CHECKING:
     from tests.serving import Answer, Node, Person
 
-_PATHS = create_app(Settings.from_env({})).openapi()["paths"]
+_PATHS = DOCUMENT["paths"]
 ROUTES = sorted({re.sub(r"\{\w+\}", "c-1", path) for path in _PATHS})
 LIST = "/api/v1/chat"
 SECOND = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

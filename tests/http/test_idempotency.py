@@ -14,7 +14,6 @@ import pytest
 from starlette.requests import Request
 
 from chatkeep import idempotency
-from chatkeep.config import Settings
 from chatkeep.db import ConstraintViolated
 from chatkeep.errors import (
     AnswerNotKept,
@@ -26,8 +25,8 @@ from chatkeep.errors import (
 from chatkeep.idempotency import Held, IdempotencyKeys, Kept
 from chatkeep.limits import RATES, Rate
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
-from chatkeep.web.app import create_app
 from chatkeep.web.once import Recorded, fingerprint_of, kept_or_given_up
+from tests.api_document import DOCUMENT
 from tests.chatkit_client import ROUTE as CHATKIT
 from tests.chatkit_client import Kit, request, said_by_user
 from tests.http.test_ai_sdk import asked, submit
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from tests.serving import Answer, Client, Node, Person, Stage
 
 CHAT = "/api/v1/chat"
-DOCUMENT: Final[dict[str, Any]] = create_app(Settings.from_env({})).openapi()
 WRITES: Final = {
     f"{method.upper()} {path}": operation
     for path, operations in DOCUMENT["paths"].items()

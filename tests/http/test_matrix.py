@@ -48,7 +48,6 @@ ACCESS: Final = {
     anybody: "anybody",
 }
 #: Routes that FastAPI makes itself.
-UNDECLARED: Final = {"/openapi.json"}
 #: It says nothing while all is well; `test_sessions.py` listens to it.
 ENDLESS: Final = "/api/sessions/watch"
 #: Whatever is open to everybody is listed here by name.
@@ -231,11 +230,8 @@ def masked(answer: Answer) -> tuple[int, dict[str, str], bytes]:
 @pytest.mark.parametrize("route", ROUTES, ids=str)
 def test_every_route_says_who_may_call(route: Route) -> None:
     """Exactly one typed dependency says it; what is open to everybody is on the list."""
-    if route.path in UNDECLARED:
-        assert route.path in PUBLIC
-    else:
-        assert len(route.access) == 1
-        assert ("anybody" in route.access) == (route.path in PUBLIC)
+    assert len(route.access) == 1
+    assert ("anybody" in route.access) == (route.path in PUBLIC)
 
 
 def test_questions_are_found_soon_and_depend_on_little() -> None:

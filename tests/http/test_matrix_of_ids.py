@@ -17,8 +17,7 @@ import psycopg
 import pytest
 
 from chatkeep.administration import administrators
-from chatkeep.config import Settings
-from chatkeep.web.app import create_app
+from tests.api_document import DOCUMENT
 from tests.gotrue_people import OURS_ALONE, nobody, sign_up, signed_in
 from tests.http.test_matrix import BODIES, QUERIES, masked
 from tests.serving import start_node
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client, Node
 
-DOCUMENT: Final[dict[str, Any]] = create_app(Settings.from_env({})).openapi()
 LOOKS_LIKE_AN_ID: Final = re.compile(
     r"(^|_)(ids?|token|cursor|before|after|conversation)$|[a-z]Ids?$"
 )

@@ -7,14 +7,19 @@ answered with, whatever its route, is added here once.
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
+from starlette.responses import Response
 
 from chatkeep.web import problems
+from chatkeep.web.content_encoding import takes_gzip
 from chatkeep.web.gotrue import errors as gotrue_errors
 from chatkeep.web.openai import errors as openai_errors
 
@@ -85,6 +90,39 @@ _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}
 }
 _WAITING: Final = frozenset({"429", "503"})
+
+
+class ApiDocument:
+    """The document as it is sent: made once, beside the requests, when somebody first asks.
+
+    It is most of a megabyte, and a second of work.
+    """
+
+    def __init__(self, generate: Callable[[], dict[str, Any]]) -> None:
+        """Send what *generate* returns."""
+        self._generate = generate
+        self._making = asyncio.Lock()
+        self._made: tuple[bytes, bytes] | None = None
+
+    async def answer(self, request: Request) -> Response:
+        """Return it for *request*: packed, for who takes that."""
+        async with self._making:
+            if self._made is None:
+                self._made = await asyncio.to_thread(self._make)
+        plain, packed = self._made
+        headers = {"vary": "accept-encoding"}
+        prefix = request.scope.get("root_path", "")
+        if prefix:  # where this application is mounted in another
+            servers = msgspec.json.encode({"servers": [{"url": prefix}]})
+            plain = servers[:-1] + b"," + plain[1:]
+        elif takes_gzip(request):
+            headers["content-encoding"] = "gzip"
+            plain = packed
+        return Response(plain, media_type="application/json", headers=headers)
+
+    def _make(self) -> tuple[bytes, bytes]:
+        plain = msgspec.json.encode(self._generate())
+        return plain, gzip.compress(plain)
 
 
 def completed(generate: Callable[[], dict[str, Any]]) -> dict[str, Any]:

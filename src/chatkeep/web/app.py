@@ -17,7 +17,7 @@ from chatkeep.errors import ChatkeepError
 from chatkeep.extensions import Extensions
 from chatkeep.web import problems
 from chatkeep.web.afterwards import Application
-from chatkeep.web.api_document import TAGS, completed
+from chatkeep.web.api_document import TAGS, ApiDocument, completed
 from chatkeep.web.background import drained, start_metrics
 from chatkeep.web.budget_headers import BUDGET_HEADERS
 from chatkeep.web.clients import TrustedProxies
@@ -155,6 +155,7 @@ def create_app(
         openapi_tags=TAGS,
         lifespan=partial(_lifespan, settings=settings, extensions=extensions),
         middleware=_middleware(settings),
+        openapi_url=None,  # it is made while nobody else is answered, and again for each request
         docs_url=None,
         redoc_url=None,
         # Its own spans hold paths and queries, in which links of mails and shares stand.
@@ -170,8 +171,9 @@ def create_app(
     # Not as routers within a router: those are gone through twice for each request.
     app.router.routes.extend(route for one in _ROUTES for route in one.routes)
     app.openapi = cache(partial(completed, app.openapi))  # type: ignore[method-assign]  # FastAPI's documented way
+    app.state.api_document = ApiDocument(app.openapi)
     app.state.missing_page = pages.missing_page
-    app.state.documented_methods = problems.methods_in(app.openapi)
+    app.state.documented_methods = problems.methods_in(app.router.routes)
     return app
 
 

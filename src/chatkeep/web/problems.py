@@ -6,25 +6,24 @@ went wrong inside is logged and never told.
 
 from __future__ import annotations
 
-from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from fastapi.routing import APIRoute
 from starlette.responses import Response
-from starlette.routing import compile_path
 
 from chatkeep import errors
 from chatkeep.web.openai import errors as openai_errors
 from chatkeep.web.refused_fields import refused_fields
 
 if TYPE_CHECKING:
-    import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
 _MEDIA_TYPE = "application/problem+json"
 #: What programs speak to: there a failure is a problem, whoever looks.
@@ -102,30 +101,18 @@ def _is_visit(request: Request) -> bool:
     )
 
 
-def methods_in(document: Callable[[], dict[str, Any]]) -> Callable[[str], set[str]]:
-    """Return what finds every method that *document* has at a path.
+def methods_in(routes: Iterable[BaseRoute]) -> Callable[[str], set[str]]:
+    """Return what finds every method that is documented for a path.
 
-    The framework names those of its first route alone. *document* is asked for once, when
-    somebody is first refused.
+    The framework names those of its first route alone. Not from the document: to make that
+    takes a second, in which nobody is answered.
     """
-
-    @cache
-    def known() -> dict[str, tuple[re.Pattern[str], set[str]]]:
-        return {
-            template: (compile_path(template)[0], {method.upper() for method in operations})
-            for template, operations in document()["paths"].items()
-        }
+    documented = [one for one in routes if isinstance(one, APIRoute) and one.include_in_schema]
 
     def find(path: str) -> set[str]:
-        documented = known()
-        if path in documented:
-            return documented[path][1]
-        return {
-            method
-            for pattern, methods in documented.values()
-            if pattern.match(path)
-            for method in methods
-        }
+        here = [one for one in documented if one.path == path]
+        here = here or [one for one in documented if one.path_regex.match(path)]
+        return {method for one in here for method in one.methods}
 
     return find
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from chatkeep.errors import NotFound
+from chatkeep.web.api_document import ApiDocument
 from chatkeep.web.auth import Anybody
+from chatkeep.web.content_encoding import takes_gzip
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,10 +25,6 @@ _POLICY = (
     " form-action 'self'; frame-ancestors 'none'"
 )
 _FOR_EVER = "public, max-age=31536000, immutable"
-#: RFC 9110 section 12.5.3; a weight of nothing refuses.
-_TAKES_GZIP = re.compile(
-    r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)", re.IGNORECASE
-)
 _NOT_BUILT = """<!doctype html><html lang="en"><title>Chatkeep</title>
 <h1>The server runs, its web chat is not built</h1>
 <p>Run <code>make install</code> in the source folder, then load this page again.</p></html>"""
@@ -67,6 +64,13 @@ async def api_page(request: Request, _: Anybody) -> Response:
     return _file(request, "docs/index.html", "no-cache")
 
 
+@router.get("/openapi.json")
+async def api_document(request: Request, _: Anybody) -> Response:
+    """Return the OpenAPI document."""
+    document: ApiDocument = request.app.state.api_document
+    return await document.answer(request)
+
+
 @router.get("/assets/{name:path}")
 async def asset(name: Annotated[str, InPath()], request: Request, _: Anybody) -> Response:
     """Return a built file; its name changes when its content does."""
@@ -100,7 +104,7 @@ def _file(request: Request, name: str, cache: str) -> Response:
     if packed is None:
         return FileResponse(path, headers=headers)
     headers["vary"] = "accept-encoding"
-    if not _TAKES_GZIP.search(request.headers.get("accept-encoding", "")):
+    if not takes_gzip(request):
         return FileResponse(path, headers=headers)
     headers["content-encoding"] = "gzip"
     return FileResponse(packed, headers=headers, media_type=guess_type(path)[0])
