@@ -21,7 +21,7 @@ from tests.postgres_servers import MigratedDatabase, Server, Version, new_server
 from tests.round_trips import RoundTripCounter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 # `node` and `npm` of the virtual environment come before older ones of the machine.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -82,6 +82,20 @@ def what_was_left_open_is_told_here() -> Iterator[None]:
     gc.freeze()
     yield
     gc.collect()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report what failed, with no collection meanwhile.
+
+    Python before 3.11.8 cannot parse while it parses (its issue 106905). A report parses source,
+    and so does the telling of what a collection finds unclosed: together they end the run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
