@@ -18,7 +18,7 @@ PAGE := src/chatkeep/web/static/index.html
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) \
 	$(shell find web/src web/public -type d 2>/dev/null)
 
-.PHONY: help install serve test check bench bench-check fuzz races kills strangers lock clean
+.PHONY: help install serve test check bench bench-check fuzz races kills strangers requests lock clean
 
 help: ## list these commands (the default)
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -59,6 +59,9 @@ kills: .venv/.development tests/clients/node_modules/.installed ## kill the serv
 
 strangers: .venv/.development ## let many people try each other's conversations, a million times (ARGS="steps")
 	@STEPS=$(or $(ARGS),1000000) $(BIN)/python -m pytest --timeout=36000 tests/http/test_attacks_strangers.py
+
+requests: .venv/.development ## send what the API's document allows and forbids, for longer (ARGS="examples")
+	@EXAMPLES=$(or $(ARGS),200) $(BIN)/python -m pytest --timeout=36000 tests/http/test_openapi.py -k all_that_happens
 
 lock: .venv/.development ## choose new versions of the dependencies and lock them with hashes
 	@scripts/lock

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 from uuid import uuid4
 
@@ -429,11 +430,22 @@ def either(
     return database
 
 
+@pytest.fixture(scope="module")
+def indexes_at() -> Callable[[str], Indexes]:
+    """Return the indexes of the database at an address: they stay as they are."""
+
+    @cache
+    def found(admin_url: str) -> Indexes:
+        with psycopg.connect(admin_url) as connection:
+            return indexes_of(connection)
+
+    return found
+
+
 @pytest.fixture
-def indexes(either: MigratedDatabase) -> Indexes:
+def indexes(either: MigratedDatabase, indexes_at: Callable[[str], Indexes]) -> Indexes:
     """Its indexes."""
-    with psycopg.connect(either.admin_url) as connection:
-        return indexes_of(connection)
+    return indexes_at(either.admin_url)
 
 
 @pytest.mark.parametrize("name", HOT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from tests.api_document import DOCUMENT
 if TYPE_CHECKING:
     from tests.serving import Node, Person
 
+#: For each operation; `make requests` takes more.
+EXAMPLES = os.environ.get("EXAMPLES", "6")
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 # Rules that no schema can express (a cursor of the list, a version that is still the newest,
 # a number within the operator's policy) refuse what looks sound; what is wrong may be too large.
@@ -42,7 +45,7 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.timeout(900)  # a minute on a machine that has nothing else to do
+@pytest.mark.timeout(900)  # half a minute on a machine that has nothing else to do
 @pytest.mark.parametrize("phases", ["examples,coverage", "fuzzing", "stateful"])
 async def test_document_says_all_that_happens(
     node: Node, ana: Person, tmp_path: Path, phases: str
@@ -54,7 +57,7 @@ async def test_document_says_all_that_happens(
         SCHEMATHESIS,
         *("--config-file", configuration, "run", f"{node.url}/openapi.json"),
         *("--header", f"Authorization: {ana.client.headers['authorization']}"),
-        *("--phases", phases, "--max-examples", "20"),
+        *("--phases", phases, "--max-examples", EXAMPLES),
         # One worker: Python 3.11 cannot parse in two threads at once, as hypothesis does.
         *("--seed", "1", "--generation-database", "none", "--workers", "1", "--no-color"),
         stdout=asyncio.subprocess.PIPE,

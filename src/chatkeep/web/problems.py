@@ -6,18 +6,21 @@ went wrong inside is logged and never told.
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from fastapi.routing import APIRoute
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from chatkeep import errors
 from chatkeep.web.openai import errors as openai_errors
 from chatkeep.web.refused_fields import refused_fields
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterable
 
     from fastapi.exceptions import RequestValidationError
@@ -109,10 +112,19 @@ def methods_in(routes: Iterable[BaseRoute]) -> Callable[[str], set[str]]:
     """
     documented = [one for one in routes if isinstance(one, APIRoute) and one.include_in_schema]
 
+    @cache
+    def known() -> dict[str, tuple[re.Pattern[str], set[str]]]:
+        found: dict[str, tuple[re.Pattern[str], set[str]]] = {}
+        for one in documented:
+            place = found.setdefault(one.path_format, (compile_path(one.path_format)[0], set()))
+            place[1].update(one.methods or ())
+        return found
+
     def find(path: str) -> set[str]:
-        here = [one for one in documented if one.path == path]
-        here = here or [one for one in documented if one.path_regex.match(path)]
-        return {method for one in here for method in one.methods}
+        if path in known():
+            return known()[path][1]
+        here = [methods for pattern, methods in known().values() if pattern.match(path)]
+        return set().union(*here)
 
     return find
 
