@@ -124,6 +124,25 @@ async def _ask(
     )
 
 
+async def _all_begun(
+    http: aiohttp.ClientSession, server: ServerProcess, people: list[str]
+) -> list[asyncio.Task[Turn]]:
+    """Ask all questions and return when each is being answered.
+
+    A few at a time: a crowd that waits for the database for longer than 5 s is sent away.
+    """
+    asking: list[asyncio.Task[Turn]] = []
+    for first in range(0, TURNS, BEGUN_TOGETHER):
+        began = [asyncio.Event() for _ in range(BEGUN_TOGETHER)]
+        asking += [
+            asyncio.create_task(_ask(http, server, people[n % len(people)], _question(n), one))
+            for n, one in enumerate(began, first)
+        ]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(one.wait() for one in began))
+    return asking
+
+
 async def _read(
     http: aiohttp.ClientSession, server: ServerProcess, token: str, conversation_id: str
 ) -> dict[str, Any]:
@@ -141,9 +160,7 @@ async def test_two_hundred_answers_at_once_are_all_whole_kept_and_apart(
     """None is lost, none is mixed with another, each is stored and asked for once."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         people = [await server.sign_up(http) for _ in range(5)]
-        turns = await asyncio.gather(
-            *(_ask(http, server, people[n % 5], _question(n)) for n in range(TURNS))
-        )
+        turns = await asyncio.gather(*await _all_begun(http, server, people))
         assert all(turn.ended and turn.text == ANSWER for turn in turns)
         for number, turn in enumerate(turns):
             page = await _read(http, server, people[number % 5], turn.conversation_id)
@@ -216,15 +233,7 @@ async def test_two_hundred_streams_are_told_when_the_server_is_told_to_end(
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         people = [await server.sign_up(http) for _ in range(5)]
-        asking: list[asyncio.Task[Turn]] = []
-        for first in range(0, TURNS, BEGUN_TOGETHER):
-            began = [asyncio.Event() for _ in range(BEGUN_TOGETHER)]
-            asking += [
-                asyncio.create_task(_ask(http, server, people[n % 5], _question(n), one))
-                for n, one in enumerate(began, first)
-            ]
-            async with asyncio.timeout(60):
-                await asyncio.gather(*(one.wait() for one in began))
+        asking = await _all_begun(http, server, people)
         await server.stop()
         turns = await asyncio.gather(*asking)
         assert {(turn.ended, turn.last) for turn in turns} == {(False, "error")}
