@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 COMMAND = str(Path(sys.executable).parent / "chatkeep")
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0  # as long as several workers may take to start
 
 
 class ServerProcess:
