@@ -15,6 +15,7 @@ from chatkeep.config import Settings
 from chatkeep.web.api_document import ApiDocument
 from chatkeep.web.app import create_app
 from tests.api_document import DOCUMENT
+from tests.serving import until
 
 
 def asked(*, encodings: str = "identity", root_path: str = "") -> Request:
@@ -36,6 +37,44 @@ async def test_it_is_made_once_and_beside_the_requests() -> None:
     assert {bytes(one.body) for one in answers} == {b'{"openapi":"3.1.0"}'}
     (thread,) = made_in
     assert thread != threading.get_ident()
+
+
+async def test_whoever_hangs_up_does_not_have_it_made_again() -> None:
+    """A stranger who comes and goes would have a second of work begun each time."""
+    made, go_on = [], threading.Event()
+
+    def generate() -> dict[str, Any]:
+        made.append(1)
+        assert go_on.wait(10)
+        return {"openapi": "3.1.0"}
+
+    document = ApiDocument(generate)
+    for _ in range(3):
+        gone = asyncio.create_task(document.answer(asked()))
+        await asyncio.sleep(0)
+        await until(lambda: bool(made))
+        gone.cancel()
+        await asyncio.wait([gone])
+    waiting = asyncio.create_task(document.answer(asked()))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await waiting).status_code == 200
+    assert made == [1]
+
+
+async def test_fault_while_it_is_made_is_not_kept() -> None:
+    """The next one who asks has it made anew."""
+    faults = [MemoryError()]
+
+    def generate() -> dict[str, Any]:
+        if faults:
+            raise faults.pop()
+        return {"openapi": "3.1.0"}
+
+    document = ApiDocument(generate)
+    with pytest.raises(MemoryError):
+        await document.answer(asked())
+    assert (await document.answer(asked())).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/api/v1/chat/any", "/api/sessions/revoke-others"])

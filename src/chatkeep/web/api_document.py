@@ -101,15 +101,11 @@ class ApiDocument:
     def __init__(self, generate: Callable[[], dict[str, Any]]) -> None:
         """Send what *generate* returns."""
         self._generate = generate
-        self._making = asyncio.Lock()
-        self._made: tuple[bytes, bytes] | None = None
+        self._making: asyncio.Task[tuple[bytes, bytes]] | None = None
 
     async def answer(self, request: Request) -> Response:
         """Return it for *request*: packed, for who takes that."""
-        async with self._making:
-            if self._made is None:
-                self._made = await asyncio.to_thread(self._make)
-        plain, packed = self._made
+        plain, packed = await self._made()
         headers = {"vary": "accept-encoding"}
         prefix = request.scope.get("root_path", "")
         if prefix:  # where this application is mounted in another
@@ -119,6 +115,20 @@ class ApiDocument:
             headers["content-encoding"] = "gzip"
             plain = packed
         return Response(plain, media_type="application/json", headers=headers)
+
+    async def _made(self) -> tuple[bytes, bytes]:
+        """Return it plain and packed.
+
+        Whoever hangs up meanwhile leaves the work to the others: nobody begins it again.
+        """
+        if self._making is None:
+            self._making = asyncio.create_task(asyncio.to_thread(self._make))
+            self._making.add_done_callback(self._forget_a_fault)
+        return await asyncio.shield(self._making)
+
+    def _forget_a_fault(self, made: asyncio.Task[tuple[bytes, bytes]]) -> None:
+        if made.cancelled() or made.exception() is not None:
+            self._making = None
 
     def _make(self) -> tuple[bytes, bytes]:
         plain = msgspec.json.encode(self._generate())
