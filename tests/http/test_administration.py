@@ -191,7 +191,7 @@ async def test_roles_of_another_name(start: StartNode, database: MigratedDatabas
 
 async def test_role_of_another_issuer_counts(start: StartNode, database: MigratedDatabase) -> None:
     """Where its operator writes it: `app_metadata` of Supabase, and never `user_metadata`."""
-    node = await start(database.url)
+    node = await start(database.url, PRIMARY_ISSUER="embedded")
     now: dict[str, Any] = {"amr": [{"method": "password", "timestamp": 4102444800}]}
     theirs = node.person(app_metadata={"roles": ["admin"]}, **now)
     assert (await theirs.client.get(f"{ADMIN}/users")).status == 200

@@ -82,7 +82,7 @@ async def test_token_of_a_legacy_server_role_is_no_administrator(
     start: StartNode, project: str, bearer: str
 ) -> None:
     """A JWT for `service_role` opens nothing, though its signature is right."""
-    node = await start()
+    node = await start(PRIMARY_ISSUER="embedded")
     claims = forge.claims(role=bearer, iss="supabase", sub=...)
     legacy = forge.forge(payload={k: v for k, v in claims.items() if v is not ...})
     signed = token(project, str(uuid4()), role=bearer)
