@@ -93,7 +93,9 @@ web/node_modules/.installed: web/package.json web/package-lock.json | .venv/.run
 	@cd web && ../scripts/with-node $(NPM) ci >/dev/null
 	@touch $@
 
-tests/clients/node_modules/.installed: tests/clients/package.json tests/clients/package-lock.json | .venv/.runtime
+# Not beside the other: each would install Node where there is none.
+tests/clients/node_modules/.installed: tests/clients/package.json tests/clients/package-lock.json \
+		| .venv/.runtime web/node_modules/.installed
 	@echo "Installing the clients that the tests speak with ..."
 	@cd tests/clients && ../../scripts/with-node $(NPM) ci >/dev/null
 	@touch $@
