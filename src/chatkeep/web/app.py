@@ -155,7 +155,7 @@ def create_app(
         openapi_tags=TAGS,
         lifespan=partial(_lifespan, settings=settings, extensions=extensions),
         middleware=_middleware(settings),
-        openapi_url=None,  # it is made while nobody else is answered, and again for each request
+        openapi_url=None,  # FastAPI makes it in the event loop: `pages` hands it out
         docs_url=None,
         redoc_url=None,
         # Its own spans hold paths and queries, in which links of mails and shares stand.
