@@ -82,6 +82,14 @@ class MigratedDatabase:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def waiting_for_locks(self) -> int:
+        """Return how many statements in it wait for locks that others hold."""
+        ((waiting,),) = self.operate(
+            "select count(*) from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        return int(waiting)
+
     def reached_by(self, folder: Path) -> MigratedDatabase:
         """Return the same database, reached through what listens in *folder*."""
         return replace(self, server=replace(self.server, folder=folder))

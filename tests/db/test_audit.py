@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -49,14 +48,6 @@ async def test_entries_are_listed_newest_first_page_by_page(db: Database, by: st
             assert [one.action for one in page] == ["user.updated"] * 2
 
 
-def _somebody_waits(database: MigratedDatabase) -> bool:
-    found = database.operate(
-        "select 1 from pg_locks l join pg_database d on d.oid = l.database"
-        " where not l.granted and d.datname = current_database()"
-    )
-    return bool(found)
-
-
 @pytest.mark.parametrize("ends", ["another write", "the end of the process"])
 async def test_notices_that_are_just_being_written_are_waited_for(
     db: Database, database: MigratedDatabase, ends: str
@@ -67,7 +58,7 @@ async def test_notices_that_are_just_being_written_are_waited_for(
     with psycopg.connect(database.admin_url) as operator:
         operator.execute("lock table chatkeep.audit_log in exclusive mode")
         notices.note("session.begun", user_id=person)
-        await until(partial(_somebody_waits, database))
+        await until(lambda: database.waiting_for_locks() > 0)
         ending = asyncio.create_task(
             notices.write() if ends == "another write" else notices.close()
         )

@@ -12,6 +12,7 @@ from chatkeep import audit
 from chatkeep import db as door
 from chatkeep.db import ADMIN, AUTH, Database
 from chatkeep.errors import SetupError, Unavailable
+from tests.postgres_servers import MigratedDatabase
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -23,17 +24,17 @@ SECRET = b"s" * 32
 
 
 @pytest.fixture
-def own(postgres: Server) -> Iterator[str]:
-    """The administrator's address of a database that this test alone uses."""
+def own(postgres: Server) -> Iterator[MigratedDatabase]:
+    """A database that this test alone uses."""
     name = postgres.new_database(template=postgres.migrated_template())
-    yield postgres.url(name)
+    yield MigratedDatabase(server=postgres, name=name)
     postgres.drop_database(name)
 
 
 @pytest.fixture
-async def log(own: str) -> AsyncIterator[Database]:
+async def log(own: MigratedDatabase) -> AsyncIterator[Database]:
     """The door to that database, with ten entries that are sealed."""
-    opened = Database(own, pool_size=2)
+    opened = Database(own.admin_url, pool_size=2)
     await opened.open()
     await add(opened, 10)
     assert await audit.seal(opened, SECRET) == 10
@@ -48,11 +49,10 @@ async def add(db: Database, count: int) -> None:
         await db.fetch_all(AUTH, written)
 
 
-def tamper(address: str, *statements: str) -> None:
+def tamper(database: MigratedDatabase, *statements: str) -> None:
     """Do what only an administrator of the database can."""
-    with psycopg.connect(address, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
+    for statement in statements:
+        database.operate(statement)
 
 
 async def test_an_untouched_log_verifies(log: Database) -> None:
@@ -142,7 +142,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("how", TAMPERED)
 async def test_tampering_is_found_and_the_first_entry_named(
-    own: str, log: Database, how: str
+    own: MigratedDatabase, log: Database, how: str
 ) -> None:
     """Whatever was done, the chain does not hold from there on."""
     statements, number = TAMPERED[how]
@@ -153,7 +153,7 @@ async def test_tampering_is_found_and_the_first_entry_named(
 
 
 async def test_an_old_backup_of_all_of_it_is_found_by_a_head_kept_elsewhere(
-    own: str, log: Database
+    own: MigratedDatabase, log: Database
 ) -> None:
     """It fits in itself, but does not go through what was kept."""
     await add(log, 1)
@@ -171,7 +171,7 @@ async def test_an_old_backup_of_all_of_it_is_found_by_a_head_kept_elsewhere(
 
 
 async def test_a_long_log_is_waited_for_longer_than_a_request_is(
-    own: str, log: Database, monkeypatch: pytest.MonkeyPatch
+    own: MigratedDatabase, log: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server may take minutes for a statement of it, and so it has them of us too."""
     monkeypatch.setattr(door, "_PATIENCE_S", 0.2)
@@ -180,24 +180,14 @@ async def test_a_long_log_is_waited_for_longer_than_a_request_is(
         async with log.acting_as(ADMIN) as connection:
             await connection.execute("select from chatkeep.audit_head for share")
 
-    with psycopg.connect(own) as slow:
+    with psycopg.connect(own.admin_url) as slow:
         slow.execute("select from chatkeep.audit_head for update")
         verifying = asyncio.create_task(audit.verify(log, SECRET))
-        await until(lambda: waits(own) == 1)
+        await until(lambda: own.waiting_for_locks() == 1)
         with pytest.raises(Unavailable, match="took too long"):
             await look()
         assert not verifying.done()
     assert (await verifying).entries == 10
-
-
-def waits(address: str) -> int:
-    """Return how many transactions wait for a row."""
-    with psycopg.connect(address) as admin:
-        found = admin.execute(
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-            " and datname = current_database()"
-        ).fetchone()
-    return 0 if found is None else int(found[0])
 
 
 async def test_without_the_secret_nobody_can_seal_anew(log: Database) -> None:
@@ -209,7 +199,9 @@ async def test_without_the_secret_nobody_can_seal_anew(log: Database) -> None:
     assert (await audit.verify(log, SECRET)).waiting == 1
 
 
-async def test_a_head_that_was_changed_is_not_sealed_over(own: str, log: Database) -> None:
+async def test_a_head_that_was_changed_is_not_sealed_over(
+    own: MigratedDatabase, log: Database
+) -> None:
     """Sealing goes on only from an end that holds: tampering does not heal."""
     tamper(own, "update chatkeep.audit_head set position = 3")
     await add(log, 1)
@@ -217,7 +209,9 @@ async def test_a_head_that_was_changed_is_not_sealed_over(own: str, log: Databas
         await audit.seal(log, SECRET)
 
 
-async def test_a_transaction_that_is_late_is_sealed_later(own: str, log: Database) -> None:
+async def test_a_transaction_that_is_late_is_sealed_later(
+    own: MigratedDatabase, log: Database
+) -> None:
     """Its number is smaller than that of the last sealed entry, and it is not lost."""
     late = audit.entry("session.ended", user_id="bo")
     async with log.acting_as(AUTH) as connection:
@@ -229,17 +223,19 @@ async def test_a_transaction_that_is_late_is_sealed_later(own: str, log: Databas
     assert (found.entries, found.waiting, found.broken) == (13, 0, None)
 
 
-async def test_one_server_seals_at_a_time(own: str, log: Database) -> None:
+async def test_one_server_seals_at_a_time(own: MigratedDatabase, log: Database) -> None:
     """While one holds the head another leaves at once, and each entry is linked once."""
     await add(log, 5)
-    with psycopg.connect(own) as other:
+    with psycopg.connect(own.admin_url) as other:
         other.execute("select from chatkeep.audit_head for update")
         assert await audit.seal(log, SECRET) == 0
     assert await audit.seal(log, SECRET) == 5
     assert (await audit.verify(log, SECRET)).broken is None
 
 
-async def test_what_is_old_goes_and_the_rest_still_verifies(own: str, log: Database) -> None:
+async def test_what_is_old_goes_and_the_rest_still_verifies(
+    own: MigratedDatabase, log: Database
+) -> None:
     """From the beginning, never what is younger than 30 days, never what was tampered with."""
     assert await audit.let_go(log, SECRET, days=30) == 0
     tamper(

@@ -30,16 +30,6 @@ async def issuer(db: Database) -> AsyncIterator[EmbeddedIssuer]:
     opened.close()
 
 
-def waits(database: MigratedDatabase) -> bool:
-    """Whether some statement waits for another transaction."""
-    with psycopg.connect(database.admin_url) as admin:
-        found = admin.execute(
-            "select from pg_stat_activity where wait_event_type = 'Lock'"
-            " and datname = current_database()"
-        )
-        return found.fetchone() is not None
-
-
 def active(database: MigratedDatabase, user_id: UUID) -> int:
     """Count the sessions of a person that have not ended."""
     with psycopg.connect(database.admin_url) as admin:
@@ -68,7 +58,7 @@ async def test_sign_in_waits_for_what_is_being_written(
     with psycopg.connect(database.admin_url) as other:
         other.execute(statement.encode(), (person,))
         signing_in = asyncio.create_task(issuer.begin(person, "otp", DEVICE))
-        await until(lambda: waits(database))
+        await until(lambda: database.waiting_for_locks() > 0)
         other.execute(
             "update public.user_sessions set is_active = false where user_id = %s", (str(person),)
         )

@@ -42,10 +42,6 @@ TWO_FILES: Final = (
     "insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, digest)"
     " select %s, id, '{}', 'text/plain', 1, 'x' from unnest(array['a', 'b']) id"
 )
-WAITING: Final = (
-    "select count(*) from pg_stat_activity"
-    " where wait_event_type = 'Lock' and datname = current_database()"
-)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +134,6 @@ async def test_files_are_locked_in_one_order(long: MigratedDatabase, db: Databas
     with psycopg.connect(long.admin_url) as other:
         other.execute(lock, [bo, "a"])
         sending = asyncio.create_task(db.fetch_all(as_user(bo), *files.using(bo, talk, ["b", "a"])))
-        await until(lambda: long.operate(WAITING) == [(1,)])
+        await until(lambda: long.waiting_for_locks() == 1)
         other.execute(f"{lock} nowait", [bo, "b"])
     await sending

@@ -11,6 +11,7 @@ import psycopg
 from chatkeep.conversations import forking, imports, list_conversations
 from chatkeep.conversations.imports import Arrival, Line
 from chatkeep.personal_data import erasure
+from tests.serving import until
 
 if TYPE_CHECKING:
     from chatkeep.db import Database
@@ -32,27 +33,12 @@ async def test_copy_that_is_being_made_is_erased_with_what_it_copies(
         copying = asyncio.create_task(
             forking.fork(db, "ana", brought.id, message_id=None, fork_id="copy")
         )
-        await _until_waiting(database, 1)
+        await until(lambda: database.waiting_for_locks() >= 1, within_s=20)
         erasing = asyncio.create_task(erasure.erase_words(db, "ana"))
-        await _until_waiting(database, 2, or_done=erasing)
+        await until(lambda: database.waiting_for_locks() >= 2 or erasing.done(), within_s=20)
         in_the_way.rollback()
     await copying
     await erasing
     assert await list_conversations(db, "ana", limit=2) == []
     left = "select count(*) from chat.messages where user_id = 'ana'"
     assert database.operate(left) == [(0,)]
-
-
-async def _until_waiting(
-    database: MigratedDatabase, number: int, *, or_done: asyncio.Task[int] | None = None
-) -> None:
-    """Wait until so many connections wait for locks of others, or the task has ended."""
-    async with asyncio.timeout(20):
-        while True:
-            ((waiting,),) = database.operate(
-                "select count(*) from pg_stat_activity"
-                " where datname = current_database() and wait_event_type = 'Lock'"
-            )
-            if waiting >= number or (or_done is not None and or_done.done()):
-                return
-            await asyncio.sleep(0.02)

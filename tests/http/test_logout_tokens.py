@@ -422,20 +422,11 @@ async def test_token_works_once_when_it_comes_twice_at_once(
     with psycopg.connect(database.admin_url) as holding:
         holding.execute("lock table chatkeep.shown_id_tokens in share row exclusive mode")
         telling = [asyncio.create_task(tell(node, token)) for node in nodes[:2]]
-        await until(lambda: waiting_for_locks(database) == len(telling))
+        await until(lambda: database.waiting_for_locks() == len(telling))
     answers = await asyncio.gather(*telling)
     taken, refused = sorted(answers, key=lambda one: one.status)
     assert taken.status == 200
     assert (refused.status, refused.json["code"]) == (400, "logout_token_used")
-
-
-def waiting_for_locks(database: MigratedDatabase) -> int:
-    """Return how many statements wait for others in this database."""
-    ((waiting,),) = database.operate(
-        "select count(*) from pg_stat_activity where datname = current_database()"
-        " and wait_event_type = 'Lock'",
-    )
-    return int(waiting)
 
 
 async def test_strict_routes_and_keys(nodes: list[Node], issuers: Issuers) -> None:

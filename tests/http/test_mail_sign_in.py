@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -506,9 +505,9 @@ async def test_proof_and_change_of_password_cannot_both_win(
     answers: dict[str, asyncio.Task[Answer]] = {}
     with psycopg.connect(database.admin_url) as holding:
         holding.execute("select from chatkeep.users where id = %s for update", [user_id])
-        for waiting, name in enumerate(order, start=1):
+        for name in order:
             answers[name] = asyncio.create_task(calls[name]())
-            await until(partial(enough_wait_for_locks, database, waiting))
+            await until(lambda: database.waiting_for_locks() >= len(answers))
     shown, changed = await answers["shown"], await answers["changed"]
     assert changed.status == 200
     if first == "shown":
@@ -517,15 +516,6 @@ async def test_proof_and_change_of_password_cannot_both_win(
     else:
         assert shown.status in {403, 404}
         assert code_of(shown)[1] in {"otp_expired", "flow_state_not_found"}
-
-
-def enough_wait_for_locks(database: MigratedDatabase, wanted: int) -> bool:
-    """Whether so many statements wait for others in this database."""
-    ((waiting,),) = database.operate(
-        "select count(*) from pg_stat_activity where datname = current_database()"
-        " and wait_event_type = 'Lock'",
-    )
-    return int(waiting) >= wanted
 
 
 # --- a new address -------------------------------------------------------------------------------

@@ -140,19 +140,10 @@ async def test_title_that_is_typed_at_the_same_moment_stays(
         racing = asyncio.create_task(
             titling.give_title(naming.services.db, ana.id, chat, "Theirs", seen="Auto")
         )
-        await until(lambda: _is_blocked(database))
+        await until(lambda: database.waiting_for_locks() > 0)
         await person.commit()
     assert await racing is False
     assert await title_of(ana.client, chat) == "Auto"
-
-
-def _is_blocked(database: MigratedDatabase) -> bool:
-    with psycopg.connect(database.admin_url) as connection:
-        row = connection.execute(
-            "select count(*) from pg_stat_activity"
-            " where datname = current_database() and wait_event_type = 'Lock'"
-        ).fetchone()
-    return row is not None and row[0] > 0
 
 
 async def test_title_is_charged_to_whose_conversation_it_is(start: StartNode) -> None:
