@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from chatkeep.kept_connections import SHORT_S, KeptConnections
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
@@ -133,10 +135,11 @@ async def post(
         return response.status
 
 
-def guarded_connector(*, public_only: bool, force_close: bool = False) -> aiohttp.TCPConnector:
+def guarded_connector(*, public_only: bool) -> aiohttp.TCPConnector:
     """Return what connects anywhere, or with *public_only* to the public internet alone."""
-    factory = _public_socket if public_only else None
-    return aiohttp.TCPConnector(socket_factory=factory, force_close=force_close)
+    return KeptConnections(
+        socket_factory=_sockets(public_only=public_only), keepalive_timeout=SHORT_S
+    )
 
 
 @asynccontextmanager
@@ -152,7 +155,9 @@ async def _asked(
     require_fetchable(url, public_only=public_only)
     # Fetches are minutes apart: a session of its own leaves no idle connection behind and
     # nothing to close.
-    connector = guarded_connector(public_only=public_only, force_close=True)
+    connector = aiohttp.TCPConnector(
+        socket_factory=_sockets(public_only=public_only), force_close=True
+    )
     try:
         async with (
             asyncio.timeout(deadline_s),
@@ -189,6 +194,10 @@ def _moment(date: str | None) -> datetime | None:
         return parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _sockets(*, public_only: bool) -> aiohttp.SocketFactoryType | None:
+    return _public_socket if public_only else None
 
 
 def _public_socket(address: tuple[Any, ...]) -> socket.socket:

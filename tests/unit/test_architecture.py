@@ -38,6 +38,7 @@ FOUNDATIONS = {
     "devices",
     "token_binding",
     "fetching",
+    "kept_connections",
     "jwks",
     "discovery",
     "issuers",

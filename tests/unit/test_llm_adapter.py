@@ -186,6 +186,23 @@ async def test_connection_is_used_again_after_a_whole_answer() -> None:
     assert upstream.connections == 1
 
 
+async def test_connection_that_the_provider_has_ended_is_not_used_again() -> None:
+    """A question that is sent into the end would be lost, and is not asked twice."""
+    wires: list[Wire] = []
+
+    async def answer(wire: Wire) -> None:
+        wires.append(wire)
+        await say_hello(wire)
+
+    async with serving(answer) as (model, upstream):
+        for _ in range(3):
+            assert text_of(await collect(model)) == "Hello"
+            # Nothing is awaited from here on: the event loop cannot have heard of it.
+            ended: socket.socket = wires[-1].writer.get_extra_info("socket")
+            ended.shutdown(socket.SHUT_WR)
+    assert upstream.connections == 3
+
+
 async def test_end_that_comes_after_done_is_awaited_for_the_connections_sake() -> None:
     """Most providers send it in a packet of its own."""
     heard = asyncio.Event()

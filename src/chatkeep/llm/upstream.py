@@ -24,6 +24,7 @@ from chatkeep.errors import (
     ModelTimeout,
     ModelUnavailable,
 )
+from chatkeep.kept_connections import LONG_S, SHORT_S, KeptConnections
 from chatkeep.llm.crowds import Crowd
 from chatkeep.llm.failures import Failure, read_retry_after, understand
 from chatkeep.llm.response import Stream, read_whole, report
@@ -182,8 +183,9 @@ class Upstream:
         if self._closed:
             raise ModelUnavailable
         if self._session is None:
+            kept_s = LONG_S if self._base_url.startswith("https:") else SHORT_S
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_POOL, ttl_dns_cache=60),
+                connector=KeptConnections(limit=_POOL, ttl_dns_cache=60, keepalive_timeout=kept_s),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
                 read_bufsize=_READ_BYTES,
