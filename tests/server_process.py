@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 COMMAND = str(Path(sys.executable).parent / "chatkeep")
+MUCH_LOG = 4000  # characters
 PATIENCE_S = 60.0  # as long as several workers may take to start
 
 
@@ -40,6 +41,11 @@ class ServerProcess:
         """The process id, None while nothing runs."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def log(self) -> str:
+        """What it has said since it was first started."""
+        return self._log.read_text(encoding="utf-8")
+
     async def start(self) -> None:
         """Start and wait until it is ready."""
         with self._log.open("ab") as log:
@@ -53,7 +59,7 @@ class ServerProcess:
             )
         async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as http:
             while not await self._is_ready(http):
-                assert self._process.returncode is None, self._log.read_text()[-2000:]
+                assert self._process.returncode is None, self.log[-MUCH_LOG:]
                 await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
@@ -124,3 +130,5 @@ async def server_process(
         yield server
     finally:
         await server.stop()
+        warned = [line for line in server.log.splitlines() if '"level": "info"' not in line]
+        sys.stdout.write("\n".join(warned)[-MUCH_LOG:])  # pytest shows it beside a failure

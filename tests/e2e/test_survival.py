@@ -44,6 +44,7 @@ class Turn:
     text: str
     ended: bool
     last: str = ""
+    error: str = ""
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ async def _ask(
 
     *began* is set when something was said.
     """
-    conversation_id, text, ended, last = str(uuid4()), "", False, ""
+    conversation_id, text, ended, last, error = str(uuid4()), "", False, "", ""
     message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": question}]}
     body = {"id": conversation_id, "messages": [message], "trigger": "submit-message"}
     headers = {"authorization": f"Bearer {token}"}
@@ -116,11 +117,17 @@ async def _ask(
                     chunk = json.loads(line[6:])
                     text += chunk.get("delta", "")
                     last = chunk["type"]
+                    error = chunk.get("errorText", "")
                     ended = ended or last == "finish"
                     if began is not None and text:
                         began.set()
     return Turn(
-        conversation_id=conversation_id, question=question, text=text, ended=ended, last=last
+        conversation_id=conversation_id,
+        question=question,
+        text=text,
+        ended=ended,
+        last=last,
+        error=error,
     )
 
 
@@ -139,8 +146,20 @@ async def _all_begun(
             for n, one in enumerate(began, first)
         ]
         async with asyncio.timeout(60):
-            await asyncio.gather(*(one.wait() for one in began))
+            await asyncio.gather(
+                *(_begun(one, asked) for one, asked in zip(began, asking[first:], strict=True))
+            )
     return asking
+
+
+async def _begun(began: asyncio.Event, asked: asyncio.Task[Turn]) -> None:
+    """Wait until an answer has begun; fail with what *asked* was told, where it never does."""
+    waiting = asyncio.create_task(began.wait())
+    await asyncio.wait({waiting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not began.is_set():
+        turn = asked.result()
+        pytest.fail(f"the answer to {turn.question!r} never began: {turn.last} {turn.error}")
 
 
 async def _read(
