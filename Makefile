@@ -85,7 +85,7 @@ clean: ## remove everything that was installed or built, and no data
 
 .venv/.development: requirements-dev.lock .venv/.runtime
 	@echo "Installing the locked tools for development ..."
-	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	@$(PIP) install --no-compile --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
 web/node_modules/.installed: web/package.json web/package-lock.json | .venv/.runtime

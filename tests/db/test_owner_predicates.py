@@ -48,7 +48,7 @@ from chatkeep.runs import Address, Ending
 from chatkeep.sessions import own as own_sessions
 from chatkeep.sql.migrations import ROLES
 from chatkeep.webhooks import records as webhooks
-from tests.db.twins import OWNED
+from tests.db.twins import ON_ONE_VERSION, OWNED
 from tests.postgres_servers import MigratedDatabase
 
 if TYPE_CHECKING:
@@ -792,6 +792,7 @@ def written_for_people() -> set[str]:
     return {text for text in found if _OWNER.search(text)}
 
 
+@ON_ONE_VERSION
 async def test_every_owner_predicate_is_tried(scene: Scene) -> None:
     """Each statement for people that has one is sent here; a new one needs a try."""
     tried = set(await scene.statements("chatkeep_app"))
@@ -804,6 +805,7 @@ async def test_predicates_alone_keep_people_apart(unprotected: Scene) -> None:
     assert [one for one in TRIES if await unprotected.differs(one)] == []
 
 
+@ON_ONE_VERSION
 async def test_policies_alone_keep_people_apart(scene: Scene) -> None:
     """Without the owner predicates of any statement for people everything ends the same.
 
@@ -821,6 +823,7 @@ async def test_policies_alone_keep_people_apart(scene: Scene) -> None:
 ONLY_COUNTED = [("with recursive ending as materialized ( select coalesce(%(fr", 3)]
 
 
+@ON_ONE_VERSION
 async def test_without_both_somebody_is_reached(unprotected: Scene) -> None:
     """Each owner predicate is missed where no policy stands behind it."""
     not_missed = []

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from chatkeep.db import Database
 from tests.db.twins import (
     CHECKS,
+    ON_ONE_VERSION,
     OWNED,
     PROOFS,
     Twins,
@@ -165,6 +166,7 @@ async def survivors(
     return unseen
 
 
+@ON_ONE_VERSION
 async def test_every_policy_is_needed(seeded: MigratedDatabase) -> None:
     """Without any one policy, or with one that allows everything, a check fails."""
     with psycopg.connect(seeded.admin_url, row_factory=class_row(Policy)) as connection:
@@ -192,6 +194,7 @@ def switched(table: str, setting: str, back: str) -> Damage:
     )
 
 
+@ON_ONE_VERSION
 async def test_every_table_needs_row_security(seeded: MigratedDatabase) -> None:
     """Without it a person sees another's rows; without forcing it the catalogue shows it."""
     off = [switched(table.name, "disable", "enable") for table in OWNED]

@@ -20,7 +20,7 @@ from tests.http.mailbox import newest_to
 if TYPE_CHECKING:
     from tests.serving import Client, Node
 
-PAIRS = 60
+PAIRS = 30
 #: Half of what checking a password takes, and far more than a look into a table.
 NOTICEABLE_S = 0.008
 _numbers = count()
