@@ -8,6 +8,7 @@ nobody can tell from that (RFC 9112 section 9.3.1): a question to a model is pai
 from __future__ import annotations
 
 import select
+import sys
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -59,6 +60,9 @@ def _has_news(connection: Connection) -> bool:
     transport = connection.transport
     if transport is None:
         return True
+    number: int = transport.get_extra_info("socket").fileno()
+    if sys.platform == "win32":  # it has no `poll`, and a `select` for any number
+        return bool(select.select([number], [], [], 0)[0])
     waiting = select.poll()
-    waiting.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    waiting.register(number, select.POLLIN)
     return bool(waiting.poll(0))

@@ -203,6 +203,17 @@ async def test_connection_that_the_provider_has_ended_is_not_used_again() -> Non
     assert upstream.connections == 3
 
 
+async def test_connection_without_encryption_is_kept_for_a_short_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Servers of one's own hang up soon, and a new connection to them costs little."""
+    monkeypatch.setattr("chatkeep.llm.upstream.SHORT_S", 0.0)
+    async with serving(say_hello) as (model, upstream):
+        for _ in range(3):
+            assert text_of(await collect(model)) == "Hello"
+    assert upstream.connections == 3
+
+
 async def test_end_that_comes_after_done_is_awaited_for_the_connections_sake() -> None:
     """Most providers send it in a packet of its own."""
     heard = asyncio.Event()
