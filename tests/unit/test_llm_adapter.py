@@ -981,7 +981,10 @@ async def test_connection_of_an_aborted_answer_is_not_used_again() -> None:
         await wire.begin()
         for _ in range(100):
             await wire.say(f"secret of answer {wire.number}")
-        await wire.finish()
+        if wire.number <= 3:  # one that had come whole would leave a clean connection
+            await wire.hung_up()
+        else:
+            await wire.finish()
 
     async with serving(answer) as (model, upstream):
         for number in (1, 2, 3):
