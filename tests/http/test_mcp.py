@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -336,11 +337,14 @@ async def test_production_reaches_into_no_private_network(shop: Shop) -> None:
         "DATABASE_URL": "postgresql://x@localhost/x",
         "PUBLIC_URL": "https://chat.example.com",
         "MCP_SERVERS": "shop",
-        "MCP_SHOP_URL": shop.url.replace("http://", "https://"),
     }
-    (finding,) = await examine_mcp_servers(Settings.from_env(settings))
-    assert not finding.is_good
-    assert shop.noted() == []
+    with socket.create_server(("127.0.0.1", 0)) as private:
+        private.setblocking(False)
+        settings["MCP_SHOP_URL"] = f"https://localhost:{private.getsockname()[1]}/mcp"
+        (finding,) = await examine_mcp_servers(Settings.from_env(settings))
+        assert not finding.is_good
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            private.accept()
     with pytest.raises(SetupError, match="MCP_SHOP_URL must be https in production"):
         Settings.from_env({**settings, "MCP_SHOP_URL": shop.url})
     allowed = {**settings, "MCP_SHOP_URL": shop.url, "MCP_SHOP_PRIVATE": "on"}
