@@ -30,7 +30,8 @@ from chatkeep.outages import Reasons
 from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from psycopg import AsyncConnection
 
@@ -57,6 +58,11 @@ _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
     " set_config('statement_timeout', %s, true)"
 )
+# What people send finds its rows by whole keys whatever the values are, and is planned once for
+# each connection. Left to itself PostgreSQL plans it anew for its first five uses, as is best for
+# what looks through many people's rows. To say so in each statement would cost it 7 us.
+_PLAN_ONCE: LiteralString = "set plan_cache_mode = force_generic_plan"
+_ACT_ALONE: LiteralString = _ACT_AS + ", set_config('plan_cache_mode', 'auto', true)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +145,17 @@ class Database:
         pool_size: int = 10,
         behind_pooler: bool = False,
         borrow_timeout_s: float = _BORROW_TIMEOUT_S,
+        rehearse: Callable[[PipelinedConnection], Awaitable[None]] | None = None,
     ) -> None:
         """Prepare a pool of at most *pool_size* connections; `open` connects.
 
         Whoever finds none free waits *borrow_timeout_s* at most. *behind_pooler* (PgBouncer
         and the like in transaction mode) switches off server-side prepared statements.
+        *rehearse* (see `rehearsals`) comes first on each new connection, unless somebody waits.
         """
         self.url = url
+        self._behind_pooler = behind_pooler
+        self._rehearse = rehearse
         self._pool = AsyncConnectionPool(
             url,
             connection_class=PipelinedConnection,
@@ -154,6 +164,7 @@ class Database:
             timeout=borrow_timeout_s,
             # Its pauses double: after this long the next borrower starts anew, at once.
             reconnect_timeout=_BORROW_TIMEOUT_S,
+            configure=self._made_ready,
             open=False,
             kwargs=connection_settings(behind_pooler=behind_pooler),
         )
@@ -202,7 +213,7 @@ class Database:
         async with self._connection() as connection:
             with connection.within(_PATIENCE_S):
                 _, answer = await connection.exchange(
-                    (_ACT_AS, _act_as_params(caller)), (text, params), binary=False
+                    _acting_as(caller), (text, params), binary=False
                 )
             return answer.command_tuples or 0
 
@@ -216,7 +227,7 @@ class Database:
         async with self._connection() as connection:
             with connection.within(_PATIENCE_S):
                 _, *answers = await connection.exchange(
-                    (_ACT_AS, _act_as_params(caller)), *((one.text, one.params) for one in queries)
+                    _acting_as(caller), *((one.text, one.params) for one in queries)
                 )
             return [
                 connection.records(answer, query.row)
@@ -234,7 +245,7 @@ class Database:
         statements = [
             statement
             for caller, query in asked
-            for statement in ((_ACT_AS, _act_as_params(caller)), (query.text, query.params))
+            for statement in (_acting_as(caller), (query.text, query.params))
         ]
         async with self._connection() as connection:
             with connection.within(_PATIENCE_S):
@@ -261,7 +272,7 @@ class Database:
             connection.patience_s = patience_s or _PATIENCE_S
             try:
                 async with connection.transaction():
-                    await connection.execute(_ACT_AS, _act_as_params(caller))
+                    await connection.execute(*_acting_as(caller))
                     yield connection
                     if connection.info.transaction_status == TransactionStatus.INERROR:
                         # To a commit PostgreSQL would answer ROLLBACK, which is no error.
@@ -269,8 +280,17 @@ class Database:
             finally:
                 connection.patience_s = None
 
-    def _connection(self) -> Loan:
+    def _connection(self) -> AbstractAsyncContextManager[PipelinedConnection]:
         return Loan(self._pool, _raise_ours)
+
+    async def _made_ready(self, connection: PipelinedConnection) -> None:
+        if self._behind_pooler:  # what is said or planned here is of no use to whoever comes next
+            return
+        connection.patience_s = _PATIENCE_S
+        await connection.execute(_PLAN_ONCE)
+        connection.patience_s = None
+        if self._rehearse is not None and not self.state().waiting:
+            await self._rehearse(connection)
 
 
 async def run_within(connection: AsyncConnection, *queries: Query[Any]) -> list[list[Any]]:
@@ -297,8 +317,9 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
     }
 
 
-def _act_as_params(caller: Caller) -> tuple[str, str, str]:
-    return caller.role, caller.user_id, _STATEMENT_TIMEOUT
+def _acting_as(caller: Caller) -> tuple[LiteralString, tuple[str, str, str]]:
+    text = _ACT_AS if caller.role == "chatkeep_app" else _ACT_ALONE
+    return text, (caller.role, caller.user_id, _STATEMENT_TIMEOUT)
 
 
 def _raise_ours(error: BaseException) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuer
+    from chatkeep.pipelines import PipelinedConnection
     from chatkeep.principal import Principal
     from chatkeep.redis_link import RedisLink
     from chatkeep.revocations import Revocations
@@ -80,14 +81,20 @@ class _Others:
     barred: Mapping[str, Callable[[str], Awaitable[bool]]] = field(default_factory=dict)
 
 
-async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
-    """Connect to the database of *settings*; *stack* disconnects."""
+async def open_database(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    rehearse: Callable[[PipelinedConnection], Awaitable[None]] | None = None,
+) -> Database:
+    """Connect to the database of *settings*; *stack* disconnects. *rehearse* as `Database`."""
     if settings.database_url is None:
         raise SetupError("Set DATABASE_URL, or start with `chatkeep serve`.")
     db = Database(
         settings.database_url,
         pool_size=settings.database_pool_size,
         behind_pooler=settings.database_pooler,
+        rehearse=rehearse,
     )
     await db.open()
     stack.push_async_callback(db.close)

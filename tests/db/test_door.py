@@ -39,6 +39,7 @@ class Left:
     role: str
     user_id: str | None
     statement_timeout: str
+    plan_cache_mode: str
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ async def left_on(db: Database) -> Left:
     async with db._pool.connection() as connection:
         cursor = await connection.execute(
             "select current_setting('role'), current_setting('chatkeep.user_id', true),"
-            " current_setting('statement_timeout')"
+            " current_setting('statement_timeout'), current_setting('plan_cache_mode')"
         )
         row = await cursor.fetchone()
         assert row is not None
@@ -64,7 +65,8 @@ async def left_on(db: Database) -> Left:
 
 def is_clean(left: Left) -> bool:
     """Whether nothing of a former caller is left."""
-    return replace(left, user_id=left.user_id or "") == Left("none", "", "0")
+    theirs = Left("none", "", "0", "force_generic_plan")
+    return replace(left, user_id=left.user_id or "") == theirs
 
 
 async def test_interleaved_people_never_read_each_other(
@@ -93,13 +95,27 @@ FATES: dict[str, LiteralString] = {
 async def test_nothing_is_left_on_the_connection(
     fate: str, single: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Role, caller and time limit end with the statement, however it ended."""
+    """Role, caller, time limit and kind of plan end with the statement, however it ended."""
     monkeypatch.setattr(door, "_STATEMENT_TIMEOUT", "50ms")
-    try:
-        await single.fetch(as_user("ana"), FATES[fate], [], row=Answer)
-    except ChatkeepError:
-        assert fate != "success"
-    assert is_clean(await left_on(single))
+    for caller in (as_user("ana"), WORKER):
+        try:
+            await single.fetch(caller, FATES[fate], [], row=Answer)
+        except ChatkeepError:
+            assert fate != "success"
+        assert is_clean(await left_on(single))
+
+
+async def test_what_people_send_is_planned_once_for_each_connection(single: Database) -> None:
+    """Not for each of its first five uses; what looks through everybody's rows is, as is best."""
+    for caller in (as_user("ana"), WORKER):
+        for _ in range(3):
+            await single.execute(caller, "select %s::text", [caller.role])
+    async with single._pool.connection() as connection:
+        cursor = await connection.execute(
+            "select generic_plans, custom_plans from pg_prepared_statements"
+            " where statement = 'select $1::text'"
+        )
+        assert await cursor.fetchone() == (3, 3)
 
 
 async def test_all_connections_are_made_before_many_come(database: MigratedDatabase) -> None:

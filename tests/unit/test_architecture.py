@@ -33,6 +33,7 @@ FOUNDATIONS = {
     "borrowing",
     "db",
     "pipelines",
+    "rehearsals",
     "notifications",
     "tokens",
     "devices",

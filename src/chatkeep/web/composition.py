@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from chatkeep.administration.overview import Overviews
 from chatkeep.answering.admission import Admission
 from chatkeep.answering.charges import Budgets
+from chatkeep.answering.nobodys_turn import nobodys_turn
 from chatkeep.answering.replies import Replies
 from chatkeep.answering.tails import Tails
 from chatkeep.answering.titling import Titling
@@ -37,6 +38,7 @@ from chatkeep.opening import open_database, open_own_gate
 from chatkeep.policies import Policy
 from chatkeep.preferences import Preferences
 from chatkeep.providers import Providers, open_providers
+from chatkeep.rehearsals import rehearsing
 from chatkeep.server_secrets import derived_key
 from chatkeep.sessions.foreign import ForeignSessions
 from chatkeep.sessions.refresh_cookies import RefreshCookies
@@ -80,7 +82,7 @@ async def open_services(
     stack: AsyncExitStack, settings: Settings, extensions: Extensions
 ) -> Services:
     """Open every service in the order they need each other; *stack* closes them."""
-    db = await open_database(stack, settings)
+    db = await open_database(stack, settings, rehearse=rehearsing(nobodys_turn))
     await require_isolation(db.url)
     gate = await open_own_gate(stack, settings, db, claims=extensions.claims, with_keys=True)
     templates = load_templates(settings.mail_templates)

@@ -1,0 +1,159 @@
+"""Rehearsals: a new connection has planned a turn before anybody asks, and kept nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+import pytest
+
+from chatkeep.answering import checkpoints, turns
+from chatkeep.answering.checkpoints import Checkpoint
+from chatkeep.answering.nobodys_turn import nobodys_turn
+from chatkeep.answering.turns import Turn
+from chatkeep.db import OWN_LOGIN, WORKER, Database
+from chatkeep.ids import new_id
+from chatkeep.rehearsals import rehearsing
+from tests.serving import until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.postgres_servers import MigratedDatabase
+
+_WRITTEN: Final = ("conversations", "messages", "message_words", "runs", "charges", "budgets")
+
+
+@pytest.fixture
+async def rehearsed(database: MigratedDatabase) -> AsyncIterator[Database]:
+    """A door with one connection, which has rehearsed."""
+    db = Database(database.url, pool_size=1, rehearse=rehearsing(nobodys_turn))
+    await db.open()
+    yield db
+    await db.close()
+
+
+async def _planned(db: Database) -> dict[str, int]:
+    """Return how often each statement of the pool's connection was planned for all values."""
+    async with db._pool.connection() as connection:
+        cursor = await connection.execute(
+            "select statement, generic_plans from pg_prepared_statements where custom_plans = 0"
+        )
+        return dict(await cursor.fetchall())
+
+
+async def test_nothing_of_a_rehearsal_is_left(
+    database: MigratedDatabase, rehearsed: Database
+) -> None:
+    """No row of any table that a turn writes, nor a caller, nor a transaction."""
+    assert any("insert into chat.runs" in text for text in await _planned(rehearsed))
+    with psycopg.connect(database.admin_url) as admin:
+        for table in (*_WRITTEN, "usage", "profiles"):
+            left = admin.execute(
+                f"select count(*) from chat.{table} where user_id like 'rehearsal:%'"  # noqa: S608 -- names of ours
+                if table != "profiles"
+                else "select count(*) from chat.profiles where id like 'rehearsal:%'"
+            ).fetchone()
+            assert left == (0,), table
+    async with rehearsed._pool.connection() as connection:
+        cursor = await connection.execute("select current_setting('chatkeep.user_id', true)")
+        assert await cursor.fetchone() in {("",), (None,)}
+
+
+async def test_first_turn_on_a_connection_finds_its_statements_planned(
+    rehearsed: Database,
+) -> None:
+    """Those that begin an answer, keep it and end it; none of them is planned for it anew."""
+    before = await _planned(rehearsed)
+    turn = Turn(
+        conversation_id=new_id(),
+        run_id=new_id(),
+        message_id=new_id(),
+        user_message_id=new_id(),
+        model="m",
+        content="Hello",
+        may_create=True,
+    )
+    await turns.start(rehearsed, "ana", turn)
+    said = Checkpoint(user_id="ana", run=turn.address, content="Hel", parts=None)
+    assert await checkpoints.keep(rehearsed, [said]) == [False]
+    after = await _planned(rehearsed)
+    assert {text for text in after if after[text] > before.get(text, 0)} <= before.keys()
+    assert any("insert into chat.runs" in text for text in before)
+
+
+async def test_connection_is_lent_where_a_rehearsal_cannot_be(
+    database: MigratedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table that somebody has locked keeps nobody waiting who asks for something else."""
+    db = Database(database.url, pool_size=1, rehearse=rehearsing(nobodys_turn))
+    with psycopg.connect(database.admin_url) as admin, caplog.at_level("INFO", "chatkeep"):
+        admin.execute("lock table chat.runs in access exclusive mode")
+        began = time.monotonic()
+        await db.open()
+        try:
+            assert await db.execute(WORKER, "select 1", []) == 1
+        finally:
+            await db.close()
+        assert time.monotonic() - began < 5
+    assert "without a rehearsal: LockNotAvailable" in caplog.text
+
+
+async def test_lost_connection_is_replaced_in_the_middle_of_a_rehearsal(
+    database: MigratedDatabase,
+) -> None:
+    """Another one is made, which rehearses."""
+    rehearsals = 0
+
+    async def lose_the_first(db: Database) -> None:
+        nonlocal rehearsals
+        rehearsals += 1
+        if rehearsals == 1:
+            await db.execute(OWN_LOGIN, "select pg_terminate_backend(pg_backend_pid())", [])
+
+    db = Database(database.url, pool_size=1, rehearse=rehearsing(lose_the_first))
+    await db.open()
+    try:
+        assert await db.execute(WORKER, "select 1", []) == 1
+        assert rehearsals == 2
+    finally:
+        await db.close()
+
+
+async def test_nobody_waits_for_a_rehearsal(database: MigratedDatabase) -> None:
+    """Whoever asks while a connection is made gets it at once; later ones are rehearsed."""
+    rehearsals = 0
+
+    async def count(_: Database) -> None:
+        nonlocal rehearsals
+        rehearsals += 1
+
+    db = Database(database.url, pool_size=2, rehearse=rehearsing(count))
+    await db.open(wait=False)
+    try:
+        async with asyncio.TaskGroup() as asking:
+            for _ in range(2):
+                asking.create_task(db.execute(WORKER, "select pg_sleep(0.1)", []))
+        assert rehearsals == 0
+        async with db._pool.connection() as connection:
+            await connection.close()
+        await until(lambda: db.state().idle == 2)
+        assert rehearsals == 1
+    finally:
+        await db.close()
+
+
+async def test_nothing_is_rehearsed_behind_a_pooler(database: MigratedDatabase) -> None:
+    """The connections behind it are other ones, and are lent to others."""
+
+    async def never(_: Database) -> None:
+        raise AssertionError
+
+    db = Database(database.url, pool_size=1, behind_pooler=True, rehearse=rehearsing(never))
+    await db.open()
+    try:
+        assert await db.execute(WORKER, "select 1", []) == 1
+    finally:
+        await db.close()
