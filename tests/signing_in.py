@@ -5,12 +5,11 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from argon2 import PasswordHasher
-
 from chatkeep.config import Settings
 from chatkeep.devices import Device
 from chatkeep.issuance import EmbeddedIssuer, Grant, Here, open_issuer
 from chatkeep.issuers import Issuers
+from chatkeep.passwords.argon2_hashes import Costs, hash_password
 from chatkeep.principal import Principal
 from chatkeep.sign_in import password_accounts
 from chatkeep.sign_in.password_accounts import Wish
@@ -40,8 +39,8 @@ async def open_test_issuer(
     """
     chosen = Settings.from_env({}, **settings)
     opened = await open_issuer(db, chosen, SECRET.encode(), primary=primary)
-    opened.passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
-    opened.passwords._nobodys_hash = opened.passwords._hasher.hash("nobody's")
+    opened.passwords._costs = Costs(memory=64, passes=1)
+    opened.passwords._nobodys_hash = hash_password("nobody's", opened.passwords._costs)
     return opened
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 from argon2 import PasswordHasher, Type
+from argon2.low_level import hash_secret
 
 from chatkeep.errors import Invalid
 from chatkeep.passwords import Passwords, read_hash, require_importable
@@ -54,6 +55,11 @@ def phc_scrypt(password: str) -> str:
     return f"$scrypt$ln=10,r=8,p=1${salt}${kept}"
 
 
+def older_argon2(kind: Type) -> str:
+    """Hash with Argon2 1.0."""
+    return hash_secret(PASSWORD.encode(), b"salt of 16 bytes", 2, 64, 1, 32, kind, 16).decode()
+
+
 @cache
 def hashed(password: str) -> dict[str, str]:
     """Return *password* in every kind of hash; some of them are meant to take long."""
@@ -87,6 +93,33 @@ async def test_right_password_matches(passwords: Passwords, kind: str, password:
     assert not await passwords.matches(password.upper(), stored)
     assert not await passwords.matches("", stored)
     assert passwords.is_outdated(stored)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        PasswordHasher(1, 64, 1).hash(PASSWORD),
+        PasswordHasher(1, 64, 1, hash_len=128).hash(PASSWORD),
+        PasswordHasher(1, 64, 1, hash_len=12).hash(PASSWORD),
+        PasswordHasher(1, 64, 1, salt_len=64).hash(PASSWORD),
+        PasswordHasher(1, 64, 1, salt_len=8).hash(PASSWORD),
+        PasswordHasher(1, 8, 1, type=Type.I).hash(PASSWORD),
+        PasswordHasher(3, 200, 4).hash(PASSWORD),
+        PasswordHasher(3, 128, 16, type=Type.I).hash(PASSWORD),
+        PasswordHasher(1, 64, 2, type=Type.D).hash(PASSWORD),
+        older_argon2(Type.ID),
+        older_argon2(Type.I),
+        older_argon2(Type.D).replace("$v=16", ""),
+    ],
+    ids=lambda stored: stored[: stored.index("p=") + 4],
+)
+def test_every_argon2_is_checked(stored: str) -> None:
+    """Whatever the reference implementation makes: any kind, version, lanes, salt and length."""
+    found = read_hash(stored)
+    assert found is not None
+    assert found.matches(PASSWORD)
+    assert not found.matches(PASSWORD.upper())
+    assert not found.matches("")
 
 
 async def test_firebase_example(passwords: Passwords) -> None:
@@ -126,6 +159,12 @@ async def test_long_passwords_are_nobodys(passwords: Passwords) -> None:
         "$argon2id$v=19$m=1024,t=0,p=1$c2FsdHNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=65536,t=1,p=1024$c2FsdHNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=7,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43,
+        "$argon2id$v=19$m=15,t=1,p=2$c2FsdHNhbHQ$" + "A" * 43,
+        "$argon2id$v=19$m=01024,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43,
+        "$argon2id$v=19$m=1024,t=1,p=0$c2FsdHNhbHQ$" + "A" * 43,
+        "$argon2id$v=18$m=1024,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43,
+        "$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHRz$" + "A" * 41,
+        "$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHQx$" + "A" * 10,
         "$scrypt$ln=30,r=8,p=1$c2FsdA$" + "A" * 43,
         "$scrypt$ln=14,r=4096,p=1$c2FsdA$" + "A" * 43,
         "$scrypt$ln=14,r=8,p=16$c2FsdA$" + "A" * 43,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -12,12 +13,32 @@ from typing import TYPE_CHECKING
 
 import pytest
 from argon2 import PasswordHasher, extract_parameters
+from nacl.pwhash import argon2id
 
 from chatkeep.errors import Invalid, Unavailable, WeakPassword
 from chatkeep.passwords import Passwords, require_acceptable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: Checks a password that is right, and hashes one, where there is room for 8 MiB more.
+_WITHOUT_MEMORY = """
+import resource, sys
+from pathlib import Path
+from chatkeep.errors import Unavailable
+from chatkeep.passwords import read_hash
+from chatkeep.passwords.argon2_hashes import OUR_COSTS, hash_password
+
+found = read_hash(sys.argv[1])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+most = pages * resource.getpagesize() + 8 * 1024 * 1024
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+for work in (lambda: found.matches("correct"), lambda: hash_password("correct", OUR_COSTS)):
+    try:
+        print(work())
+    except Unavailable as error:
+        print(type(error).__name__)
+"""
 
 
 @pytest.fixture
@@ -47,6 +68,55 @@ async def test_hash_has_the_costs_that_were_decided(passwords: Passwords) -> Non
     assert stored != await passwords.hash("correct horse")
 
 
+async def test_hash_made_by_argon2_cffi_is_as_good_as_ours(passwords: Passwords) -> None:
+    """Nobody's password is hashed anew because another library hashes them now."""
+    stored = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash("a horse")
+    assert await passwords.matches("a horse", stored)
+    assert not await passwords.matches("another horse", stored)
+    assert not passwords.is_outdated(stored)
+    assert PasswordHasher().verify(await passwords.hash("a horse"), "a horse")
+
+
+async def test_our_hashes_and_nobodys_are_checked_by_libsodium(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, so that they take the same time; argon2-cffi is for others' hashes."""
+    checked: list[tuple[int, int]] = []
+    derive = argon2id.kdf
+
+    def watched(size: int, password: bytes, salt: bytes, passes: int, memory: int) -> bytes:
+        checked.append((passes, memory))
+        return derive(size, password, salt, passes, memory)
+
+    stored = await passwords.hash("correct horse")
+    monkeypatch.setattr(argon2id, "kdf", watched)
+    for one in (stored, None, "", "no hash at all"):
+        await passwords.matches("wrong", one)
+    assert checked == [(2, 19 * 1024 * 1024)] * 4
+
+
+async def test_password_goes_on_behind_a_zero(passwords: Passwords) -> None:
+    """What ends a text in C does not end a password."""
+    stored = await passwords.hash("correct\0horse")
+    assert await passwords.matches("correct\0horse", stored)
+    assert not await passwords.matches("correct\0", stored)
+    assert not await passwords.matches("correct\0mouse", stored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory has no bound to set")
+@pytest.mark.parametrize("lanes", [1, 2], ids=["libsodium", "argon2-cffi"])
+def test_no_memory_is_not_a_wrong_password(lanes: int) -> None:
+    """Whoever signs in then is told to come back, and has not guessed wrong."""
+    brought = PasswordHasher(time_cost=2, memory_cost=64 * 1024, parallelism=lanes).hash("correct")
+    told = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_MEMORY, brought],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.split() == ["Unavailable", "Unavailable"]
+
+
 async def test_hash_with_other_costs_is_outdated(passwords: Passwords) -> None:
     """Hashes made with lower costs still match, and are known to be due for renewal."""
     cheap = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash("correct horse")
@@ -67,15 +137,20 @@ async def test_no_hash_takes_as_long_as_a_wrong_password(passwords: Passwords) -
     assert 0.6 < median(took[None]) / median(took[stored]) < 1.7
 
 
-@pytest.mark.parametrize(("passes", "memory"), [(1, 8), (4, 32 * 1024)], ids=["quick", "slow"])
+@pytest.mark.parametrize(
+    ("passes", "memory", "lanes"),
+    [(1, 8, 1), (4, 32 * 1024, 1), (2, 32 * 1024, 4)],
+    ids=["quick", "slow", "slow in four lanes"],
+)
 async def test_hash_of_other_costs_is_not_told_by_time(
-    passwords: Passwords, passes: int, memory: int
+    passwords: Passwords, passes: int, memory: int, lanes: int
 ) -> None:
     """Who moved here with a quicker or slower Argon2 hash is refused no sooner or later.
 
     A quicker one is no less work than nobody's; for a slower one everybody waits as long.
     """
-    brought = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=1).hash("correct")
+    costly = PasswordHasher(time_cost=passes, memory_cost=memory, parallelism=lanes)
+    brought = costly.hash("correct")
     await passwords.matches("wrong", brought)
     worked: dict[str | None, list[float]] = {brought: [], None: []}
     waited: dict[str | None, list[float]] = {brought: [], None: []}

@@ -1,7 +1,7 @@
 """Passwords: what is taken for one, how it is checked, and the hashes that other servers made.
 
-`checking` has our own hashes and the threads in which all of them are checked,
-`foreign_hashes` those that people bring who move here.
+`checking` has the threads in which all of them are checked, `argon2_hashes` our own hashes and
+others of their kind, `foreign_hashes` all that people bring who move here.
 """
 
 from chatkeep.passwords.checking import Passwords, require_acceptable

@@ -1,9 +1,9 @@
 """Passwords: what is taken for one, how it is kept, and how many are checked at a time.
 
-Argon2id with t=2, m=19 MiB, p=1 (the OWASP minimum; 18 ms a check). Checking is made to
-be slow, so it happens in a few threads (argon2 lets go of the interpreter lock) behind a
+Argon2id with t=2, m=19 MiB, p=1 (the OWASP minimum; 12 ms a check). Checking is made to
+be slow, so it happens in a few threads (libsodium lets go of the interpreter lock) behind a
 bounded queue: a flood of sign-ins is answered "busy" and never stops the event loop. Those
-threads give way to everything else on their processor, for whoever signs in waits for 18 ms
+threads give way to everything else on their processor, for whoever signs in waits for 12 ms
 anyway, and all others wait for the event loop. No account and no database here, and a
 password is never logged.
 """
@@ -20,9 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from argon2 import PasswordHasher
-
 from chatkeep.errors import Invalid, Unavailable, WeakPassword
+from chatkeep.passwords.argon2_hashes import OUR_COSTS, Argon2, hash_password
 from chatkeep.passwords.foreign_hashes import read_hash
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ MAX_BYTES: Final = 72
 #: Longer ones are nobody's, wherever they came from: Better Auth takes 128 characters.
 MAX_CHECKED_BYTES: Final = 512
 
-#: With 18 ms each, the last in the queue waits about a second.
+#: With 12 ms each, the last in the queue waits for less than a second.
 _QUEUE_PER_THREAD = 64
 #: A wrong password waits no longer than this for the sake of those with slower hashes.
 _LONGEST_WAIT_S: Final = 2.0
@@ -72,13 +71,13 @@ class Passwords:
     def __init__(self, *, threads: int | None = None, queue: int | None = None) -> None:
         """Start no thread yet; *threads* and *queue* are bounds, by default the machine's."""
         workers = threads or _processors()
-        self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+        self._costs = OUR_COSTS
         self._threads = ThreadPoolExecutor(
             workers, thread_name_prefix="argon2", initializer=_give_way
         )
         self._places = workers + (_QUEUE_PER_THREAD * workers if queue is None else queue)
         # What an unknown person's password is compared with, so that it takes as long.
-        self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe())
+        self._nobodys_hash = hash_password(secrets.token_urlsafe(), self._costs)
         self._slowest_s = 0.0
 
     def close(self) -> None:
@@ -89,15 +88,15 @@ class Passwords:
         """Return *password* as it may be stored.
 
         Raises:
-            Unavailable: too many are waiting.
+            Unavailable: too many are waiting, or there is no memory.
         """
-        return await self._run(lambda: self._hasher.hash(password))
+        return await self._run(lambda: hash_password(password, self._costs))
 
     async def matches(self, password: str, stored: str | None) -> bool:
         """Whether *password* is the one *stored*; with None, False after the same time.
 
         Raises:
-            Unavailable: too many are waiting.
+            Unavailable: too many are waiting, or there is no memory.
         """
         began = time.perf_counter()
         short = len(password.encode()) <= MAX_CHECKED_BYTES
@@ -110,7 +109,7 @@ class Passwords:
     def is_outdated(self, stored: str) -> bool:
         """Whether *stored* was made in another way than today's and should be made anew."""
         found = read_hash(stored)
-        return found is None or not found.is_argon2 or self._hasher.check_needs_rehash(stored)
+        return not (isinstance(found, Argon2) and found.is_made_with(self._costs))
 
     def _check(self, password: str, stored: str | None) -> bool:
         found = None if stored is None else read_hash(stored)

@@ -1,9 +1,9 @@
 """Password hashes that other servers made, so that people who move here keep their passwords.
 
-bcrypt (Supabase, Auth0), argon2 (Supabase), scrypt as Firebase, Better Auth and the PHC
-string format write it. A hash says itself how much work it is to check, so what asks for
-absurdly much is no hash here: it is refused at import, and never run. Slow: call it in a
-thread of `Passwords`.
+bcrypt (Supabase, Auth0), argon2 (Supabase; in `argon2_hashes`, with ours), scrypt as Firebase,
+Better Auth and the PHC string format write it. A hash says itself how much work it is to check,
+so what asks for absurdly much is no hash here: it is refused at import, and never run. Slow:
+call it in a thread of `Passwords`.
 """
 
 from __future__ import annotations
@@ -18,36 +18,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 import bcrypt
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from chatkeep.errors import Invalid
+from chatkeep.passwords.argon2_hashes import ARGON2, MOST_LANES, read_argon2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: With 14, one check takes a processor about a second.
 MOST_BCRYPT_COST: Final = 14
-#: In KiB. As much memory as this is used by each thread that checks passwords.
-MOST_ARGON2_MEMORY: Final = 128 * 1024
-#: Memory times passes: about half a second.
-MOST_ARGON2_WORK: Final = 512 * 1024
-MOST_LANES: Final = 16
 MOST_SCRYPT_MEMORY: Final = 64 * 1024 * 1024
 _LONGEST: Final = 1024
 #: Longer passwords are cut there by bcrypt itself, as it is used everywhere.
 _BCRYPT_BYTES: Final = 72
 
-_ARGON2_VERIFIER: Final = PasswordHasher()
 _BCRYPT = re.compile(r"(\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21})([./A-Za-z0-9])([./A-Za-z0-9]{31})")
 _BCRYPT_ALPHABET: Final = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_ARGON2 = re.compile(
-    r"\$argon2(?:id|i|d)(?:\$v=(?:16|19))?\$m=([0-9]{1,10}),t=([0-9]{1,10}),p=([0-9]{1,10})"
-    r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,172}"
-)
 _PHC_SCRYPT = re.compile(
     r"\$scrypt\$ln=([0-9]{1,2}),r=([0-9]{1,4}),p=([0-9]{1,4})"
     r"\$([A-Za-z0-9+/]{1,128})\$([A-Za-z0-9+/]{22,172})"
@@ -63,32 +52,14 @@ _BETTER_AUTH = re.compile(r"([0-9a-f]{32}):([0-9a-f]{128})")
 class Hash(Protocol):
     """A hash that was read."""
 
-    @property
-    def is_argon2(self) -> bool:
-        """Whether it is of the kind that new passwords are kept as."""
-        ...
-
     def matches(self, password: str) -> bool:
         """Whether *password* is the one that was hashed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Argon2:
-    text: str = field(repr=False)
-    is_argon2: bool = True
-
-    def matches(self, password: str) -> bool:
-        try:
-            return _ARGON2_VERIFIER.verify(self.text, password)
-        except (VerificationError, InvalidHashError):
-            return False
-
-
-@dataclass(frozen=True, slots=True)
 class _Bcrypt:
     text: str = field(repr=False)
-    is_argon2: bool = False
 
     def matches(self, password: str) -> bool:
         return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], self.text.encode())
@@ -106,7 +77,6 @@ class _Scrypt:
     key_length: int
     finish: Callable[[bytes], bytes] = field(default=lambda key: key, repr=False)
     normal_form: bool = False
-    is_argon2: bool = False
 
     def matches(self, password: str) -> bool:
         text = unicodedata.normalize("NFKC", password) if self.normal_form else password
@@ -147,14 +117,6 @@ def require_importable(text: str) -> None:
             "password_hash must be a bcrypt, argon2 or scrypt hash in a known format,"
             " and not take too much memory or time to check"
         )
-
-
-def _read_argon2(found: re.Match[str]) -> Hash | None:
-    memory, passes, lanes = map(int, found.groups())
-    sound = 1 <= lanes <= MOST_LANES and 8 * lanes <= memory <= MOST_ARGON2_MEMORY
-    if not sound or passes < 1 or memory * passes > MOST_ARGON2_WORK:
-        return None
-    return _Argon2(found[0])
 
 
 def _read_bcrypt(found: re.Match[str]) -> Hash | None:
@@ -234,7 +196,7 @@ def _decoded(text: str) -> bytes:
 
 
 _KINDS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Hash | None]], ...]] = (
-    (_ARGON2, _read_argon2),
+    (ARGON2, read_argon2),
     (_BCRYPT, _read_bcrypt),
     (_BETTER_AUTH, _read_better_auth),
     (_PHC_SCRYPT, _read_phc_scrypt),
