@@ -60,8 +60,12 @@ _ACT_AS: LiteralString = (
 )
 # What people send finds its rows by whole keys whatever the values are, and is planned once for
 # each connection. Left to itself PostgreSQL plans it anew for its first five uses, as is best for
-# what looks through many people's rows. To say so in each statement would cost it 7 us.
-_PLAN_ONCE: LiteralString = "set plan_cache_mode = force_generic_plan"
+# what looks through many people's rows. To say so in each statement would cost it 7 us. Where a
+# pooler stands between of which nobody has told us, whoever it lends its connection to next would
+# have it, too: it tells us of no process that is PostgreSQL's.
+_PLAN_ONCE: LiteralString = (
+    "select set_config('plan_cache_mode', 'force_generic_plan', false) where pg_backend_pid() = %s"
+)
 _ACT_ALONE: LiteralString = _ACT_AS + ", set_config('plan_cache_mode', 'auto', true)"
 
 
@@ -287,9 +291,9 @@ class Database:
         if self._behind_pooler:  # what is said or planned here is of no use to whoever comes next
             return
         connection.patience_s = _PATIENCE_S
-        await connection.execute(_PLAN_ONCE)
+        made = await connection.execute(_PLAN_ONCE, [connection.info.backend_pid])
         connection.patience_s = None
-        if self._rehearse is not None and not self.state().waiting:
+        if made.rowcount and self._rehearse is not None and not self.state().waiting:
             await self._rehearse(connection)
 
 

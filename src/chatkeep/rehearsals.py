@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, LiteralString
 
@@ -27,7 +28,11 @@ _log = logging.getLogger(__name__)
 
 #: A table that somebody has locked keeps nobody waiting who does not need it.
 _IMPATIENT: Final[LiteralString] = "set local lock_timeout = '0.5s'"
-_PATIENCE_S: Final = 10.0
+#: Should this machine vanish meanwhile, its locks do not stay for hours.
+_NO_IDLING: Final[LiteralString] = "set local idle_in_transaction_session_timeout = '10s'"
+#: Less than a borrower is patient, and than a start is.
+_PATIENCE_S: Final = 2.0
+_REST_S: Final = 60.0
 
 
 class _OneConnection(Database):
@@ -46,18 +51,26 @@ def rehearsing(
 ) -> Callable[[PipelinedConnection], Awaitable[None]]:
     """Return what does *piece* on a connection, and leaves nothing of it behind.
 
-    Where it cannot be done the connection is none the worse: whoever asks is told why.
+    Where it cannot be done the connection is none the worse: whoever asks is told why. Nor are
+    the next ones, on which it is not tried for a minute: each could be lost with it.
     """
+    rests_until = float("-inf")
 
     async def rehearse(connection: PipelinedConnection) -> None:
+        nonlocal rests_until
+        if time.monotonic() < rests_until:
+            return
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await connection.exchange(("begin", ()), (_IMPATIENT, ()))
+                await connection.exchange(("begin", ()), (_IMPATIENT, ()), (_NO_IDLING, ()))
                 await piece(_OneConnection(connection))
         except (ChatkeepError, psycopg.Error, TimeoutError) as error:
+            rests_until = time.monotonic() + _REST_S
+            _log.info(
+                "connections begin without a rehearsal for a minute: %s", type(error).__name__
+            )
             if connection.closed:
                 raise
-            _log.info("a connection begins without a rehearsal: %s", type(error).__name__)
         with connection.within(_PATIENCE_S):
             await connection.exchange(("rollback", ()))
 

@@ -11,7 +11,7 @@ import pytest
 
 from chatkeep import db as door
 from chatkeep.config import Settings
-from chatkeep.db import WORKER, Database
+from chatkeep.db import WORKER, Database, as_user
 from chatkeep.setup_checks.isolation import find_problems
 from chatkeep.setup_checks.notifications import examine_notifications
 from chatkeep.sql import indexes
@@ -80,6 +80,23 @@ async def test_forgotten_setting_never_runs_the_statement_of_somebody_else(
         await db.close()
 
     await asyncio.gather(*(ask(number) for number in range(4)))
+
+
+async def test_forgotten_setting_leaves_nothing_for_others(through: MigratedDatabase) -> None:
+    """What is set for all of a session would reach other programs, which share its connection."""
+
+    async def never(_: object) -> None:
+        raise AssertionError
+
+    db = Database(through.url, pool_size=2 * SERVER_CONNECTIONS, rehearse=never)
+    await db.open()
+    try:
+        await db.execute(as_user("ana"), "select 1", [])
+    finally:
+        await db.close()
+    with psycopg.connect(through.url, autocommit=True, prepare_threshold=None) as other:
+        for _ in range(2 * SERVER_CONNECTIONS):
+            assert other.execute("show plan_cache_mode").fetchone() == ("auto",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ EXEMPT = {
     "sql/migrations.py": "names the login that an administrator configured",
     "sql/versions/0001_initial.py": "hands over whole parts by name",
 }
+#: What stays on a connection for everybody, in the file that makes it.
+MEANT_TO_STAY = {
+    "db.py": "select set_config('plan_cache_mode', 'force_generic_plan', false)"
+    " where pg_backend_pid() = %s",
+}
 # On a pooled connection it would reach the next borrower.
 OUTLIVES = re.compile(
     r"set_config\([^)]*,\s*(false|off|%s|%\(\w+\)s)\s*\)"
@@ -145,7 +150,16 @@ def test_sql_is_literal(file: Path) -> None:
     source = file.read_text()
     if str(file.relative_to(SOURCE)) not in EXEMPT:
         assert offences(source) == []
-    assert outliving(source) == []
+    meant = MEANT_TO_STAY.get(str(file.relative_to(SOURCE)))
+    assert [found for found in outliving(source) if meant != _said_at(source, found)] == []
+
+
+def _said_at(source: str, line: int) -> str:
+    return next(
+        str(node.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and node.lineno == line
+    )
 
 
 @pytest.mark.parametrize(
