@@ -219,10 +219,22 @@ def is_public(host: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or _translated(address)
         if inner is not None:
             address = inner
-    return address.is_global and not address.is_multicast
+    is_inside = any(address in network for network in _INSIDE)
+    return address.is_global and not address.is_multicast and not is_inside
 
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address behind NAT64
+#: What Python, or some versions of it, take for public, and no one address of the internet is.
+_INSIDE: Final = (
+    ipaddress.ip_network("192.0.0.0/24"),  # RFC 6890; a cloud tells its secrets at 192.0.0.192
+    ipaddress.ip_network("192.88.99.0/24"),  # RFC 7526: whatever relay of 6to4 is near
+    ipaddress.ip_network("::/96"),  # RFC 4291: IPv4 addresses as IPv6 once wrote them
+    ipaddress.ip_network("::ffff:0:0:0/96"),  # RFC 2765: the same, translated
+    ipaddress.ip_network("64:ff9b:1::/48"),  # RFC 8215: IPv4 behind a NAT64 of one's own
+    ipaddress.ip_network("3fff::/20"),  # RFC 9637: of documents
+    ipaddress.ip_network("5f00::/16"),  # RFC 9602: inside one provider's network
+    ipaddress.ip_network("fec0::/10"),  # RFC 3879: sites, before fc00::/7
+)
 
 
 def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

@@ -120,8 +120,7 @@ async def announce(db: Database, user_id: str, row: FileRow, *, total: int) -> N
     Raises:
         PayloadTooLarge: the person's files would have more than *total* bytes.
     """
-    made = await db.fetch(
-        as_user(user_id),
+    announcing = Query(
         """
         insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)
         select %(user)s, %(id)s, %(attachment)s, %(type)s, %(size)s
@@ -139,13 +138,23 @@ async def announce(db: Database, user_id: str, row: FileRow, *, total: int) -> N
             "size": row.size,
             "total": total,
         },
-        row=_Id,
+        _Id,
     )
+    _, made = await db.fetch_all(as_user(user_id), _one_at_a_time(user_id), announcing)
     if not made and await find(db, user_id, row.id) is None:
         raise PayloadTooLarge(
             f"Your files may have {total} bytes altogether: erase some, or the conversations"
             " that they were sent in."
         )
+
+
+def _one_at_a_time(user_id: str) -> Query[_Id]:
+    """Let others who announce a file of the same person wait, so that all are counted."""
+    return Query(
+        "select pg_advisory_xact_lock(hashtextextended('files of ' || %s, 0))::text as id",
+        [user_id],
+        _Id,
+    )
 
 
 async def find(db: Database, user_id: str, file_id: str) -> FileRow | None:

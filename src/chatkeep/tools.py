@@ -183,7 +183,7 @@ class Tools:
             async with asyncio.timeout(known.timeout_s):
                 output = _written_out(await _called(known, given, context))
         except ToolFailed as failed:
-            return ToolResult(call_id=call.call_id, error=str(failed))
+            return ToolResult(call_id=call.call_id, error=_storable(str(failed)))
         except TimeoutError:
             return ToolResult(call_id=call.call_id, error="The tool took too long.")
         except (Exception, SystemExit):  # noqa: BLE001 -- a tool's bug, or `sys.exit` in what it uses, ends that tool, said and logged
@@ -248,6 +248,12 @@ def _arguments(known: RegisteredTool, call: ToolCall) -> dict[str, Any]:
     except RecursionError as error:
         raise ToolFailed("The arguments are nested too deep.") from error
     return {name: getattr(given, name) for name in known.arguments.__struct_fields__}
+
+
+def _storable(said: str) -> str:
+    """Return why a tool failed as it can be kept and sent: it may quote anything."""
+    whole = said[:OUTPUT_AT_MOST].replace("\x00", "")
+    return whole.encode("utf-8", "replace").decode()
 
 
 async def _called(known: RegisteredTool, given: dict[str, Any], context: ToolContext) -> object:

@@ -398,6 +398,10 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "export of hers": lambda db: conversations.get_whole(db, "bo", ALONE),
     "export of the same id": lambda db: conversations.get_whole(db, "bo", SAME),
     "messages of hers": lambda db: conversations.list_messages(db, "bo", ALONE, ["word of ana"]),
+    "what fits of hers": lambda db: conversations.list_fitting(db, "bo", ALONE, ["word of ana"]),
+    "what fits of the same id": lambda db: conversations.list_fitting(
+        db, "bo", SAME, ["same", "child of ana", "root of ana"]
+    ),
     "messages of the same id": lambda db: conversations.list_messages(
         db, "bo", SAME, ["same", "child of ana", "root of ana"]
     ),

@@ -247,3 +247,26 @@ async def test_messages_by_their_ids_are_read_alone(database: MigratedDatabase, 
         (name, f"model of {name}") for name in (said[7], said[301])
     ]
     assert [complaints(plan) for _, plan in db.plans] == [[], []]
+
+
+async def test_messages_that_fit_a_page_are_read_alone(
+    database: MigratedDatabase, talk: Talk
+) -> None:
+    """In the order that is asked for, up to the one that fills it; an id of nobody is no length."""
+    said = names(400)
+    for name, parent in zip(said, [None, *said], strict=False):
+        talk.say(name, parent, "x" * (400_000 if name in {said[301], said[7], said[9]} else 1))
+    db = Planned(database.url, undoes=True)
+    await db.open()
+    try:
+        asked = ["nobody's", said[301], said[7], said[8], said[9], said[10]]
+        found = await conversations.list_fitting(db, PERSON, talk.id, asked)
+        few = await conversations.list_fitting(db, PERSON, talk.id, asked, most=1)
+        none = await conversations.list_fitting(db, PERSON, talk.id, ["nobody's"], most=1)
+    finally:
+        await db.close()
+    assert ([one.id for one in found[0]], found[1]) == (asked[1:5], 5)
+    assert ([one.id for one in few[0]], few[1]) == ([said[301]], 2)
+    assert none == ([], 1)
+    assert found[0][0].model == f"model of {said[301]}"
+    assert [complaints(plan) for _, plan in db.plans] == [[]] * len(db.plans)

@@ -12,15 +12,19 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+import psycopg
 import pytest
 
-from chatkeep import conversations, stored_files
+from chatkeep import conversations, files, stored_files
+from chatkeep.errors import PayloadTooLarge
+from chatkeep.files import FileRow
 from chatkeep.limits import AT_ONCE
 from chatkeep.stored_files import File, StoredFiles
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
     from tests.serving import Answer, Client, Event, Node, Person, Stage
 
 ROUTE: Final = "/api/chat"
@@ -142,6 +146,19 @@ async def test_uploaded_file_is_named_in_a_message(ana: Person, node: Node, stag
     for url in addresses:
         await played(ana.client, body_of(str(uuid4()), {**part, "url": url}, TEXT))
         assert model.prompts[-1].messages[-1].images == (data_url(PNG),)
+    assert await files_of(node, ana) == 1
+
+
+async def test_head_of_a_form_is_short(ana: Person, node: Node) -> None:
+    """What a name is looked for with takes a hundred times the memory of where it is looked for."""
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    told = []
+    for length in (1000, 1_000_000):
+        name = b"a" * length
+        form = b'--x\r\ncontent-disposition: form-data; name="f"; filename="%s"\r\n' % name
+        form += b"content-type: image/png\r\n\r\n" + PNG + b"\r\n--x--\r\n"
+        told.append(await ana.client.call("POST", "/api/files", data=form, headers=headers))
+    assert [one.status for one in told] == [200, 400]
     assert await files_of(node, ana) == 1
 
 
@@ -435,6 +452,39 @@ async def test_uploads_of_one_person_at_once_have_an_end(start: StartNode) -> No
     for content in (PNG, b""):  # taken, and refused
         await ana.client.call("POST", "/api/files", data=content, headers=headers)
     await uploaded(ana, PNG)
+
+
+async def test_files_that_come_at_once_are_counted_one_after_the_other(
+    node: Node, database: MigratedDatabase
+) -> None:
+    """Who announces one waits for whoever is announcing another, and counts that."""
+    db, user_id = node.services.db, str(uuid4())
+    known = FileRow(
+        id="atc_2", attachment={"name": "b"}, media_type="text/plain", size=600, digest=None
+    )
+    with psycopg.connect(database.admin_url) as other:
+        other.execute(
+            "select pg_advisory_xact_lock(hashtextextended('files of ' || %s, 0))", [user_id]
+        )
+        other.execute(
+            "insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size)"
+            " values (%s, 'atc_1', '{}', 'text/plain', 600)",
+            [user_id],
+        )
+        announcing = asyncio.create_task(files.announce(db, user_id, known, total=1000))
+        await until(lambda: waits_for_a_lock(database))
+    with pytest.raises(PayloadTooLarge):
+        await announcing
+
+
+def waits_for_a_lock(database: MigratedDatabase) -> bool:
+    """Whether somebody waits for a lock that an application has named."""
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        found = admin.execute(
+            "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            " and database = (select oid from pg_database where datname = current_database())"
+        ).fetchone()
+    return found is not None and found[0] > 0
 
 
 async def test_files_of_a_person_have_an_end(start: StartNode) -> None:

@@ -156,6 +156,27 @@ async def test_pages_have_every_item_once(kit: Kit, stage: Stage, order: str) ->
         assert seen == (whole if order == "asc" else whole[::-1])
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_page_of_long_messages_ends_early(kit: Kit, order: str) -> None:
+    """With the one that fills it, whoever wrote them; each comes once."""
+    made = (await kit.client.post("/v1/conversations", {})).json["id"]
+    for number in range(5):
+        text = f"{number} " + "w " * 400_000 * (number in {1, 2, 3})
+        item = {"type": "message", "role": "user", "content": text}
+        added = await kit.client.post(f"/v1/conversations/{made}/items", {"items": [item]})
+        assert added.status == 200
+    found, after, sizes = list[str](), None, list[int]()
+    more = True
+    while more:
+        thread = made.removeprefix("conv_")
+        page = await kit.call("items.list", thread_id=thread, limit=100, order=order, after=after)
+        sizes.append(len(page.json["data"]))
+        found += [text_of(one)[:1] for one in page.json["data"]]
+        after, more = page.json.get("after"), page.json["has_more"]
+    assert found == sorted("01234", reverse=order == "desc")
+    assert sizes == [3, 1, 1]
+
+
 async def test_threads_are_listed_newest_first_in_pages(kit: Kit) -> None:
     """Each once, by when they were made."""
     made = [(await kit.create(f"Thread {number}"))[0] for number in range(3)]
@@ -408,6 +429,16 @@ async def test_odd_output_of_a_clients_tool_breaks_no_thread(start: StartNode, n
     else:
         assert '"error"' not in answer.text
         assert kinds[-1] == "assistant_message"
+
+
+async def test_what_waits_for_a_yes_reads_as_what_is_run(start: StartNode) -> None:
+    """Characters that hide, or turn others round, are shown by their numbers; nothing is cut."""
+    node = await start(None, tools)
+    node.stage.play(call("cancel", order="\u202e7\u2066\U000e0061", why="王 " * 2000 + "pay Eve"))
+    _, events = await Kit(node.person().client).create()
+    question = done_items(events)[-1]["inputs"][0]["question"]
+    assert r'"order":"\u{202e}7\u{2066}\u{e0061}"' in question
+    assert question.endswith('王 王 pay Eve"}')
 
 
 @pytest.mark.parametrize(("choice", "runs"), [("Allow", 1), ("Do not allow", 0), ("allow", 0)])

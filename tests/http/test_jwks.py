@@ -624,6 +624,8 @@ async def test_private_address_is_refused_in_production(host: str, clock: Clock)
         *("100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "192.0.2.1", "198.18.0.1"),
         *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00::1", "ff02::1", "2001:db8::1"),
         *("::ffff:127.0.0.1", "::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe", "2002:7f00:1::"),
+        *("::127.0.0.1", "::ffff:0:7f00:1", "64:ff9b:1::7f00:1", "fec0::1", "192.0.0.192"),
+        *("192.88.99.1", "3fff::1", "5f00::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2"),
     ],
 )
 def test_address_that_is_not_public_is_known_as_such(host: str) -> None:

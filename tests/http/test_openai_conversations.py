@@ -93,6 +93,28 @@ async def test_a_conversation_is_made_changed_and_deleted(
     assert (await ana.client.get("/api/v1/chat")).json["conversations"] == []
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_page_of_long_items_ends_early(
+    client: openai.AsyncOpenAI, ana: Person, order: str
+) -> None:
+    """With the one that fills it: a hundred of a megabyte are no page; each comes once."""
+    made = await client.conversations.create()
+    long = "w " * 400_000
+    for number in range(5):
+        text = f"{number} {long}" if number in {1, 2, 3} else str(number)
+        await client.conversations.items.create(made.id, items=[said(text)])
+    found, after, sizes = list[str](), "", list[int]()
+    more = True
+    while more:
+        path = f"/v1/conversations/{made.id}/items?limit=100&order={order}{after}"
+        page = await ana.client.get(path)
+        sizes.append(len(page.json["data"]))
+        found += [one["content"][0]["text"][:1] for one in page.json["data"]]
+        after, more = f"&after={page.json['last_id']}", page.json["has_more"]
+    assert found == sorted("01234", reverse=order == "desc")
+    assert sizes == [3, 1, 1]
+
+
 async def test_items_are_added_listed_and_erased(client: openai.AsyncOpenAI, ana: Person) -> None:
     """In pages, either way; what is erased is gone everywhere, and what follows stays."""
     made = await client.conversations.create()

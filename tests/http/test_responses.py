@@ -130,6 +130,29 @@ async def test_items_may_be_named_by_their_ids(
         await client.responses.create(model=MODEL, input=many)
 
 
+async def test_what_is_named_is_no_longer_than_what_could_be_sent(
+    client: openai.AsyncOpenAI, node: Node, stage: Stage
+) -> None:
+    """However short its id is: sent a thousand times, or of many long messages; nothing is kept."""
+    model = stage.play(answer=lambda _: ["Hello."])
+    most = node.services.settings.max_body_bytes
+    said: Any = {"role": "user", "content": "w " * (most // 5)}
+    made = await client.conversations.create(items=[said, said])
+    one, other = [item.id async for item in client.conversations.items.list(made.id)]
+    question = {"role": "user", "content": "Hi"}
+    named: Any = [*[{"type": "item_reference", "id": one}] * 3, question]
+    third = await client.conversations.items.create(made.id, items=[said])
+    many: Any = [{"id": found} for found in (one, other, third.data[0].id)] + [question]
+    for sent in (named, many):
+        for store in (True, False):
+            with pytest.raises(openai.BadRequestError, match=f"more than {most} bytes"):
+                await client.responses.create(model=MODEL, input=sent, store=store)
+    assert not model.prompts
+    # What the conversation has already is not named again, however long it is.
+    for sent in (named[-2:], many):
+        await client.responses.create(model=MODEL, input=sent, conversation=made.id)
+
+
 PDF = b"%PDF-1.7 not much of one"
 
 

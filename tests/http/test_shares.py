@@ -185,6 +185,21 @@ async def test_of_a_long_branch_the_end_is_shown(
         assert shown["cut"] is is_cut
 
 
+async def test_of_long_messages_the_last_are_shown(
+    node: Node, ana: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to sign in for a page, so it has an end in bytes, too."""
+    conversation = await begin(ana.client)
+    sent = [await say(ana.client, conversation, text) for text in ("x" * 500, "y" * 500)]
+    made = await shared(ana.client, conversation, head_id=sent[1]["user_message_id"])
+    monkeypatch.setattr("chatkeep.conversations.sharing._PAGE", 1)
+    for most, last, is_cut in ((1, 1, True), (505, 2, True), (10_000, 4, False)):
+        monkeypatch.setattr("chatkeep.conversations.sharing.SHOWN_BYTES", most)
+        shown = (await node.nobody().get(f"/api/v1/shared/{token_of(made)}")).json
+        assert (len(shown["messages"]), shown["cut"]) == (last, is_cut)
+        assert shown["messages"][-1]["text"] == "y" * 500
+
+
 async def test_page_runs_nothing_and_is_kept_nowhere(node: Node, ana: Person) -> None:
     """Markup is shown as text; robots, caches and other sites learn nothing of it."""
     conversation = await begin(ana.client)

@@ -135,6 +135,29 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model(arguments: object
     assert not called
 
 
+async def test_why_a_tool_failed_can_be_kept_and_sent() -> None:
+    """Whatever it quotes: no NUL, no half of a pair, and no more than an output may have."""
+    tools = Tools()
+
+    @tools.tool
+    async def quoting(said: str) -> None:
+        """Refuse."""
+        raise ToolFailed(f"There is no {said}.")
+
+    result = await ran(tools, "quoting", json.dumps({"said": "a\x00b"}))
+    assert result.error == "There is no ab."
+
+    @tools.tool
+    async def odd() -> None:
+        """Refuse."""
+        raise ToolFailed("half \ud800 " + "x" * OUTPUT_AT_MOST)
+
+    error = (await ran(tools, "odd", "{}")).error
+    assert error is not None
+    assert error.startswith("half ? x")
+    assert len(error.encode()) == OUTPUT_AT_MOST
+
+
 async def test_what_goes_wrong_is_a_result() -> None:
     """Its own words for a failure it foresaw; of any other, and of time, only that it was."""
     tools = Tools()

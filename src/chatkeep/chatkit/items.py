@@ -7,6 +7,7 @@ person has one more, the question whether it may be run.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -191,7 +192,8 @@ def _client_call(place: Place, part: Part, call: ToolCall) -> ClientToolCallItem
 
 
 def _approval(place: Place, part: Part, call: ToolCall) -> StructuredInputItem:
-    written = msgspec.json.encode(arguments_of(call)).decode()[:_SHOWN_AT_MOST]
+    # All of it: what is not read is not agreed to.
+    written = _legible(msgspec.json.encode(arguments_of(call)).decode())
     answer = None
     if part.approved is not None:
         answer = StructuredInputAnswer(values=[ALLOW if part.approved else DENY])
@@ -204,3 +206,15 @@ def _approval(place: Place, part: Part, call: ToolCall) -> StructuredInputItem:
     return StructuredInputItem(
         **place.asking(), status="pending" if answer is None else "answered", inputs=[choice]
     )
+
+
+def _legible(text: str) -> str:
+    """Return *text* with each character that is not seen, or turns others round, as its number.
+
+    What reads as one address must not be run as another.
+    """
+    return "".join(f"\\u{{{ord(one):x}}}" if _is_unseen(one) else one for one in text)
+
+
+def _is_unseen(one: str) -> bool:
+    return unicodedata.category(one).startswith("C") or one in "\u2028\u2029"

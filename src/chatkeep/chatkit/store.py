@@ -121,7 +121,10 @@ class ConversationStore(Store[ChatKitContext]):
     async def load_thread_items(
         self, thread_id: str, after: str | None, limit: int, order: str, context: ChatKitContext
     ) -> Page[ThreadItem]:
-        """List items of the branch that is shown. Only messages near the page are read."""
+        """List items of the branch that is shown. Only messages near the page are read.
+
+        A page ends early with the message that fills it: it is held in memory whole.
+        """
         limit = _clamped(limit)
         user_id = context.who.user_id
         ids = await conversations.branch_ids(
@@ -138,19 +141,22 @@ class ConversationStore(Store[ChatKitContext]):
             start = branch.index(message_id)
         found: list[ThreadItem] = []
         for index in range(start, len(branch), limit + 1):
-            chunk = branch[index : index + limit + 1]
-            found += await self._items(thread_id, chunk, context, reverse=order == "desc")
-            if after is not None and index == start:
-                found = _behind(found, after)
-            if len(found) > limit:
-                break
+            left = branch[index : index + limit + 1]
+            while left:
+                here, taken = await self._items(thread_id, left, context, reverse=order == "desc")
+                found, left = found + here, left[taken:]
+                if after is not None:
+                    found, after = _behind(found, after), None
+                if len(found) > limit or (left and found):
+                    return _page(found, limit, more=bool(left))
         return _page(found, limit)
 
     async def load_item(self, thread_id: str, item_id: str, context: ChatKitContext) -> ThreadItem:
         """Return an item of a thread of the caller. Raises `NotFoundError`."""
         message_id = await self._message_of(thread_id, item_id, context)
         if message_id is not None:
-            for item in await self._items(thread_id, [message_id], context):
+            here, _ = await self._items(thread_id, [message_id], context)
+            for item in here:
                 if item.id == item_id:
                     return item
         raise NotFoundError(item_id)
@@ -226,10 +232,12 @@ class ConversationStore(Store[ChatKitContext]):
         context: ChatKitContext,
         *,
         reverse: bool = False,
-    ) -> list[ThreadItem]:
+    ) -> tuple[list[ThreadItem], int]:
+        """Return the items of the first messages, and of how many of them there was room for."""
         user_id = context.who.user_id
+        listed, taken = await conversations.list_fitting(self._db, user_id, thread_id, message_ids)
+        message_ids = message_ids[:taken]
         rows = await records.list_items(self._db, user_id, thread_id, message_ids)
-        listed = await conversations.list_messages(self._db, user_id, thread_id, message_ids)
         messages = {one.id: one for one in listed}
         found: list[ThreadItem] = []
         for message_id in message_ids:
@@ -241,7 +249,7 @@ class ConversationStore(Store[ChatKitContext]):
                 else items.items_of(message, own, thread_id, runs_in_client=self._runs_in_client)
             )
             found += reversed(here) if reverse else here
-        return found
+        return found, taken
 
     def _new(self, item: ThreadItem) -> NewItem:
         kept = items.kept_form(item)
@@ -278,7 +286,7 @@ def _behind(found: list[ThreadItem], after: str) -> list[ThreadItem]:
     return found[ids.index(after) + 1 :] if after in ids else found
 
 
-def _page(found: list[Any], limit: int) -> Page[Any]:
+def _page(found: list[Any], limit: int, *, more: bool = False) -> Page[Any]:
     data = found[:limit]
-    has_more = len(found) > limit
+    has_more = more or len(found) > limit
     return Page(data=data, has_more=has_more, after=data[-1].id if has_more else None)

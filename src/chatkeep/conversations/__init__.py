@@ -23,7 +23,7 @@ from chatkeep.conversations.lists import (
     list_conversations,
     search_titles,
 )
-from chatkeep.conversations.pages import get_page, get_whole, list_messages
+from chatkeep.conversations.pages import get_page, get_whole, list_fitting, list_messages
 from chatkeep.conversations.places import (
     BRANCH_AT_MOST,
     AnswerShown,
@@ -55,6 +55,7 @@ __all__ = [
     "get_whole",
     "list_by_id",
     "list_conversations",
+    "list_fitting",
     "list_messages",
     "purge_deleted",
     "rename",

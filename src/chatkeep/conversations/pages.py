@@ -19,6 +19,11 @@ _PAGE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitting(Message):
+    taken: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
 
@@ -168,3 +173,46 @@ async def list_messages(
         {"user": user_id, "conversation": conversation_id, "ids": ids},
         row=Message,
     )
+
+
+async def list_fitting(
+    db: Database, user_id: str, conversation_id: str, ids: list[str], *, most: int = _PAGE_BYTES
+) -> tuple[list[Message], int]:
+    """List the messages of the first of *ids*, in their order; return how many ids those were.
+
+    They end with the message that has the *most*-th byte, so there is one at least, if any. An
+    id without a message has no length.
+    """
+    found = await db.fetch(
+        as_user(user_id),
+        """
+        with sized as materialized (
+          select w.place, m.*, coalesce(sum(m.size) over (
+            order by w.place rows between unbounded preceding and 1 preceding), 0) as before
+          from unnest(%(ids)s::text[]) with ordinality as w (wanted, place)
+          -- `offset 0`: before version 17 PostgreSQL may else read all of the conversation.
+          left join lateral (
+            select id, parent_id, role, content, parts, client_id, created_at, run_id,
+              octet_length(content) + coalesce(octet_length(parts::text), 0) as size
+            from chat.messages where user_id = %(user)s
+              and conversation_id = %(conversation)s and id = w.wanted offset 0
+          ) m on true
+        ), fitting as materialized (
+          select *, count(*) over () as taken from sized where before < %(most)s
+        )
+        select m.id, m.parent_id, m.role, m.content, m.parts, m.client_id, m.created_at,
+          m.run_id, coalesce(r.state, 'done') as status, r.model, r.error_code,
+          r.finish_reason, array[]::text[] as siblings, m.taken
+        from fitting m
+        left join lateral (
+          select id, state, model, error_code, finish_reason from chat.runs
+          where user_id = %(user)s and conversation_id = %(conversation)s
+            and message_id = m.id and m.run_id is not null offset 0
+        ) r on r.id = m.run_id
+        where m.id is not null
+        order by m.place
+        """,
+        {"user": user_id, "conversation": conversation_id, "ids": ids, "most": most},
+        row=_Fitting,
+    )
+    return list(found), found[0].taken if found else len(ids)

@@ -40,10 +40,11 @@ class AnswerShown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """The conversation that a message stands in."""
+    """The conversation that a message stands in, and how many bytes the message has."""
 
     id: str
     conversation_id: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +159,13 @@ async def find_homes(db: Database, user_id: str, message_ids: Sequence[str]) -> 
           where user_id = %(user)s and deleted_at is null and updated_at >= '-infinity'
           order by updated_at desc, id desc limit 100
         )
-        select m.id, m.conversation_id from used
+        select m.id, m.conversation_id, m.size from used
         cross join unnest(%(messages)s::text[]) as named(id)
         -- `offset 0`: looked up by its whole key, however much they have said.
         cross join lateral (
-          select id, conversation_id from chat.messages where user_id = used.user_id
+          select id, conversation_id,
+            octet_length(content) + coalesce(octet_length(parts::text), 0) as size
+          from chat.messages where user_id = used.user_id
             and conversation_id = used.id and id = named.id offset 0
         ) m
         """,

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from chatkeep import conversations
 from chatkeep.db import AUTH, as_user
 from chatkeep.errors import LinkEnded, NotYourConversation
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 LISTED_AT_MOST = 200
 #: So many messages of the branch are shown, the last ones.
 SHOWN_AT_MOST = 500
+#: And no more once they have so many bytes: strangers ask, and the page is made in memory.
+SHOWN_BYTES = 4 << 20
 _PAGE = 100
 
 
@@ -204,11 +208,13 @@ async def open_link(
 async def _read(db: Database, link: _Opened, titled: Callable[[str, str], str | None]) -> Shown:
     messages: list[Message] = []
     upto: str | None = link.head_id
-    while upto is not None and len(messages) < SHOWN_AT_MOST:
+    size = 0
+    while upto is not None and len(messages) < SHOWN_AT_MOST and size < SHOWN_BYTES:
         _, page = await conversations.get_page(
             db, link.user_id, link.conversation_id, limit=_PAGE, from_id=upto
         )
         messages = page + messages
+        size += sum(_size(one) for one in page)
         upto = page[0].parent_id if page else None
     return Shown(
         title=_title(await find_name(db, link.user_id, link.conversation_id), messages, titled),
@@ -273,6 +279,10 @@ def _as_seen(message: Message) -> Said | None:
         if part.get("type") == "source-url" and str(part.get("url", "")).startswith("https://")
     ]
     return Said(role=message.role, text=message.content, sources=sources)
+
+
+def _size(message: Message) -> int:
+    return len(message.content.encode()) + len(msgspec.json.encode(message.parts))
 
 
 def _hash(token: str) -> bytes:

@@ -92,7 +92,8 @@ def _file_of_form(content_type: str, body: bytes) -> SentFile:
     if len(pieces) != one_part or not pieces[2].startswith(b"--"):
         raise BadRequest(_ONE_FILE_ONLY)
     head, separator, content = pieces[1].partition(b"\r\n\r\n")
-    if not separator:
+    # The expressions below keep a note of each character that they try: of megabytes, gigabytes.
+    if not separator or len(head) > _FORM_OVERHEAD:
         raise BadRequest(_ONE_FILE_ONLY)
     name, media_type = _FILENAME.search(head), _TYPE.search(head)
     return SentFile(

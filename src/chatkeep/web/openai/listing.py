@@ -43,39 +43,47 @@ async def listed(
     after: str | None,
     limit: int,
     newest_first: bool,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], bool]:
     """Return at most *limit* items of the branch that is shown, those behind the item *after*.
+
+    And whether there are more: they end early with the message that fills a page.
 
     Raises:
         Invalid: *after* is no item of this conversation.
     """
     chunks = _chunks(
-        db, user_id, conversation_id, after=after, size=limit + 1, newest_first=newest_first
+        db, user_id, conversation_id, after=after, size=limit + 2, newest_first=newest_first
     )
     found: list[dict[str, Any]] = []
     looked_for = after
     async for ids in chunks:
-        messages = await conversations.list_messages(db, user_id, conversation_id, ids)
-        by_id = {one.id: items_of(one) for one in messages}
-        for message_id in ids:
-            here = by_id.get(message_id, [])
-            found += reversed(here) if newest_first else here
-        if looked_for is not None:
-            found, looked_for = _behind(found, looked_for), None
-        if len(found) >= limit:
-            break
-    return found[:limit]
+        left = ids
+        while left:
+            messages, taken = await conversations.list_fitting(db, user_id, conversation_id, left)
+            here, left = left[:taken], left[taken:]
+            by_id = {one.id: items_of(one) for one in messages}
+            for message_id in here:
+                shown = by_id.get(message_id, [])
+                found += reversed(shown) if newest_first else shown
+            if looked_for is not None:
+                found, looked_for = _behind(found, looked_for), None
+            if len(found) > limit or (left and found):
+                return found[:limit], True
+    return found, False
 
 
-def item_page(found: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """Return the page of *found*, of which there may be one more than *limit*."""
+def item_page(found: Sequence[dict[str, Any]], limit: int, *, more: bool = False) -> dict[str, Any]:
+    """Return the page of *found*, of which there may be one more than *limit*.
+
+    *more*: there are others, however few these are.
+    """
     data = list(found[:limit])
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else "",
         "last_id": data[-1]["id"] if data else "",
-        "has_more": len(found) > limit,
+        "has_more": more or len(found) > limit,
     }
 
 

@@ -121,15 +121,10 @@ async def list_items(
     """List what was said in the branch that is shown."""
     own_id = _own(conversation_id)
     await conversation_items.describe(services.db, who.user_id, own_id)
-    found = await listed(
-        services.db,
-        who.user_id,
-        own_id,
-        after=after,
-        limit=limit + 1,
-        newest_first=order == "desc",
+    found, more = await listed(
+        services.db, who.user_id, own_id, after=after, limit=limit, newest_first=order == "desc"
     )
-    return item_page(found, limit)
+    return item_page(found, limit, more=more)
 
 
 @router.post(

@@ -201,7 +201,8 @@ async def _given(
     choices: Choices,
 ) -> tuple[Given, list[str]]:
     known_in = above.conversation_id if above is not None else None
-    items = await resolved(services.db, who.user_id, body.input, known_in=known_in)
+    at_most = services.settings.max_body_bytes
+    items = await resolved(services.db, who.user_id, body.input, known_in=known_in, at_most=at_most)
     given = read(items, known=above.calls if above is not None else ())
     given, file_ids = await keep_files(services, who.user_id, given, keeps=body.keeps)
     if choices.alone and any(one.role == "system" for one in given.messages):
