@@ -4,6 +4,7 @@
  * A page that is hidden asks the server when it comes back; this is for two windows side by side.
  * One channel for everything this page sends and hears, so that it never hears itself.
  */
+import { openChannel } from "./channels";
 
 interface Heard {
   /** The chat that was changed. */
@@ -12,7 +13,7 @@ interface Heard {
   left: true;
 }
 
-const channel = new BroadcastChannel("chatkeep:pages");
+const channel = openChannel("chatkeep:pages");
 
 function hear<K extends keyof Heard>(kind: K, heard: (value: Heard[K]) => void): () => void {
   const listener = ({ data }: MessageEvent<Partial<Heard>>) => {

@@ -9,6 +9,7 @@ import "./styles/layout.css";
 import "./styles/chat.css";
 import "./styles/prose.css";
 import "./styles/settings.css";
+import "./styles/forced-colors.css";
 import { problemOf } from "./api";
 import { App, Starting } from "./app";
 import { AuthProvider } from "./auth";

@@ -5,6 +5,7 @@
  * while one is visible: a page that comes back asks the server for its chats anyhow.
  */
 import { ApiError, isNetworkError, SessionOver, type Api } from "./api";
+import { openChannel } from "./channels";
 
 const AGAIN_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
@@ -43,14 +44,14 @@ async function read(api: Api, stopped: AbortSignal): Promise<boolean> {
 /** This page has the connection; the browser's other pages hear of it from this one. */
 function tellTitles(): void {
   dispatchEvent(new Event(TITLES_CHANGED));
-  const pages = new BroadcastChannel(TITLES_CHANGED);
+  const pages = openChannel(TITLES_CHANGED);
   pages.postMessage(null);
   pages.close();
 }
 
 /** Call *changed* whenever a conversation was given a title, until the returned function is called. */
 export function watchTitles(changed: () => void): () => void {
-  const pages = new BroadcastChannel(TITLES_CHANGED);
+  const pages = openChannel(TITLES_CHANGED);
   pages.addEventListener("message", changed);
   addEventListener(TITLES_CHANGED, changed);
   return () => {
@@ -80,7 +81,13 @@ async function watch(api: Api, onEnded: () => void, stopped: AbortSignal): Promi
 async function alone(work: () => Promise<void>, stopped: AbortSignal): Promise<void> {
   // Pages on plain http have no locks: then each has a connection of its own.
   if (!navigator.locks) return work();
-  await navigator.locks.request("chatkeep:session-watch", { signal: stopped }, work);
+  try {
+    await navigator.locks.request("chatkeep:session-watch", { signal: stopped }, work);
+  } catch (error) {
+    // So have pages that may keep nothing: the browser denies them locks, too.
+    if (!(error instanceof DOMException && error.name === "SecurityError")) throw error;
+    await work();
+  }
 }
 
 /** Watch until the returned function is called. *onEnded*: the session was ended elsewhere. */

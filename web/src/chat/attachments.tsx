@@ -76,8 +76,9 @@ export function useAttachments() {
     change([]);
     return parts;
   });
+  /** Put what came back ahead of what was attached since. */
   const putBack = (parts: FilePart[]) =>
-    change(parts.map((part) => ({ key: newId(), name: nameOf(part), part, picture: isPicture(part.mediaType) ? part.url : null })));
+    change([...parts.map((part) => ({ key: newId(), name: nameOf(part), part, picture: isPicture(part.mediaType) ? part.url : null })), ...latest.current]);
 
   return { items, add, remove, take, putBack };
 }

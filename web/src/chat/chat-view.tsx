@@ -1,6 +1,7 @@
 /** An open conversation: its messages, and the box to go on. */
 import { useEffect, useMemo, useRef, useState, type DragEvent } from "react";
 import { Button, IconButton, Notice, Spinner } from "../ui/controls";
+import { isComposing } from "../ui/composing";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
 import { ApiError, describe, SessionOver } from "../api";
@@ -17,7 +18,8 @@ import { keyOf } from "./messages";
 import { MessageView, Waiting, type MessageActions } from "./message-view";
 import { useStickyScroll } from "./scroll";
 import { useSession, type Session } from "./session";
-import { Welcome } from "./welcome";
+import { begunWith, joined } from "./typed";
+import { STARTS, Welcome } from "./welcome";
 
 const NEW = "new";
 // The server names a conversation after its first answer, not always before we ask again.
@@ -32,11 +34,38 @@ function useDraft(key: string, stored: MessagePage | null) {
     // The page was left between sending and hearing that it arrived.
     return kept.trim() === lastAsked?.trim() ? "" : kept;
   });
-  const change = (value: string) => {
+  // What is true now, for who has waited for the server.
+  const latest = useRef(text);
+  // What was sent and the server may not have: a reload finds it, ahead of what was typed since.
+  const sent = useRef("");
+  const put = (value: string) => {
+    latest.current = value;
     setText(value);
-    drafts.set(key, value);
   };
-  return { text, change, hide: () => setText(""), forget: () => drafts.set(key, "") };
+  const change = (value: string) => {
+    put(value);
+    drafts.set(key, joined(sent.current, value));
+  };
+  return {
+    text,
+    change,
+    now: () => latest.current,
+    hide: () => {
+      sent.current = latest.current;
+      put("");
+    },
+    /** What was sent came back: it stands ahead of what was typed since. */
+    putBack: (earlier: string) => {
+      sent.current = "";
+      change(joined(earlier, latest.current));
+    },
+    /** The server has it, and what was typed since is the draft of *next*. */
+    forget: (next: string) => {
+      sent.current = "";
+      drafts.set(key, "");
+      drafts.set(next, latest.current);
+    },
+  };
 }
 
 export function ChatView({ id, page }: { id: string; page: MessagePage | null }) {
@@ -53,7 +82,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const locale = useLocale();
 
   const accepted = useLatest(() => {
-    draft.forget();
+    draft.forget(id);
     draftKey.current = id;
     conversations.touch(id, page?.title ?? null);
     if (location.pathname === "/") navigate(`/c/${id}`, { replace: true });
@@ -86,25 +115,33 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const waitS = useSecondsUntil(trouble?.kind === "unsent" ? trouble.until : null);
   const blocked = trouble?.kind === "unsent";
 
-  const send = useLatest(async (text: string) => {
+  const send = useLatest(async () => {
     if (taking.current) return;
     taking.current = true;
     const files = await attachments.take();
     taking.current = false;
     if (files === null) return; // what was typed stays, and a notice says what was refused
+    // With what was typed while the files were on their way.
+    const text = draft.now().trim();
+    if (text === "" && files.length === 0) return;
     draft.hide();
     toBottom();
     const outcome = await session.ask(text, files);
     if (outcome !== "withdrawn") return;
-    draft.change(text);
+    draft.putBack(text);
     attachments.putBack(files);
   });
 
   const takeBack = () => {
     const { text, files } = session.withdraw();
-    draft.change(text);
+    draft.putBack(text);
     attachments.putBack(files);
     composer.current?.focus();
+  };
+
+  // The button that was pressed goes away with its message.
+  const typeOn = () => {
+    if (!isTouch()) composer.current?.focus();
   };
 
   const fork = useLatest(async (messageId: string) => {
@@ -121,9 +158,13 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
       edit: session.edit,
       regenerate: (messageId) => {
         toBottom();
+        typeOn();
         void session.regenerate(messageId);
       },
-      goOn: (messageId) => void session.goOn(messageId),
+      goOn: (messageId) => {
+        typeOn();
+        void session.goOn(messageId);
+      },
       switchTo: (messageId) => void session.switchTo(messageId),
       fork: (messageId) => void fork(messageId),
       decide: (approvalId, approved) => void session.decide(approvalId, approved),
@@ -133,14 +174,14 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
 
   useEffect(() => {
     const escape = (event: KeyboardEvent) => {
-      if (event.key === "Escape" && busy && !event.defaultPrevented) void session.stop();
+      if (event.key === "Escape" && busy && !event.defaultPrevented && !isComposing(event)) void session.stop();
     };
     addEventListener("keydown", escape);
     return () => removeEventListener("keydown", escape);
   }, [busy, session.stop]);
 
   const start = (text: string) => {
-    draft.change(text);
+    draft.change(begunWith(text, draft.text, STARTS.map((one) => one.text)));
     composer.current?.focus();
   };
   const lastIsQuestion = messages.at(-1)?.role === "user";
@@ -188,7 +229,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
             ref={composer}
             text={draft.text}
             onChange={draft.change}
-            onSend={() => void send(draft.text.trim())}
+            onSend={() => void send()}
             onStop={() => void session.stop()}
             answering={busy}
             blocked={blocked}

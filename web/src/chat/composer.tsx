@@ -2,7 +2,9 @@
 import { useEffect, useLayoutEffect, useRef, type KeyboardEvent, type Ref, useImperativeHandle } from "react";
 import { IconButton } from "../ui/controls";
 import { AttachmentList, type Attachments } from "./attachments";
+import { isComposing } from "../ui/composing";
 import { fitToText, isTouch } from "../ui/hooks";
+import { pastesText } from "./typed";
 
 export interface ComposerHandle {
   focus: () => void;
@@ -36,11 +38,17 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
   }, []);
 
   const empty = text.trim() === "" && attachments.items.length === 0;
+  // The button that was pressed goes away: who has a keyboard types on.
+  const typeOn = () => {
+    if (!isTouch()) area.current?.focus();
+  };
   const send = () => {
-    if (!empty && !blocked) onSend();
+    if (empty || blocked) return;
+    onSend();
+    typeOn();
   };
   const onKeyDown = (event: KeyboardEvent<HTMLTextAreaElement>) => {
-    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || isTouch()) return;
+    if (event.key !== "Enter" || event.shiftKey || isComposing(event.nativeEvent) || isTouch()) return;
     event.preventDefault();
     send();
   };
@@ -53,7 +61,7 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
         send();
       }}
       onPaste={(event) => {
-        if (event.clipboardData.files.length === 0) return;
+        if (event.clipboardData.files.length === 0 || pastesText(event.clipboardData.types)) return;
         event.preventDefault();
         attachments.add(event.clipboardData.files);
       }}
@@ -85,7 +93,17 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
         onKeyDown={onKeyDown}
       />
       {answering ? (
-        <IconButton label="Stop answering" hint="Esc" icon="stop" className="composer-button composer-stop" onClick={onStop} />
+        <IconButton
+          label="Stop answering"
+          hint="Esc"
+          icon="stop"
+          className="composer-button composer-stop"
+          onClick={(event) => {
+            // The second half of a double click meant what stood here before: to send.
+            if (event.detail < 2) onStop();
+            typeOn();
+          }}
+        />
       ) : null}
       {answering && empty ? null : (
         <IconButton label="Send message" hint="Enter" icon="arrowUp" type="submit" className="composer-button composer-send" disabled={empty || blocked} />

@@ -1,9 +1,10 @@
 /** One message: what was said, how it ended, and what can be done with it. */
 import { memo, useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react";
 import { Button, IconButton, Notice } from "../ui/controls";
+import { isComposing } from "../ui/composing";
 import { fitToText } from "../ui/hooks";
 import { Icon } from "../ui/icons";
-import { useModels } from "../workspace";
+import { useModels, useWorkspace } from "../workspace";
 import { SentFiles } from "./attachments";
 import { awaitingApproval, blocksOf, filesOf, hasContent, shortfallOf, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
@@ -34,16 +35,31 @@ interface MessageProps {
   locale: string | undefined;
 }
 
+// The version that was asked for with a button, which goes away with the one before.
+let steppedTo: { id: string; step: number } | null = null;
+
 function Versions({ message, locked, switchTo }: { message: ChatMessage; locked: boolean; switchTo: (id: string) => void }) {
+  const group = useRef<HTMLSpanElement>(null);
   const siblings = message.metadata?.siblings ?? [];
   const at = siblings.indexOf(message.id);
+
+  useEffect(() => {
+    if (steppedTo?.id !== message.id) return;
+    const buttons = [...(group.current?.querySelectorAll("button") ?? [])];
+    if (steppedTo.step > 0) buttons.reverse();
+    buttons.find((one) => !one.disabled)?.focus();
+    steppedTo = null;
+  }, [message.id]);
+
   if (siblings.length < 2 || at < 0) return null;
   const go = (step: number) => {
     const id = siblings[at + step];
-    if (id !== undefined) switchTo(id);
+    if (id === undefined) return;
+    steppedTo = { id, step };
+    switchTo(id);
   };
   return (
-    <span className="versions" role="group" aria-label="Versions">
+    <span ref={group} className="versions" role="group" aria-label="Versions">
       <IconButton label="Previous version" icon="left" size={16} disabled={locked || at === 0} onClick={() => go(-1)} />
       <span aria-hidden="true">
         {at + 1} / {siblings.length}
@@ -91,6 +107,7 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
 
   const ready = text.trim() !== "";
   const onKeyDown = (event: KeyboardEvent) => {
+    if (isComposing(event.nativeEvent)) return;
     if (event.key === "Escape") {
       event.stopPropagation();
       onCancel();
@@ -124,22 +141,39 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
 }
 
 function UserMessage({ message, actions, locked, unsent, locale }: MessageProps) {
-  const [draft, setDraft] = useState<string | null>(null);
+  const { drafts } = useWorkspace();
+  const kept = `edit:${message.id}`;
+  const [draft, setDraft] = useState(() => drafts.get(kept) || null);
   const [sending, setSending] = useState(false);
+  const pencil = useRef<HTMLButtonElement>(null);
+  const cancelled = useRef(false);
   const text = textOf(message);
 
+  const change = (value: string | null) => {
+    setDraft(value);
+    // It outlives a reload and the end of a session, as what is typed below does.
+    drafts.set(kept, value === null || value === text ? "" : value);
+  };
+  const cancel = () => {
+    cancelled.current = true;
+    change(null);
+  };
   const save = async () => {
     const changed = draft?.trim() ?? "";
-    if (changed === text.trim()) return setDraft(null);
+    if (changed === text.trim()) return cancel();
     setSending(true);
     // A refused edit finds its words again.
-    if (await actions.edit(message.id, changed)) setDraft(null);
+    if (await actions.edit(message.id, changed)) change(null);
     setSending(false);
   };
+  useEffect(() => {
+    if (draft === null && cancelled.current) pencil.current?.focus();
+    cancelled.current = false;
+  }, [draft]);
   if (draft !== null && !sending) {
     return (
       <article className="message message-user" aria-label="You, editing">
-        <EditBox text={draft} onChange={setDraft} onSave={() => void save()} onCancel={() => setDraft(null)} />
+        <EditBox text={draft} onChange={change} onSave={() => void save()} onCancel={cancel} />
       </article>
     );
   }
@@ -157,7 +191,7 @@ function UserMessage({ message, actions, locked, unsent, locale }: MessageProps)
           <SentAt message={message} locale={locale} />
           <Versions message={message} locked={locked} switchTo={actions.switchTo} />
           {text === "" ? null : <CopyButton text={text} label="Copy message" />}
-          <IconButton label="Edit message" icon="pencil" size={16} disabled={locked} onClick={() => setDraft(text)} />
+          <IconButton ref={pencil} label="Edit message" icon="pencil" size={16} disabled={locked} onClick={() => setDraft(text)} />
         </div>
       )}
     </article>
@@ -219,7 +253,7 @@ function Ending({ message, again, goOn, locked, last }: EndingProps) {
     </>
   ) : null;
   return (
-    <Notice tone={status === "failed" ? "error" : "warning"} actions={retry}>
+    <Notice tone={status === "failed" ? "error" : "warning"} actions={retry} old={!last}>
       {error?.message ?? ENDINGS[status]}
     </Notice>
   );

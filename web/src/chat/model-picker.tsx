@@ -1,5 +1,6 @@
 /** Chooses who answers next. Shown only where there is a choice. */
 import { useEffect, useId, useRef, useState, type KeyboardEvent } from "react";
+import { isComposing } from "../ui/composing";
 import { Icon } from "../ui/icons";
 import { Popover } from "../ui/popover";
 import { useModels, useWorkspace } from "../workspace";
@@ -79,6 +80,7 @@ function ModelOptions({ models, current, choose }: ModelOptionsProps) {
   }, [active]);
 
   const onKeyDown = (event: KeyboardEvent) => {
+    if (isComposing(event.nativeEvent)) return;
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step !== undefined) {
       event.preventDefault();

@@ -128,7 +128,8 @@ export function useSession(options: SessionOptions) {
       try {
         return await readPage(api, id, life.current.signal);
       } catch (error) {
-        if (life.current.signal.aborted) return null;
+        // What fails late says nothing of what was asked since.
+        if (life.current.signal.aborted || mine !== round.current) return null;
         const passing = isNetworkError(error) || (error instanceof ApiError && error.status >= 500);
         if (!passing) throw error;
         setTrouble({ kind: "reconnecting" });

@@ -4,7 +4,7 @@ import { Icon, Mark, type IconName } from "../ui/icons";
 import { useStore } from "../stores";
 import { useWorkspace } from "../workspace";
 
-const STARTS: { icon: IconName; title: string; text: string }[] = [
+export const STARTS: { icon: IconName; title: string; text: string }[] = [
   { icon: "bulb", title: "Think something through", text: "Help me think through a decision: " },
   { icon: "pencil", title: "Write a first draft", text: "Write a short, friendly e-mail that " },
   { icon: "book", title: "Explain it simply", text: "Explain in simple words: " },

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState, type FormEvent, type ReactNode } from "react";
 import { ApiError, describe, SessionOver } from "../api";
 import { SETTING_NAMES } from "../preferences";
+import { keptChanges, type Changes } from "./kept-changes";
 import { Link, type SettingsTab } from "../router";
 import { useStore } from "../stores";
 import { applyTheme, type Theme } from "../theme";
@@ -29,7 +30,9 @@ function localeChoices() {
   return LOCALES.map((id) => ({ id, name: names.of(id) ?? id }));
 }
 
-type Changes = Partial<SettingsValues>;
+/** Where changes that are not saved are kept, among what was typed and not sent. */
+const KEPT = "settings:changes";
+
 type Problems = Partial<Record<string, string>>;
 
 /** What differs from *settings*; changing a field back makes it unchanged. */
@@ -98,19 +101,24 @@ function GeneralTab() {
 }
 
 function SettingsForm({ settings }: { settings: Settings }) {
-  const { preferences } = useWorkspace();
+  const { preferences, drafts } = useWorkspace();
   const { list, nameOf } = useModels();
   const byDefault = list === null ? null : nameOf(list.default);
-  const [changes, setChanges] = useState<Changes>({});
+  const [changes, setChanges] = useState<Changes>(() => keptChanges(drafts.get(KEPT), settings, SETTING_NAMES));
   const [problems, setProblems] = useState<Problems>({});
   const [stale, setStale] = useState(false);
   const [saving, setSaving] = useState(false);
   const form = useRef<HTMLFormElement>(null);
 
+  // What was not saved is there again after a look elsewhere, a reload, or the end of a session.
+  useEffect(() => drafts.set(KEPT, Object.keys(changes).length === 0 ? "" : JSON.stringify(changes)), [changes, drafts]);
+
   // Leaving without saving shows the saved theme again.
   useEffect(() => () => applyTheme(preferences.value?.theme ?? "system"), [preferences]);
 
   const values: SettingsValues = { ...settings, ...changes };
+  // Also when the settings were read again meanwhile, which shows the saved one.
+  useEffect(() => applyTheme(values.theme ?? "system"), [values.theme, settings]);
   const dirty = SETTING_NAMES.some((name) => name in changes);
   const { policy, effective } = settings;
   const bind = <K extends SettingName>(name: K) => ({

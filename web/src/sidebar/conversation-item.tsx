@@ -2,6 +2,7 @@
 import { memo, useEffect, useRef, useState } from "react";
 import { describe } from "../api";
 import { Link, navigate } from "../router";
+import { isComposing } from "../ui/composing";
 import { saveFile } from "../ui/hooks";
 import { Icon } from "../ui/icons";
 import { Menu } from "../ui/menu";
@@ -24,11 +25,18 @@ export const ConversationItem = memo(function ConversationItem({ item, current, 
   const [renaming, setRenaming] = useState(false);
   const [sharing, setSharing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
+  const named = useRef(false);
   const title = item.title ?? UNTITLED;
 
   const failed = (what: string) => (error: unknown) => toast(`${what}: ${describe(error)}`, { tone: "error" });
 
-  const rename = (text: string) => {
+  useEffect(() => {
+    if (!renaming && named.current) row.current?.querySelector("a")?.focus();
+    named.current = false;
+  }, [renaming]);
+
+  const rename = (text: string, byKey: boolean) => {
+    named.current = byKey;
     setRenaming(false);
     const wanted = text.trim();
     if (wanted === "" || wanted === item.title) return;
@@ -65,13 +73,20 @@ export const ConversationItem = memo(function ConversationItem({ item, current, 
   if (renaming) {
     return (
       <li className="item item-renaming" ref={row}>
-        <RenameBox title={item.title ?? ""} onDone={rename} onCancel={() => setRenaming(false)} />
+        <RenameBox
+          title={item.title ?? ""}
+          onDone={rename}
+          onCancel={() => {
+            named.current = true;
+            setRenaming(false);
+          }}
+        />
       </li>
     );
   }
   return (
     <li className={current ? "item is-current" : "item"} ref={row}>
-      <Link href={`/c/${item.id}`} aria-current={current ? "page" : undefined} onClick={onOpen} title={title} onDoubleClick={() => setRenaming(true)}>
+      <Link href={`/c/${item.id}`} dir="auto" aria-current={current ? "page" : undefined} onClick={onOpen} title={title} onDoubleClick={() => setRenaming(true)}>
         {title}
       </Link>
       <Menu
@@ -90,10 +105,11 @@ export const ConversationItem = memo(function ConversationItem({ item, current, 
   );
 });
 
-function RenameBox({ title, onDone, onCancel }: { title: string; onDone: (title: string) => void; onCancel: () => void }) {
+function RenameBox({ title, onDone, onCancel }: { title: string; onDone: (title: string, byKey: boolean) => void; onCancel: () => void }) {
   const [text, setText] = useState(title);
   const box = useRef<HTMLInputElement>(null);
   const cancelled = useRef(false);
+  const entered = useRef(false);
 
   useEffect(() => {
     // After the menu has given the focus back to its button.
@@ -105,13 +121,18 @@ function RenameBox({ title, onDone, onCancel }: { title: string; onDone: (title:
     <input
       ref={box}
       className="rename-box"
+      dir="auto"
       aria-label="Chat title"
       value={text}
       maxLength={LONGEST_TITLE}
       onChange={(event) => setText(event.target.value)}
-      onBlur={() => (cancelled.current ? undefined : onDone(text))}
+      onBlur={() => (cancelled.current ? undefined : onDone(text, entered.current))}
       onKeyDown={(event) => {
-        if (event.key === "Enter") event.currentTarget.blur();
+        if (isComposing(event.nativeEvent)) return;
+        if (event.key === "Enter") {
+          entered.current = true;
+          event.currentTarget.blur();
+        }
         if (event.key !== "Escape") return;
         event.stopPropagation();
         cancelled.current = true;

@@ -68,8 +68,8 @@ export function FoundMessages({ query, onOpen }: { query: string; onOpen: () => 
           {search.items.map((item) => (
             <li key={item.message_id} className="item">
               <Link href={`/c/${item.conversation_id}?m=${item.message_id}`} onClick={onOpen} className="found">
-                <span className="found-title">{item.title ?? "New chat"}</span>
-                <span className="found-passage">
+                <span className="found-title" dir="auto">{item.title ?? "New chat"}</span>
+                <span className="found-passage" dir="auto">
                   {item.role === "user" ? "You: " : ""}
                   {item.passage.map((piece, index) => (piece.match ? <mark key={index}>{piece.text}</mark> : <span key={index}>{piece.text}</span>))}
                 </span>

@@ -6,6 +6,7 @@ import { describe } from "../api";
 import { Link, navigate, useRoute } from "../router";
 import { useStore } from "../stores";
 import { Button, IconButton, Spinner } from "../ui/controls";
+import { isComposing } from "../ui/composing";
 import { Icon, Mark } from "../ui/icons";
 import { Menu } from "../ui/menu";
 import { useLatest } from "../ui/hooks";
@@ -69,7 +70,7 @@ function Search() {
         value={text}
         onChange={(event) => setText(event.target.value)}
         onKeyDown={(event) => {
-          if (event.key !== "Escape" || text === "") return;
+          if (event.key !== "Escape" || text === "" || isComposing(event.nativeEvent)) return;
           event.stopPropagation();
           setText("");
         }}

@@ -65,14 +65,19 @@ interface NoticeProps {
   tone: "error" | "warning" | "info";
   children: ReactNode;
   actions?: ReactNode;
+  /** It is there to be read, and not news. */
+  old?: boolean;
 }
 
 /** Something to know here and now. Errors interrupt a screen reader, the rest waits its turn. */
-export function Notice({ tone, children, actions }: NoticeProps) {
+export function Notice({ tone, children, actions, old = false }: NoticeProps) {
   return (
-    <div className={`notice notice-${tone}`} role={tone === "error" ? "alert" : "status"}>
+    <div className={`notice notice-${tone}`}>
       <Icon name="alert" size={18} />
-      <div className="notice-text">{children}</div>
+      {/* Without the actions: a button that counts down would have all of it said again each second. */}
+      <div className="notice-text" role={old ? undefined : tone === "error" ? "alert" : "status"}>
+        {children}
+      </div>
       {actions ? <div className="notice-actions">{actions}</div> : null}
     </div>
   );

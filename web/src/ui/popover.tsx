@@ -1,6 +1,7 @@
 /** A panel beside its button, drawn above everything, that closes when one turns away from it. */
 import { useEffect, useLayoutEffect, useRef, type ReactNode, type RefObject } from "react";
 import { createPortal } from "react-dom";
+import { isComposing } from "./composing";
 
 const GAP = 6;
 const EDGE = 8;
@@ -22,7 +23,7 @@ function place(panel: HTMLElement, anchor: HTMLElement): void {
   panel.style.left = `${Math.max(EDGE, left)}px`;
 }
 
-/** Whether `target` is `element` or in it. A resize happens to the window, which is no node. */
+/** Whether `target` is `element` or in it. */
 function holds(element: Element | null, target: EventTarget | null): boolean {
   return target instanceof Node && element !== null && element.contains(target);
 }
@@ -42,7 +43,7 @@ export function Popover({ anchor, onClose, className = "", children }: PopoverPr
       if (!holds(panel.current, target) && !holds(anchor.current, target)) close.current();
     };
     const escape = (event: KeyboardEvent) => {
-      if (event.key !== "Escape") return;
+      if (event.key !== "Escape" || isComposing(event)) return;
       // Esc closes the panel only; it must not also stop an answer behind it.
       event.stopPropagation();
       close.current();
@@ -51,14 +52,20 @@ export function Popover({ anchor, onClose, className = "", children }: PopoverPr
     const moved = (event: Event) => {
       if (!holds(panel.current, event.target)) close.current();
     };
+    // The keyboard on the glass comes for what is typed here, and takes of the height alone.
+    const width = innerWidth;
+    const resized = () => {
+      if (innerWidth !== width) close.current();
+      else if (panel.current && anchor.current) place(panel.current, anchor.current);
+    };
     addEventListener("pointerdown", outside, true);
     addEventListener("keydown", escape, true);
-    addEventListener("resize", moved);
+    addEventListener("resize", resized);
     addEventListener("wheel", moved, { capture: true, passive: true });
     return () => {
       removeEventListener("pointerdown", outside, true);
       removeEventListener("keydown", escape, true);
-      removeEventListener("resize", moved);
+      removeEventListener("resize", resized);
       removeEventListener("wheel", moved, { capture: true });
     };
   }, [anchor]);
