@@ -18,7 +18,7 @@ from tests.e2e.visiting import MARKS, NAMELESS, Visitor, ask, box, choose
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator, Page, Route
 
     from tests.e2e.conftest import Settle
     from tests.e2e.visiting import Server
@@ -166,6 +166,13 @@ async def test_somebody_is_suspended_and_let_in_again(
     server: Server, browser: Browser, visitor: Visitor
 ) -> None:
     """Found by their address, kept out at once, undone with one press, and all of it in the log."""
+    visitor.expected = ("Failed to load resource: the server responded with a status of 401",)
+
+    async def want_more(route: Route) -> None:
+        problem = {"code": "step_up_required", "status": 401, "detail": "Sign in again for this."}
+        headers = {"www-authenticate": 'Bearer error="insufficient_user_authentication"'}
+        await route.fulfill(status=401, json=problem, headers=headers)
+
     async with visitor.open() as page:
         await administrator(server, visitor, page)
         eve = Visitor(browser, server.url)
@@ -183,7 +190,14 @@ async def test_somebody_is_suspended_and_let_in_again(
             await expect(page.get_by_text("They have no API keys.")).to_be_visible()
             await page.get_by_role("button", name="Suspend").click()
             await page.get_by_label("Reason").fill("spam")
-            await page.get_by_role("dialog").get_by_role("button", name="Suspend").click()
+            window = page.get_by_role("dialog")
+            await page.route("**/ban", want_more, times=1)
+            await window.get_by_role("button", name="Suspend").click()
+            # Behind the window it could not be pressed.
+            again = window.get_by_role("button", name="Sign in again")
+            await again.click(trial=True)
+            await window.get_by_role("button", name="Dismiss").click()
+            await window.get_by_role("button", name="Suspend").click()
             await expect(page.get_by_text("Suspended, and signed out everywhere.")).to_be_visible()
             await expect(page.get_by_role("heading", name="Suspended")).to_be_visible()
             await expect(other.get_by_label("E-mail")).to_be_visible()

@@ -273,6 +273,8 @@ async def test_a_limit_counts_down(visitor: Visitor) -> None:
         await expect(
             page.get_by_role("button", name=re.compile("Send again .[12].$"))
         ).to_be_disabled()
+        # A screen reader would say all of it again each second.
+        await expect(page.get_by_role("alert")).not_to_contain_text("Send again")
         await page.unroute_all()
         await page.get_by_role("button", name="Send again", exact=True).click()
         await expect(answers(page)).to_have_count(1)
@@ -356,6 +358,12 @@ async def test_the_keyboard_reaches_the_message_box_first(visitor: Visitor) -> N
 async def test_a_wrong_password_is_said_clearly(visitor: Visitor) -> None:
     """The form says what is wrong and keeps what was typed."""
     visitor.expected = ("Failed to load resource: the server responded with a status of 4",)
+
+    async def refuse(route: Route) -> None:
+        problem = {"code": "over_request_rate_limit", "message": "Too many."}
+        headers = {"x-supabase-api-version": "2024-01-01", "retry-after": "9"}
+        await route.fulfill(status=429, json=problem, headers=headers)
+
     async with visitor.open() as page:
         await page.goto("/sign-in")
         await page.get_by_label("E-mail").fill("nobody@example.com")
@@ -364,6 +372,13 @@ async def test_a_wrong_password_is_said_clearly(visitor: Visitor) -> None:
         await page.get_by_role("button", name="Sign in", exact=True).click()
         await expect(page.get_by_role("alert")).to_contain_text("do not match")
         await expect(page.get_by_label("Password", exact=True)).to_have_value("not my password")
+        await page.route("**/auth/v1/token*", refuse)
+        await page.get_by_role("button", name="Sign in", exact=True).click()
+        await expect(page.get_by_text("Try again in 8 s.")).to_be_visible()
+        # What counts down is seen; said aloud is how long it was in the beginning.
+        await expect(page.get_by_role("alert")).to_match_aria_snapshot(
+            "- alert: Too many attempts. Try again in 9 s."
+        )
 
 
 async def test_the_api_page_works_under_the_policy(visitor: Visitor) -> None:

@@ -115,9 +115,9 @@ async def test_a_budget_is_told_before_it_ends_and_when_it_has(
         refusal = page.get_by_role("alert")
         await expect(refusal).to_contain_text("Your message was not sent. Tokens today: used up")
         await expect(refusal).to_contain_text("It begins anew at")
-        await expect(refusal.get_by_role("link", name="See usage")).to_be_visible()
-        await expect(refusal.get_by_role("button", name="Send again")).to_be_enabled()
-        await refusal.get_by_role("button", name="Edit").click()
+        await expect(page.get_by_role("link", name="See usage")).to_be_visible()
+        await expect(page.get_by_role("button", name="Send again")).to_be_enabled()
+        await page.get_by_role("button", name="Edit", exact=True).click()
         await expect(box(page)).to_have_value("And now it rains")
 
         await limit(server, visitor.email, used)

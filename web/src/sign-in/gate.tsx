@@ -59,7 +59,13 @@ export function ProblemNotice({ problem, waitS }: { problem: AuthProblem | null;
         actions={suggest ? <Link href={suggest === "sign-in" ? "/sign-in" : "/sign-in?mode=sign-up"}>{suggest === "sign-in" ? "Sign in instead" : "Create an account"}</Link> : null}
       >
         {problem.text}
-        {waitS > 0 ? ` Try again in ${waitS} s.` : ""}
+        {waitS > 0 ? (
+          <>
+            {/* Seen, and not said aloud each second. */}
+            <span aria-hidden="true">{` Try again in ${waitS} s.`}</span>
+            <span className="visually-hidden">{` Try again in ${problem.retryAfterS} s.`}</span>
+          </>
+        ) : null}
       </Notice>
     </div>
   );

@@ -1,7 +1,12 @@
 /** A window of its own above the page: it holds the focus, Esc closes it, and the focus goes back. */
 import { useEffect, useId, useRef, type ReactNode } from "react";
 import { createPortal } from "react-dom";
+import { Store } from "../stores";
+import { Announcer } from "./announce";
 import { IconButton } from "./controls";
+
+/** The window that is open: nothing outside it can be pressed. */
+export const topmost = new Store<HTMLElement | null>(null);
 
 interface DialogProps {
   title: string;
@@ -17,7 +22,10 @@ export function Dialog({ title, onClose, className = "", children }: DialogProps
   useEffect(() => {
     const before = document.activeElement;
     box.current?.showModal();
+    const below = topmost.value;
+    topmost.set(box.current);
     return () => {
+      topmost.set(below);
       if (before instanceof HTMLElement) before.focus();
     };
   }, []);
@@ -39,6 +47,7 @@ export function Dialog({ title, onClose, className = "", children }: DialogProps
         </div>
         {children}
       </div>
+      <Announcer />
     </dialog>,
     document.body,
   );

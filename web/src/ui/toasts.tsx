@@ -1,7 +1,9 @@
 /** Short messages at the edge of the page, some with one thing to do about them. */
 import { useEffect, useRef, useState } from "react";
+import { createPortal } from "react-dom";
 import { Store, useStore } from "../stores";
 import { IconButton } from "./controls";
+import { topmost } from "./dialog";
 
 interface Toast {
   id: number;
@@ -63,11 +65,14 @@ function ToastLine({ entry }: { entry: Toast }) {
 
 export function Toasts() {
   const shown = useStore(toasts);
-  return (
+  const above = useStore(topmost);
+  const list = (
     <div className="toasts" role="status" aria-live="polite">
       {shown.map((entry) => (
         <ToastLine key={entry.id} entry={entry} />
       ))}
     </div>
   );
+  // Behind a window they could be neither read nor pressed.
+  return above === null ? list : createPortal(list, above);
 }
