@@ -7,6 +7,7 @@
 import { createClient, type Session, type SupabaseClient, type User } from "@supabase/supabase-js";
 import { createContext, useCallback, useContext, useEffect, useMemo, useRef, useState, type ReactNode } from "react";
 import { createApi, retryAfterOf, type Api } from "./api";
+import { inOurTime } from "./clock";
 import { forgetDrafts } from "./drafts";
 import { tellLeaving, watchLeaving } from "./elsewhere";
 import { navigate } from "./router";
@@ -64,7 +65,7 @@ function connect(config: ServerConfig, onLimited: (seconds: number | null) => vo
       fetch: async (input, init) => {
         const response = await fetch(input, init);
         if (response.status === 429) onLimited(retryAfterOf(response.headers));
-        return response;
+        return inOurTime(response);
       },
     },
   });
