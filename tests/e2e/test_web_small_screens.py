@@ -12,7 +12,7 @@ from tests.e2e.test_web_pictures import PHOTO
 from tests.e2e.visiting import MARKS, PASSWORD, answers, ask, box, chats
 
 if TYPE_CHECKING:
-    from playwright.async_api import FilePayload, Page
+    from playwright.async_api import FilePayload, Page, Route
 
     from tests.e2e.visiting import Visitor
 
@@ -41,6 +41,13 @@ async def test_long_address_fits_every_page_of_the_settings(visitor: Visitor) ->
             await expect(page.locator(".panel").first).to_be_visible()
             await expect(page.locator(".skeleton")).to_have_count(0)
             assert await page.evaluate(STICKS_OUT) == [], tab
+        await page.goto("/settings")
+        await page.get_by_label("Display name").fill("Rhabarberbarbara" * 5)
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Settings saved.")).to_be_visible()
+        await page.goto("/")
+        await expect(page.get_by_role("heading", name="Rhabarberbarbara")).to_be_visible()
+        assert await page.evaluate(STICKS_OUT) == []
 
 
 async def edited_height(page: Page) -> tuple[int, int]:
@@ -63,6 +70,24 @@ async def test_all_of_a_message_is_seen_while_it_is_edited(visitor: Visitor) -> 
         await page.keyboard.type(" And it snows in the winter, too, when it is cold." * 2)
         text, later = await edited_height(page)
         assert text == later > seen
+
+
+async def write_code(route: Route) -> None:
+    """Give each answer a block of code in a language of a long name."""
+    told = await (await route.fetch()).json()
+    for one in told["messages"]:
+        if one["role"] == "assistant":
+            one["parts"] = [{"type": "text", "text": f"```{'verylongname' * 9}\nx = 1\n```"}]
+    await route.fulfill(json=told)
+
+
+async def test_code_is_copied_however_long_the_name_of_its_language(visitor: Visitor) -> None:
+    """The name is cut short, and the button beside it stays."""
+    async with visitor.open(width=WIDTH) as page:
+        await visitor.sign_up(page)
+        await page.route("**/api/v1/chat/*?limit=60", write_code)
+        await ask(page, "Some code, please")
+        await expect(page.get_by_role("button", name="Copy code")).to_be_in_viewport(ratio=1)
 
 
 async def test_message_that_was_found_on_a_short_page_offers_no_way_down(visitor: Visitor) -> None:

@@ -6,6 +6,7 @@
  */
 import type { Api } from "./api";
 import { tellChanged } from "./elsewhere";
+import { after } from "./listed";
 import { Store } from "./stores";
 import type { Conversation, ConversationPage } from "./wire";
 
@@ -136,7 +137,7 @@ export class Conversations extends Store<ConversationsState> {
     const ids = new Set(fresh.map((item) => item.id));
     const older =
       keepOlder && last && page.next_cursor !== null
-        ? this.value.items.filter((item) => item.updated_at < last.updated_at && !ids.has(item.id))
+        ? after(last, this.value.items).filter((item) => !ids.has(item.id))
         : [];
     this.#patch({
       items: [...fresh, ...older],
