@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import uvicorn
+from aiohttp import WSServerHandshakeError
 from fastapi import Depends, FastAPI
 
 from chatkeep import require
+from chatkeep.config import Settings
+from chatkeep.web.guard import Guard
 from tests.serving import SERVER_SECRET, Client, listening_socket, quiet_server, token, until
 
 if TYPE_CHECKING:
@@ -25,15 +30,21 @@ if TYPE_CHECKING:
     from tests.serving import Person
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/protect-your-own-app.md"
+FIRST = "import SignedIn\n"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def example(containing: str) -> Any:  # noqa: ANN401 -- some ASGI application
     """Return the application of the page's example that has *containing* in it."""
     (code,) = [one for one in EXAMPLES if containing in one]
+    return run(code)["app"]
+
+
+def run(code: str) -> dict[str, Any]:
+    """Run *code* of the page; return its names."""
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102 -- our own page
-    return names["app"]
+    return names
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +58,7 @@ def issuers(project: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 async def served(app: Any, session: aiohttp.ClientSession) -> AsyncIterator[Client]:  # noqa: ANN401
     """Serve *app* on a free port; yield somebody who calls it. Its guard is closed, too."""
     opened = listening_socket()
-    server = quiet_server(uvicorn.Config(app, ws="none", log_config=None))
+    server = quiet_server(uvicorn.Config(app, ws="websockets-sansio", log_config=None))
     task = asyncio.create_task(server.serve([opened]))
     await until(lambda: server.started or task.done())
     try:
@@ -67,7 +78,7 @@ def signed(project: str, sub: str, **claims: object) -> dict[str, str]:
 
 async def test_route_knows_who_is_signed_in(session: aiohttp.ClientSession, project: str) -> None:
     """Five lines are enough: the caller's id for a token, 401 without and with a bad one."""
-    async with served(example('-> dict[str, str]:\n    return {"id"'), session) as client:
+    async with served(example(FIRST), session) as client:
         found = await client.get("/me", headers=signed(project, "ana"))
         missing = await client.get("/me")
         bad = await client.get("/me", headers={"authorization": "Bearer a.b.c"})
@@ -136,7 +147,7 @@ async def test_who_owes_a_second_factor_is_asked_for_it(
     """Wherever somebody has to be signed in, or may be; but where a route says otherwise."""
     half = signed(project, "ana", aal="aal1", next_aal="aal2")
     whole = signed(project, "ana", aal="aal2", next_aal="aal2")
-    for one, path in (('-> dict[str, str]:\n    return {"id"', "/me"), ("stranger", "/greeting")):
+    for one, path in ((FIRST, "/me"), ("stranger", "/greeting")):
         async with served(example(one), session) as client:
             for _ in range(2):
                 asked = await client.get(path, headers=half)
@@ -170,7 +181,7 @@ async def test_middleware_decides_before_any_route(
         assert found.json == {"id": "ana"}
 
 
-@pytest.mark.parametrize("by", ["SignedIn", "ChatkeepMiddleware"])
+@pytest.mark.parametrize("by", [FIRST, "import ChatkeepMiddleware"])
 async def test_log_out_at_the_server_is_heard(
     session: aiohttp.ClientSession,
     database: MigratedDatabase,
@@ -184,7 +195,7 @@ async def test_log_out_at_the_server_is_heard(
     monkeypatch.setenv("DATABASE_URL", database.url)
     monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET)
     shown = {"authorization": bo.client.headers["authorization"]}
-    async with served(example(f"import {by}"), session) as client:
+    async with served(example(by), session) as client:
 
         async def status() -> int:
             return (await client.get("/me", headers=shown)).status
@@ -213,7 +224,7 @@ async def test_behind_a_pooler_it_listens_only_at_an_address_for_that(
         monkeypatch.setenv("DATABASE_LISTEN_URL", database.url)
     shown = {"authorization": bo.client.headers["authorization"]}
     before = listening(database)
-    async with served(example("import SignedIn"), session) as client:
+    async with served(example(FIRST), session) as client:
 
         async def is_refused() -> bool:
             return (await client.get("/me", headers=shown)).status == 401
@@ -251,6 +262,58 @@ async def test_the_whole_server_is_served_within_an_application(
         body = {"conversation_id": begun.json["conversation_id"], "message": "Hello"}
         answer = await client.post("/api/v1/chat/message", body, headers=shown)
         assert (answer.status, answer.json["status"]) == (200, "done")
+
+
+async def test_web_socket_is_opened_by_whom_a_route_would_let_in(
+    session: aiohttp.ClientSession, project: str
+) -> None:
+    """Who is not is told so by HTTP; whose token ends meanwhile is heard no more."""
+    app = example("WebSocket")
+    async with served(app, session) as client:
+        for shown in ({}, {"authorization": "Bearer a.b.c"}):
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await session.ws_connect(f"{client.url}/echo", headers=shown)
+            assert refused.value.status == 401
+        shown = signed(project, "ana")
+        async with session.ws_connect(f"{client.url}/echo", headers=shown) as socket:
+            await socket.send_str("Hello.")
+            assert await socket.receive_str(timeout=10) == "ana: Hello."
+            await app.state.chatkeep_guard.close()  # which forgets what it has verified
+            app.state.chatkeep_guard = Guard(
+                Settings.from_env({"SUPABASE_PROJECT_URL": "https://another.example"})
+            )
+            await socket.send_str("Hello?")
+            assert (await socket.receive(timeout=10)).data == 1008
+
+
+def test_tests_of_an_application_need_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's own test of its first example passes."""
+    monkeypatch.setitem(sys.modules, "app", cast("Any", SimpleNamespace(app=example(FIRST))))
+    (code,) = [one for one in EXAMPLES if "dependency_overrides" in one]
+    run(code)["test_me"]()
+
+
+async def test_wrong_secret_leaves_no_connections_behind(
+    session: aiohttp.ClientSession,
+    database: MigratedDatabase,
+    bo: Person,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often somebody asks meanwhile."""
+    monkeypatch.setenv("DATABASE_URL", f"{database.url}&application_name=wrong")
+    monkeypatch.setenv("CHATKEEP_SECRET", SERVER_SECRET[::-1])
+    assert bo.id
+
+    def connections() -> int:
+        ((found,),) = database.operate(
+            "select count(*) from pg_stat_activity where application_name = 'wrong'"
+        )
+        return int(found)
+
+    async with served(example(FIRST), session) as client:
+        for _ in range(2):
+            assert (await client.get("/me", headers=bo.client.headers)).status == 500
+        await until(lambda: connections() == 0)
 
 
 async def test_configuration_that_names_no_issuer_says_so(

@@ -60,7 +60,7 @@ async def spend_attempt(request: Request, kind: AttemptKind, account: str) -> At
     Raises:
         RateLimited: too many attempts (TooManyMails, of the kind "mail").
     """
-    network = request.scope["state"]["client"].bucket
+    network = request.scope["state"]["chatkeep_client"].bucket
     try:
         return await services_of(request).attempts.spend(kind, account, network)
     except RateLimited as error:

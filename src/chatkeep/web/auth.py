@@ -88,7 +88,7 @@ async def _noted(request: Request, services: Services, principal: Principal) -> 
     elif principal.credential != "development_header":
         origin = request_origin.get()
         services.sightings.note(
-            principal, user_agent=origin.user_agent, address=state["client"].address
+            principal, user_agent=origin.user_agent, address=state["chatkeep_client"].address
         )
     return principal
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FORWARDED_AT_MOST = 32
 _UNKNOWN = "unknown"
+#: A WebSocket begins as a request, and its page is at the address of that.
+_SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,10 @@ class TrustedProxies:
     def client_of(self, scope: Scope) -> Client:
         """Return the client of an HTTP connection."""
         peer = _peer(scope["client"][0]) if scope.get("client") else None
+        scheme = _SCHEMES.get(said := str(scope["scheme"]), said)
         if peer is None or not self._trusts(peer):
-            return Client(str(peer or _UNKNOWN), scope["scheme"])
-        return Client(
-            self._forwarded_address(scope, peer), _forwarded_scheme(scope) or scope["scheme"]
-        )
+            return Client(str(peer or _UNKNOWN), scheme)
+        return Client(self._forwarded_address(scope, peer), _forwarded_scheme(scope) or scheme)
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
@@ -100,7 +101,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 def _forwarded_scheme(scope: Scope) -> str | None:
     """The scheme the last proxy saw; a list means several proxies, the last one is ours."""
     scheme = _header(scope, b"x-forwarded-proto").split(",")[-1].strip().lower()
-    return scheme if scheme in {"http", "https"} else None
+    return _SCHEMES.get(scheme)
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -11,25 +11,29 @@
 
 The issuers come from the environment (or `.env.local`), read when the first request comes.
 With `ChatkeepMiddleware` they are opened when the application starts, closed when it ends,
-and every request is looked at once, before any route.
+and every request is looked at once, before any route. A WebSocket is looked at when it is
+opened, as the request that it begins as; `signed_in` looks again whenever it is called.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 
 from fastapi import Depends, HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from chatkeep.config import Settings, read_environment
 from chatkeep.errors import (
     ChatkeepError,
     Forbidden,
+    SetupError,
     StepUpRequired,
     Unauthenticated,
 )
@@ -42,11 +46,27 @@ from chatkeep.web.presented import authorization_alone, presented_by
 from chatkeep.web.same_origin import require_same_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_log = logging.getLogger(__name__)
+
 _STATE = "chatkeep_guard"
+_LEVELS: Final = frozenset({"aal1", "aal2"})
+#: What a WebSocket is closed with before it is opened, where no answer of HTTP can be sent.
+_POLICY_VIOLATION: Final = 1008
+
+
+class _Chosen:
+    """Marks what an application says when it makes a dependency, and no request ever does.
+
+    FastAPI would take `Depends(require)` for a dependency that reads its parameters from the
+    query, and that lets everybody in: it only returns another one.
+    """
+
+    def __get_pydantic_core_schema__(self, *_: object) -> NoReturn:
+        raise TypeError("require makes a dependency: write Depends(require()), with parentheses")
 
 
 class Guard:
@@ -68,11 +88,18 @@ class Guard:
         if self._opened is None:
             async with self._lock:
                 if self._opened is None:
-                    self._opened = await open_gate(self._stack, self.settings)
+                    self._opened = await self._open()
         return self._opened
 
+    async def _open(self) -> Gate:
+        async with AsyncExitStack() as stack:
+            gate = await open_gate(stack, self.settings)
+            self._stack = stack.pop_all()
+            return gate
+
     async def close(self) -> None:
-        """Let go of what was opened."""
+        """Let go of what was opened. Whoever asks afterwards opens it again."""
+        self._opened = None
         await self._stack.aclose()
 
     @property
@@ -100,21 +127,22 @@ class Guard:
 
     def place(self, connection: HTTPConnection) -> None:
         """Note where the request comes from, and that further looks at it are of the same one."""
+        # By names of ours: the application keeps there what it likes.
         state = connection.scope.setdefault("state", {})
-        if "client" not in state:
-            state["client"] = self._proxies.client_of(connection.scope)
+        if "chatkeep_client" not in state:
+            state["chatkeep_client"] = self._proxies.client_of(connection.scope)
         if request_origin.get() is NOWHERE:
             request_origin.set(RequestOrigin(request_id=new_id()))
 
     def _require_same_origin(self, connection: HTTPConnection) -> None:
         require_same_origin(
-            Request(connection.scope),
+            connection,
             own=self.settings.public_url,
             allowed=self.settings.cors_origins,
         )
 
 
-async def optional_user(request: Request) -> Principal | None:
+async def optional_user(request: HTTPConnection) -> Principal | None:
     """Return who calls, None when nobody is signed in. A bad credential is a 401.
 
     So is a session whose person has a second factor, or must have one, and has not shown it
@@ -126,11 +154,14 @@ async def optional_user(request: Request) -> Principal | None:
     return principal
 
 
-async def _caller(request: Request) -> Principal | None:
-    if "chatkeep_principal" in request.scope.get("state", {}):
-        found: Principal | None = request.scope["state"]["chatkeep_principal"]
+async def _caller(request: HTTPConnection) -> Principal | None:
+    state = request.scope.get("state", {})
+    # A WebSocket outlives what the middleware found when it was opened.
+    looks_again = request.scope["type"] == "websocket" and _STATE in state
+    if "chatkeep_principal" in state and not looks_again:
+        found: Principal | None = state["chatkeep_principal"]
         return found
-    guard = getattr(request.app.state, _STATE, None)
+    guard = _guard_of(request)
     if guard is None:
         guard = Guard()
         setattr(request.app.state, _STATE, guard)
@@ -140,7 +171,7 @@ async def _caller(request: Request) -> Principal | None:
         raise _refused(error) from error
 
 
-async def signed_in(request: Request) -> Principal:
+async def signed_in(request: HTTPConnection) -> Principal:
     """Return who calls; 401 when nobody is signed in."""
     principal = await optional_user(request)
     if principal is None:
@@ -150,12 +181,12 @@ async def signed_in(request: Request) -> Principal:
 
 def require(
     *,
-    roles: Collection[str] = (),
+    roles: Annotated[Collection[str], _Chosen()] = (),
     scopes: Collection[str] = (),
-    aal: str | None = None,
+    aal: Literal["aal1", "aal2"] | None = None,
     max_age: timedelta | None = None,
     strict: bool = False,
-) -> Callable[[Request], Awaitable[Principal]]:
+) -> Callable[[HTTPConnection], Awaitable[Principal]]:
     """Return a dependency that lets in who is signed in and has all that is asked.
 
     One of *roles*, all of *scopes*, at least the assurance level *aal* ("aal2": a second
@@ -166,13 +197,20 @@ def require(
     With *strict* the session is confirmed in the server's database for this very request
     (one round trip), so that the route is not a moment behind a log-out, whatever this
     process was told. It needs DATABASE_URL and CHATKEEP_SECRET of the server.
+
+    Raises:
+        TypeError: *roles* or *scopes* is a text, whose letters would be taken for names.
+        ValueError: there is no such *aal*, which everybody would have.
     """
+    _refuse_text(roles=roles, scopes=scopes)
+    if aal is not None and aal not in _LEVELS:
+        raise ValueError(f'aal can be "aal1" or "aal2", and not {aal!r}')
     wanted_roles, wanted_scopes = frozenset(roles), frozenset(scopes)
     enough: dict[str, Any] = {} if aal is None else {"acr_values": aal}
     if max_age is not None:
         enough["max_age"] = int(max_age.total_seconds())
 
-    async def required(request: Request) -> Principal:
+    async def required(request: HTTPConnection) -> Principal:
         who = await (_caller if aal is not None else optional_user)(request)
         if who is None:
             raise _refused(Unauthenticated())
@@ -197,6 +235,8 @@ OptionalUser = Annotated[Principal | None, Depends(optional_user)]
 class ChatkeepMiddleware:
     """ASGI middleware: every request is looked at once, and a bad credential goes no further.
 
+    So is every WebSocket, when it is opened.
+
     The caller is `scope["state"]["chatkeep_principal"]` (None: nobody is signed in), which
     `signed_in` and the others read. With *required*, nobody unsigned gets in but to the
     paths of *public*.
@@ -210,24 +250,22 @@ class ChatkeepMiddleware:
         required: bool = False,
         public: Collection[str] = (),
     ) -> None:
-        """Wrap *app*."""
+        """Wrap *app*. Raises TypeError when *public* is a text and no collection of them."""
+        _refuse_text(public=public)
         self._app = app
         self._guard = Guard(settings)
         self._required = required
         self._public = frozenset(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, or the application's start and end."""
-        if scope["type"] != "http":
-            handle = self._live if scope["type"] == "lifespan" else self._app
-            await handle(scope, receive, send)
+        """Handle one request or WebSocket, or the application's start and end."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
             return
         try:
             principal = self._guard.recognise(scope) or await self._identified(scope)
         except ChatkeepError as error:
-            refused = _refused(error)
-            body = {"detail": refused.detail}
-            await JSONResponse(body, refused.status_code, refused.headers)(scope, receive, send)
+            await _answer(_refused(error), scope, receive, send)
             return
         state = scope.setdefault("state", {})
         state["chatkeep_principal"], state[_STATE] = principal, self._guard
@@ -235,7 +273,7 @@ class ChatkeepMiddleware:
 
     async def _identified(self, scope: Scope) -> Principal | None:
         principal = await self._guard.identify(HTTPConnection(scope))
-        if self._required and scope["path"] not in self._public:
+        if self._required and _path_within(scope) not in self._public:
             if principal is None:
                 raise Unauthenticated
             if principal.owed_aal is not None:
@@ -260,10 +298,13 @@ class ChatkeepMiddleware:
                 await self._guard.close()
             await send(message)
 
-        await self._app(scope, receive_again, send_after_closing)
+        try:
+            await self._app(scope, receive_again, send_after_closing)
+        finally:
+            await self._guard.close()  # also where it did not start, or does not tell of its end
 
 
-async def _ask_for_more(request: Request, who: Principal, **enough: Any) -> NoReturn:  # noqa: ANN401 -- members of the error
+async def _ask_for_more(request: HTTPConnection, who: Principal, **enough: Any) -> NoReturn:  # noqa: ANN401 -- members of the error
     """Refuse *who*, and say what is *enough*.
 
     In the audit log, too, where this application has one: it shares a server's database.
@@ -282,7 +323,7 @@ async def _ask_for_more(request: Request, who: Principal, **enough: Any) -> NoRe
     raise _refused(StepUpRequired(**enough))
 
 
-async def _confirm(request: Request, who: Principal) -> None:
+async def _confirm(request: HTTPConnection, who: Principal) -> None:
     guard = _guard_of(request)
     try:
         if guard is None:  # another middleware decided who calls: there is nobody to ask
@@ -292,7 +333,7 @@ async def _confirm(request: Request, who: Principal) -> None:
         raise _refused(error) from error
 
 
-def _guard_of(request: Request) -> Guard | None:
+def _guard_of(request: HTTPConnection) -> Guard | None:
     """Return who decided who calls: the middleware's, or the application's own."""
     of_middleware: Guard | None = request.scope.get("state", {}).get(_STATE)
     found: Guard | None = of_middleware or getattr(request.app.state, _STATE, None)
@@ -304,8 +345,37 @@ def _is_fresh(who: Principal, max_age: timedelta) -> bool:
     return since is not None and datetime.now(UTC) - since <= max_age
 
 
+def _refuse_text(**given: Collection[str]) -> None:
+    for name, names in given.items():
+        if isinstance(names, str):
+            raise TypeError(f"{name} has several: write {name}=[{names!r}]")
+
+
+def _path_within(scope: Scope) -> str:
+    """Return the path as the application's routes have it, wherever the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
+async def _answer(refused: HTTPException, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket" and "websocket.http.response" not in (
+        scope.get("extensions") or {}
+    ):
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        return
+    body = {"detail": refused.detail}
+    await JSONResponse(body, refused.status_code, refused.headers)(scope, receive, send)
+
+
 def _refused(error: ChatkeepError) -> HTTPException:
-    """The framework's own exception, so that the application's handlers see what they know."""
+    """The framework's own exception, so that the application's handlers see what they know.
+
+    What is wrong with the settings is for the log, and for no caller.
+    """
+    if isinstance(error, SetupError):
+        _log.error("Nobody can be let in: %s", error.detail)
+        error = ChatkeepError()
     headers: dict[str, Any] = {"cache-control": "no-store"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)

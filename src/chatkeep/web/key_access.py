@@ -109,7 +109,7 @@ async def guessing(request: Request, presented: Presented) -> AsyncIterator[None
     if key is None or services.personal_keys.remembers(key):
         yield
         return
-    address = request.scope["state"]["client"].bucket
+    address = request.scope["state"]["chatkeep_client"].bucket
     await services.limits.spend("api_key", address)
     try:
         yield

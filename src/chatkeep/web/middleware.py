@@ -87,7 +87,7 @@ class RequestRecord:
             return
         state = scope.setdefault("state", {})
         state["request_id"] = new_id()
-        state["client"] = client = self._proxies.client_of(scope)
+        state["chatkeep_client"] = client = self._proxies.client_of(scope)
         request_origin.set(
             RequestOrigin(
                 request_id=state["request_id"],
@@ -248,7 +248,7 @@ class Refuse:
         if sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
             return HeadersTooLarge()
         if scope["path"] not in PROBES:
-            if self._https_only and scope["state"]["client"].scheme != "https":
+            if self._https_only and scope["state"]["chatkeep_client"].scheme != "https":
                 return InsecureTransport()
             if problem := self._hosts.problem(Headers(raw=headers).getlist("host")):
                 return problem

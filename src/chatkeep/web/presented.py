@@ -51,7 +51,7 @@ def authorization_alone(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
 def request_of(connection: HTTPConnection) -> Request:
     """Return what a proof must be made for; behind a proxy the public address comes before it."""
     scope = connection.scope
-    client = scope.get("state", {}).get("client")
+    client = scope.get("state", {}).get("chatkeep_client")
     scheme = client.scheme if client is not None else scope["scheme"]
     path = scope.get("raw_path", scope["path"].encode()).decode("latin-1").partition("?")[0]
     host = connection.headers.get("host", "")
@@ -61,7 +61,7 @@ def request_of(connection: HTTPConnection) -> Request:
 
 def proven_without_proof(connection: HTTPConnection) -> Proven:
     """Return where the request comes from and with what, for tokens that are bound to that."""
-    client = connection.scope.get("state", {}).get("client")
+    client = connection.scope.get("state", {}).get("chatkeep_client")
     return Proven(
         address=None if client is None else client.address,
         user_agent=connection.headers.get("user-agent"),

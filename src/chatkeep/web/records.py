@@ -73,7 +73,7 @@ class Record:
             method=scope["method"],
             path=_SECRET_PATH.sub(r"\1...", scope["path"]),
             route=_NO_ROUTE if has_not else getattr(scope.get("route"), "path", _NO_ROUTE),
-            client=state["client"].address,
+            client=state["chatkeep_client"].address,
             user_id=getattr(state.get("principal"), "user_id", None),
             status=status,
             began=began,

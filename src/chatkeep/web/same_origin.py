@@ -14,21 +14,24 @@ from chatkeep.errors import CrossSiteRequest
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def require_same_origin(request: Request, *, own: str | None, allowed: Collection[str]) -> None:
-    """Refuse a write that another site sent with the person's cookie.
+def require_same_origin(
+    request: HTTPConnection, *, own: str | None, allowed: Collection[str]
+) -> None:
+    """Refuse a write that another site sent with the person's cookie, and its WebSockets.
 
-    *own* is the address people use (None: the one this request names as its host),
-    *allowed* are further origins that may write.
+    A page can read what comes on a WebSocket, of whichever site it is. *own* is the address
+    people use (None: the one this request names as its host), *allowed* are further origins
+    that may write.
 
     Raises:
         CrossSiteRequest: from another site, or from nobody who says where they are.
     """
-    if request.method in _READING:
+    if request.scope["type"] == "http" and request.scope["method"] in _READING:
         return
     origins = request.headers.getlist("origin")
     trusted = {*allowed, _origin(own) if own else _host_origin(request)}
@@ -44,5 +47,6 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _host_origin(request: Request) -> str:
-    return f"{request.scope['state']['client'].scheme}://{request.headers.get('host', '')}"
+def _host_origin(request: HTTPConnection) -> str:
+    client = request.scope["state"]["chatkeep_client"]
+    return f"{client.scheme}://{request.headers.get('host', '')}"

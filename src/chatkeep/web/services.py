@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -73,9 +73,18 @@ class Services:
     overviews: Overviews
 
 
+_NOT_STARTED: Final = (
+    "Chatkeep has not been started. Where it is mounted in another application, the lifespan of"
+    " that one enters `chat.router.lifespan_context(chat)`; a test client is entered itself."
+)
+
+
 def services_of(request: Request) -> Services:
     """Return the services of the application that *request* came to."""
-    found: Services = request.app.state.services
+    try:
+        found: Services = request.app.state.services
+    except AttributeError:
+        raise RuntimeError(_NOT_STARTED) from None
     return found
 
 

@@ -55,7 +55,7 @@ async def spend_limit(request: Request, kind: str) -> None:
     Raises:
         RateLimited: its client has sent too many.
     """
-    await services_of(request).limits.spend(kind, request.scope["state"]["client"].bucket)
+    await services_of(request).limits.spend(kind, request.scope["state"]["chatkeep_client"].bucket)
 
 
 def way_of(request: Request, redirect_to: str, body: Challenged) -> Way:
@@ -133,7 +133,7 @@ async def device_of(request: Request) -> Device:
         TokenInvalid: it comes with a DPoP proof that is none for it.
     """
     bound_to = (await proven_of(request)).binding(services_of(request).settings.token_binding)
-    address = request.scope["state"]["client"].address
+    address = request.scope["state"]["chatkeep_client"].address
     return Device.of(request.headers.get("user-agent"), address, bound_to=bound_to)
 
 

@@ -281,7 +281,7 @@ async def _unkept(request: Request, body: ChatRequest, services: Services) -> Re
     """Answer somebody who is not signed in: their own history, the operator's defaults."""
     if not services.settings.anonymous_chat:
         raise Unauthenticated
-    await services.limits.spend("anonymous_chat", request.state.client.bucket)
+    await services.limits.spend("anonymous_chat", request.state.chatkeep_client.bucket)
     choices = await services.offered_models.choose(None, NO_PROFILE, body.wishes())
     if body.history[-1].files:
         raise Invalid.of("messages", "must not end with a file: sign in to send files")

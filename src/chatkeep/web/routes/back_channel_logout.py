@@ -48,7 +48,7 @@ async def take_logout_token(request: Request, _: Anybody, services: ServicesDep)
 
     What is refused counts against the address it came from, because each is a signature to check.
     """
-    bucket = request.state.client.bucket
+    bucket = request.state.chatkeep_client.bucket
     await services.limits.spend("token", bucket)
     try:
         await services.back_channel_logout.take(await _logout_token(request))

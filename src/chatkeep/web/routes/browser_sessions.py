@@ -57,7 +57,7 @@ async def sign_in(
     """Sign this browser in with e-mail and password."""
     settings = services.settings
     require_same_origin(request, own=settings.public_url, allowed=settings.cors_origins)
-    await services.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.chatkeep_client.bucket)
     async with attempting(request, "password", body.email):
         issued = await services.browser_sessions.sign_in(
             body.email, body.password, _device(request)
@@ -79,7 +79,7 @@ for _prefix in ("/auth", "/api/auth", ""):
 
 
 def _device(request: Request) -> Device:
-    return Device.of(request.headers.get("user-agent"), request.state.client.address)
+    return Device.of(request.headers.get("user-agent"), request.state.chatkeep_client.address)
 
 
 async def _handed_out(request: Request, services: Services, issued: SessionToken) -> SignedInAnswer:

@@ -122,7 +122,7 @@ for _prefix in ("/auth", "/api/auth", ""):
 async def _spend_limit(request: Request, services: Services) -> None:
     """Count a refresh; "busy" if there are too many: on a 429 clients drop the session."""
     try:
-        await services.limits.spend("token", request.state.client.bucket)
+        await services.limits.spend("token", request.state.chatkeep_client.bucket)
     except RateLimited as error:
         raise Unavailable(retry_after_s=error.retry_after_s) from error
 
@@ -167,12 +167,14 @@ async def _of_another(
         kept=kept,
         access_token=wish.access_token or _bearer(request),
     )
-    found = await services.foreign_sessions.renew(shown, address=request.state.client.address)
+    found = await services.foreign_sessions.renew(
+        shown, address=request.state.chatkeep_client.address
+    )
     who, successor = found.principal, found.successor
     services.sightings.note(
         who,
         user_agent=request.headers.get("user-agent"),
-        address=request.state.client.address,
+        address=request.state.chatkeep_client.address,
     )
     kept = Kept(token=successor.refresh_token, issuer=who.issuer, subject=who.subject)
     return _Renewed(principal=who, access_token=successor.access_token, kept=kept)

@@ -149,7 +149,7 @@ async def shared_page(token: AToken, request: Request, _: Anybody) -> HTMLRespon
 
 async def _opened(request: Request, token: str) -> Shown:
     services = services_of(request)
-    await services.limits.spend("shared", request.scope["state"]["client"].bucket)
+    await services.limits.spend("shared", request.scope["state"]["chatkeep_client"].bucket)
     people = services.embedded.issuer.user_id("")
     return await sharing.open_link(services.db, token, people=people, titled=title_from)
 

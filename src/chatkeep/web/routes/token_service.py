@@ -77,7 +77,7 @@ async def validate(
     request: Request, _: Anybody, services: ServicesDep, body: TokenRequest | None = None
 ) -> ValidityAnswer:
     """Say whether a token is valid or why not, and when it ends. No sign-in needed."""
-    await services.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.chatkeep_client.bucket)
     try:
         principal = await services.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
@@ -101,7 +101,7 @@ async def check_expiry(
     request: Request, _: Anybody, services: ServicesDep, body: TokenRequest | None = None
 ) -> ExpiryAnswer:
     """Say when a token ends, and whether it should be refreshed. No sign-in needed."""
-    await services.limits.spend("token", request.state.client.bucket)
+    await services.limits.spend("token", request.state.chatkeep_client.bucket)
     try:
         principal = await services.authenticator.principal_of(_token(request, body))
     except TokenInvalid as error:
