@@ -19,7 +19,7 @@ from chatkeep.tools import Tools
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from chatkeep.answering.responders import Asked, Responder
+    from chatkeep.answering.responders import Asked, Responder, Responding
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.errors import ChatkeepError
@@ -34,7 +34,7 @@ class Extensions:
     model: Model | None = None
     claims: ClaimVersions | None = None
     tools: Tools | None = None
-    responder: Responder | None = None
+    responder: Responder | Responding | None = None
 
 
 def build_responder(
@@ -98,15 +98,18 @@ def tools_of(extensions: Extensions, settings: Settings) -> Tools:
     """Return the application's tools; none where it has none.
 
     Raises:
-        SetupError: TOOLS names something else, or nothing.
+        SetupError: they are something else, or TOOLS names nothing.
     """
     if extensions.tools is not None:
-        return extensions.tools
-    if settings.tools is None:
-        return Tools()
-    found = load_object("TOOLS", settings.tools)
+        return _tools(f"create_app: {_named(extensions.tools)}", extensions.tools)
+    if settings.tools is not None:
+        return _tools(f"TOOLS: {settings.tools}", load_object("TOOLS", settings.tools))
+    return Tools()
+
+
+def _tools(given: str, found: object) -> Tools:
     if not isinstance(found, Tools):
-        raise SetupError(f"TOOLS: {settings.tools} is no Tools.")
+        raise SetupError(f"{given} is no Tools.")
     return found
 
 
@@ -114,21 +117,37 @@ def responder_of(extensions: Extensions, settings: Settings) -> Responder | None
     """Return who answers in place of the model, if anybody.
 
     Raises:
-        SetupError: RESPONDER names something else, or nothing.
+        SetupError: it is something else, or RESPONDER names nothing.
     """
-    if extensions.responder is not None or settings.responder is None:
-        return extensions.responder
-    found = load_object("RESPONDER", settings.responder)
+    if extensions.responder is not None:
+        given = f"create_app: {_named(extensions.responder)}"
+        return _responder(given, extensions.responder)
+    if settings.responder is not None:
+        given = f"RESPONDER: {settings.responder}"
+        return _responder(given, load_object("RESPONDER", settings.responder))
+    return None
+
+
+def _responder(given: str, found: object) -> Responder:
     if (ours := adapted(found)) is not None:
         return ours
     if inspect.isasyncgenfunction(found):
         return _FunctionResponder(found)
-    if inspect.isasyncgenfunction(getattr(found, "respond", None)):
-        return cast("Responder", found)
+    respond = getattr(found, "respond", None)
+    # One that is no generator itself may return one, as those of ours do that pass on.
+    if callable(respond) and not inspect.iscoroutinefunction(respond):
+        if not isinstance(found, type):
+            return cast("Responder", found)
+        raise SetupError(f"{given} is a class: name an object of it.")
     raise SetupError(
-        f"RESPONDER: {settings.responder} is neither an async generator function nor an"
-        " object with a `respond` that is one, nor an agent, nor a ChatKitServer."
+        f"{given} is neither an async generator function nor an object with a `respond` that"
+        " is one, nor an agent, nor a ChatKitServer."
     )
+
+
+def _named(given: object) -> str:
+    """Return what a person calls it: a function by its name, an object by that of its class."""
+    return str(getattr(given, "__qualname__", type(given).__qualname__))
 
 
 class _FunctionResponder:

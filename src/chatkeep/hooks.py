@@ -36,21 +36,28 @@ class Hook(Generic[_Found]):
     timeout_s: float = 10.0
     failure: type[ChatkeepError] | None = None
 
-    async def ask(self, *given: object) -> _Found | None:
+    async def ask(self, *given: object, fits: Callable[[object], bool]) -> _Found | None:
         """Return what the function says to *given*.
+
+        What does not fit is a failure, too: whoever returns False, or an error that was to be
+        raised, has not agreed. None always fits.
 
         Raises:
             ChatkeepError: what the function raises of these, or `failure`.
         """
         try:
-            async with asyncio.timeout(self.timeout_s):
-                return await self.function(*given)
+            async with asyncio.timeout(self.timeout_s) as limit:
+                found = await self.function(*given)
+            if found is None or fits(found):
+                return found
+            _log.error("%s returned %.200r, which says nothing here", self.setting, found)
         except ChatkeepError:
             raise
-        except TimeoutError:
-            _log.warning("%s took longer than %g s", self.setting, self.timeout_s)
-        except Exception:  # noqa: BLE001 -- whatever its bug is, it is said and logged
-            _log.exception("%s failed", self.setting)
+        except (Exception, SystemExit):  # noqa: BLE001 -- whatever its bug is, or `sys.exit` in what it uses, it is said and logged
+            if limit.expired():
+                _log.warning("%s took longer than %g s", self.setting, self.timeout_s)
+            else:
+                _log.exception("%s failed", self.setting)
         if self.failure is not None:
             raise self.failure
         return None

@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_type_hints, overload
 
 import msgspec
 
@@ -37,6 +38,10 @@ _log = logging.getLogger(__name__)
 
 #: A longer output would fill the model's memory with one answer.
 OUTPUT_AT_MOST: Final = 64 * 1024
+
+#: What every provider takes; one of another name fails each question that offers it.
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_BY_NAME: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 _threads: Final = Threads()
 
@@ -135,7 +140,8 @@ class Tools:
         own, which goes on after the time is up.
 
         Raises:
-            SetupError: the name is taken, or a parameter has no type.
+            SetupError: the name is taken or no name for a tool, a parameter has no type or
+                cannot be given by its name, or the `ToolContext` is not the first one.
         """
 
         def register(one: _Function) -> _Function:
@@ -192,6 +198,11 @@ class Tools:
         return ToolResult(call_id=call.call_id, output=output)
 
     def _add(self, one: RegisteredTool) -> None:
+        if not _NAME.fullmatch(one.offered.name):
+            raise SetupError(
+                f"A tool cannot be called {one.offered.name!r}: providers take up to 64 letters,"
+                " digits, `_` and `-`."
+            )
         if one.offered.name in self._known:
             raise SetupError(f"There are two tools with the name {one.offered.name}.")
         self._known[one.offered.name] = one
@@ -208,6 +219,14 @@ def _registered(
     for one in parameters[takes_context:]:
         if one.name not in hints:
             raise SetupError(f"The parameter {one.name} of the tool {called} needs a type.")
+        if one.kind not in _BY_NAME:
+            raise SetupError(
+                f"The parameter {one.name} of the tool {called} cannot be given by name."
+            )
+        if ToolContext in (hints[one.name], *get_args(hints[one.name])):
+            raise SetupError(
+                f"The ToolContext of the tool {called} must be its first parameter, and only that."
+            )
         has_default = one.default is not inspect.Parameter.empty
         field = (one.name, hints[one.name], one.default) if has_default else None
         fields.append(field or (one.name, hints[one.name]))

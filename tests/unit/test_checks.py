@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chatkeep.answering.charges import _spoken
-from chatkeep.answering.checks import CheckedAfter, CheckedBefore, Heard
+from chatkeep.answering.checks import CheckedAfter, CheckedBefore, Heard, Instead
 from chatkeep.answering.live import LiveAnswer
 from chatkeep.answering.parts import Part
 from chatkeep.answering.responders import Asked
 from chatkeep.answering.retrieval import AT_MOST, Grounded, Passage
 from chatkeep.config import Settings
-from chatkeep.errors import AnswerRefused, CheckFailed, SetupError
+from chatkeep.errors import (
+    AnswerRefused,
+    CheckFailed,
+    MessageRefused,
+    RetrievalFailed,
+    SetupError,
+)
 from chatkeep.events import Done, ReasoningDelta, Source, TextDelta, ToolCall, Usage, Withheld
 from chatkeep.extensions import check_hooks
 from chatkeep.hooks import Hook
@@ -227,3 +233,68 @@ def test_titles_are_not_asked_for_around_a_check() -> None:
     environ = {"TITLE_MODEL": "gpt-4o-mini", "AFTER": "tests.shop_checks:after"}
     with pytest.raises(SetupError, match="TITLE_MODEL would hear and say what AFTER did not"):
         Settings.from_env(environ)
+
+
+@pytest.mark.parametrize("said", [False, True, "No.", MessageRefused, MessageRefused(), Instead])
+async def test_verdict_that_is_none_lets_nothing_past(
+    said: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that is returned in place of being raised, say: whoever wrote it did not agree."""
+
+    async def before(_: Asked) -> object:
+        await asyncio.sleep(0)
+        return said
+
+    inner = Playing(TextDelta(text="Hi."), DONE)
+    with pytest.raises(CheckFailed):
+        await heard(CheckedBefore(inner, hook(before)), asking("?"))
+    assert inner.asked == []
+    assert "CHECK returned" in caplog.text
+
+
+@pytest.mark.parametrize("said", [False, AnswerRefused()])
+async def test_check_of_an_answer_that_returns_no_text_shows_none(said: object) -> None:
+    """What was held back stays there, and the client is told why."""
+
+    async def after(_: Asked, __: Heard) -> object:
+        await asyncio.sleep(0)
+        return said
+
+    inner = Playing(TextDelta(text="Hi."), DONE)
+    with pytest.raises(CheckFailed):
+        await heard(CheckedAfter(inner, hook(after)), asking("?"))
+
+
+@pytest.mark.parametrize("failure", [RetrievalFailed, None])
+@pytest.mark.parametrize("found", ["a text", ["a text"], {"text": "a"}])
+async def test_what_are_no_passages_is_a_look_up_that_failed(
+    found: object, failure: type[ChatkeepError] | None
+) -> None:
+    """The operator has said what becomes of the answer then."""
+
+    async def retrieve(_: Asked) -> object:
+        await asyncio.sleep(0)
+        return found
+
+    grounded = Grounded(Playing(TextDelta(text="Hi."), DONE), hook(retrieve, failure))
+    if failure is None:
+        assert shown(await heard(grounded, asking("?"))) == ["Hi."]
+        return
+    with pytest.raises(RetrievalFailed):
+        await heard(grounded, asking("?"))
+
+
+@pytest.mark.parametrize("error", [TimeoutError("of its own"), SystemExit(1)])
+async def test_what_a_check_raises_is_told_as_it_is(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A time-out of its own is not ours, and `sys.exit` in what it uses ends no server."""
+
+    async def before(_: Asked) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    with pytest.raises(CheckFailed):
+        await heard(CheckedBefore(Playing(DONE), hook(before)), asking("?"))
+    assert "CHECK failed" in caplog.text
+    assert type(error).__name__ in caplog.text

@@ -221,3 +221,41 @@ def test_registry_refuses_what_no_model_could_use() -> None:
         tools.client_tool("place", "Again.", {})
     with pytest.raises(SetupError, match="one"):
         tools.tool(untyped)
+
+
+def test_context_is_nothing_that_a_model_can_fill_in() -> None:
+    """It is the first parameter, or the tool is refused with what to do."""
+
+    async def last(order: int, context: ToolContext) -> str:
+        return f"{context} {order}"
+
+    async def maybe(context: ToolContext | None, order: int) -> str:
+        return f"{context} {order}"
+
+    for one in (last, maybe):
+        with pytest.raises(SetupError, match=f"ToolContext of the tool {one.__name__} must be its"):
+            Tools().tool(one)
+
+
+def test_parameter_without_a_name_is_refused() -> None:
+    """What the model writes is handed over by name."""
+
+    async def several(context: ToolContext, *orders: int) -> str:
+        return f"{context} {orders}"
+
+    async def others(**orders: int) -> str:
+        return f"{orders}"
+
+    async def nameless(order: int, /) -> str:
+        return f"{order}"
+
+    for one in (several, others, nameless):
+        with pytest.raises(SetupError, match=f"of the tool {one.__name__} cannot be given by name"):
+            Tools().tool(one)
+
+
+@pytest.mark.parametrize("name", ["order status", "größe", "", "x" * 65, "shop.order"])
+def test_name_that_providers_refuse_is_refused_at_the_start(name: str) -> None:
+    """They would refuse each question that offers it."""
+    with pytest.raises(SetupError, match="A tool cannot be called"):
+        Tools().client_tool(name, "Where the person is.", {"type": "object"})

@@ -64,7 +64,7 @@ class CheckedBefore:
             MessageRefused: the check does.
             CheckFailed: it gave no verdict.
         """
-        verdict = await self._check.ask(asked)
+        verdict = await self._check.ask(asked, fits=_is_verdict)
         if isinstance(verdict, Instead):
             yield TextDelta(text=verdict.text)
             yield Usage(cost=Decimal(0))  # counted, and nothing: nobody estimates it then
@@ -122,7 +122,8 @@ class CheckedAfter:
                     yield event
 
     async def _passed(self, asked: Asked, text: str, shown: str) -> str:
-        verdict = await self._check.ask(asked, Heard(text=text, shown=shown))
+        heard = Heard(text=text, shown=shown)
+        verdict = await self._check.ask(asked, heard, fits=_is_text)
         return text if verdict is None else verdict
 
     def _end(self, held: str) -> int:
@@ -133,6 +134,14 @@ class CheckedAfter:
         if ends:
             return ends[-1]
         return len(held) if len(held) > _SENTENCE_AT_MOST else 0
+
+
+def _is_verdict(said: object) -> bool:
+    return isinstance(said, Prompt | Instead)
+
+
+def _is_text(said: object) -> bool:
+    return isinstance(said, str)
 
 
 def _bytes(text: str) -> int:

@@ -74,6 +74,13 @@ class Responder(Protocol):
         """
 
 
+class Responding(Protocol):
+    """A function that is one."""
+
+    def __call__(self, asked: Asked, /) -> AsyncGenerator[ReplyEvent, None]:
+        """Do what `Responder.respond` does."""
+
+
 class ModelResponder:
     """A model, asked again with what its tools said until it asks for no more."""
 

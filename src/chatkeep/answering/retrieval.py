@@ -11,6 +11,7 @@ asked with passages of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from chatkeep.events import Source
 from chatkeep.llm.model import PromptMessage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator
 
     from chatkeep.answering.responders import Asked, Responder
     from chatkeep.events import ReplyEvent
@@ -66,7 +67,7 @@ class Grounded:
         Raises:
             RetrievalFailed: nothing could be looked up.
         """
-        passages = _fitting(await self._retrieve.ask(asked) or ())
+        passages = _fitting(await self._retrieve.ask(asked, fits=_are_passages) or ())
         shown = {part.source.url for part in asked.begun if part.source is not None}
         for source in _sources(passages):
             if source.url not in shown:
@@ -76,6 +77,10 @@ class Grounded:
         async with aclosing(self._inner.respond(asked)) as events:
             async for event in events:
                 yield event
+
+
+def _are_passages(found: object) -> bool:
+    return isinstance(found, Sequence) and all(isinstance(one, Passage) for one in found)
 
 
 def _fitting(passages: Sequence[Passage]) -> list[Passage]:

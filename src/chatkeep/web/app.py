@@ -58,7 +58,7 @@ from chatkeep.web.services import Services
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chatkeep.answering.responders import Responder
+    from chatkeep.answering.responders import Responder, Responding
     from chatkeep.claims import ClaimVersions
     from chatkeep.config import Settings
     from chatkeep.llm.model import Model
@@ -140,7 +140,7 @@ def create_app(
     model: Model | None = None,
     claims: ClaimVersions | None = None,
     tools: Tools | None = None,
-    responder: Responder | None = None,
+    responder: Responder | Responding | None = None,
 ) -> FastAPI:
     """Return the whole server for *settings*; what else is given replaces the configured.
 
