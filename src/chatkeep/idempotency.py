@@ -41,6 +41,7 @@ KEPT_AT_MOST: Final = 8 << 20
 _WAIT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
+_FORGOTTEN_AT_ONCE: Final = 1000
 _NONCE_BYTES: Final = 12
 
 
@@ -265,17 +266,28 @@ class Held:
 
 
 async def forget_old(db: Database) -> int:
-    """Forget keys that are a day old; return how many."""
-    return await db.execute(
-        WORKER,
-        "delete from chat.idempotency_keys where created_at < now() - interval '24 hours'",
-        [],
-    )
+    """Forget keys that are a day old, a few at a time; return how many.
+
+    All of a day, which is left where servers stood still, take longer than a statement may.
+    """
+    forgotten = 0
+    while some := await db.execute(WORKER, _FORGET, [_FORGOTTEN_AT_ONCE]):
+        forgotten += some
+    return forgotten
 
 
 def _bound_to(user_id: str, key: str) -> bytes:
     return f"{user_id}\x00{key}".encode("utf-8", "surrogatepass")
 
+
+# The worker sees of a key when it was made, and nothing else.
+_FORGET = """
+delete from chat.idempotency_keys where created_at <= (
+  select max(oldest.created_at) from (
+    select created_at from chat.idempotency_keys
+    where created_at < now() - interval '24 hours'
+    order by created_at limit %s) oldest)
+"""
 
 # A key that is a day old is a new one.
 _MARK = """

@@ -173,6 +173,26 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200
 
 
+async def test_guests_who_leave_are_deleted_however_many(
+    node: Node, caller: Client, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are looked for at a time; where many try first they would grow without an end."""
+    left = [await guest(caller) for _ in range(3)]
+    for one in left:
+        await signed_in(caller, one).post("/auth/v1/logout")
+    ids = [UUID(one["user"]["id"]) for one in left]
+    database.operate(
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id = any(%s)", ids
+    )
+    database.operate(
+        "update user_sessions set expires_at = now() - interval '2 hours'"
+        " where right(user_id, 36)::uuid = any(%s)",
+        ids,
+    )
+    monkeypatch.setattr(anonymous_accounts, "_AT_A_TIME", 1)
+    assert await anonymous_accounts.sweep(node.services.embedded) == 3
+
+
 async def test_guest_asks_for_few_addresses(start: StartNode) -> None:
     """Wishing for an address tells whether somebody has it, so that is not for thousands."""
     node = await start(**OPEN, RATE_LIMITS="on", MAILER_AUTOCONFIRM="off")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 #: Whose account everybody uses who is not signed in; no issuer has an empty subject.
 ANONYMOUS: Final = "anonymous:"
+_FORGOTTEN_AT_ONCE: Final = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -222,12 +223,19 @@ class Budgets:
         return len(dead[0])
 
     async def forget_old(self) -> None:
-        """Erase charges that were settled days ago, and totals of days long past."""
-        await self._db.execute(
-            WORKER,
-            "delete from chat.charges where settled_at < now() - interval '3 days'",
-            [],
-        )
+        """Erase charges that were settled days ago, and totals of days long past.
+
+        A few at a time: what is left where servers stood still is more than one statement may do.
+        """
+        forgotten = _FORGOTTEN_AT_ONCE
+        while forgotten == _FORGOTTEN_AT_ONCE:
+            forgotten = await self._db.execute(
+                WORKER,
+                "delete from chat.charges where (user_id, id) in (select user_id, id"
+                " from chat.charges where settled_at < now() - interval '3 days'"
+                " order by settled_at limit %s for update skip locked)",
+                [_FORGOTTEN_AT_ONCE],
+            )
         await self._db.execute(
             WORKER,
             "delete from chat.budget_totals where day < (now() at time zone 'utc')::date - 400",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, LiteralString
 
+from chatkeep.batches import Batch
 from chatkeep.conversations.records import Conversation
 from chatkeep.db import WORKER, as_user
 from chatkeep.errors import NotYourConversation
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from chatkeep.db import Database
 
 _PURGED_TOGETHER: Final = 200
+#: Nobody waits for what nobody sees any more, and one conversation may be as long as it likes.
+_PURGE_WITHIN: Final = "10min"
+_PURGE_PATIENCE_S: Final = 610.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +133,32 @@ async def restore(db: Database, user_id: str, conversation_id: str) -> Conversat
 
 
 async def purge_deleted(db: Database) -> int:
-    """Erase for good what was deleted more than a day ago, a few at a time; return how many."""
-    purged = 0
-    while (some := await db.execute(WORKER, _PURGE, [_PURGED_TOGETHER])) > 0:
+    """Erase for good what was deleted more than a day ago, a few at a time; return how many.
+
+    0 while another node is at it.
+
+    Raises:
+        Unavailable: the database is away; what was erased stays erased.
+    """
+    purged, batch = 0, Batch(most=_PURGED_TOGETHER)
+    while True:
+        began = time.monotonic()
+        some = await _purge(db, batch.size)
+        if not some:
+            return purged
         purged += some
-    return purged
+        batch.took(time.monotonic() - began)
+
+
+async def _purge(db: Database, size: int) -> int:
+    async with db.acting_as(WORKER, patience_s=_PURGE_PATIENCE_S) as connection:
+        cursor = await connection.execute(_ALONE)
+        if await cursor.fetchone() != (True,):
+            return 0
+        await connection.execute(
+            "select set_config('statement_timeout', %s, true)", [_PURGE_WITHIN]
+        )
+        return (await connection.execute(_PURGE, [size])).rowcount
 
 
 def _only(rows: list[Conversation]) -> Conversation:
@@ -140,6 +166,9 @@ def _only(rows: list[Conversation]) -> Conversation:
         raise NotYourConversation
     return rows[0]
 
+
+# Else each node would wait, with a connection, for what another one erases.
+_ALONE: LiteralString = "select pg_try_advisory_xact_lock(hashtextextended('chatkeep purge', 0))"
 
 # The worker sees of a conversation when it was deleted, and nothing else.
 _PURGE: LiteralString = """

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from chatkeep import audit, files
+from chatkeep.batches import Batch
 from chatkeep.db import AUTH, Query, as_user
+from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.personal_keys import records as personal_keys
 
 if TYPE_CHECKING:
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from chatkeep.principal import Principal
     from chatkeep.stored_files import StoredFiles
 
-_FIRST_BATCH: Final = 20
 _LARGEST_BATCH: Final = 500
-_BATCH_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class _Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _Erased:
     number: int
     last: str | None
 
@@ -120,32 +120,45 @@ async def _put_out_of_reach(db: Database, user_id: str) -> int:
 async def _erase_conversations(
     db: Database, user_id: str, at_most: int, tell: Callable[[int], object] | None
 ) -> int:
-    """Erase conversations that are out of reach, as many at a time as take half a second."""
-    erased, after, size = 0, "", _FIRST_BATCH
+    """Erase conversations that are out of reach, as many at a time as take a moment."""
+    erased, after, batch = 0, "", Batch(most=_LARGEST_BATCH)
     while erased < at_most:
         began = time.monotonic()
-        (batch,) = await db.fetch(
-            as_user(user_id),
-            """
-            with batch as (
-              select user_id, id from chat.conversations
-              where user_id = %(user)s and id > %(after)s
-                and deleted_at < now() - interval '24 hours'
-              order by id limit %(size)s
-            ), gone as (
-              delete from chat.conversations c using batch
-              where c.user_id = batch.user_id and c.id = batch.id
-            )
-            select count(*) as number, max(id) as last from batch
-            """,
-            {"user": user_id, "after": after, "size": min(size, at_most - erased)},
-            row=_Batch,
-        )
-        if batch.last is None:
+        size = min(batch.size, at_most - erased)
+        try:
+            gone = await _erase_some(db, user_id, after=after, size=size)
+        except DatabaseUnavailable:
+            raise
+        except Unavailable:
+            # Out of reach it all is. One that takes longer by itself is left to the chore.
+            if not batch.was_too_large():
+                raise
+            continue
+        if gone.last is None:
             break
-        erased, after = erased + batch.number, batch.last
+        erased, after = erased + gone.number, gone.last
         if tell is not None:
-            tell(batch.number)
-        took = max(time.monotonic() - began, 0.001)
-        size = max(1, min(_LARGEST_BATCH, 2 * size, int(size * _BATCH_S / took)))
+            tell(gone.number)
+        batch.took(time.monotonic() - began)
     return erased
+
+
+async def _erase_some(db: Database, user_id: str, *, after: str, size: int) -> _Erased:
+    (gone,) = await db.fetch(
+        as_user(user_id),
+        """
+        with batch as (
+          select user_id, id from chat.conversations
+          where user_id = %(user)s and id > %(after)s
+            and deleted_at < now() - interval '24 hours'
+          order by id limit %(size)s
+        ), gone as (
+          delete from chat.conversations c using batch
+          where c.user_id = batch.user_id and c.id = batch.id
+        )
+        select count(*) as number, max(id) as last from batch
+        """,
+        {"user": user_id, "after": after, "size": size},
+        row=_Erased,
+    )
+    return gone

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 #: A session may be begun a moment after its account, and its end be noticed a moment late.
 _AFTER: Final = timedelta(hours=1)
 _AT_A_TIME: Final = 100
+_TURNS_AT_MOST: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,20 @@ async def sign_up(
 
 
 async def sweep(issuer: EmbeddedIssuer) -> int:
-    """Delete accounts that nobody can reach any more, and their chats; return how many."""
+    """Delete accounts that nobody can reach any more, and their chats; return how many.
+
+    A few at a time, and what is left over the next time: where many try first, as many leave.
+    """
+    deleted = 0
+    for _ in range(_TURNS_AT_MOST):
+        turn = await _delete_some(issuer)
+        deleted += turn
+        if turn < _AT_A_TIME:
+            break
+    return deleted
+
+
+async def _delete_some(issuer: EmbeddedIssuer) -> int:
     prefix = "" if issuer.issuer.primary else f"{issuer.issuer.name}:"
     found = await issuer.db.fetch(
         AUTH,

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S = 5.0
-_PURGE_EVERY_SWEEPS = 120
+_PURGE_EVERY_S = 600.0
 #: Once a day: it lists a whole bucket.
-_FILES_EVERY_SWEEPS = 24 * 720
+_FILES_EVERY_PURGES = 24 * 6
 
 
 def start_background(stack: AsyncExitStack, services: Services) -> None:
@@ -40,6 +40,7 @@ def start_background(stack: AsyncExitStack, services: Services) -> None:
         go_on(services.replies.keep_checkpoints, "keeping answers"),
         services.replies.keep_tails(),
         go_on(partial(_keep_swept, services), "sweeping"),
+        go_on(partial(_keep_purged, services), "erasing what is old"),
         go_on(ClockWatch(services.db).run, "comparing the clocks"),
         go_on(services.sightings.run, "writing which sessions are used"),
         go_on(services.personal_keys.run, "writing which keys are used"),
@@ -124,17 +125,25 @@ def _nothing() -> None:
 
 
 async def _keep_swept(services: Services) -> None:
-    """Find runs whose process died, deleted conversations, and what else has expired."""
-    sweeps = 0
+    """Find runs whose process died, for which somebody waits."""
     while True:
         await _tried(services.replies.sweep)
-        if sweeps % _FILES_EVERY_SWEEPS == _FILES_EVERY_SWEEPS - 1:
-            await _tried(services.files.sweep)
-        if sweeps % _PURGE_EVERY_SWEEPS == 0:
-            for purge in _purges(services):
-                await _tried(purge)
-        sweeps += 1
         await asyncio.sleep(_SWEEP_EVERY_S)
+
+
+async def _keep_purged(services: Services) -> None:
+    """Erase deleted conversations, and what else has expired, for which nobody waits.
+
+    Beside the sweeps: much that was deleted takes minutes, and a bucket may be large.
+    """
+    purges = 0
+    while True:
+        if purges % _FILES_EVERY_PURGES == _FILES_EVERY_PURGES - 1:
+            await _tried(services.files.sweep)
+        for purge in _purges(services):
+            await _tried(purge)
+        purges += 1
+        await asyncio.sleep(_PURGE_EVERY_S)
 
 
 def _purges(services: Services) -> tuple[Callable[[], Awaitable[object]], ...]:
