@@ -522,6 +522,33 @@ def test_issued_token_is_accepted(algorithm: str) -> None:
     assert verify(token, keys=keys, rules=RULES, now=NOW) == claims(name="Ána")
 
 
+def test_every_signature_is_as_long_as_its_curve_says() -> None:
+    """Also one of a number that begins with zeros, as one in 256 does (RFC 7518 section 3.4)."""
+    key = ECKey.generate_key("P-256", {"alg": "ES256", "kid": "ours"})
+    keys = KeySet([public_key(key.public_key, algorithm="ES256", kid="ours")])
+    for _ in range(1000):
+        token = issue(claims(), key)
+        assert len(token.rpartition(".")[2]) == 86
+        assert verify(token, keys=keys, rules=RULES, now=NOW) == claims()
+
+
+@pytest.mark.parametrize("curve", ["P-384", "secp256k1"])
+def test_nothing_is_issued_with_the_key_of_another_curve(
+    curve: Literal["P-384", "secp256k1"],
+) -> None:
+    """ES256 is of one curve, whatever the key says of itself."""
+    key = ECKey.generate_key(curve, {"alg": "ES256", "kid": "ours"})
+    with pytest.raises(ValueError, match="cannot sign"):
+        issue(claims(), key)
+
+
+def test_nothing_is_issued_with_a_public_key() -> None:
+    """Who can only verify can not sign."""
+    key = ECKey.generate_key("P-256", {"alg": "ES256", "kid": "ours"}, private=False)
+    with pytest.raises(ValueError, match="cannot sign"):
+        issue(claims(), key)
+
+
 @pytest.mark.parametrize("missing", ["alg", "kid"])
 def test_nothing_is_issued_with_a_nameless_key(missing: Literal["alg", "kid"]) -> None:
     """A token that does not say which key signed it could not be checked."""
