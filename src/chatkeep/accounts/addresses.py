@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
@@ -24,6 +25,13 @@ def normal_address(text: str) -> str:
     """
     if len(text) > _LONGEST:
         raise EmailAddressInvalid
+    return _one_spelling(text)
+
+
+# The last one only: a sign-in asks twice, to count the attempt and to find the account. To
+# remember more would tell by time who was here lately.
+@lru_cache(maxsize=1)
+def _one_spelling(text: str) -> str:
     try:
         checked = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
