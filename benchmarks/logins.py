@@ -52,7 +52,7 @@ def measure(*, quick: bool) -> dict[str, object]:
     rounds, seconds = (3, 1.0) if quick else (5, 4.0)
     with chatkeep_process() as (base, pid):
         port = int(base.rpartition(":")[2])
-        emails = [f"bench{number}@example.com" for number in range(8)]
+        emails = [f"bench{number}@example.com" for number in range(_AT_ONCE)]
         for email in emails:
             sign_up(base, email)
         found, waits = [], []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from tests.round_trips import RoundTripCounter
-    from tests.serving import Client, Node
+    from tests.serving import Answer, Client, Node
 
 CHAT = "/api/v1/chat"
 
@@ -77,6 +77,28 @@ async def test_a_turn_takes_two(counter: RoundTripCounter, client: Client) -> No
     conversation = (await client.post(f"{CHAT}/start", {})).json["conversation_id"]
     message = {"conversation_id": conversation, "message": "Hello"}
     assert await fewest(counter, lambda: client.post(f"{CHAT}/message", message)) == 2
+
+
+async def test_a_sign_in_takes_two_and_a_refresh_one(
+    counter: RoundTripCounter, counted: Node
+) -> None:
+    """One to find what the password is checked against, one to begin the session."""
+    nobody = counted.nobody()
+    body = {"email": "counted@example.com", "password": "Correct-Horse-42-battery"}
+    assert (await nobody.post("/auth/v1/signup", body)).status == 200
+    last: list[Answer] = []
+
+    async def ask(path: str, body: object) -> None:
+        last[:] = [await nobody.post(path, body)]
+        assert last[0].status == 200
+
+    path = "/auth/v1/token?grant_type="
+    assert await fewest(counter, lambda: ask(f"{path}password", body)) == 2
+
+    def refresh() -> Awaitable[None]:
+        return ask(f"{path}refresh_token", {"refresh_token": last[0].json["refresh_token"]})
+
+    assert await fewest(counter, refresh) == 1
 
 
 async def test_ai_sdk_takes_no_more(counter: RoundTripCounter, client: Client) -> None:

@@ -187,6 +187,33 @@ async def test_full_queue_is_busy_and_recovers(passwords: Passwords) -> None:
     await passwords.hash("correct horse")
 
 
+async def test_what_a_check_raises_is_raised_and_frees_its_place(passwords: Passwords) -> None:
+    """Whoever asked is told, and those who come after are served."""
+
+    def fail() -> None:
+        raise Unavailable("no memory")
+
+    for _ in range(4):
+        with pytest.raises(Unavailable, match="no memory"):
+            await passwords._run(fail)
+    assert await passwords.hash("correct horse")
+
+
+async def test_what_waits_at_the_end_is_cancelled() -> None:
+    """A server that stops makes nobody wait for a check that is never made."""
+    passwords = Passwords(threads=1)
+    held = threading.Event()
+    blocker = asyncio.ensure_future(passwords._run(held.wait))
+    waiting = asyncio.ensure_future(passwords.hash("correct horse"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(passwords.close))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.set()
+    await closing
+    assert await blocker
+
+
 async def test_cancelled_check_frees_its_place(passwords: Passwords) -> None:
     """Callers who hang up while they wait do not use the queue up."""
     for _ in range(4):
