@@ -142,6 +142,8 @@ def test_receiver_of_the_page(shop: str, monkeypatch: pytest.MonkeyPatch) -> Non
         (headers(now, b"y" * 32), body),
         (headers(now), b'{"type": "user.deleted"}'),
         (headers(now - 600), body),
+        (headers(now) | {"webhook-signature": "v1,\xff"}, body),
+        ({}, body),
     ):
         with pytest.raises(ValueError, match=r"Chatkeep|too old"):
             told(bad, sent)
