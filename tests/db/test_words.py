@@ -11,14 +11,14 @@ import psycopg
 import pytest
 
 from chatkeep import sql as sql_package
-from chatkeep.db import as_user
+from chatkeep.conversations import search
+from chatkeep.db import Database, as_user
 from chatkeep.sql import migrations
 from chatkeep.sql.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chatkeep.db import Database
     from tests.postgres_servers import MigratedDatabase
 
 #: What of a message is looked through, and what is kept of it, as the first revisions had it.
@@ -295,3 +295,20 @@ def take_back(url: str, revision: str) -> None:
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
+
+
+async def test_search_is_planned_for_who_searches(database: MigratedDatabase) -> None:
+    """Not once for anybody: for whom has said much, that takes three times as long."""
+    db = Database(database.url, pool_size=1)
+    await db.open()
+    try:
+        for _ in range(3):
+            assert await search.search(db, "ana", "boats", locale=None, limit=20) == []
+        async with db._pool.connection() as connection:
+            cursor = await connection.execute(
+                "select custom_plans, generic_plans from pg_prepared_statements"
+                " where statement like '%chat.search(%'"
+            )
+            assert await cursor.fetchall() == [(3, 0)]
+    finally:
+        await db.close()

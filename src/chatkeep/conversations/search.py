@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from chatkeep.db import as_user
+from chatkeep.db import Query, as_user
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,6 +55,11 @@ class Found:
     marked: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    mode: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """A piece of a passage: plain text, that matches or does not."""
@@ -77,22 +82,21 @@ async def search(
     `"..."` is a phrase, `or` an alternative and `-` an exclusion; every other character is
     a letter of a word or separates words. *locale* is the language the person writes in.
     """
-    return await db.fetch(
-        as_user(user_id),
-        _SEARCH,
-        {
-            "user": user_id,
-            "words": _LOOSE_MINUS.sub(" ", words),
-            "locale": locale,
-            "limit": limit,
-            "of_one": min(_OF_ONE, _LOOKED_THROUGH // limit),
-            "ranked_at_most": RANKED_AT_MOST,
-            "marks": _BEGIN + _END,
-            "headline": _HEADLINE,
-            **_beginning(after, limit),
-        },
-        row=Found,
+    values = {
+        "user": user_id,
+        "words": _LOOSE_MINUS.sub(" ", words),
+        "locale": locale,
+        "limit": limit,
+        "of_one": min(_OF_ONE, _LOOKED_THROUGH // limit),
+        "ranked_at_most": RANKED_AT_MOST,
+        "marks": _BEGIN + _END,
+        "headline": _HEADLINE,
+        **_beginning(after, limit),
+    }
+    _, found = await db.fetch_all(
+        as_user(user_id), Query(_PLANNED, (), _Plan), Query(_SEARCH, values, Found)
     )
+    return found
 
 
 def _beginning(after: Position | None, limit: int) -> dict[str, object]:
@@ -120,6 +124,10 @@ def passage(marked: str) -> list[Piece]:
             pieces.append(Piece(text=part, match=False))
     return [piece for piece in pieces if piece.text]
 
+
+# For whom has said much, with the plan that is for anybody, it takes three times as long: what is
+# looked through does not hang on keys alone.
+_PLANNED = "select set_config('plan_cache_mode', 'auto', true) as mode"
 
 _SEARCH = r"""
 with asked as materialized (
