@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from multidict import CIMultiDict
 
 from chatkeep import audit, tokens
 from chatkeep.errors import RateLimited, TokenInvalid, Unavailable
@@ -357,6 +358,19 @@ async def test_proof_names_the_method_that_was_sent(node: Node) -> None:
         "authorization": f"DPoP {access}",
     }
     assert (await node.nobody().call("HEAD", "/auth/me", headers=headers)).status == 401
+
+
+async def test_sign_in_takes_one_proof_and_not_two(node: Node) -> None:
+    """Which of them would count could be read differently by two programs."""
+    body = {"email": f"{uuid4()}@example.com", "password": PASSWORD}
+    path = "/auth/v1/signup"
+    proofs = [("dpop", Holder().proof("POST", node.url + path)) for _ in range(2)]
+    nobody = node.nobody()
+    for sent, status in ((proofs, 403), (proofs[:1], 200)):
+        async with nobody._session.post(
+            nobody.url + path, json=body, headers=CIMultiDict(sent)
+        ) as answer:
+            assert answer.status == status, await answer.text()
 
 
 async def test_replayed_request_is_refused(node: Node) -> None:

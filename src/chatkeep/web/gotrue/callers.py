@@ -28,7 +28,7 @@ from chatkeep.sign_in.redirects import is_permitted
 from chatkeep.web.api_document import TakesBearer
 from chatkeep.web.attempts import spend_attempt
 from chatkeep.web.gotrue.bodies import Challenged, challenge_of
-from chatkeep.web.presented import presented_by
+from chatkeep.web.presented import presented_by, proven_without_proof, request_of
 from chatkeep.web.services import services_of
 
 if TYPE_CHECKING:
@@ -144,12 +144,12 @@ async def proven_of(request: Request) -> Proven:
         TokenInvalid: it comes with a DPoP proof that is none for it, or was shown before.
         Unavailable: too many proofs, see `Proofs.spend`.
     """
-    presented = presented_by(request)
-    if not presented.proofs or presented.request is None:
-        return presented.proven
-    if len(presented.proofs) > 1:
+    proven, shown = proven_without_proof(request), request.headers.getlist("dpop")
+    if not shown:
+        return proven
+    if len(shown) > 1:
         raise TokenInvalid
     proofs = services_of(request).proofs
-    key = proofs.check(presented.proofs[0], presented.request)
+    key = proofs.check(shown[0], request_of(request))
     await proofs.spend(key)
-    return replace(presented.proven, key=key)
+    return replace(proven, key=key)
