@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chatkeep.errors import ChatkeepError
     from chatkeep.events import ReplyEvent
     from chatkeep.llm.model import Model
+    from chatkeep.principal import Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,16 @@ class Extensions:
 
 
 def build_responder(
-    extensions: Extensions, settings: Settings, *, model: Model, tools: Tools
+    extensions: Extensions,
+    settings: Settings,
+    *,
+    model: Model,
+    tools: Tools,
+    still_stands: Callable[[Principal], Awaitable[None]],
 ) -> Responder:
     """Return who answers every turn: the application's responder, or *model* with *tools*.
+
+    *still_stands* as `ModelResponder`.
 
     Around it stand what the settings name, the outermost first: the check before, the check
     after, retrieval.
@@ -48,7 +56,9 @@ def build_responder(
     Raises:
         SetupError: a setting names something else, or nothing.
     """
-    found = responder_of(extensions, settings) or ModelResponder(model, tools)
+    found = responder_of(extensions, settings) or ModelResponder(
+        model, tools, still_stands=still_stands
+    )
     if (retrieve := _hook(settings, "retriever", RetrievalFailed)) is not None:
         found = Grounded(found, retrieve)
     if (after := _hook(settings, "after", CheckFailed)) is not None:

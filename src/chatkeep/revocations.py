@@ -22,6 +22,7 @@ from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import (
     REMEMBERED,
     counted_as_issued,
+    everything_has_ended,
     has_no_session,
     holds_no_more,
     keys_at_issuer,
@@ -161,6 +162,22 @@ class Revocations:
             AUTH, holds_no_more(principal), has_no_session(principal)
         )
         if any(found[0].revoked for found in verdicts):
+            raise TokenRevoked
+
+    async def require_standing(self, principal: Principal) -> None:
+        """Let go on what *principal* began, unless everything of theirs has ended since.
+
+        A session that is signed out ends nothing that was begun in it; who is suspended, or
+        signed out everywhere, has nothing done in their name any more.
+
+        Raises:
+            TokenRevoked: everything of them, or of their issuer, has ended.
+            Unavailable: the database is away.
+        """
+        since = counted_as_issued(principal)
+        asking = everything_has_ended(principal.user_id, principal.issuer, since=since)
+        (found,) = await self._db.fetch_all(AUTH, asking)
+        if found[0].revoked:
             raise TokenRevoked
 
     @property

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from chatkeep.events import ReplyEvent
+    from chatkeep.principal import Principal
     from tests.postgres_servers import MigratedDatabase
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
@@ -62,11 +63,17 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+async def anybody(_: Principal) -> None:
+    """Let whoever asked go on."""
+
+
 async def answer(question: str, *said: str, **environ: str) -> tuple[list[ReplyEvent], FakeModel]:
     """Let a server with these settings answer *question*, with a model that says *said*."""
     model = FakeModel([*(TextDelta(text=one) for one in said), Done(finish_reason="stop")])
     settings = Settings.from_env(environ)
-    responder = build_responder(Extensions(), settings, model=model, tools=Tools())
+    responder = build_responder(
+        Extensions(), settings, model=model, tools=Tools(), still_stands=anybody
+    )
     prompt = Prompt(
         messages=[PromptMessage(role="user", text=question)], settings=ModelSettings(model="m")
     )

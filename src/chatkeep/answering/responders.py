@@ -20,7 +20,7 @@ from chatkeep.llm.model import PromptMessage
 from chatkeep.tools import ToolContext
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from chatkeep.answering.parts import Part
     from chatkeep.events import ModelEvent, ReplyEvent
@@ -81,13 +81,28 @@ class Responding(Protocol):
         """Do what `Responder.respond` does."""
 
 
+async def _anybody(_: Principal) -> None:
+    """Let whoever asked go on."""
+
+
 class ModelResponder:
     """A model, asked again with what its tools said until it asks for no more."""
 
-    def __init__(self, model: Model, tools: Tools) -> None:
-        """Ask *model*, and offer it *tools*."""
+    def __init__(
+        self,
+        model: Model,
+        tools: Tools,
+        *,
+        still_stands: Callable[[Principal], Awaitable[None]] = _anybody,
+    ) -> None:
+        """Ask *model*, and offer it *tools*.
+
+        *still_stands* is awaited before a tool is run for somebody and before the model hears
+        what came of it, and raises where neither is to happen any more.
+        """
         self._model = model
         self._tools = tools
+        self._still_stands = still_stands
 
     def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
         """Answer; see `Responder`.
@@ -169,14 +184,16 @@ class ModelResponder:
     ) -> list[ToolResult]:
         """Run side by side those of *calls* that wait for nobody."""
         who = asked.who
-        if who is None:
+        wanted = [call for call in calls if approved or not self._waits(call)]
+        if who is None or not wanted:
             return []
+        await self._still_stands(who)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._tools.run(call, _context(call, who, asked.run)))
-                for call in calls
-                if approved or not self._waits(call)
+                for call in wanted
             ]
+        await self._still_stands(who)
         return [task.result() for task in tasks]
 
 

@@ -232,10 +232,14 @@ async def find_held(db: Database) -> list[Held]:
 
 
 def asked_by(user_id: str, waited: Next) -> tuple[Principal, Choices]:
-    """Return who asked for *waited*, and how it is to be answered."""
+    """Return who asked for *waited*, and how it is to be answered.
+
+    Their credential held when they asked, whenever it was issued.
+    """
     who, how = waited.asked["who"], waited.asked["how"]
     principal = Principal(
         user_id=user_id,
+        issued_at=waited.queued_at,
         roles=frozenset(who["roles"]),
         scopes=frozenset(who["scopes"]),
         claims=who["claims"],

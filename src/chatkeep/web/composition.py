@@ -140,8 +140,13 @@ async def _open_answering(
     budgets = _budgets(db, settings, offered_models)
     titling = _titling(stack, settings, db, model, budgets)
     admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
-    responder = ShowsFiles(build_responder(extensions, settings, model=model, tools=tools), files)
-    replies = _replies(settings, gate, db, responder, budgets, admission, titling)
+    still_stands = gate.embedded.revocations.require_standing
+    responder = build_responder(
+        extensions, settings, model=model, tools=tools, still_stands=still_stands
+    )
+    replies = _replies(
+        settings, gate, db, ShowsFiles(responder, files), budgets, admission, titling
+    )
     chatkit = await open_chatkit(
         settings,
         db,
