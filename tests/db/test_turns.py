@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 import pytest
 
 from chatkeep.answering import turns
+from chatkeep.answering.history import BYTES_AT_MOST
 from chatkeep.answering.refusals import AlreadyStarted
 from chatkeep.answering.turns import Turn
 from chatkeep.db import Database
@@ -112,3 +113,37 @@ async def test_where_there_is_no_conversation_none_is_found(db: Database) -> Non
     """Nothing was in its way."""
     with pytest.raises(NotFound):
         await turns.start(db, "ana", once_more(a_turn()))
+
+
+async def test_history_ends_where_no_model_takes_more(
+    db: Database, database: MigratedDatabase
+) -> None:
+    """The newest messages that fill 8 MiB, and with parts of that size likewise; no older ones."""
+    turn = a_turn()
+    await turns.start(db, "ana", turn)
+    place = {"conversation": turn.conversation_id, "question": turn.user_message_id}
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute(_LONG_ONES, place)
+        admin.execute(
+            "update chat.messages set parent_id = 'long 20' where id = %(question)s", place
+        )
+    set_state(database.admin_url, "done")
+    asked = replace(
+        once_more(turn), branches=True, parent_id=turn.user_message_id, request_key=None
+    )
+    started = await turns.start(db, "ana", asked)
+    with psycopg.connect(database.admin_url, autocommit=True) as admin:
+        admin.execute("delete from chat.conversations where id = %(conversation)s", place)
+    sizes = [len(one.content) + len(str(one.parts or "")) for one in started.history]
+    assert BYTES_AT_MOST <= sum(sizes) < BYTES_AT_MOST + 1024 * 1024 + 10_000
+    assert [one.content for one in started.history[-2:]] == ["Hello", "Hello"]
+
+
+_LONG_ONES: LiteralString = """
+insert into chat.messages (user_id, conversation_id, id, parent_id, role, content, parts)
+select 'ana', %(conversation)s, 'long ' || n, case when n > 1 then 'long ' || (n - 1) end, 'user',
+  case when n %% 2 = 0 then repeat('x', 1048576) else '' end,
+  case when n %% 2 = 1 then jsonb_build_array(jsonb_build_object('type', 'text', 'text',
+    repeat('x', 1048576))) end
+from generate_series(1, 20) n
+"""

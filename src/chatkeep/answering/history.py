@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _AT_MOST: Final = 200
+#: More than any model takes. The message with which it is reached is the last that is read.
+BYTES_AT_MOST: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ def reading(values: Mapping[str, object]) -> Query[Said]:
     What is charged in its transaction afterwards is charged for that branch.
     """
     wanted = {name: values[name] for name in ("user", "conversation", "newest")}
-    return Query(_HISTORY, {**wanted, "at_most": _AT_MOST}, Said)
+    return Query(_HISTORY, {**wanted, "at_most": _AT_MOST, "bytes": BYTES_AT_MOST}, Said)
 
 
 # The newest messages of the branch that ends with `newest`, newest first. How long they are is
@@ -41,17 +43,21 @@ def reading(values: Mapping[str, object]) -> Query[Said]:
 # (images apart) as a tenth. Text parts are in the content already.
 _HISTORY = """
 with recursive branch as (
-  select id, parent_id, role, content, parts, 1 as depth from chat.messages
+  select id, parent_id, role, content, parts, 1 as depth,
+    octet_length(content) + coalesce(octet_length(parts::text), 0) as bytes
+  from chat.messages
   where user_id = %(user)s and conversation_id = %(conversation)s and id = %(newest)s
   union all
-  select p.*, b.depth + 1 from branch b
+  select p.*, b.depth + 1,
+    b.bytes + octet_length(p.content) + coalesce(octet_length(p.parts::text), 0)
+  from branch b
   -- `offset 0`: each is looked up by its whole key, however long the conversation is.
   cross join lateral (
     select id, parent_id, role, content, parts from chat.messages
     where user_id = %(user)s and conversation_id = %(conversation)s and id = b.parent_id
     offset 0
   ) p
-  where b.depth < %(at_most)s
+  where b.depth < %(at_most)s and b.bytes < %(bytes)s
 )
 select role, content, parts from branch
 where (content <> '' or parts is not null) and (

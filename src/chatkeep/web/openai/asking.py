@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from chatkeep import conversations
-from chatkeep.answering.history import Said
+from chatkeep.answering.history import BYTES_AT_MOST, Said
 from chatkeep.answering.parts import Part, stored, unstored
 from chatkeep.answering.titles import title_from
 from chatkeep.answering.turns import Turn
@@ -278,7 +278,9 @@ async def history(
     ids = await conversations.branch_ids(
         db, user_id, above.conversation_id, from_id=above.message_id, limit=_HISTORY_AT_MOST
     )
-    listed = await conversations.list_messages(db, user_id, above.conversation_id, ids)
+    listed, _ = await conversations.list_fitting(
+        db, user_id, above.conversation_id, ids, most=BYTES_AT_MOST
+    )
     by_id = {one.id: one for one in listed}
     found = [
         Said(role=by_id[one].role, content=by_id[one].content, parts=by_id[one].parts)
