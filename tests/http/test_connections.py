@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from chatkeep.web.connections import MAX_HEAD_BYTES, GuardedProtocol
 from chatkeep.web.room import Room
@@ -169,6 +171,20 @@ async def test_ordinary_requests_pass(wire: Wire) -> None:
     assert await wire.answer() == (200, b"abc")
     await wire.send(GET * 3)
     assert [await wire.answer() for _ in range(3)] == [(200, b"")] * 3
+
+
+async def test_answered_request_is_no_garbage(wire: Wire) -> None:
+    """It goes by itself: the collector looks through all streams for what is left in rings."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await wire.send(GET)
+            assert await wire.answer() == (200, b"")
+        left = sum(type(one) is RequestResponseCycle for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 2
 
 
 @pytest.mark.parametrize(

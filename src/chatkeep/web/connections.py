@@ -14,6 +14,7 @@ import socket
 import struct
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import ref
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -70,19 +71,27 @@ class _Waiting(list[Any]):
 
 
 class Line:
-    """The connection of one request, for an answer that goes on for long."""
+    """The connection of one request, for an answer that goes on for long.
+
+    The request has it, so it must not have the request: a ring of both is left to Python's
+    collector, which looks through thousands of streams for those of a second.
+    """
 
     __slots__ = ("_connection", "_cycle", "_lost")
 
     def __init__(self, connection: GuardedProtocol, cycle: RequestResponseCycle) -> None:
         """Stand for *connection* while *cycle* is answered."""
         self._connection = connection
-        self._cycle = cycle
+        self._cycle = ref(cycle)
         self._lost: Callable[[], None] | None = None
 
     def begin(self, lost: Callable[[], None]) -> None:
         """Forget the request, and call *lost*, once, when the client hangs up or has done so."""
-        connection, cycle, scope = self._connection, self._cycle, cast("Any", self._cycle.scope)
+        connection, cycle = self._connection, self._cycle()
+        if cycle is None:  # it has been answered
+            lost()
+            return
+        scope = cast("Any", cycle.scope)
         method = scope["method"]
         scope["headers"].clear()
         scope.clear()
@@ -102,7 +111,8 @@ class Line:
 
     def hung_up(self) -> None:
         """The client has."""
-        self._cycle.disconnected = True
+        if (cycle := self._cycle()) is not None:
+            cycle.disconnected = True
         if (lost := self._lost) is not None:
             self.end()
             lost()
