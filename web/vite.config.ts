@@ -84,6 +84,7 @@ export default defineConfig({
     sourcemap: false,
     rolldownOptions: { input: [join(here, "index.html"), join(here, "templates/shared.html")] },
   },
+  worker: { format: "es" },
   server: {
     proxy: Object.fromEntries(
       ["/api", "/auth", "/openapi.json", "/healthz", "/readyz"].map((path) => [path, server]),

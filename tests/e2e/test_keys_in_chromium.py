@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.chromium import NEEDS_CHROMIUM
+from tests.chromium import NEEDS_CHROMIUM, plug_in, webauthn
 from tests.second_factors import App, join
 from tests.serving import serving, start_node
 
@@ -49,17 +49,7 @@ class Visitor:
 
     async def plug_in(self, *, transport: str = "internal", **abilities: bool) -> None:
         """Plug in an authenticator, by default one with a finger on it."""
-        options = {
-            "protocol": "ctap2",
-            "transport": transport,
-            "hasResidentKey": True,
-            "hasUserVerification": True,
-            "isUserVerified": True,
-            "automaticPresenceSimulation": True,
-            **abilities,
-        }
-        made = await self.devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-        self.authenticator = made["authenticatorId"]
+        self.authenticator = await plug_in(self.devtools, transport=transport, **abilities)
 
     async def call(self, script: str, argument: object = None) -> Any:  # noqa: ANN401 -- JSON
         """Run *script* with `supabase` in the page; fail on an error that it returns."""
@@ -115,9 +105,7 @@ async def visitor(browser: Browser, place: tuple[Node, str]) -> AsyncIterator[Vi
     context = await browser.new_context()
     page = await context.new_page()
     await page.goto(origin)
-    devtools = await context.new_cdp_session(page)
-    await devtools.send("WebAuthn.enable")
-    arriving = Visitor(page, devtools)
+    arriving = Visitor(page, await webauthn(page))
     member = await join(node)
     await arriving.call(
         "([url, key, email, password]) => {"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import aiohttp
 import pyotp
 from playwright.async_api import expect
 
+from tests.chromium import plug_in, webauthn
 from tests.e2e.visiting import (
     MARKS,
     NAMELESS,
@@ -20,10 +22,11 @@ from tests.e2e.visiting import (
     choose,
     newest_mail,
     open_mailed_link,
+    press_twice,
 )
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator, Page, Route
 
     from tests.e2e.visiting import Server
 
@@ -43,6 +46,21 @@ async def open_account(page: Page) -> None:
 def rows(page: Page, name: str) -> Locator:
     """The rows of the list called *name*."""
     return page.get_by_role("list", name=name).get_by_role("listitem")
+
+
+async def remove_after_a_second_look(page: Page, kind: str, name: str) -> None:
+    """Remove what is called *name*: it is asked first, and kept where somebody says so."""
+    remove = rows(page, kind).get_by_role("button", name=f"Remove {name}")
+    asked = rows(page, kind).get_by_role("group", name=f"Remove {name}")
+    keep = asked.get_by_role("button", name="Keep it")
+    for answer in ("Escape", "Enter"):
+        await remove.click()
+        await expect(keep).to_be_focused()
+        await page.keyboard.press(answer)
+        await expect(remove).to_be_focused()
+    await page.reload()
+    await remove.click()
+    await asked.get_by_role("button", name="Yes, remove it").click()
 
 
 async def test_a_password_is_changed(visitor: Visitor) -> None:
@@ -115,6 +133,12 @@ async def test_a_second_factor_is_asked_for_at_the_door(visitor: Visitor) -> Non
         await expect(rows(page, "Recovery codes")).to_have_count(10)
         recovery = await rows(page, "Recovery codes").first.inner_text()
         await page.get_by_role("button", name="I have kept them").click()
+        again = page.get_by_role("button", name="New recovery codes")
+        await press_twice(page, again, no="Keep the old ones", yes="Yes, make new ones")
+        await expect(rows(page, "Recovery codes")).to_have_count(10)
+        assert recovery not in await rows(page, "Recovery codes").all_inner_texts()
+        recovery = await rows(page, "Recovery codes").first.inner_text()
+        await page.get_by_role("button", name="I have kept them").click()
         await expect(rows(page, "Recovery codes")).to_have_count(0)
         await expect(rows(page, "Second factors")).to_have_count(1)
 
@@ -135,8 +159,34 @@ async def test_a_second_factor_is_asked_for_at_the_door(visitor: Visitor) -> Non
         await expect(box(page)).to_be_visible()
 
         await open_account(page)
-        await rows(page, "Second factors").get_by_role("button", name="Remove").click()
+        await remove_after_a_second_look(page, "Second factors", "App ")
         await expect(page.get_by_text("It is off.")).to_be_visible()
+
+
+async def test_a_provider_is_unlinked_after_a_second_yes(visitor: Visitor) -> None:
+    """The first press asks, with the harmless answer in focus."""
+    unlinked = asyncio.Event()
+
+    async def link(route: Route) -> None:
+        told = await (await route.fetch()).json()
+        one = {**told["identities"][0], "provider": "forge", "identity_id": "1", "id": "1"}
+        more = [] if unlinked.is_set() else [one]
+        await route.fulfill(json={**told, "identities": [*told["identities"], *more]})
+
+    async def unlink(route: Route) -> None:
+        unlinked.set()
+        await route.fulfill(json={})
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await page.route("**/auth/v1/user", link)
+        await page.route("**/auth/v1/user/identities/1", unlink)
+        await open_account(page)
+        button = page.get_by_role("button", name="Unlink forge")
+        await press_twice(page, button, no="Keep it", yes="Yes, unlink it")
+        await expect(button).to_be_hidden()
+        assert unlinked.is_set()
+        await page.unroute_all(behavior="wait")
 
 
 async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, server: Server) -> None:
@@ -144,17 +194,8 @@ async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, serve
     visitor = Visitor(browser, server.url.replace("127.0.0.1", "localhost"))
     visitor.expected = REFUSED
     async with visitor.open() as page:
-        devtools = await page.context.new_cdp_session(page)
-        await devtools.send("WebAuthn.enable")
-        options = {
-            "protocol": "ctap2",
-            "transport": "internal",
-            "hasResidentKey": True,
-            "hasUserVerification": True,
-            "isUserVerified": True,
-            "automaticPresenceSimulation": True,
-        }
-        await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        devtools = await webauthn(page)
+        await plug_in(devtools)
         await visitor.sign_up(page)
         await open_account(page)
         await expect(page.get_by_text("You have no passkey yet.")).to_be_visible()
@@ -170,7 +211,7 @@ async def test_a_passkey_is_added_named_used_and_removed(browser: Browser, serve
         await expect(box(page)).to_be_visible()
 
         await open_account(page)
-        await page.get_by_role("button", name="Remove My finger").click()
+        await remove_after_a_second_look(page, "Passkeys", "My finger")
         await expect(page.get_by_text("You have no passkey yet.")).to_be_visible()
         await choose(page, "Account", "Sign out")
         await page.get_by_role("button", name="Sign in with a passkey").click()

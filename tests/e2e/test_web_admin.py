@@ -13,7 +13,7 @@ from playwright.async_api import expect
 
 from tests.e2e.conftest import lent_server
 from tests.e2e.test_web_keys import wider_than_the_window
-from tests.e2e.visiting import MARKS, NAMELESS, Visitor, ask, box, choose
+from tests.e2e.visiting import MARKS, NAMELESS, Visitor, ask, box, choose, press_twice
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -204,6 +204,11 @@ async def test_somebody_is_suspended_and_let_in_again(
             await page.get_by_role("button", name="Undo").click()
             await expect(page.get_by_role("button", name="Suspend")).to_be_visible()
             await eve.sign_in(other)
+            await page.reload()
+            end = page.get_by_role("button", name="End the session on Chrome")
+            await press_twice(page, end, no="Keep it", yes="Yes, end it")
+            await expect(other.get_by_label("E-mail")).to_be_visible()
+            await expect(page.get_by_role("heading", name="Sessions")).to_be_focused()
         await page.get_by_role("link", name="In the audit log").click()
         entries = page.get_by_role("list", name="Entries").get_by_role("listitem")
         await expect(entries.filter(has_text="user.unbanned")).to_have_count(1)

@@ -24,6 +24,7 @@ from tests.e2e.visiting import (
     stop_button,
 )
 from tests.free_ports import free_port
+from tests.serving import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,14 +115,23 @@ async def test_chats_are_renamed_found_deleted_and_brought_back(visitor: Visitor
 
 
 async def test_deleting_the_open_chat_closes_it(visitor: Visitor) -> None:
-    """A new chat takes its place, and undoing opens it again."""
+    """A new chat takes its place, and undoing opens it again, above whatever is typed there."""
     async with visitor.open() as page:
         await visitor.sign_up(page)
         await ask(page, "Plums are blue")
         await choose(page, "Actions for Plums", "Delete")
         await expect(page).to_have_url(re.compile("/$"))
         await expect(answers(page)).to_have_count(0)
-        await page.get_by_role("button", name="Undo").click()
+        undo = page.get_by_role("button", name="Undo")
+        await undo.hover()
+        await box(page).fill("My boat is leaking.\n" * 20)
+
+        async def stands_above() -> bool:
+            end = await undo.evaluate("(one) => one.getBoundingClientRect().bottom")
+            return bool(end < await box(page).evaluate("(one) => one.getBoundingClientRect().top"))
+
+        await until(stands_above)
+        await undo.click()
         await expect(page).to_have_url(re.compile("/c/"))
         await expect(answers(page)).to_have_count(1)
 

@@ -65,7 +65,7 @@ async def talker(settle: Settle) -> AsyncIterator[Server]:
 async def test_link_is_defined_once_for_all_of_a_long_answer(
     browser: Browser, talker: Server
 ) -> None:
-    """It is parsed in pieces while it comes, and each of them knows the definition."""
+    """It is parsed in pieces, each of which knows it; the keyboard pages through the answer."""
     visitor = Visitor(browser, talker.url)
     async with visitor.open() as page:
         await visitor.sign_up(page)
@@ -81,4 +81,11 @@ async def test_link_is_defined_once_for_all_of_a_long_answer(
         await expect(links.last).to_have_attribute("href", "https://example.com/at-home")
         length = await page.evaluate("document.querySelector('.prose').innerText.length")
         assert length > 75_000
+        jump = page.get_by_role("button", name="Jump to latest")
+        await expect(jump).to_have_count(0)
+        await box(page).press("PageUp")
+        await expect(jump).to_be_visible()
+        await expect(answers(page).get_by_role("heading", name="Part 549")).not_to_be_in_viewport()
+        await box(page).press("PageDown")
+        await expect(jump).to_have_count(0)
     assert visitor.unexpected == []

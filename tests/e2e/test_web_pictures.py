@@ -16,7 +16,7 @@ from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, stop_button
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.async_api import FilePayload, Locator, Page
+    from playwright.async_api import FilePayload, Locator, Page, Route
 
     from tests.e2e.visiting import Visitor
 
@@ -162,3 +162,35 @@ async def test_picture_needs_no_words(visitor: Visitor, width: int) -> None:
         assert place is not None
         assert place["x"] >= 0
         assert place["x"] + place["width"] <= width
+
+
+async def test_answer_shows_files_and_asks_the_server_for_nothing_else(visitor: Visitor) -> None:
+    """A picture of the reader's is seen; any other address of the server is a link that waits."""
+    others = ["/api/sessions", "/auth/v1/logout?scope=global", "/api/files/../usage", "x"]
+    asked: list[str] = []
+
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await attach(page, PHOTO)
+        await ask(page, "What is missing here?")
+        await shown(page.get_by_alt_text("roof.png"))
+
+        async def show(route: Route) -> None:
+            told = await (await route.fetch()).json()
+            question, answer = told["messages"]
+            [file] = [one["url"] for one in question["parts"] if one["type"] == "file"]
+            addresses = [file, f"{file}?and=more", f"{file}0", *others]
+            text = " ".join(f"![said {at}]({one})" for at, one in enumerate(addresses))
+            answer["parts"] = [{"type": "text", "text": text}]
+            await route.fulfill(json=told)
+
+        await page.route("**/api/v1/chat/*?limit=*", show)
+        page.on("request", lambda one: asked.append(f"{one.resource_type} {one.url}"))
+        visitor.expected = ("Failed to load resource: the server responded with a status of 404",)
+        await page.reload()
+        assert await shown(answers(page).get_by_alt_text("said 0")) == (900, 500)
+        await expect(answers(page).locator(".prose").get_by_role("link")).to_have_text(
+            [f"said {at}" for at in range(1, 7)]
+        )
+        assert await answers(page).get_by_role("img").count() == 1
+        assert [one for one in asked if one.startswith(f"image {visitor.url}")] == []

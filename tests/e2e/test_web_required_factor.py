@@ -10,6 +10,8 @@ import pyotp
 import pytest
 from playwright.async_api import expect
 
+from tests.accessibility import NEEDS_AXE, faults_of
+from tests.chromium import plug_in, webauthn
 from tests.e2e.conftest import folder_for_a_server
 from tests.e2e.test_web_account import REFUSED, open_account, rows
 from tests.e2e.test_web_small_screens import STICKS_OUT, WIDTH
@@ -143,6 +145,22 @@ async def test_newcomer_sets_up_a_factor_and_chats(newcomer: Visitor) -> None:
         await expect(box(page)).to_be_visible()
 
 
+@NEEDS_AXE
+async def test_setting_it_up_keeps_nobody_out(newcomer: Visitor) -> None:
+    """Every step of it, as axe-core judges them."""
+    async with newcomer.open() as page:
+        await arrive(page, "everybody@example.com")
+        await expect(heading(page, "Set up a second factor")).to_be_focused()
+        assert await faults_of(page) == []
+        await page.get_by_role("button", name=SET_UP).click()
+        secret = await page.locator(".secret").inner_text()
+        assert await faults_of(page) == []
+        await page.get_by_label("Code").fill(pyotp.TOTP(secret).now())
+        await page.keyboard.press("Enter")
+        await expect(rows(page, "Recovery codes")).to_have_count(10)
+        assert await faults_of(page) == []
+
+
 async def test_it_fits_on_a_phone(newcomer: Visitor) -> None:
     """Nothing of the three pages is beside the screen."""
     async with newcomer.open(width=WIDTH) as page:
@@ -204,17 +222,8 @@ async def test_passkey_does_as_well(newcomer: Visitor) -> None:
     """It is added and signed in with at once; with the password alone it is asked for."""
     email = "finger@example.com"
     async with newcomer.open() as page:
-        devtools = await page.context.new_cdp_session(page)
-        await devtools.send("WebAuthn.enable")
-        options = {
-            "protocol": "ctap2",
-            "transport": "internal",
-            "hasResidentKey": True,
-            "hasUserVerification": True,
-            "isUserVerified": True,
-            "automaticPresenceSimulation": True,
-        }
-        await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        devtools = await webauthn(page)
+        await plug_in(devtools)
         await arrive(page, email)
         await page.get_by_role("button", name="Add a passkey").click()
         await ask(page, "My castle has no roof")
@@ -268,6 +277,7 @@ async def test_session_that_falls_is_asked_for_the_factor_left(visitor: Visitor)
             await page.keyboard.press("Enter")
             await page.get_by_role("button", name="I have kept them").click()
         await rows(page, "Second factors").get_by_role("button", name="Remove").last.click()
+        await page.get_by_role("button", name="Yes, remove it").click()
         await expect(heading(page, "One more step")).to_be_visible()
         await page.get_by_label("Code").fill(next_code(secrets[0]))
         await page.keyboard.press("Enter")

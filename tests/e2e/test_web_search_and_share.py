@@ -10,7 +10,17 @@ import pytest
 from playwright.async_api import expect
 
 from tests.e2e.test_web_files_and_data import of_chatgpt, open_account
-from tests.e2e.visiting import MARKS, NAMELESS, answers, ask, box, chats, choose, copied
+from tests.e2e.visiting import (
+    MARKS,
+    NAMELESS,
+    answers,
+    ask,
+    box,
+    chats,
+    choose,
+    copied,
+    press_twice,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +118,8 @@ async def test_shared_chat_is_read_by_a_stranger_until_it_is_ended(visitor: Visi
             await expect(stranger.locator("body")).not_to_contain_text("secret cellar")
         await chats(page).first.hover()
         await choose(page, "Actions for", "Share")
-        await page.get_by_role("button", name="End it now").click()
+        end = page.get_by_role("button", name="End it now")
+        await press_twice(page, end, no="Keep it", yes="Yes, end it")  # in its window
         await expect(page.get_by_role("list", name="Links to this chat")).to_be_hidden()
         visitor.expected = ("Failed to load resource: the server responded with a status of 404",)
         async with visitor.open() as stranger:

@@ -48,6 +48,10 @@ async def test_long_address_fits_every_page_of_the_settings(visitor: Visitor) ->
         await page.goto("/")
         await expect(page.get_by_role("heading", name="Rhabarberbarbara")).to_be_visible()
         assert await page.evaluate(STICKS_OUT) == []
+        await page.set_viewport_size({"width": 640, "height": 400})  # as at 200 %
+        await page.reload()
+        greeting = page.get_by_role("heading", name="Rhabarberbarbara")
+        await expect(greeting).to_be_in_viewport(ratio=1)
 
 
 async def edited_height(page: Page) -> tuple[int, int]:

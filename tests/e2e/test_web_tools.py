@@ -20,7 +20,7 @@ from tests.serving import start_node
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from playwright.async_api import Browser, Locator, Page
+    from playwright.async_api import Browser, Locator, Page, Route
 
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import ModelInfo, Prompt
@@ -51,10 +51,8 @@ async def pay(_context: ToolContext, to: str) -> str:
     return f"paid {to}"
 
 
-SOURCES = (
-    Source(source_id="1", url="https://example.com/orders", title="All orders"),
-    Source(source_id="2", url="javascript:alert(1)", title="A trap"),
-)
+READ = Source(source_id="1", url="https://example.com/orders", title="All orders")
+TRAP = {"type": "source-url", "sourceId": "2", "url": "javascript:alert(1)", "title": "A trap"}
 
 
 class Asking:
@@ -67,8 +65,7 @@ class Asking:
         last = prompt.messages[-1]
         if last.role == "tool":
             yield TextDelta(text=f"It said: {last.text}")
-            for source in SOURCES:
-                yield source  # type: ignore[misc]  # responders say where they read, as this does
+            yield READ  # type: ignore[misc]  # responders say where they read, as this does
             yield Done(finish_reason="stop")
         else:
             tool, _, order = last.text.partition(" ")
@@ -168,12 +165,22 @@ async def test_a_no_runs_nothing_and_is_told_to_the_model(shopper: Visitor) -> N
         assert cancelled == []
 
 
+async def set_a_trap(route: Route) -> None:
+    """Say that more was read for the answer; the server itself stores no such address."""
+    told = await (await route.fetch()).json()
+    told["messages"][-1]["parts"].append(TRAP)
+    await route.fulfill(json=told)
+
+
 async def test_sources_are_links_to_the_web_and_nothing_else(shopper: Visitor) -> None:
     """An address that would run something is shown as its name alone."""
     async with shopper.open() as page:
         await shopper.sign_up(page)
         await say(page, "lookup 7")
         sources = page.get_by_role("list", name="Sources")
+        await expect(sources.get_by_role("listitem")).to_have_count(1)
+        await page.route("**/api/v1/chat/*?limit=*", set_a_trap)
+        await page.reload()
         await expect(sources.get_by_role("listitem")).to_have_count(2)
         link = sources.get_by_role("link")
         await expect(link).to_have_count(1)

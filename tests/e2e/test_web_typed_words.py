@@ -27,6 +27,16 @@ PASTE_CELLS = """
   return box.dispatchEvent(new ClipboardEvent('paste', told));
 }
 """
+FILL_THE_STORAGE = """
+() => {
+  let number = 0;
+  for (let size = 1 << 20; size >= 1; size >>= 1) {
+    try {
+      for (;;) localStorage.setItem(`fill ${number++}`, 'x'.repeat(size));
+    } catch {}
+  }
+}
+"""
 NOTHING_MAY_BE_KEPT = """
 const denied = () => { throw new DOMException('The operation is insecure.', 'SecurityError'); };
 for (const name of ['localStorage', 'sessionStorage']) {
@@ -112,6 +122,10 @@ async def test_text_that_is_edited_outlives_a_reload_and_the_input_method(visito
         await expect(page.get_by_label("Custom instructions")).to_have_value("I am a nurse.")
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         await page.get_by_role("button", name="Discard").click()
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.get_by_label("Custom instructions")).to_have_value("I am a nurse.")
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        await page.get_by_role("button", name="Discard").click()
         await page.reload()
         await expect(page.get_by_label("Custom instructions")).to_have_value("")
 
@@ -169,6 +183,23 @@ async def test_browser_that_keeps_nothing_shows_the_chat(visitor: Visitor) -> No
         await page.add_init_script(NOTHING_MAY_BE_KEPT)
         await visitor.sign_up(page)
         await ask(page, "My castle has no roof")
+
+
+async def test_full_storage_ends_no_session_and_takes_no_words(visitor: Visitor) -> None:
+    """A reload finds both, and signing out in another window leaves nothing of the words."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await box(page).fill("half")
+        await page.evaluate(FILL_THE_STORAGE)
+        await box(page).fill("half a thought")
+        await page.reload()
+        await expect(box(page)).to_have_value("half a thought")
+        other = await visitor.page(page.context)
+        await other.goto("/")
+        await choose(other, "Account", "Sign out")
+        await expect(page).to_have_url(re.compile("/sign-in$"))
+        await visitor.sign_in(page)
+        await expect(box(page)).to_have_value("")
 
 
 async def test_models_are_looked_for_while_the_keyboard_is_on_the_glass(visitor: Visitor) -> None:

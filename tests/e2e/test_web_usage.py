@@ -78,6 +78,9 @@ async def test_usage_is_shown_by_day_and_by_model(visitor: Visitor) -> None:
         await expect(by_day.get_by_role("row")).to_have_count(2)
         assert await page.evaluate(NAMELESS) == []
         assert not await wider_than_the_window(page)
+        await page.set_viewport_size({"width": 320, "height": 640})
+        today = by_day.get_by_role("rowheader").locator("time")
+        assert await today.evaluate("(one) => one.getClientRects().length") == 1, "on one line"
 
 
 async def test_a_budget_is_told_before_it_ends_and_when_it_has(

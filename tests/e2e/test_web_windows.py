@@ -11,7 +11,7 @@ from playwright.async_api import expect
 from tests.e2e.visiting import MARKS, answers, ask, box, chats, choose, said
 
 if TYPE_CHECKING:
-    from playwright.async_api import Route
+    from playwright.async_api import Page, Route
 
     from tests.e2e.visiting import Visitor
 
@@ -66,6 +66,85 @@ async def test_chat_that_is_deleted_in_another_window_says_so(visitor: Visitor) 
         await choose(page, "Actions for Apples", "Delete")
         await gone.locator("..").get_by_role("button", name="New chat").click()
         await expect(other).to_have_url(re.compile("/$"))
+
+
+async def test_each_window_has_a_new_chat_of_its_own(visitor: Visitor) -> None:
+    """What is typed in one is not overwritten in another; the next takes over what was left."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await box(page).fill("the first thought")
+        other = await visitor.page(page.context)
+        await other.goto("/")
+        await expect(box(other)).to_have_value("")
+        await box(other).fill("the second thought")
+        async with page.expect_popup() as opening:  # as a tab that is duplicated, with its memory
+            await page.evaluate("void window.open('/')")
+        copy = await opening.value
+        await expect(box(copy)).to_have_value("")
+        await box(copy).fill("the third thought")
+        for window, words in ((page, "first"), (other, "second"), (copy, "third")):
+            await window.reload()
+            await expect(box(window)).to_have_value(f"the {words} thought")
+        await other.close()
+        heir = await visitor.page(page.context)
+        await heir.goto("/")
+        await expect(box(heir)).to_have_value("the second thought")
+        kept = await page.context.storage_state()
+    found = set()
+    async with visitor.open(stored=kept) as page:  # as after a crash, which no window outlives
+        windows = [page, *[await visitor.page(page.context) for _ in range(3)]]
+        for window in windows:
+            await window.goto("/")
+            await expect(box(window)).to_be_visible()
+            found.add(await box(window).input_value())
+        assert found == {"", "the first thought", "the second thought", "the third thought"}
+        await choose(page, "Account", "Sign out")
+        await expect(page).to_have_url(re.compile("/sign-in$"))
+        await visitor.sign_in(page)
+        await expect(box(page)).to_have_value("")
+
+
+async def type_everywhere(page: Page, words: str) -> None:
+    """Type *words* below the chat that is open, in its question, and in the settings."""
+    await page.get_by_role("article", name="You").hover()
+    await page.get_by_role("button", name="Edit message").click()
+    await page.get_by_role("textbox", name="Edit message").fill(f"Apples and {words}")
+    await page.get_by_role("textbox", name="Message", exact=True).fill(words)
+    await choose(page, "Account", "Settings")
+    await page.get_by_label("Custom instructions").fill(f"I like {words}.")
+    await page.go_back()
+
+
+async def words_are_there(page: Page, words: str) -> None:
+    """Look where they were typed."""
+    typed = page.get_by_role("textbox", name="Message", exact=True)
+    await expect(typed).to_have_value(words)
+    edited = page.get_by_role("textbox", name="Edit message")
+    await expect(edited).to_have_value(f"Apples and {words}")
+    await choose(page, "Account", "Settings")
+    await expect(page.get_by_label("Custom instructions")).to_have_value(f"I like {words}.")
+
+
+async def test_each_window_has_its_own_words_in_one_chat(visitor: Visitor) -> None:
+    """What is typed in one is not overwritten in another; the next takes over what was left."""
+    async with visitor.open() as page:
+        await visitor.sign_up(page)
+        await ask(page, "Apples are red")
+        address = page.url
+        other = await visitor.page(page.context)
+        await other.goto(address)
+        await type_everywhere(page, "pears")
+        await type_everywhere(other, "plums")
+        for window, words in ((page, "pears"), (other, "plums")):
+            await window.reload()
+            await words_are_there(window, words)
+        await other.close()
+        heir = await visitor.page(page.context)
+        await heir.goto(address)
+        await words_are_there(heir, "plums")
+        third = await visitor.page(page.context)
+        await third.goto(address)
+        await expect(box(third)).to_have_value("")
 
 
 async def test_window_where_nobody_signed_out_promises_nothing(visitor: Visitor) -> None:

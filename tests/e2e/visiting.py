@@ -244,6 +244,16 @@ async def choose(page: Page, menu: str, action: str) -> None:
     await page.get_by_role("menuitem", name=action).click()
 
 
+async def press_twice(page: Page, button: Locator, *, no: str, yes: str) -> None:
+    """Press *button*, which asks first: nothing is done after *no*, and then it is after *yes*."""
+    await button.click()
+    await expect(page.get_by_role("button", name=no)).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(button).to_be_focused()
+    await button.click()
+    await page.get_by_role("button", name=yes).click()
+
+
 async def newest_mail(page: Page, address: str) -> dict[str, Any]:
     """Return the newest mail to *address*, as the outbox shows it."""
     mails = (await (await page.request.get("/api/outbox")).json())["mails"]

@@ -9,7 +9,7 @@
  */
 import { isAuthRetryableFetchError, type SupabaseClient } from "@supabase/supabase-js";
 
-export interface FieldProblem {
+interface FieldProblem {
   field: string;
   message: string;
 }
@@ -41,7 +41,7 @@ export class SessionOver extends Error {
   override readonly name = "SessionOver";
 }
 
-export type Auth = SupabaseClient["auth"];
+type Auth = SupabaseClient["auth"];
 
 export interface Api {
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;

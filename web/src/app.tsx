@@ -63,11 +63,13 @@ function Rooms() {
       return route.page === "new-password" ? (
         <NewPasswordPage />
       ) : (
-        <WorkspaceProvider key={state.user.id} user={state.user} api={api}>
-          <Suspense fallback={<Starting />}>
-            <Shell />
-          </Suspense>
-        </WorkspaceProvider>
+        <Suspense fallback={<Starting />}>
+          <WorkspaceProvider key={state.user.id} user={state.user} api={api}>
+            <Suspense fallback={<Starting />}>
+              <Shell />
+            </Suspense>
+          </WorkspaceProvider>
+        </Suspense>
       );
   }
 }

@@ -12,16 +12,16 @@ import { forgetDrafts } from "./drafts";
 import { tellLeaving, watchLeaving } from "./elsewhere";
 import { navigate } from "./router";
 import { watchSession } from "./session-watch";
-import { read } from "./storage";
+import { forSessions, read } from "./storage";
 import type { ServerConfig } from "./wire";
 
 /** How somebody who was signed in came to be signed out. */
 export type SignedOutNotice = "left" | "again" | "expired" | "too-late" | "ended-elsewhere" | "not-revoked";
 
 /** What is asked of somebody before their chats open: to show their second factor, or to get one. */
-export type Need = "second-factor" | "enrolment";
+type Need = "second-factor" | "enrolment";
 
-export type AuthState =
+type AuthState =
   | { status: "loading" }
   /** There is a session, but it needs a refresh and the server is away. */
   | { status: "unreachable" }
@@ -60,7 +60,7 @@ export function useUser(): User {
 function connect(config: ServerConfig, onLimited: (seconds: number | null) => void): SupabaseClient {
   return createClient(location.origin, config.publishable_key, {
     // With PKCE an address alone signs nobody in: this browser must have begun the flow.
-    auth: { storageKey: SESSION_KEY, flowType: "pkce", detectSessionInUrl: true, experimental: { passkey: true, recoveryCodes: true } },
+    auth: { storage: forSessions, storageKey: SESSION_KEY, flowType: "pkce", detectSessionInUrl: true, experimental: { passkey: true, recoveryCodes: true } },
     global: {
       fetch: async (input, init) => {
         const response = await fetch(input, init);
@@ -145,7 +145,15 @@ export function AuthProvider({ config, children }: { config: ServerConfig; child
     return () => data.subscription.unsubscribe();
   }, [client, showSignedOut]);
 
-  useEffect(() => watchLeaving(() => (onPurpose.current = "left")), []);
+  useEffect(
+    () =>
+      watchLeaving(() => {
+        onPurpose.current = "left";
+        // That window cannot reach what only this one remembers.
+        if (userId.current) forgetDrafts(userId.current);
+      }),
+    [],
+  );
 
   const api = useMemo(() => {
     const onExpired = (refused: string | null) => {

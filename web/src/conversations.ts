@@ -12,7 +12,7 @@ import type { Conversation, ConversationPage } from "./wire";
 
 const PAGE = 30;
 
-export interface ConversationsState {
+interface ConversationsState {
   items: Conversation[];
   cursor: string | null;
   query: string;

@@ -19,7 +19,7 @@ export type Route =
 
 const CHANGED = "chatkeep:navigated";
 
-export function parseRoute(url: URL): Route {
+function parseRoute(url: URL): Route {
   if (url.pathname === "/") return { page: "chat", id: null };
   if (url.pathname === "/new-password") return { page: "new-password" };
   if (url.pathname === "/settings") return { page: "settings", tab: "general" };

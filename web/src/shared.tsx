@@ -9,17 +9,13 @@ import "./styles/base.css";
 import "./styles/controls.css";
 import "./styles/prose.css";
 import "./styles/shared.css";
-import { Markdown, OwnPictures } from "./chat/markdown";
+import { Markdown } from "./chat/markdown";
 import { Announcer } from "./ui/announce";
 import { Toasts } from "./ui/toasts";
 
 for (const place of document.querySelectorAll("[data-markdown]")) {
   // Read as text, as the server escaped it: nothing that was said is ever parsed as HTML.
-  createRoot(place).render(
-    <OwnPictures value={false}>
-      <Markdown text={place.textContent} />
-    </OwnPictures>,
-  );
+  createRoot(place).render(<Markdown text={place.textContent} />);
 }
 
 const said = document.getElementById("announcer");

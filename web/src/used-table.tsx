@@ -3,7 +3,7 @@ import { amountOf } from "./amounts";
 import type { Used } from "./wire";
 import { useLocale } from "./workspace";
 
-export interface UsedRow extends Used {
+interface UsedRow extends Used {
   /** A day (`2026-03-01`, one of UTC whatever the clock here says) or another name. */
   name: string;
 }

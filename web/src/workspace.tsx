@@ -1,6 +1,6 @@
 /** Everything that belongs to the person who is signed in, made anew for the next one. */
 import type { User } from "@supabase/supabase-js";
-import { createContext, useContext, useEffect, useMemo, type ReactNode } from "react";
+import { createContext, use, useContext, useEffect, useMemo, type ReactNode } from "react";
 import { describe, SessionOver, type Api } from "./api";
 import { useAuth } from "./auth";
 import { Conversations } from "./conversations";
@@ -64,19 +64,21 @@ function report(error: unknown): void {
   if (!(error instanceof SessionOver)) toast(describe(error), { tone: "error" });
 }
 
+/** Suspends for the moment in which the browser says which drafts are this window's. */
 export function WorkspaceProvider({ user, api, children }: { user: User; api: Api; children: ReactNode }) {
+  const drafts = use(draftsOf(user.id));
   const workspace = useMemo<Workspace>(
     () => ({
       user,
       api,
-      drafts: draftsOf(user.id),
+      drafts,
       conversations: new Conversations(api),
       preferences: new Preferences(api),
       models: new Store<ModelList | null>(null),
       budgets: new Budgets(api),
       chosenModel: new Store<string | null>(null),
     }),
-    [user, api],
+    [user, api, drafts],
   );
 
   useEffect(() => {

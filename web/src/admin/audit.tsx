@@ -1,9 +1,11 @@
 /** The audit log: what happened, to whom, by whom, and how far nobody can have changed it since. */
 import { useState, type FormEvent } from "react";
 import { describe, SessionOver } from "../api";
+import { written } from "../chat/written";
 import { Link } from "../router";
 import { Button } from "../ui/controls";
 import { saveFile } from "../ui/hooks";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import type { AuditEntry, Overview } from "./figures";
@@ -164,23 +166,35 @@ function Found({ wanted }: { wanted: string }) {
 
 function Entry({ entry }: { entry: AuditEntry }) {
   const moment = new Intl.DateTimeFormat(useLocale(), { dateStyle: "short", timeStyle: "medium" });
-  const details = Object.keys(entry.details).length > 0 ? JSON.stringify(entry.details) : null;
+  const details = Object.keys(entry.details).length > 0 ? written(JSON.stringify(entry.details)) : null;
   return (
     <li className="audit-entry">
       <p>
-        <strong>{entry.action}</strong> {entry.outcome === "refused" ? <span className="badge badge-bad">Refused</span> : null} {entry.reason === null ? null : <span>{entry.reason}</span>}
+        <strong>{entry.action}</strong> {entry.outcome === "refused" ? <span className="badge badge-bad">Refused</span> : null} {entry.reason === null ? null : <Told text={entry.reason} />}
       </p>
       <p className="field-help">
         <time dateTime={entry.at}>{moment.format(new Date(entry.at))}</time> · entry {entry.number}
         {entry.user_id === null ? null : (
           <>
             {" "}
-            · about <Link href={placeOf(entry.user_id)}>{entry.user_id}</Link>
+            · about <Link href={placeOf(entry.user_id)}>
+              <Told text={entry.user_id} />
+            </Link>
           </>
         )}
-        {entry.actor === null || entry.actor === entry.user_id ? null : ` · by ${entry.actor}`}
+        {entry.actor === null || entry.actor === entry.user_id ? null : (
+          <>
+            {" "}
+            · by <Told text={entry.actor} />
+          </>
+        )}
         {entry.address === null ? null : ` · from ${entry.address}`}
-        {entry.device === null ? null : ` · ${entry.device}`}
+        {entry.device === null ? null : (
+          <>
+            {" "}
+            · <Told text={entry.device} />
+          </>
+        )}
       </p>
       {details === null ? null : <code className="audit-details">{details}</code>}
     </li>

@@ -2,7 +2,7 @@
 import { useId } from "react";
 import { scaleOf, sum } from "./figures";
 
-export interface Series {
+interface Series {
   name: string;
   /** The class that colours it: `tone-…` of admin.css. */
   tone: string;

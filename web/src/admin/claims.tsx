@@ -27,7 +27,7 @@ function Versions({ drain }: { drain: Drain }) {
       <section className="panel" aria-labelledby="versions">
         <h2 id="versions">Session tokens by the version of their claims</h2>
         <p>{advice(drain, moment)}</p>
-        <div className="used-scroll" tabIndex={0} role="region" aria-label="Versions">
+        <div className="used-scroll" tabIndex={0} role="region" aria-label="Table of the versions">
           <table className="used">
             <caption className="visually-hidden">Tokens of each version, in thirty days</caption>
             <thead>

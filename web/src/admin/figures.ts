@@ -2,7 +2,7 @@
 
 export type Window = "hour" | "day";
 
-export interface Bucket {
+interface Bucket {
   at: string;
   done: number;
   stopped: number;

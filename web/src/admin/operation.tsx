@@ -60,7 +60,7 @@ function Keys({ keys }: { keys: SigningKey[] }) {
   const moment = new Intl.DateTimeFormat(useLocale(), { dateStyle: "medium", timeStyle: "short" });
   const on = (value: string | null) => (value === null ? "–" : moment.format(new Date(value)));
   return (
-    <div className="used-scroll" tabIndex={0} role="region" aria-label="Keys that sign">
+    <div className="used-scroll" tabIndex={0} role="region" aria-label="Table of the keys">
       <table className="used">
         <thead>
           <tr>
@@ -96,7 +96,7 @@ function LimitTable({ limits }: { limits: Limits }) {
       {limits.enabled ? null : <Notice tone="warning">Limits are switched off.</Notice>}
       <details>
         <summary>What may be done how often</summary>
-        <div className="used-scroll" tabIndex={0} role="region" aria-label="Limits">
+        <div className="used-scroll" tabIndex={0} role="region" aria-label="Table of the limits">
           <table className="used">
             <thead>
               <tr>

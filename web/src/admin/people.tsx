@@ -3,6 +3,8 @@ import { useState, type FormEvent } from "react";
 import { describe, SessionOver } from "../api";
 import { Link, navigate } from "../router";
 import { Button } from "../ui/controls";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import { isSuspended, type Person } from "./figures";
@@ -29,7 +31,7 @@ export function PeoplePage() {
   return (
     <section className="panel" aria-labelledby="people">
       <h2 id="people">People</h2>
-      <form className="panel-row-form" role="search" onSubmit={search}>
+      <form className="panel-row-form" role="search" aria-label="People" onSubmit={search}>
         <input className="input" type="search" maxLength={254} aria-label="Part of an address or a name, or an id" placeholder="Part of an address or a name, or an id" value={typed} onChange={(event) => setTyped(event.target.value)} />
         <Button type="submit" tone="primary" icon="search">
           Search
@@ -37,7 +39,7 @@ export function PeoplePage() {
       </form>
       {query === "" ? null : (
         <p className="field-help">
-          Somebody of another issuer is not listed here: <Link href={placeOf(query)}>look at the sessions of “{query}”</Link>.
+          Somebody of another issuer is not listed here: <Link href={placeOf(query)}>look at the sessions of “<Told text={query} />”</Link>.
         </p>
       )}
       <Found key={query} query={query} />
@@ -74,7 +76,7 @@ function Found({ query }: { query: string }) {
       {(first) => {
         const users = [first, ...more].flatMap((one) => one.users);
         const cursor = (more.at(-1) ?? first).next_cursor;
-        if (users.length === 0) return <p className="field-help">{query === "" ? "Nobody has an account here yet." : `No account fits “${query}”.`}</p>;
+        if (users.length === 0) return <p className="field-help">{query === "" ? "Nobody has an account here yet." : <>No account fits “<Told text={query} />”.</>}</p>;
         return (
           <>
             <p className="field-help" role="status">
@@ -106,14 +108,17 @@ function Row({ person }: { person: Person }) {
     <li className="panel-row">
       <div>
         <p>
-          <Link href={placeOf(person.user_id)}>{name}</Link> {person.name === null ? null : person.name} <Badges person={person} />
+          <Link href={placeOf(person.user_id)}>
+            <Told text={name} />
+          </Link>{" "}
+          {person.name === null ? null : <Told text={person.name} />} <Badges person={person} />
         </p>
         <p className="field-help">
           {person.created_at === null ? null : `Since ${day.format(new Date(person.created_at))} · `}
           {person.last_sign_in_at === null ? "never signed in" : `last signed in ${day.format(new Date(person.last_sign_in_at))}`}
         </p>
       </div>
-      <Button icon="right" aria-label={`Open ${name}`} onClick={() => navigate(placeOf(person.user_id))}>
+      <Button icon="right" aria-label={`Open ${straight(name)}`} onClick={() => navigate(placeOf(person.user_id))}>
         Open
       </Button>
     </li>
@@ -125,7 +130,7 @@ export function Badges({ person }: { person: Person }) {
     <>
       {person.roles.map((role) => (
         <span key={role} className="badge">
-          {role}
+          <Told text={role} />
         </span>
       ))}
       {isSuspended(person, Date.now()) ? <span className="badge badge-bad">Suspended</span> : null}

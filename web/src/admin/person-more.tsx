@@ -1,7 +1,9 @@
 /** What a person has used and may use, and the keys that their programs show. */
 import { amountOf, nameOf } from "../amounts";
-import { Button } from "../ui/controls";
+import { AskFirst } from "../ui/controls";
 import { Icon } from "../ui/icons";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { rowsOfDays, UsedTable } from "../used-table";
 import type { ApiKey, Used } from "../wire";
 import { useLocale, useWorkspace } from "../workspace";
@@ -58,7 +60,7 @@ function UsageShown({ usage }: { usage: Usage }) {
 interface PersonKeysProps {
   reading: Reading<PersonKey[]>;
   busy: string | null;
-  revoke: (key: PersonKey) => void;
+  revoke: (key: PersonKey) => Promise<void>;
 }
 
 export function PersonKeys({ reading, busy, revoke }: PersonKeysProps) {
@@ -79,7 +81,7 @@ export function PersonKeys({ reading, busy, revoke }: PersonKeysProps) {
                   <Icon name="key" size={22} />
                   <div>
                     <p>
-                      {one.name} <span className="key-prefix">{one.prefix}…</span>
+                      <Told text={one.name} /> <span className="key-prefix">{one.prefix}…</span>
                     </p>
                     <p className="field-help">
                       {one.scopes.join(", ")} · made {on(one.created_at)} · {one.last_used_at === null ? "never used" : `last used ${on(one.last_used_at)}`} ·{" "}
@@ -87,9 +89,7 @@ export function PersonKeys({ reading, busy, revoke }: PersonKeysProps) {
                     </p>
                   </div>
                   {isGood(one) ? (
-                    <Button tone="danger" busy={busy === one.id} disabled={busy !== null} aria-label={`Revoke ${one.name}`} onClick={() => revoke(one)}>
-                      Revoke
-                    </Button>
+                    <AskFirst verb="Revoke" name={straight(one.name)} disabled={busy !== null} run={() => revoke(one)} />
                   ) : null}
                 </li>
               ))}

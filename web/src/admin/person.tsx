@@ -4,9 +4,11 @@ import { ApiError, describe, SessionOver } from "../api";
 import { useAuth, useUser } from "../auth";
 import { Link } from "../router";
 import { announce } from "../ui/announce";
-import { Button, Notice } from "../ui/controls";
+import { AskFirst, Button, Notice } from "../ui/controls";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icons";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import { isForGood, isSuspended, type Person, type PersonSession } from "./figures";
@@ -86,15 +88,15 @@ export function PersonPage({ id }: { id: string }) {
     }
   };
   const end = (one: PersonSession) =>
-    void run(one.id, async () => {
+    run(one.id, async () => {
       await api.json("DELETE", `${at}/sessions/${one.id}`);
       return "That session has ended.";
     });
 
   const revoke = (one: PersonKey) =>
-    void run(one.id, async () => {
+    run(one.id, async () => {
       await api.json("DELETE", `${at}/keys/${one.id}`);
-      return `${one.name} works no more.`;
+      return `${straight(one.name)} works no more.`;
     });
 
   const suspended = person.value?.found ? isSuspended(person.value.found, Date.now()) : false;
@@ -150,11 +152,13 @@ function Facts({ id, person }: { id: string; person: Person | null }) {
   return (
     <>
       <h2 id="person">
-        {title} {person === null ? null : <Badges person={person} />}
+        <Told text={title} /> {person === null ? null : <Badges person={person} />}
       </h2>
       <dl className="facts">
         <dt>Id</dt>
-        <dd>{id}</dd>
+        <dd>
+          <Told text={id} />
+        </dd>
         {person !== null && person.banned_until !== null && isSuspended(person, Date.now()) ? (
           <>
             <dt>Suspended</dt>
@@ -164,7 +168,7 @@ function Facts({ id, person }: { id: string; person: Person | null }) {
         {account ? (
           <>
             <dt>Name</dt>
-            <dd>{person.name ?? "none"}</dd>
+            <dd>{person.name === null ? "none" : <Told text={person.name} />}</dd>
             <dt>Address confirmed</dt>
             <dd>{on(person.email_confirmed_at)}</dd>
             <dt>Signs in with</dt>
@@ -183,7 +187,7 @@ function Facts({ id, person }: { id: string; person: Person | null }) {
   );
 }
 
-function Sessions({ sessions, busy, end }: { sessions: PersonSession[]; busy: string | null; end: (one: PersonSession) => void }) {
+function Sessions({ sessions, busy, end }: { sessions: PersonSession[]; busy: string | null; end: (one: PersonSession) => Promise<void> }) {
   const moment = new Intl.DateTimeFormat(useLocale(), { dateStyle: "medium", timeStyle: "short" });
   const on = (value: string) => moment.format(new Date(value));
   if (sessions.length === 0) return <p className="field-help">They are signed in nowhere, and were not lately.</p>;
@@ -194,17 +198,26 @@ function Sessions({ sessions, busy, end }: { sessions: PersonSession[]; busy: st
           <Icon name="device" size={22} />
           <div>
             <p>
-              {one.device ?? "Unknown device"}, {one.address ?? "unknown address"}
+              <Told text={one.device ?? "Unknown device"} />, {one.address ?? "unknown address"}
             </p>
             <p className="field-help">
-              {one.issuer} · signed in {on(one.created_at)} · last seen {on(one.last_seen_at)}
-              {one.is_active ? "" : ` · ended${one.ended_at === null ? "" : ` ${on(one.ended_at)}`}${one.reason === null ? "" : ` (${one.reason})`}`}
+              <Told text={one.issuer} /> · signed in {on(one.created_at)} · last seen {on(one.last_seen_at)}
+              {one.is_active ? null : (
+                <>
+                  {" "}
+                  · ended{one.ended_at === null ? null : ` ${on(one.ended_at)}`}
+                  {one.reason === null ? null : (
+                    <>
+                      {" "}
+                      (<Told text={one.reason} />)
+                    </>
+                  )}
+                </>
+              )}
             </p>
           </div>
           {one.is_active ? (
-            <Button busy={busy === one.id} disabled={busy !== null} aria-label={`End the session on ${one.device ?? "an unknown device"}, ${one.address ?? "unknown address"}`} onClick={() => end(one)}>
-              End it
-            </Button>
+            <AskFirst verb="End" name={`the session on ${straight(one.device ?? "an unknown device")}, ${one.address ?? "unknown address"}`} disabled={busy !== null} run={() => end(one)} />
           ) : null}
         </li>
       ))}

@@ -6,6 +6,7 @@ import { announce } from "../ui/announce";
 import { IconButton, Spinner } from "../ui/controls";
 import { saveFile, useLatest } from "../ui/hooks";
 import { Icon } from "../ui/icons";
+import { straight } from "../ui/straight";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import type { FilePart } from "./messages";
@@ -13,7 +14,7 @@ import { isPicture, Picture, PictureDialog } from "./pictures";
 
 const MOST = 10;
 
-export interface Attachment {
+interface Attachment {
   key: string;
   name: string;
   /** Null while it is uploaded. */
@@ -51,15 +52,16 @@ export function useAttachments() {
     if (taken.length < wanted.length) toast(`A message takes ${MOST} files at most.`, { tone: "error" });
     for (const file of taken) {
       const key = newId();
-      change([...latest.current, { key, name: file.name, part: null, picture: isPicture(file.type) ? file : null }]);
+      const name = straight(file.name);
+      change([...latest.current, { key, name, part: null, picture: isPicture(file.type) ? file : null }]);
       const ended = upload(api, file, key).then(
         (part) => {
           change(latest.current.map((one) => (one.key === key ? { ...one, part } : one)));
-          announce(`${file.name} is attached.`);
+          announce(`${name} is attached.`);
         },
         (error: unknown) => {
           remove(key);
-          if (!(error instanceof SessionOver)) toast(`${file.name} was not taken: ${describe(error)}`, { tone: "error" });
+          if (!(error instanceof SessionOver)) toast(`${name} was not taken: ${describe(error)}`, { tone: "error" });
         },
       );
       uploads.current.add(ended);
@@ -86,7 +88,7 @@ export function useAttachments() {
 export type Attachments = ReturnType<typeof useAttachments>;
 
 function nameOf(part: FilePart): string {
-  return part.filename ?? "file";
+  return straight(part.filename ?? "file");
 }
 
 /** What will be sent, each with a way to leave it out. */

@@ -11,7 +11,7 @@ import { readPage } from "./session";
 type Opening = { state: "reading" } | { state: "open"; page: MessagePage | null } | { state: "missing" } | { state: "failed"; text: string };
 
 export function ChatPage({ id, isNew }: { id: string; isNew: boolean }) {
-  const { api } = useWorkspace();
+  const { api, drafts } = useWorkspace();
   const [opening, setOpening] = useState<Opening>(isNew ? { state: "open", page: null } : { state: "reading" });
   const [tries, setTries] = useState(0);
   const reading = opening.state === "reading";
@@ -19,8 +19,8 @@ export function ChatPage({ id, isNew }: { id: string; isNew: boolean }) {
   useEffect(() => {
     if (!reading) return;
     const abort = new AbortController();
-    readPage(api, id, abort.signal).then(
-      (page) => setOpening({ state: "open", page }),
+    Promise.all([readPage(api, id, abort.signal), drafts.open(id)]).then(
+      ([page]) => setOpening({ state: "open", page }),
       (error: unknown) => {
         if (abort.signal.aborted || error instanceof SessionOver) return;
         const missing = error instanceof ApiError && (error.status === 403 || error.status === 404);
@@ -28,7 +28,7 @@ export function ChatPage({ id, isNew }: { id: string; isNew: boolean }) {
       },
     );
     return () => abort.abort();
-  }, [api, id, reading, tries]);
+  }, [api, drafts, id, reading, tries]);
 
   const again = () => {
     setOpening({ state: "reading" });

@@ -5,8 +5,10 @@ import { isComposing } from "../ui/composing";
 import { Icon } from "../ui/icons";
 import { isTouch, useLatest, useOnline, useSecondsUntil, useTitle } from "../ui/hooks";
 import { ApiError, describe, SessionOver } from "../api";
+import { NEW } from "../drafts";
 import { Link, navigate, useNamedMessage } from "../router";
-import { toast } from "../ui/toasts";
+import { toast, useToastsAbove } from "../ui/toasts";
+import { straight } from "../ui/straight";
 import { useStore } from "../stores";
 import { describeRefusal } from "../usage";
 import { useLocale, useModels, useWorkspace } from "../workspace";
@@ -21,7 +23,6 @@ import { useSession, type Session } from "./session";
 import { begunWith, joined } from "./typed";
 import { STARTS, Welcome } from "./welcome";
 
-const NEW = "new";
 // The server names a conversation after its first answer, not always before we ask again.
 const TITLE_DELAY_MS = 2_500;
 
@@ -77,7 +78,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
   const draftKey = useRef(page === null ? NEW : id);
   const draft = useDraft(draftKey.current, page);
   const composer = useRef<ComposerHandle>(null);
-  const title = items.find((item) => item.id === id)?.title ?? page?.title ?? "";
+  const title = straight(items.find((item) => item.id === id)?.title ?? page?.title ?? "");
   useTitle(title);
   const locale = useLocale();
 
@@ -96,7 +97,9 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
 
   const session = useSession({ id, api, page, model, onAccepted: accepted, onSettled: settled });
   const { messages, busy, settling, trouble } = session;
-  const { scroller, content, away, toBottom, toMessage } = useStickyScroll(messages[0] && keyOf(messages[0]));
+  const { scroller, content, away, toBottom, toMessage, byPage } = useStickyScroll(messages[0] && keyOf(messages[0]));
+  const foot = useRef<HTMLDivElement>(null);
+  useToastsAbove(foot);
   const named = useNamedMessage();
 
   useEffect(() => {
@@ -197,6 +200,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
             {messages.map((message, index) => (
               <MessageView
                 key={keyOf(message)}
+                chat={id}
                 message={message}
                 actions={actions}
                 locked={busy || trouble !== null}
@@ -211,7 +215,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
           {unanswered ? <Unanswered again={() => actions.regenerate(messages.at(-1)?.id ?? "")} /> : null}
         </div>
       </div>
-      <div className="chat-foot">
+      <div className="chat-foot" ref={foot}>
         {away ? (
           <IconButton
             label="Jump to latest"
@@ -231,6 +235,7 @@ export function ChatView({ id, page }: { id: string; page: MessagePage | null })
             onChange={draft.change}
             onSend={() => void send()}
             onStop={() => void session.stop()}
+            onPage={byPage}
             answering={busy}
             blocked={blocked}
             attachments={attachments}

@@ -16,13 +16,15 @@ interface ComposerProps {
   onChange: (text: string) => void;
   onSend: () => void;
   onStop: () => void;
+  /** Scroll what was said by a page, up (-1) or down (1). */
+  onPage: (direction: -1 | 1) => void;
   answering: boolean;
   blocked: boolean;
   placeholder: string;
   attachments: Attachments;
 }
 
-export function Composer({ ref, text, onChange, onSend, onStop, answering, blocked, placeholder, attachments }: ComposerProps) {
+export function Composer({ ref, text, onChange, onSend, onStop, onPage, answering, blocked, placeholder, attachments }: ComposerProps) {
   const area = useRef<HTMLTextAreaElement>(null);
   const chooser = useRef<HTMLInputElement>(null);
 
@@ -48,6 +50,12 @@ export function Composer({ ref, text, onChange, onSend, onStop, answering, block
     typeOn();
   };
   const onKeyDown = (event: KeyboardEvent<HTMLTextAreaElement>) => {
+    const { key, currentTarget: box } = event;
+    // Where all that is typed is seen, these keys have nothing to do in it.
+    if ((key === "PageUp" || key === "PageDown") && box.scrollHeight <= box.clientHeight) {
+      event.preventDefault();
+      onPage(key === "PageUp" ? -1 : 1);
+    }
     if (event.key !== "Enter" || event.shiftKey || isComposing(event.nativeEvent) || isTouch()) return;
     event.preventDefault();
     send();

@@ -1,26 +1,40 @@
 /**
  * A model's Markdown as elements, never as HTML: raw tags stay text, links open outside, and
- * pictures are shown only from this server or from the text itself, so that no answer can make a
- * reader's browser call somebody else.
+ * pictures are shown only from the reader's own files or from the text itself, so that no answer
+ * can make a reader's browser call somebody else, nor this server for anything but a file.
  */
-import { createContext, isValidElement, memo, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type MouseEvent, type ReactNode } from "react";
+import { createContext, isValidElement, memo, useContext, useEffect, useId, useLayoutEffect, useMemo, useRef, useState, type ComponentType, type MouseEvent, type ReactNode } from "react";
 import ReactMarkdown, { defaultUrlTransform, type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
 import { splitBlocks } from "./blocks";
 import { CodeBlock } from "./code-block";
+import { Formula } from "./formula";
+import { remarkFormulas } from "./formula-syntax";
 
 const INLINE_PICTURE = /^data:image\/(png|jpe?g|gif|webp|avif);/i;
-const PLUGINS = [remarkGfm];
+// As `POST /api/files` hands it out, and nothing behind it.
+const OWN_FILE = /^\/api\/files\/[A-Za-z0-9_-]{1,100}$/;
+const PLUGINS = [remarkGfm, remarkFormulas];
 
-/** Whether pictures of this server are shown: not where a stranger wrote what is read. */
-export const OwnPictures = createContext(true);
+export interface OwnPictureProps {
+  path: string;
+  alt: string;
+  /** What is shown where it cannot be had. */
+  otherwise: ReactNode;
+}
+
+/** Shows a picture among the reader's own files; null where a stranger wrote what is read. */
+export const OwnPicture = createContext<ComponentType<OwnPictureProps> | null>(null);
 
 function safeUrl(url: string, key: string): string {
   return key === "src" && INLINE_PICTURE.test(url) ? url : defaultUrlTransform(url);
 }
 
-function isOurs(url: string): boolean {
-  return INLINE_PICTURE.test(url) || (URL.canParse(url, location.href) && new URL(url, location.href).origin === location.origin);
+/** The path of the file of this server that *url* names; null for any other address, here or elsewhere. */
+function ownFileOf(url: string): string | null {
+  if (!URL.canParse(url, location.href)) return null;
+  const { origin, pathname, search } = new URL(url, location.href);
+  return origin === location.origin && search === "" && OWN_FILE.test(pathname) ? pathname : null;
 }
 
 function plainText(node: ReactNode): string {
@@ -30,13 +44,15 @@ function plainText(node: ReactNode): string {
 }
 
 function ToldPicture({ src, alt }: { src: string; alt: string }) {
-  const own = useContext(OwnPictures);
-  if (own ? isOurs(src) : INLINE_PICTURE.test(src)) return <img src={src} alt={alt} loading="lazy" />;
-  return (
+  const Own = useContext(OwnPicture);
+  if (INLINE_PICTURE.test(src)) return <img src={src} alt={alt} loading="lazy" />;
+  const link = (
     <a href={src} target="_blank" rel="noopener noreferrer nofollow">
       {alt || src}
     </a>
   );
+  const path = ownFileOf(src);
+  return Own !== null && path !== null ? <Own key={path} path={path} alt={alt} otherwise={link} /> : link;
 }
 
 /** From a footnote's number to the note, and back: within this answer, and on this page. */
@@ -50,7 +66,8 @@ function goWithin(event: MouseEvent<HTMLAnchorElement>): void {
   target.scrollIntoView({ block: "center" });
 }
 
-const COMPONENTS: Components = {
+const COMPONENTS: Components & { formula: typeof Formula } = {
+  formula: Formula,
   a: ({ href, children, id, "aria-label": label }) => {
     if (!href) return <span>{children}</span>;
     if (href.startsWith("#")) {
@@ -67,6 +84,8 @@ const COMPONENTS: Components = {
     );
   },
   img: ({ src, alt }) => (typeof src === "string" && src !== "" ? <ToldPicture src={src} alt={alt ?? ""} /> : <span>{alt}</span>),
+  // Of a list of tasks: nothing else has one.
+  input: ({ checked }) => <input type="checkbox" aria-label="Done" disabled checked={checked === true} readOnly />,
   table: ({ children }) => (
     <div className="table-scroll" tabIndex={0} role="group" aria-label="Table">
       <table>{children}</table>

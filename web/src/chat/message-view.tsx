@@ -1,14 +1,17 @@
 /** One message: what was said, how it ended, and what can be done with it. */
 import { memo, useEffect, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react";
+import { editOf } from "../drafts";
 import { Button, IconButton, Notice } from "../ui/controls";
 import { isComposing } from "../ui/composing";
 import { fitToText } from "../ui/hooks";
 import { Icon } from "../ui/icons";
+import { Told } from "../ui/told";
 import { useModels, useWorkspace } from "../workspace";
 import { SentFiles } from "./attachments";
 import { awaitingApproval, blocksOf, filesOf, hasContent, shortfallOf, textOf, type ChatMessage } from "./messages";
 import { CopyButton } from "./copy-button";
-import { Markdown } from "./markdown";
+import { Markdown, OwnPicture } from "./markdown";
+import { SaidPicture } from "./pictures";
 import { Sources, ToolUse } from "./tool-use";
 
 export interface MessageActions {
@@ -24,6 +27,8 @@ export interface MessageActions {
 }
 
 interface MessageProps {
+  /** The conversation that it is of. */
+  chat: string;
   message: ChatMessage;
   actions: MessageActions;
   /** An answer is on its way: nothing that changes the conversation is offered. */
@@ -83,7 +88,12 @@ function SentAt({ message, locale }: { message: ChatMessage; locale: string | un
   return (
     <span className="sent-at">
       <time dateTime={createdAt}>{text}</time>
-      {answeredBy ? <span> · {answeredBy}</span> : null}
+      {answeredBy ? (
+        <span>
+          {" "}
+          · <Told text={answeredBy} />
+        </span>
+      ) : null}
     </span>
   );
 }
@@ -140,9 +150,9 @@ function EditBox({ text, onChange, onSave, onCancel }: EditBoxProps) {
   );
 }
 
-function UserMessage({ message, actions, locked, unsent, locale }: MessageProps) {
+function UserMessage({ chat, message, actions, locked, unsent, locale }: MessageProps) {
   const { drafts } = useWorkspace();
-  const kept = `edit:${message.id}`;
+  const kept = editOf(chat, message.id);
   const [draft, setDraft] = useState(() => drafts.get(kept) || null);
   const [sending, setSending] = useState(false);
   const pencil = useRef<HTMLButtonElement>(null);
@@ -266,12 +276,14 @@ function AssistantMessage({ message, actions, locked, streaming, last, locale }:
   return (
     <article id={`m-${message.id}`} className={last ? "message message-assistant is-last" : "message message-assistant"} aria-label="Answer" aria-busy={streaming}>
       <h2 className="visually-hidden">Answer</h2>
-      {blocks.map((block, index) => {
-        if (block.kind === "text") return <Markdown key={index} text={block.text} />;
-        if (block.kind === "tool") return <ToolUse key={index} part={block.part} streaming={streaming} locked={locked || !last} decide={actions.decide} />;
-        if (block.kind === "sources") return <Sources key={index} sources={block.sources} />;
-        return <Reasoning key={index} text={block.text} active={streaming && index === blocks.length - 1} />;
-      })}
+      <OwnPicture value={SaidPicture}>
+        {blocks.map((block, index) => {
+          if (block.kind === "text") return <Markdown key={index} text={block.text} />;
+          if (block.kind === "tool") return <ToolUse key={index} part={block.part} streaming={streaming} locked={locked || !last} decide={actions.decide} />;
+          if (block.kind === "sources") return <Sources key={index} sources={block.sources} />;
+          return <Reasoning key={index} text={block.text} active={streaming && index === blocks.length - 1} />;
+        })}
+      </OwnPicture>
       {streaming && !hasContent(message) ? <Waiting /> : null}
       {streaming ? null : <Ending message={message} again={again} goOn={goOn} locked={locked} last={last} />}
       {streaming ? null : (

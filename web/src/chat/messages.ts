@@ -2,7 +2,7 @@
 import type { UIMessage } from "ai";
 import type { MessageStatus, StoredMessage } from "../wire";
 
-export interface Details {
+interface Details {
   createdAt?: string;
   status?: MessageStatus;
   model?: string | null;
@@ -53,7 +53,7 @@ export function hasContent(message: ChatMessage): boolean {
 export function shortfallOf(message: ChatMessage): string | null {
   const { status, finishReason } = message.metadata ?? {};
   if (status !== "done") return null;
-  const empty = !message.parts.some((part) => (part.type === "text" ? part.text !== "" : part.type === "dynamic-tool" || part.type === "source-url"));
+  const empty = !message.parts.some((part) => (part.type === "text" ? part.text.trim() !== "" : part.type === "dynamic-tool" || part.type === "source-url"));
   // Also where the application's own check has put something in the place of the answer.
   if (finishReason === "content-filter") return empty ? "A content filter held back this answer." : "A content filter shortened or replaced this answer.";
   if (finishReason === "length") return empty ? "The model reached its length limit before it said anything." : "The model stopped at its length limit.";

@@ -10,6 +10,7 @@ import { Button } from "../ui/controls";
 import { Dialog } from "../ui/dialog";
 import { saveFile } from "../ui/hooks";
 import { useWorkspace } from "../workspace";
+import type { OwnPictureProps } from "./markdown";
 
 // What every browser shows and what runs nothing: the server hands out these as pictures, too.
 const SHOWN = /^image\/(png|jpeg|gif|webp)$/;
@@ -87,6 +88,12 @@ export function Picture({ source, alt, onLoaded, onFailed }: PictureProps) {
       {url === undefined ? null : <img src={url} alt={alt} onError={onFailed} />}
     </span>
   );
+}
+
+/** A picture among the reader's own files, in the midst of what is said. */
+export function SaidPicture({ path, alt, otherwise }: OwnPictureProps) {
+  const [failed, setFailed] = useState(false);
+  return failed ? otherwise : <Picture source={path} alt={alt} onFailed={() => setFailed(true)} />;
 }
 
 /** The picture as large as the window lets it be, and a way to keep it. */

@@ -2,6 +2,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "react";
 
 const AT_BOTTOM_PX = 24;
+const LINE_PX = 60;
 
 export function useStickyScroll(firstKey: string | undefined) {
   const scroller = useRef<HTMLDivElement>(null);
@@ -9,6 +10,9 @@ export function useStickyScroll(firstKey: string | undefined) {
   const stuck = useRef(true);
   const [away, setAway] = useState(false);
   const fromBottom = useRef(0);
+  // A page that says nothing yet is read from its top.
+  const empty = useRef(true);
+  empty.current = firstKey === undefined;
 
   const setStuck = (value: boolean) => {
     stuck.current = value;
@@ -40,7 +44,7 @@ export function useStickyScroll(firstKey: string | undefined) {
       fromBottom.current = box.scrollHeight - box.scrollTop;
     };
     const observer = new ResizeObserver(() => {
-      if (stuck.current) box.scrollTop = box.scrollHeight;
+      if (stuck.current && !empty.current) box.scrollTop = box.scrollHeight;
     });
     observer.observe(inner);
     observer.observe(box);
@@ -61,6 +65,12 @@ export function useStickyScroll(firstKey: string | undefined) {
     before.current = firstKey;
   }, [firstKey]);
 
+  const byPage = (direction: -1 | 1) => {
+    const box = scroller.current;
+    // A line of what was read stays in sight.
+    box?.scrollBy({ top: direction * Math.max(box.clientHeight - LINE_PX, LINE_PX), behavior: "instant" });
+  };
+
   /** Show one message, wherever the reader was; false when it is not on this page. */
   const toMessage = (id: string): boolean => {
     const message = content.current?.querySelector(`#m-${CSS.escape(id)}`);
@@ -72,5 +82,5 @@ export function useStickyScroll(firstKey: string | undefined) {
     return true;
   };
 
-  return { scroller, content, away, toBottom, toMessage };
+  return { scroller, content, away: away && firstKey !== undefined, toBottom, toMessage, byPage };
 }

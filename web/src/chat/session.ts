@@ -11,6 +11,7 @@ import { ApiError, describe, isNetworkError, SessionOver, type Api } from "../ap
 import { newId } from "../ids";
 import { announce } from "../ui/announce";
 import { useLatest } from "../ui/hooks";
+import { straight } from "../ui/straight";
 import { toast } from "../ui/toasts";
 import type { MessagePage } from "../wire";
 import { awaitingApproval, filesOf, fromStored, hasContent, keyOf, mergePage, textOf, type ChatMessage, type FilePart } from "./messages";
@@ -24,7 +25,7 @@ const PAUSE_MS = 1_000;
 const SPOKEN_CHARACTERS = 600;
 
 /** What stands between the person and an answer, if anything. */
-export type Trouble =
+type Trouble =
   | { kind: "unsent"; error: unknown; until: number | null }
   | { kind: "reconnecting" }
   /** Deleted, in another window or on another device. */
@@ -116,7 +117,7 @@ export function useSession(options: SessionOptions) {
     const last = chat.lastMessage;
     if (last?.role !== "assistant" || !hasContent(last)) return;
     const [waiting] = awaitingApproval(last);
-    if (waiting) return announce(`${waiting.toolName} waits for your yes or no.`);
+    if (waiting) return announce(`${straight(waiting.toolName)} waits for your yes or no.`);
     const answer = textOf(last);
     announce(`Answer: ${answer.slice(0, SPOKEN_CHARACTERS)}${answer.length > SPOKEN_CHARACTERS ? " …" : ""}`);
   };

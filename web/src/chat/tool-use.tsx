@@ -2,6 +2,8 @@
 import { useRef } from "react";
 import { Button } from "../ui/controls";
 import { Icon } from "../ui/icons";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import type { SourcePart, ToolPart } from "./messages";
 import { written } from "./written";
 
@@ -14,19 +16,20 @@ interface ToolUseProps {
 }
 
 function heading(part: ToolPart, streaming: boolean): string {
+  const name = straight(part.toolName);
   switch (part.state) {
     case "output-available":
-      return `Used ${part.toolName}`;
+      return `Used ${name}`;
     case "output-error":
-      return `${part.toolName} failed`;
+      return `${name} failed`;
     case "output-denied":
-      return `You did not allow ${part.toolName}`;
+      return `You did not allow ${name}`;
     case "approval-responded":
-      return part.approval.approved ? `You allowed ${part.toolName}` : `You did not allow ${part.toolName}`;
+      return part.approval.approved ? `You allowed ${name}` : `You did not allow ${name}`;
     case "approval-requested":
-      return `${part.toolName} was not decided`;
+      return `${name} was not decided`;
     default:
-      return streaming ? `Using ${part.toolName}…` : `${part.toolName} has not answered`;
+      return streaming ? `Using ${name}…` : `${name} has not answered`;
   }
 }
 
@@ -57,9 +60,12 @@ function Approval({ part, approvalId, decide }: { part: ToolPart; approvalId: st
     decide(approvalId, approved);
   };
   return (
-    <section className="approval" aria-label={`Allow ${part.toolName}?`}>
+    <section className="approval" aria-label={`Allow ${straight(part.toolName)}?`}>
       <p>
-        <strong>{part.toolName}</strong> is to be run with this. Do you allow it?
+        <strong>
+          <Told text={part.toolName} />
+        </strong>{" "}
+        is to be run with this. Do you allow it?
       </p>
       <pre tabIndex={0}>{written(part.input)}</pre>
       <div className="row">
@@ -91,11 +97,13 @@ export function Sources({ sources }: { sources: SourcePart[] }) {
             {url ? (
               <a href={url.href} target="_blank" rel="noopener noreferrer" title={url.href}>
                 <Icon name="link" size={14} />
-                <span>{title}</span>
+                <span>
+                  <Told text={title} />
+                </span>
                 <span className="visually-hidden"> (opens in a new window)</span>
               </a>
             ) : (
-              <span>{title}</span>
+              <Told text={title} />
             )}
           </li>
         );

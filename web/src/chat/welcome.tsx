@@ -1,6 +1,7 @@
 /** An empty conversation: a greeting and a few ways to begin. */
 import { useAuth } from "../auth";
 import { Icon, Mark, type IconName } from "../ui/icons";
+import { Told } from "../ui/told";
 import { useStore } from "../stores";
 import { useWorkspace } from "../workspace";
 
@@ -25,7 +26,11 @@ export function Welcome({ onPick }: { onPick: (text: string) => void }) {
       <Mark size={44} />
       <h1>
         {greeting(new Date().getHours())}
-        {name ? `, ${name}` : ""}
+        {name ? (
+          <>
+            , <Told text={name} />
+          </>
+        ) : null}
       </h1>
       <p className="quiet">What is on your mind?</p>
       <div className="starts">

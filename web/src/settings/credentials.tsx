@@ -2,8 +2,9 @@
 import { useState, type FormEvent } from "react";
 import { useAuth } from "../auth";
 import { Link } from "../router";
-import { CodeBox, PasswordBox, ProblemNotice, useProblem } from "../sign-in/gate";
+import { CodeBox, described, PasswordBox, ProblemNotice, useProblem } from "../sign-in/gate";
 import { Button, Notice } from "../ui/controls";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 
@@ -13,7 +14,7 @@ export function EmailPanel() {
   const [email, setEmail] = useState("");
   const [pending, setPending] = useState(user.new_email ?? null);
   const [busy, setBusy] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const options = { emailRedirectTo: `${location.origin}/settings/account` };
 
   const submit = async (event: FormEvent) => {
@@ -40,14 +41,14 @@ export function EmailPanel() {
       <p>{user.email || "None yet"}</p>
       {pending ? (
         <Notice tone="info" actions={<Button onClick={() => void resend()}>Send again</Button>}>
-          The change to <strong>{pending}</strong> waits: open the links that we sent to the new and to the present address.
+          The change to <strong><Told text={pending} /></strong> waits: open the links that we sent to the new and to the present address.
         </Notice>
       ) : null}
       <form className="panel-form" aria-label="Change e-mail" onSubmit={(event) => void submit(event)}>
         <ProblemNotice problem={problem} waitS={waitS} />
         <label className="field">
           <span className="field-label">New e-mail</span>
-          <input className="input" type="email" autoComplete="email" required value={email} onChange={(event) => setEmail(event.target.value)} {...(problem?.field === "email" ? { "aria-invalid": true, "aria-describedby": "problem" } : {})} />
+          <input className="input" type="email" autoComplete="email" required value={email} onChange={(event) => setEmail(event.target.value)} {...described(invalid("email"))} />
         </label>
         <div>
           <Button type="submit" busy={busy} disabled={waitS > 0 || email.trim() === ""}>
@@ -66,7 +67,7 @@ export function PasswordPanel() {
   const [nonce, setNonce] = useState<string | null>(null);
   const [changed, setChanged] = useState(false);
   const [busy, setBusy] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
 
   const failed = async (error: unknown) => {
     fail(error);
@@ -104,8 +105,8 @@ export function PasswordPanel() {
           </Notice>
         ) : null}
         <PasswordBox id="present-password" label="Present password" value={present} onChange={setPresent} fresh={false} optional help="Leave it empty if you have none." />
-        <PasswordBox id="new-password" label="New password" value={password} onChange={setPassword} fresh invalid={problem?.field === "password"} help="Your other devices will be signed out." />
-        {nonce === null ? null : <CodeBox label="Code from the e-mail" value={nonce} onChange={setNonce} invalid={problem?.field === "code"} />}
+        <PasswordBox id="new-password" label="New password" value={password} onChange={setPassword} fresh invalid={invalid("password")} help="Your other devices will be signed out." />
+        {nonce === null ? null : <CodeBox label="Code from the e-mail" value={nonce} onChange={setNonce} invalid={invalid("code")} />}
         <div>
           <Button type="submit" busy={busy} disabled={waitS > 0 || password === ""}>
             Change password

@@ -3,9 +3,11 @@ import { useEffect, useState } from "react";
 import { ApiError, describe, SessionOver } from "../api";
 import { useAuth } from "../auth";
 import { announce } from "../ui/announce";
-import { Button, Notice } from "../ui/controls";
+import { AskFirst, Button, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { useLatest } from "../ui/hooks";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import type { DeviceSession } from "../wire";
@@ -71,8 +73,8 @@ export function DevicesTab() {
   };
   const end = (one: DeviceSession) =>
     one.current
-      ? void signOut()
-      : void run(one.id, () => api.json("DELETE", `/api/sessions/${one.id}`), `${nameOf(one)} is signed out.`);
+      ? signOut()
+      : run(one.id, () => api.json("DELETE", `/api/sessions/${one.id}`), `${nameOf(one)} is signed out.`);
 
   const others = sessions?.filter((one) => !one.current).length ?? 0;
   return (
@@ -89,7 +91,7 @@ export function DevicesTab() {
       ) : (
         <ul className="rows" aria-label="Devices">
           {sessions.map((one) => (
-            <Device key={one.id} session={one} busy={ending === one.id} locked={ending !== null} end={() => end(one)} />
+            <Device key={one.id} session={one} locked={ending !== null} end={() => end(one)} />
           ))}
         </ul>
       )}
@@ -97,15 +99,14 @@ export function DevicesTab() {
         <p className="field-help">You are signed in nowhere else.</p>
       ) : (
         <div>
-          <Button
-            tone="danger"
+          <AskFirst
+            verb="Sign out everywhere else"
             icon="signOut"
-            busy={ending === "others"}
+            yes={others === 1 ? "Yes, sign one device out" : `Yes, sign ${others} devices out`}
+            no="Keep everything"
             disabled={ending !== null}
-            onClick={() => void run("others", () => api.json("POST", "/api/sessions/revoke-others"), "Signed out everywhere else.")}
-          >
-            Sign out everywhere else
-          </Button>
+            run={() => run("others", () => api.json("POST", "/api/sessions/revoke-others"), "Signed out everywhere else.")}
+          />
         </div>
       )}
     </section>
@@ -113,17 +114,16 @@ export function DevicesTab() {
 }
 
 function nameOf(session: DeviceSession): string {
-  return session.device ?? "Unknown device";
+  return straight(session.device ?? "Unknown device");
 }
 
 interface DeviceProps {
   session: DeviceSession;
-  busy: boolean;
   locked: boolean;
-  end: () => void;
+  end: () => Promise<void>;
 }
 
-function Device({ session, busy, locked, end }: DeviceProps) {
+function Device({ session, locked, end }: DeviceProps) {
   const locale = useLocale();
   const began = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
   const name = nameOf(session);
@@ -132,7 +132,7 @@ function Device({ session, busy, locked, end }: DeviceProps) {
       <Icon name="device" size={22} />
       <div>
         <p>
-          {name} {session.current ? <span className="badge">This device</span> : null}
+          <Told text={name} /> {session.current ? <span className="badge">This device</span> : null}
         </p>
         <p className="field-help">
           {session.address ?? "Unknown address"} · last seen{" "}
@@ -142,9 +142,14 @@ function Device({ session, busy, locked, end }: DeviceProps) {
           · signed in <time dateTime={session.created_at}>{began.format(new Date(session.created_at))}</time>
         </p>
       </div>
-      <Button busy={busy} disabled={locked} aria-label={session.current ? "Sign out of this device" : `Sign out ${name}, ${session.address ?? "unknown address"}`} onClick={end}>
-        Sign out
-      </Button>
+      <AskFirst
+        verb="Sign out"
+        name={session.current ? "of this device" : `${name}, ${session.address ?? "unknown address"}`}
+        yes={session.current ? "Yes, sign out here" : "Yes, sign it out"}
+        no={session.current ? "Stay signed in" : "Keep it signed in"}
+        disabled={locked}
+        run={end}
+      />
     </li>
   );
 }

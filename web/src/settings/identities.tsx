@@ -1,7 +1,9 @@
 /** With whom the person can sign in here, beside their password. */
 import { useAuth } from "../auth";
-import type { Provider } from "@supabase/supabase-js";
-import { Button } from "../ui/controls";
+import type { Provider, UserIdentity } from "@supabase/supabase-js";
+import { announce } from "../ui/announce";
+import { AskFirst, Button } from "../ui/controls";
+import { Told } from "../ui/told";
 import { useWorkspace } from "../workspace";
 import { Listing, useListing } from "./listing";
 
@@ -20,6 +22,9 @@ export function IdentitiesPanel() {
   const missing = config.providers.filter((one) => !items?.some((item) => item.provider === one.id));
   const link = (id: string) =>
     change(() => client.auth.linkIdentity({ provider: id as Provider, options: { redirectTo: `${location.origin}/settings/account` } }));
+  const unlink = async (one: UserIdentity) => {
+    if (await change(() => client.auth.unlinkIdentity(one))) announce(`${titleOf(one.provider)} is unlinked.`);
+  };
   return (
     <section className="panel" aria-labelledby="identities">
       <h2 id="identities">Linked accounts</h2>
@@ -32,12 +37,12 @@ export function IdentitiesPanel() {
           <>
             <div>
               <p>{titleOf(one.provider)}</p>
-              <p className="field-help">{String(one.identity_data?.email ?? user.email ?? "")}</p>
+              <p className="field-help">
+                <Told text={String(one.identity_data?.email ?? user.email ?? "")} />
+              </p>
             </div>
             {items && items.length > 1 ? (
-              <Button tone="danger" disabled={busy} aria-label={`Unlink ${titleOf(one.provider)}`} onClick={() => void change(() => client.auth.unlinkIdentity(one))}>
-                Unlink
-              </Button>
+              <AskFirst verb="Unlink" name={titleOf(one.provider)} disabled={busy} run={() => unlink(one)} />
             ) : null}
           </>
         )}

@@ -4,9 +4,11 @@ import { ApiError, describe, SessionOver } from "../api";
 import { useAuth } from "../auth";
 import { CopyButton } from "../chat/copy-button";
 import { announce } from "../ui/announce";
-import { Button, DaysSelect, Notice } from "../ui/controls";
+import { AskFirst, Button, DaysSelect, Notice } from "../ui/controls";
 import { Icon } from "../ui/icons";
 import { useLatest } from "../ui/hooks";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import type { ApiKey, ApiKeyList, NewApiKey } from "../wire";
@@ -104,25 +106,19 @@ const REASONS: Record<string, string> = {
 function KeyRow({ item, changed }: { item: ApiKey; changed: () => Promise<void> }) {
   const { api } = useWorkspace();
   const locale = useLocale();
-  const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
   const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
   const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
   const at = (text: string, format = day) => <time dateTime={text}>{format.format(new Date(text))}</time>;
 
   const revoke = async () => {
-    setBusy(true);
     try {
       await api.json("DELETE", `/api/keys/${item.id}`);
-      announce(`${item.name} is revoked.`);
+      announce(`${straight(item.name)} is revoked.`);
     } catch (error) {
       if (error instanceof SessionOver) return;
       // It had ended already: the list shows it.
       const gone = error instanceof ApiError && error.status === 404;
       if (!gone) toast(`The key was not revoked. ${describe(error)}`, { tone: "error" });
-    } finally {
-      setBusy(false);
-      setAsking(false);
     }
     await changed();
   };
@@ -131,7 +127,7 @@ function KeyRow({ item, changed }: { item: ApiKey; changed: () => Promise<void> 
       <Icon name="key" size={22} />
       <div>
         <p>
-          {item.name} <code className="key-prefix">{item.prefix}…</code>
+          <Told text={item.name} /> <code className="key-prefix">{item.prefix}…</code>
         </p>
         <p className="field-help">{item.scopes.join(", ")}</p>
         <p className="field-help">
@@ -145,20 +141,7 @@ function KeyRow({ item, changed }: { item: ApiKey; changed: () => Promise<void> 
           )}
         </p>
       </div>
-      {item.ended_at !== null ? null : asking ? (
-        <div className="row" role="group" aria-label={`Revoke ${item.name}?`} onKeyDown={(event) => event.key === "Escape" && setAsking(false)}>
-          <Button tone="danger" busy={busy} onClick={() => void revoke()}>
-            Yes, revoke it
-          </Button>
-          <Button autoFocus onClick={() => setAsking(false)}>
-            Keep it
-          </Button>
-        </div>
-      ) : (
-        <Button aria-label={`Revoke ${item.name}`} onClick={() => setAsking(true)}>
-          Revoke
-        </Button>
-      )}
+      {item.ended_at === null ? <AskFirst verb="Revoke" name={straight(item.name)} run={revoke} /> : null}
     </li>
   );
 }
@@ -237,7 +220,7 @@ function Made({ made, done }: { made: NewApiKey; done: () => void }) {
   return (
     <div className="panel-form" role="group" aria-labelledby="new-key">
       <h3 id="new-key" ref={heading} tabIndex={-1}>
-        {made.name}
+        <Told text={made.name} />
       </h3>
       <Notice tone="warning">Copy the key now: it is shown only this once, and nobody can find it again.</Notice>
       <div className="key-once">

@@ -2,7 +2,10 @@
 import { useState, type FormEvent } from "react";
 import { useAuth } from "../auth";
 import { usePasskeysPossible } from "../sign-in/passkey-button";
-import { Button } from "../ui/controls";
+import { announce } from "../ui/announce";
+import { AskFirst, Button } from "../ui/controls";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { useLocale } from "../workspace";
 import { Listing, useListing } from "./listing";
 
@@ -21,9 +24,12 @@ export function PasskeysPanel() {
   const { busy, change } = listing;
 
   if (!config.passkeys) return null;
-  const nameOf = (one: Passkey) => one.friendly_name || "Passkey";
+  const nameOf = (one: Passkey) => straight(one.friendly_name ?? "") || "Passkey";
   const rename = async (one: Passkey, name: string) => {
     if (await change(() => client.auth.passkey.update({ passkeyId: one.id, friendlyName: name }))) setRenaming(null);
+  };
+  const remove = async (one: Passkey) => {
+    if (await change(() => client.auth.passkey.delete({ passkeyId: one.id }))) announce(`${nameOf(one)} is removed.`);
   };
   const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });
   return (
@@ -36,19 +42,19 @@ export function PasskeysPanel() {
         empty={possible ? "You have no passkey yet." : "You have no passkey, and none can be added at this address or in this browser."}
         row={(one) =>
           renaming === one.id ? (
-            <RenameForm name={nameOf(one)} busy={busy} save={(name) => void rename(one, name)} cancel={() => setRenaming(null)} />
+            <RenameForm name={one.friendly_name || "Passkey"} busy={busy} save={(name) => void rename(one, name)} cancel={() => setRenaming(null)} />
           ) : (
             <>
               <div>
-                <p>{nameOf(one)}</p>
+                <p>
+                  <Told text={nameOf(one)} />
+                </p>
                 <p className="field-help">Added {day.format(new Date(one.created_at))}</p>
               </div>
               <Button disabled={busy} aria-label={`Rename ${nameOf(one)}`} onClick={() => setRenaming(one.id)}>
                 Rename
               </Button>
-              <Button tone="danger" disabled={busy} aria-label={`Remove ${nameOf(one)}`} onClick={() => void change(() => client.auth.passkey.delete({ passkeyId: one.id }))}>
-                Remove
-              </Button>
+              <AskFirst verb="Remove" name={nameOf(one)} disabled={busy} run={() => remove(one)} />
             </>
           )
         }

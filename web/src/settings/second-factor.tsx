@@ -4,7 +4,9 @@ import type { Factor } from "@supabase/supabase-js";
 import { useAuth } from "../auth";
 import { beginEnrolment, EnrolForm, makeRecoveryCodes, RecoveryCodes, type Enrolment } from "../sign-in/authenticator-app";
 import { announce } from "../ui/announce";
-import { Button } from "../ui/controls";
+import { AskFirst, Button } from "../ui/controls";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { Listing, useListing } from "./listing";
 
 const KINDS: Record<string, string> = { totp: "Authenticator app", webauthn: "Security key" };
@@ -37,14 +39,17 @@ export function SecondFactorPanel() {
     await load();
     await makeCodes();
   };
-  const remove = (factor: Factor) =>
-    change(async () => {
+  const nameOf = (factor: Factor) => straight(factor.friendly_name ?? "") || KINDS[factor.factor_type] || factor.factor_type;
+  const remove = async (factor: Factor) => {
+    const removed = await change(async () => {
       const result = await client.auth.mfa.unenroll({ factorId: factor.id });
       // The level of this session falls with its factor.
       if (!result.error) await client.auth.refreshSession();
       setCodes(null);
       return result;
     });
+    if (removed) announce(`${nameOf(factor)} is removed.`);
+  };
 
   return (
     <section className="panel" aria-labelledby="second-factor">
@@ -58,11 +63,11 @@ export function SecondFactorPanel() {
           <>
             <div>
               <p>{KINDS[factor.factor_type] ?? factor.factor_type}</p>
-              <p className="field-help">{factor.friendly_name}</p>
+              <p className="field-help">
+                <Told text={factor.friendly_name ?? ""} />
+              </p>
             </div>
-            <Button tone="danger" disabled={busy} aria-label={`Remove ${factor.friendly_name || KINDS[factor.factor_type]}`} onClick={() => void remove(factor)}>
-              Remove
-            </Button>
+            <AskFirst verb="Remove" name={nameOf(factor)} disabled={busy} run={() => remove(factor)} />
           </>
         )}
       />
@@ -85,9 +90,7 @@ export function SecondFactorPanel() {
             {items.length === 0 ? "Turn on" : "Add another app"}
           </Button>
           {items.length === 0 ? null : (
-            <Button busy={busy} onClick={() => void makeCodes()}>
-              New recovery codes
-            </Button>
+            <AskFirst verb="New recovery codes" why="The codes that you have would be worth nothing." yes="Yes, make new ones" no="Keep the old ones" disabled={busy} run={makeCodes} />
           )}
         </div>
       )}

@@ -31,7 +31,7 @@ function localeChoices() {
 }
 
 /** Where changes that are not saved are kept, among what was typed and not sent. */
-const KEPT = "settings:changes";
+const KEPT = "settings";
 
 type Problems = Partial<Record<string, string>>;
 
@@ -79,8 +79,9 @@ export default function SettingsPage({ tab }: { tab: SettingsTab }) {
 }
 
 function GeneralTab() {
-  const { preferences } = useWorkspace();
+  const { preferences, drafts } = useWorkspace();
   const settings = useStore(preferences);
+  const [opened, setOpened] = useState(false);
   const [failure, setFailure] = useState<unknown>(null);
 
   const load = () => {
@@ -90,8 +91,9 @@ function GeneralTab() {
     });
   };
   useEffect(load, [preferences]);
+  useEffect(() => void drafts.open(KEPT).then(() => setOpened(true)), [drafts]);
 
-  if (settings) return <SettingsForm settings={settings} />;
+  if (settings && opened) return <SettingsForm settings={settings} />;
   if (failure === null) return <SettingsSkeleton />;
   return (
     <FullPage title="Your settings could not be loaded" actions={<Button tone="primary" icon="refresh" onClick={load}>Try again</Button>}>
@@ -137,6 +139,7 @@ function SettingsForm({ settings }: { settings: Settings }) {
     setProblems({});
     setStale(false);
     applyTheme(settings.theme ?? "system");
+    toast("Your changes are discarded.", { action: { label: "Undo", run: () => setChanges((since) => ({ ...changes, ...since })) } });
   };
 
   const refused = async (error: unknown) => {
@@ -234,6 +237,7 @@ const KEYS: [string[], string][] = [
   [["Enter"], "Send the message"],
   [["Shift", "Enter"], "New line"],
   [["Esc"], "Stop the answer"],
+  [["Page Up"], "Read back while you type"],
   [["Ctrl", "K"], "Search chats"],
   [["Ctrl", "Shift", "O"], "New chat"],
 ];

@@ -6,6 +6,7 @@ import { isComposing } from "../ui/composing";
 import { saveFile } from "../ui/hooks";
 import { Icon } from "../ui/icons";
 import { Menu } from "../ui/menu";
+import { straight } from "../ui/straight";
 import { toast } from "../ui/toasts";
 import { useWorkspace } from "../workspace";
 import type { Conversation } from "../wire";
@@ -26,7 +27,7 @@ export const ConversationItem = memo(function ConversationItem({ item, current, 
   const [sharing, setSharing] = useState(false);
   const row = useRef<HTMLLIElement>(null);
   const named = useRef(false);
-  const title = item.title ?? UNTITLED;
+  const title = straight(item.title ?? UNTITLED);
 
   const failed = (what: string) => (error: unknown) => toast(`${what}: ${describe(error)}`, { tone: "error" });
 

@@ -1,7 +1,7 @@
 /** Conversations under the day headings people think in. */
 import type { Conversation } from "../wire";
 
-export interface DayGroup {
+interface DayGroup {
   label: string;
   items: Conversation[];
 }

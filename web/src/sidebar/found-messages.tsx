@@ -4,6 +4,7 @@ import { describe, SessionOver } from "../api";
 import { Link } from "../router";
 import { Button, Spinner } from "../ui/controls";
 import { announce } from "../ui/announce";
+import { straight } from "../ui/straight";
 import { useWorkspace } from "../workspace";
 import type { FoundMessage, FoundMessages as Page } from "../wire";
 
@@ -68,10 +69,10 @@ export function FoundMessages({ query, onOpen }: { query: string; onOpen: () => 
           {search.items.map((item) => (
             <li key={item.message_id} className="item">
               <Link href={`/c/${item.conversation_id}?m=${item.message_id}`} onClick={onOpen} className="found">
-                <span className="found-title" dir="auto">{item.title ?? "New chat"}</span>
+                <span className="found-title" dir="auto">{straight(item.title ?? "New chat")}</span>
                 <span className="found-passage" dir="auto">
                   {item.role === "user" ? "You: " : ""}
-                  {item.passage.map((piece, index) => (piece.match ? <mark key={index}>{piece.text}</mark> : <span key={index}>{piece.text}</span>))}
+                  <bdi>{item.passage.map((piece, index) => (piece.match ? <mark key={index}>{straight(piece.text)}</mark> : <span key={index}>{straight(piece.text)}</span>))}</bdi>
                 </span>
               </Link>
             </li>

@@ -3,9 +3,10 @@ import { useEffect, useRef, useState } from "react";
 import { describe, SessionOver } from "../api";
 import { CopyButton } from "../chat/copy-button";
 import { announce } from "../ui/announce";
-import { Button, DaysSelect, Notice, Spinner } from "../ui/controls";
+import { AskFirst, Button, DaysSelect, Notice, Spinner } from "../ui/controls";
 import { Dialog } from "../ui/dialog";
 import { useLatest } from "../ui/hooks";
+import { Told } from "../ui/told";
 import { useLocale, useWorkspace } from "../workspace";
 import type { NewShare, Share } from "../wire";
 
@@ -56,7 +57,7 @@ export function ShareDialog({ id, title, onClose }: { id: string; title: string;
   return (
     <Dialog title="Share this chat" onClose={onClose}>
       <p>
-        Whoever has the link can read “{title}” as it stands now, without signing in. Nothing that is said later is shown, and nothing else of yours.
+        Whoever has the link can read “<Told text={title} />” as it stands now, without signing in. Nothing that is said later is shown, and nothing else of yours.
       </p>
       {problem === null ? null : <Notice tone="error">{problem}</Notice>}
       {made === null ? (
@@ -78,12 +79,12 @@ export function ShareDialog({ id, title, onClose }: { id: string; title: string;
           <p className="field-help">Copy it now: it is shown only this once.</p>
         </>
       )}
-      <Links links={links} busy={busy} end={(share) => void end(share)} />
+      <Links links={links} busy={busy} end={end} />
     </Dialog>
   );
 }
 
-function Links({ links, busy, end }: { links: Share[] | null; busy: boolean; end: (share: Share) => void }) {
+function Links({ links, busy, end }: { links: Share[] | null; busy: boolean; end: (share: Share) => Promise<void> }) {
   const day = new Intl.DateTimeFormat(useLocale(), { dateStyle: "medium" });
   if (links === null) return busy ? <Spinner /> : null;
   if (links.length === 0) return null;
@@ -99,9 +100,7 @@ function Links({ links, busy, end }: { links: Share[] | null; busy: boolean; end
               Ends <time dateTime={one.expires_at}>{day.format(new Date(one.expires_at))}</time>
             </p>
           </div>
-          <Button tone="danger" disabled={busy} onClick={() => end(one)}>
-            End it now
-          </Button>
+          <AskFirst verb="End it now" yes="Yes, end it" disabled={busy} run={() => end(one)} />
         </li>
       ))}
     </ul>

@@ -10,6 +10,8 @@ import { isComposing } from "../ui/composing";
 import { Icon, Mark } from "../ui/icons";
 import { Menu } from "../ui/menu";
 import { useLatest } from "../ui/hooks";
+import { straight } from "../ui/straight";
+import { Told } from "../ui/told";
 import { toast } from "../ui/toasts";
 import { useLocale, useWorkspace } from "../workspace";
 import { ConversationItem } from "./conversation-item";
@@ -57,7 +59,7 @@ function Search() {
   }, [text, conversations]);
 
   return (
-    <div className="search" role="search">
+    <div className="search" role="search" aria-label="Chats">
       <Icon name="search" size={16} />
       <input
         id="search"
@@ -110,7 +112,9 @@ function ConversationList({ onOpen }: { onOpen: () => void }) {
   }
   const titled = (
     <nav className={state.query === "" ? "list" : undefined} aria-label="Chats">
-      {state.items.length === 0 && state.status !== "loading" ? <p className="list-none">{`No chat is titled like “${state.query}”.`}</p> : null}
+      {state.items.length === 0 && state.status !== "loading" ? <p className="list-none">
+          No chat is titled like “<Told text={state.query} />”.
+        </p> : null}
       {groups.map((group) => (
         <section key={group.label} aria-label={group.label}>
           <h2>{group.label}</h2>
@@ -173,7 +177,7 @@ function Account({ onNavigate }: { onNavigate: () => void }) {
   const { user, preferences, api } = useWorkspace();
   const { signOut } = useAuth();
   const administrator = useAdministrator(api);
-  const name = useStore(preferences)?.display_name?.trim() || user.email || "Your account";
+  const name = straight(useStore(preferences)?.display_name ?? "").trim() || user.email || "Your account";
   const go = (path: string) => () => {
     onNavigate();
     navigate(path);
@@ -181,7 +185,7 @@ function Account({ onNavigate }: { onNavigate: () => void }) {
   return (
     <div className="account">
       <Menu
-        label="Account"
+        label={`Account menu: ${name}`}
         className="account-button"
         actions={[
           { label: "Settings", icon: "settings", run: go("/settings") },
@@ -190,9 +194,8 @@ function Account({ onNavigate }: { onNavigate: () => void }) {
           { label: "Sign out", icon: "signOut", run: () => void signOut() },
         ]}
       >
-        <span className="avatar" aria-hidden="true">
-          {name.slice(0, 1).toUpperCase()}
-        </span>
+        {/* A sign, and no part of the name: what is seen of that is also said. */}
+        <span className="avatar" data-initial={[...name][0]?.toUpperCase()} aria-hidden="true" />
         <span className="account-name">{name}</span>
         <Icon name="more" />
       </Menu>

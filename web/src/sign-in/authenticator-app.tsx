@@ -52,7 +52,7 @@ interface EnrolFormProps {
 export function EnrolForm({ enrolment, verify, verified, className, onCancel }: EnrolFormProps) {
   const [code, setCode] = useState("");
   const [busy, setBusy] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const box = useRef<HTMLInputElement>(null);
 
   useEffect(() => {
@@ -89,7 +89,7 @@ export function EnrolForm({ enrolment, verify, verified, className, onCancel }: 
         </p>
       ) : null}
       <ProblemNotice problem={problem} waitS={waitS} />
-      <CodeBox ref={box} label="Code" value={code} onChange={setCode} invalid={problem?.field === "code"} />
+      <CodeBox ref={box} label="Code" value={code} onChange={setCode} invalid={invalid("code")} />
       <div className="row">
         <Button tone="primary" type="submit" busy={busy} disabled={waitS > 0 || code.trim() === ""}>
           {waitS > 0 ? `Wait ${waitS} s` : "Turn on"}

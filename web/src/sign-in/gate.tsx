@@ -1,5 +1,5 @@
 /** The card that stands before the chats, and what its forms are made of. */
-import { useEffect, useRef, useState, type ReactNode, type Ref } from "react";
+import { useEffect, useId, useRef, useState, type ReactNode, type Ref } from "react";
 import { useAuth } from "../auth";
 import { authProblem, type AuthProblem } from "../auth-errors";
 import { Link } from "../router";
@@ -34,26 +34,37 @@ export function Gate({ title, lead, children }: { title: string; lead: ReactNode
   );
 }
 
+/** A problem, and the id under which the page says it: several forms may have one. */
+type SaidProblem = AuthProblem & { id: string };
+
 /** What went wrong with a form, and how long to wait before it can be sent again. */
 export function useProblem() {
   const { lastRetryAfterS } = useAuth();
-  const [problem, setProblem] = useState<AuthProblem | null>(null);
+  const id = useId();
+  const [problem, setProblem] = useState<SaidProblem | null>(null);
   const [until, setUntil] = useState<number | null>(null);
   const waitS = useSecondsUntil(until);
   const fail = (error: unknown): AuthProblem => {
     const found = authProblem(error, lastRetryAfterS());
-    setProblem(found);
+    setProblem({ ...found, id });
     setUntil(found.retryAfterS === null ? null : Date.now() + found.retryAfterS * 1000);
     return found;
   };
-  return { problem, waitS, fail, clear: () => setProblem(null) };
+  /** The id of what is wrong with *field*, where something is. */
+  const invalid = (field: NonNullable<AuthProblem["field"]>): string | undefined => (problem?.field === field ? id : undefined);
+  return { problem, waitS, fail, clear: () => setProblem(null), invalid };
 }
 
-export function ProblemNotice({ problem, waitS }: { problem: AuthProblem | null; waitS: number }) {
+/** What a box says of itself where something is wrong with it, and *problem* is the id of what. */
+export function described(problem: string | undefined): { "aria-invalid"?: true; "aria-describedby"?: string } {
+  return problem === undefined ? {} : { "aria-invalid": true, "aria-describedby": problem };
+}
+
+export function ProblemNotice({ problem, waitS }: { problem: SaidProblem | null; waitS: number }) {
   if (!problem) return null;
   const { suggest } = problem;
   return (
-    <div id="problem">
+    <div id={problem.id}>
       <Notice
         tone="error"
         actions={suggest ? <Link href={suggest === "sign-in" ? "/sign-in" : "/sign-in?mode=sign-up"}>{suggest === "sign-in" ? "Sign in instead" : "Create an account"}</Link> : null}
@@ -78,7 +89,7 @@ interface PasswordBoxProps {
   value: string;
   onChange: (value: string) => void;
   fresh: boolean;
-  invalid?: boolean;
+  invalid?: string | undefined;
   optional?: boolean;
   help?: string;
 }
@@ -104,7 +115,7 @@ export function PasswordBox({ ref, id, label, value, onChange, fresh, invalid, o
           required={!optional}
           value={value}
           onChange={(event) => onChange(event.target.value)}
-          {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+          {...described(invalid)}
         />
         <IconButton label={visible ? "Hide password" : "Show password"} icon={visible ? "eyeOff" : "eye"} aria-pressed={visible} onClick={() => setVisible(!visible)} />
       </div>
@@ -117,7 +128,7 @@ interface EmailBoxProps {
   ref?: Ref<HTMLInputElement>;
   value: string;
   onChange: (value: string) => void;
-  invalid?: boolean;
+  invalid?: string | undefined;
 }
 
 export function EmailBox({ ref, value, onChange, invalid }: EmailBoxProps) {
@@ -134,7 +145,7 @@ export function EmailBox({ ref, value, onChange, invalid }: EmailBoxProps) {
         required
         value={value}
         onChange={(event) => onChange(event.target.value)}
-        {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+        {...described(invalid)}
       />
     </label>
   );
@@ -145,7 +156,7 @@ interface CodeBoxProps {
   label: string;
   value: string;
   onChange: (value: string) => void;
-  invalid?: boolean;
+  invalid?: string | undefined;
   /** Six digits, or a longer code with letters. */
   digits?: boolean;
 }
@@ -165,7 +176,7 @@ export function CodeBox({ ref, label, value, onChange, invalid, digits = true }:
         required
         value={value}
         onChange={(event) => onChange(event.target.value)}
-        {...(invalid ? { "aria-invalid": true, "aria-describedby": "problem" } : {})}
+        {...described(invalid)}
       />
     </label>
   );

@@ -11,7 +11,7 @@ export function MailForm({ forgot }: { forgot: boolean }) {
   const [email, setEmail] = useState("");
   const [busy, setBusy] = useState(false);
   const [sent, setSent] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const box = useRef<HTMLInputElement>(null);
   const address = email.trim();
 
@@ -39,7 +39,7 @@ export function MailForm({ forgot }: { forgot: boolean }) {
   return (
     <form className="gate-form" onSubmit={(event) => void submit(event)}>
       <ProblemNotice problem={problem} waitS={waitS} />
-      <EmailBox ref={box} value={email} onChange={setEmail} invalid={problem?.field === "email"} />
+      <EmailBox ref={box} value={email} onChange={setEmail} invalid={invalid("email")} />
       <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || address === ""}>
         {waitS > 0 ? `Wait ${waitS} s` : "Send me an e-mail"}
       </Button>

@@ -4,6 +4,7 @@ import { useAuth } from "../auth";
 import { announce } from "../ui/announce";
 import { Button, Notice } from "../ui/controls";
 import { isTouch, useSecondsUntil } from "../ui/hooks";
+import { Told } from "../ui/told";
 import { CodeBox, ProblemNotice, useProblem } from "./gate";
 
 // The server mails to one address once a minute.
@@ -27,7 +28,7 @@ export function Mailed({ email, type, resend, back }: MailedProps) {
   const [code, setCode] = useState("");
   const [busy, setBusy] = useState(false);
   const [again, setAgain] = useState(() => Date.now() + RESEND_AFTER_MS);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const pauseS = useSecondsUntil(again);
   const box = useRef<HTMLInputElement>(null);
 
@@ -58,10 +59,10 @@ export function Mailed({ email, type, resend, back }: MailedProps) {
   return (
     <form className="gate-form" onSubmit={(event) => void submit(event)}>
       <Notice tone="info">
-        If <strong>{email}</strong> can be used here, we sent it an e-mail. {SENT[type]}
+        If <strong><Told text={email} /></strong> can be used here, we sent it an e-mail. {SENT[type]}
       </Notice>
       <ProblemNotice problem={problem} waitS={waitS} />
-      <CodeBox ref={box} label="Code" value={code} onChange={setCode} invalid={problem?.field === "code"} />
+      <CodeBox ref={box} label="Code" value={code} onChange={setCode} invalid={invalid("code")} />
       <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || code.trim() === ""}>
         {waitS > 0 ? `Wait ${waitS} s` : "Go on"}
       </Button>

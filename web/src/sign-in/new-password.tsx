@@ -11,7 +11,7 @@ export function NewPasswordPage() {
   const { client } = useAuth();
   const [password, setPassword] = useState("");
   const [busy, setBusy] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const box = useRef<HTMLInputElement>(null);
 
   useEffect(() => {
@@ -37,7 +37,7 @@ export function NewPasswordPage() {
     <Gate title="Choose a new password" lead="You are signed in. Your other devices will be signed out.">
       <form className="gate-form" onSubmit={(event) => void submit(event)}>
         <ProblemNotice problem={problem} waitS={waitS} />
-        <PasswordBox ref={box} id="password" label="New password" value={password} onChange={setPassword} fresh invalid={problem?.field === "password"} help="Long beats complicated: a few words you remember are fine." />
+        <PasswordBox ref={box} id="password" label="New password" value={password} onChange={setPassword} fresh invalid={invalid("password")} help="Long beats complicated: a few words you remember are fine." />
         <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || password === ""}>
           {waitS > 0 ? `Wait ${waitS} s` : "Change password"}
         </Button>

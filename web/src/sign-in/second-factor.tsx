@@ -3,6 +3,7 @@ import { useEffect, useRef, useState, type FormEvent } from "react";
 import { useAuth, useUser } from "../auth";
 import { Button } from "../ui/controls";
 import { isTouch } from "../ui/hooks";
+import { straight } from "../ui/straight";
 import { CodeBox, Gate, ProblemNotice, useProblem } from "./gate";
 
 type Way = "app" | "key" | "recovery";
@@ -26,7 +27,7 @@ export function SecondFactorPage() {
   const [chosen, setChosen] = useState(app[0]?.id ?? "");
   const [code, setCode] = useState("");
   const [busy, setBusy] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const box = useRef<HTMLInputElement>(null);
 
   useEffect(() => {
@@ -66,7 +67,7 @@ export function SecondFactorPage() {
               <select className="input" value={chosen} onChange={(event) => setChosen(event.target.value)}>
                 {app.map((factor) => (
                   <option key={factor.id} value={factor.id}>
-                    {factor.friendly_name || "Authenticator app"}
+                    {straight(factor.friendly_name ?? "") || "Authenticator app"}
                   </option>
                 ))}
               </select>
@@ -74,7 +75,7 @@ export function SecondFactorPage() {
           </label>
         ) : null}
         {way === "key" ? null : (
-          <CodeBox ref={box} label={way === "app" ? "Code" : "Recovery code"} value={code} onChange={setCode} digits={way === "app"} invalid={problem?.field === "code"} />
+          <CodeBox ref={box} label={way === "app" ? "Code" : "Recovery code"} value={code} onChange={setCode} digits={way === "app"} invalid={invalid("code")} />
         )}
         <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || (way !== "key" && code.trim() === "")}>
           {waitS > 0 ? `Wait ${waitS} s` : "Go on"}

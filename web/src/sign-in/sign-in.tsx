@@ -69,7 +69,7 @@ function PasswordForm({ signUp }: { signUp: boolean }) {
   const [busy, setBusy] = useState(false);
   const [mailed, setMailed] = useState(false);
   const [unconfirmed, setUnconfirmed] = useState(false);
-  const { problem, waitS, fail, clear } = useProblem();
+  const { problem, waitS, fail, clear, invalid } = useProblem();
   const emailBox = useRef<HTMLInputElement>(null);
   const passwordBox = useRef<HTMLInputElement>(null);
   const address = email.trim();
@@ -109,7 +109,7 @@ function PasswordForm({ signUp }: { signUp: boolean }) {
     <form className="gate-form" onSubmit={(event) => void submit(event)}>
       <ProblemNotice problem={problem} waitS={waitS} />
       {unconfirmed ? <Button onClick={() => void confirm()}>Send the e-mail again</Button> : null}
-      <EmailBox ref={emailBox} value={email} onChange={setEmail} invalid={problem?.field === "email"} />
+      <EmailBox ref={emailBox} value={email} onChange={setEmail} invalid={invalid("email")} />
       <PasswordBox
         ref={passwordBox}
         id="password"
@@ -117,7 +117,7 @@ function PasswordForm({ signUp }: { signUp: boolean }) {
         value={password}
         onChange={setPassword}
         fresh={signUp}
-        invalid={problem?.field === "password"}
+        invalid={invalid("password")}
         {...(signUp ? { help: "Long beats complicated: a few words you remember are fine." } : {})}
       />
       <Button tone="primary" type="submit" className="button-wide" busy={busy} disabled={waitS > 0 || address === "" || password === ""}>

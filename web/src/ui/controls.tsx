@@ -1,5 +1,5 @@
 /** Buttons, choices and small signs, so that each looks and speaks the same everywhere. */
-import type { ButtonHTMLAttributes, ReactNode, Ref } from "react";
+import { useEffect, useId, useRef, useState, type ButtonHTMLAttributes, type KeyboardEvent, type ReactNode, type Ref } from "react";
 import { Icon, type IconName } from "./icons";
 
 type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & { ref?: Ref<HTMLButtonElement> };
@@ -40,6 +40,93 @@ export function IconButton({ label, icon, size = 18, hint, className = "", ...re
       <Icon name={icon} size={size} />
     </button>
   );
+}
+
+interface AskFirstProps {
+  /** What is done, such as "Revoke". */
+  verb: string;
+  /** To what, where *verb* does not say it. */
+  name?: string;
+  icon?: IconName;
+  /** The two answers, where "it" is not what they are about. */
+  yes?: string;
+  no?: string;
+  /** What the answer should be thought over for. */
+  why?: string;
+  disabled?: boolean;
+  run: () => Promise<unknown>;
+}
+
+/** A button for what nothing brings back: it asks in its own place, with the harmless answer in focus. */
+export function AskFirst({ verb, name, icon, yes = `Yes, ${verb.toLowerCase()} it`, no = "Keep it", why, disabled = false, run }: AskFirstProps) {
+  const [asking, setAsking] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const button = useRef<HTMLButtonElement>(null);
+  const group = useRef<HTMLDivElement>(null);
+  const kept = useRef(false);
+  const heading = useRef<HTMLElement | null>(null);
+  const id = useId();
+  const label = name === undefined ? verb : `${verb} ${name}`;
+
+  // The button that was pressed went away with its question.
+  useEffect(() => {
+    if (!asking && kept.current) button.current?.focus();
+    kept.current = false;
+  }, [asking]);
+
+  // With what was ended its button may be gone: one reads on from the heading above it.
+  useEffect(
+    () => () => {
+      const above = heading.current;
+      if (above) requestAnimationFrame(() => document.activeElement === document.body && focusOn(above));
+    },
+    [],
+  );
+
+  const keep = () => {
+    kept.current = true;
+    setAsking(false);
+  };
+  const go = async () => {
+    setBusy(true);
+    heading.current = group.current?.closest("section, dialog")?.querySelector("h2") ?? null;
+    try {
+      await run();
+    } finally {
+      kept.current = document.activeElement === document.body;
+      setBusy(false);
+      setAsking(false);
+    }
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== "Escape") return;
+    // The window around it stays open.
+    event.preventDefault();
+    if (!busy) keep();
+  };
+  if (!asking) {
+    return (
+      <Button ref={button} icon={icon} disabled={disabled} aria-label={label} onClick={() => setAsking(true)}>
+        {verb}
+      </Button>
+    );
+  }
+  return (
+    <div ref={group} className="row" role="group" aria-label={`${label}?`} aria-describedby={why === undefined ? undefined : id} onKeyDown={onKeyDown}>
+      {why === undefined ? null : <p id={id}>{why}</p>}
+      <Button tone="danger" busy={busy} disabled={disabled} onClick={() => void go()}>
+        {yes}
+      </Button>
+      <Button autoFocus disabled={busy} onClick={keep}>
+        {no}
+      </Button>
+    </div>
+  );
+}
+
+function focusOn(heading: HTMLElement): void {
+  heading.tabIndex = -1;
+  heading.focus();
 }
 
 /** A choice among numbers of days. */

@@ -3,7 +3,7 @@ import { useEffect, useId, useRef, useState, type KeyboardEvent, type ReactNode 
 import { Icon, type IconName } from "./icons";
 import { Popover } from "./popover";
 
-export interface MenuAction {
+interface MenuAction {
   label: string;
   icon: IconName;
   run: () => void;

@@ -1,5 +1,5 @@
 /** Short messages at the edge of the page, some with one thing to do about them. */
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState, type RefObject } from "react";
 import { createPortal } from "react-dom";
 import { Store, useStore } from "../stores";
 import { IconButton } from "./controls";
@@ -61,6 +61,21 @@ function ToastLine({ entry }: { entry: Toast }) {
       <IconButton label="Dismiss" icon="close" size={16} onClick={() => dismiss(entry.id)} />
     </div>
   );
+}
+
+/** Keep the messages above *foot*, however high it gets: what is typed or said there is not covered. */
+export function useToastsAbove(foot: RefObject<HTMLElement | null>): void {
+  useEffect(() => {
+    const box = foot.current;
+    if (!box) return;
+    const { style } = document.documentElement;
+    const observer = new ResizeObserver(() => style.setProperty("--foot", `${box.offsetHeight}px`));
+    observer.observe(box);
+    return () => {
+      observer.disconnect();
+      style.removeProperty("--foot");
+    };
+  }, [foot]);
 }
 
 export function Toasts() {
