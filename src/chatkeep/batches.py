@@ -1,16 +1,39 @@
-"""How many are erased at a time: as many as take a moment, however much each of them is.
+"""How many are ended or erased at a time: a few, again and again, until it is all done.
 
-A conversation has one message or a hundred thousand, and nobody knows before it is gone. Too
-many at once take longer than a statement may, and nothing of that is done: tried again in the
-same way it would never be.
+Too many at once take longer than a statement may, and nothing of that is done: tried again in
+the same way it would never be. Much is left where servers stood still, or were busy for long.
+
+A row is a row, and goes with a fixed number of others (`in_turns`). A conversation has one
+message or a hundred thousand, and nobody knows before it is gone: as many go as take a moment
+(`Batch`).
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_AT_A_TIME: Final = 1000
 _MOMENT_S: Final = 0.5
 _FEWER: Final = 8
+
+
+async def in_turns(turn: Callable[[int], Awaitable[int]]) -> int:
+    """Let *turn* do a few, again and again until there are no more; return how many it did.
+
+    It is given how many it may do, and returns how many it did; fewer were the last. Each is a
+    transaction of its own, so that nobody waits for long and an interruption loses nothing.
+
+    A statement that passes over rows that others have locked finds its few in a `with` part
+    that is materialized. Inside `in (...)` PostgreSQL looks for them again for each row of a
+    table that it takes for small, finds others than those it has just deleted, and does all.
+    """
+    total = 0
+    while (done := await turn(_AT_A_TIME)) >= _AT_A_TIME:
+        total += done
+    return total + done
 
 
 class Batch:

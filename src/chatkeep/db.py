@@ -9,24 +9,22 @@ connection. Nothing here knows a table.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, Literal, LiteralString, ParamSpec, TypeVar
 
 import msgspec
-import psycopg
 from psycopg import errors as pg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 from psycopg.types.json import set_json_dumps, set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from chatkeep import pipelines
 from chatkeep.borrowing import Loan, lend_the_last_first
-from chatkeep.errors import DatabaseUnavailable, Invalid, NotFound, Unavailable
-from chatkeep.outages import Reasons
+from chatkeep.database_errors import ConstraintViolated, raise_ours
+from chatkeep.errors import Unavailable
 from chatkeep.pipelines import PipelinedConnection
 
 if TYPE_CHECKING:
@@ -35,11 +33,26 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+__all__ = [
+    "ADMIN",
+    "AUTH",
+    "OWN_LOGIN",
+    "WORKER",
+    "Caller",
+    "ConstraintViolated",
+    "Database",
+    "Params",
+    "PoolState",
+    "Query",
+    "Role",
+    "Row",
+    "as_user",
+    "connection_settings",
+    "run_within",
+]
+
 set_json_dumps(msgspec.json.encode)
 set_json_loads(msgspec.json.decode)
-
-_log = logging.getLogger(__name__)
-_REASONS = Reasons()
 
 #: "none" is whoever the address logs in as: for a database that is not ours.
 Role = Literal["chatkeep_app", "chatkeep_auth", "chatkeep_worker", "chatkeep_admin", "none"]
@@ -53,18 +66,26 @@ _STATEMENT_TIMEOUT = "15s"
 # Longer than the server's own patience: it does not count where the server itself hangs.
 _PATIENCE_S = 20.0
 _AFTER_A_DEADLOCK_S = 0.05
-_NOT_STORABLE = "The request holds a character or number that cannot be stored."
 _ACT_AS: LiteralString = (
     "select set_config('role', %s, true), set_config('chatkeep.user_id', %s, true),"
     " set_config('statement_timeout', %s, true)"
 )
 # What people send finds its rows by whole keys whatever the values are, and is planned once for
 # each connection. Left to itself PostgreSQL plans it anew for its first five uses, as is best for
-# what looks through many people's rows. To say so in each statement would cost it 7 us. Where a
-# pooler stands between of which nobody has told us, whoever it lends its connection to next would
-# have it, too: it tells us of no process that is PostgreSQL's.
-_PLAN_ONCE: LiteralString = (
-    "select set_config('plan_cache_mode', 'force_generic_plan', false) where pg_backend_pid() = %s"
+# what looks through many people's rows. To say so in each statement would cost it 7 us. And each
+# statement sees what those did for whom it or one before it has waited, whatever the database's
+# own default is: else limits would be passed by who comes at once. Where a pooler stands between
+# of which nobody has told us, whoever it lends its connection to next would have it, too: it
+# tells us of no process that is PostgreSQL's.
+_MADE_READY: LiteralString = (
+    "select set_config('plan_cache_mode', 'force_generic_plan', false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
+    " set_config('TimeZone', 'UTC', false)"
+    " where pg_backend_pid() = %s"
+)
+# Several steps are read as text, of which psycopg knows times in these styles alone.
+_IN_STEPS: LiteralString = (
+    ", set_config('DateStyle', 'ISO, MDY', true), set_config('IntervalStyle', 'postgres', true)"
 )
 _ACT_ALONE: LiteralString = _ACT_AS + ", set_config('plan_cache_mode', 'auto', true)"
 
@@ -107,15 +128,6 @@ class PoolState:
     idle: int
     most: int
     waiting: int
-
-
-class ConstraintViolated(Exception):
-    """A constraint of ours said no. Concepts match on its *name*, never on message text."""
-
-    def __init__(self, name: str) -> None:
-        """Keep the constraint's name, and none of the row's values."""
-        self.name = name
-        super().__init__(name)
 
 
 def _again_after_a_deadlock(
@@ -186,7 +198,7 @@ class Database:
         try:
             await self._pool.open(wait=wait, timeout=10)
         except Exception as error:
-            _raise_ours(error)
+            raise_ours(error)
             raise
         await self._pool.resize(self._pool.max_size)
 
@@ -276,7 +288,8 @@ class Database:
             connection.patience_s = patience_s or _PATIENCE_S
             try:
                 async with connection.transaction():
-                    await connection.execute(*_acting_as(caller))
+                    text, params = _acting_as(caller)
+                    await connection.execute(text + _IN_STEPS, params)
                     yield connection
                     if connection.info.transaction_status == TransactionStatus.INERROR:
                         # To a commit PostgreSQL would answer ROLLBACK, which is no error.
@@ -285,13 +298,13 @@ class Database:
                 connection.patience_s = None
 
     def _connection(self) -> AbstractAsyncContextManager[PipelinedConnection]:
-        return Loan(self._pool, _raise_ours)
+        return Loan(self._pool, raise_ours)
 
     async def _made_ready(self, connection: PipelinedConnection) -> None:
         if self._behind_pooler:  # what is said or planned here is of no use to whoever comes next
             return
         connection.patience_s = _PATIENCE_S
-        made = await connection.execute(_PLAN_ONCE, [connection.info.backend_pid])
+        made = await connection.execute(_MADE_READY, [connection.info.backend_pid])
         connection.patience_s = None
         if made.rowcount and self._rehearse is not None and not self.state().waiting:
             await self._rehearse(connection)
@@ -317,6 +330,7 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 8000,
         "application_name": "chatkeep",
+        "client_encoding": "UTF8",  # whatever PGCLIENTENCODING says, or the login's settings
         "prepare_threshold": None if behind_pooler else 5,
     }
 
@@ -324,73 +338,3 @@ def connection_settings(*, behind_pooler: bool) -> dict[str, Any]:
 def _acting_as(caller: Caller) -> tuple[LiteralString, tuple[str, str, str]]:
     text = _ACT_AS if caller.role == "chatkeep_app" else _ACT_ALONE
     return text, (caller.role, caller.user_id, _STATEMENT_TIMEOUT)
-
-
-def _raise_ours(error: BaseException) -> None:
-    """Raise what *error* of the driver's is for us; values and SQL never leave this file."""
-    if isinstance(error, (psycopg.Error, PoolTimeout, TimeoutError)):
-        ours = _translated(error)
-        if ours is not None:
-            if isinstance(ours, Unavailable):
-                _tell_why(error)
-            raise ours from error
-    elif isinstance(error, UnicodeEncodeError):
-        # Half of a surrogate pair, for which UTF-8 has no bytes.
-        raise Invalid(_NOT_STORABLE) from error
-
-
-def _tell_why(error: psycopg.Error | PoolTimeout | TimeoutError) -> None:
-    """Log why PostgreSQL, or a pooler before it, has not done it, which whoever asked is not told.
-
-    A time limit, a lock, a password, an administrator, too few connections: each once a minute.
-    """
-    match error:
-        case pg.SerializationFailure() | pg.DeadlockDetected() | PoolClosed():
-            return  # as happens
-        case (
-            pg.ReadOnlySqlTransaction() | pg.DiskFull() | pg.UndefinedTable() | pg.UndefinedColumn()
-        ):
-            return  # told in words of their own
-        case PoolTimeout():
-            why = "no connection was free in time (DATABASE_POOL_SIZE)"
-        case psycopg.Error():
-            why = " ".join((error.diag.message_primary or str(error)).split())
-        case _:
-            why = "it did not answer"
-    if _REASONS.is_news(why):
-        _log.warning("PostgreSQL did not do what it was asked: %s", why)
-
-
-def _translated(error: psycopg.Error | PoolTimeout | TimeoutError) -> Exception | None:  # noqa: C901, PLR0911 -- a table, read line by line
-    match error:
-        case pg.UniqueViolation() | pg.ForeignKeyViolation() | pg.CheckViolation():
-            return ConstraintViolated(error.diag.constraint_name or "")
-        case pg.InsufficientPrivilege():
-            # Row-level security refused the row: for the caller it is not there. A missing
-            # grant looks the same from outside, so the log says what was refused.
-            _log.warning("the database refused: %s", error.diag.message_primary)
-            return NotFound()
-        case pg.SerializationFailure() | pg.DeadlockDetected() | pg.LockNotAvailable():
-            return Unavailable(retry_after_s=1)
-        case psycopg.Error() if pipelines.is_of_old_statement(error):
-            return Unavailable(retry_after_s=1)  # of several steps; a single one was tried again
-        case (
-            pg.QueryCanceled()
-            | pg.TransactionTimeout()
-            | pg.IdleInTransactionSessionTimeout()
-            | TimeoutError()
-        ):
-            return Unavailable("The database took too long.")
-        case pg.ReadOnlySqlTransaction() | pg.DiskFull():
-            if (why := error.diag.message_primary or "") and _REASONS.is_news(why):
-                _log.error("the database takes no writes: %s", why)
-            return DatabaseUnavailable("The database takes no writes right now.")
-        case pg.UndefinedTable() | pg.UndefinedColumn():
-            _log.error("the database lacks what is needed: %s", error.diag.message_primary)
-            return DatabaseUnavailable("The database lacks a table: an administrator must act.")
-        case PoolTimeout() | psycopg.OperationalError() | psycopg.InterfaceError():
-            return DatabaseUnavailable("The database cannot be reached right now.")
-        case psycopg.DataError():
-            return Invalid(_NOT_STORABLE)
-        case _:
-            return None

@@ -22,6 +22,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from chatkeep.batches import in_turns
 from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import AnswerNotKept, IdempotencyKeyReused, RequestInProgress
 from chatkeep.ids import new_id
@@ -41,7 +42,6 @@ KEPT_AT_MOST: Final = 8 << 20
 _WAIT_S: Final = 60.0
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 0.5
-_FORGOTTEN_AT_ONCE: Final = 1000
 _NONCE_BYTES: Final = 12
 
 
@@ -266,14 +266,8 @@ class Held:
 
 
 async def forget_old(db: Database) -> int:
-    """Forget keys that are a day old, a few at a time; return how many.
-
-    All of a day, which is left where servers stood still, take longer than a statement may.
-    """
-    forgotten = 0
-    while some := await db.execute(WORKER, _FORGET, [_FORGOTTEN_AT_ONCE]):
-        forgotten += some
-    return forgotten
+    """Forget keys that are a day old; return how many."""
+    return await in_turns(lambda at_most: db.execute(WORKER, _FORGET, [at_most]))
 
 
 def _bound_to(user_id: str, key: str) -> bytes:

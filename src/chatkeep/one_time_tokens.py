@@ -15,6 +15,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString
 
+from chatkeep.batches import in_turns
 from chatkeep.db import AUTH, Query
 from chatkeep.server_secrets import derived_key
 
@@ -212,4 +213,13 @@ def dropping(user_id: UUID, kinds: Sequence[Kind] | None = None) -> Query[Any]:
 
 async def sweep(db: Database) -> None:
     """Forget what has expired."""
-    await db.execute(AUTH, "delete from chatkeep.one_time_tokens where expires_at <= now()", ())
+    await in_turns(
+        lambda at_most: db.execute(
+            AUTH,
+            "with few as materialized (select user_id, kind from chatkeep.one_time_tokens"
+            "  where expires_at <= now() limit %s for update skip locked)"
+            " delete from chatkeep.one_time_tokens t using few"
+            " where (t.user_id, t.kind) = (few.user_id, few.kind)",
+            (at_most,),
+        )
+    )

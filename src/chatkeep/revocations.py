@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from sys import intern
 from typing import TYPE_CHECKING, Final
 
+from chatkeep.batches import in_turns
 from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import (
     REMEMBERED,
@@ -50,7 +51,6 @@ _FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _LOOK_EVERY_S = 1.0
 _PAUSE_S = 0.002
 _PURGE_EVERY_LOOKS = 600
-_FORGOTTEN_AT_ONCE: Final = 1000
 
 #: Kinds of what has ended because its issuer says so.
 _TOLD: Final = frozenset({"subject", "sessionless"})
@@ -76,6 +76,11 @@ class _Row:
 @dataclass(frozen=True, slots=True)
 class _Newest:
     newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    now: datetime
 
 
 class Revocations:
@@ -352,17 +357,24 @@ class Revocations:
         await self.catch_up()
 
     async def _forget_the_old(self) -> None:
-        """Drop what no living token can name, here and in the table."""
-        now = datetime.now(UTC)
+        """Drop what no living token can name, here and in the table.
+
+        By whichever clock is behind, ours or that of the database: what is forgotten is not learnt
+        again when ours, which may be ahead for a while, is put right.
+        """
+        (theirs,) = await self._db.fetch(AUTH, "select now() as now", (), row=_Moment)
+        now = min(datetime.now(UTC), theirs.now)
         self._ended = {key: until for key, until in self._ended.items() if until > now}
         self._not_before = {key: one for key, one in self._not_before.items() if one[1] > now}
         self._telling = {issuer for kind, issuer, _ in self._not_before if kind in _TOLD}
-        forgotten = _FORGOTTEN_AT_ONCE
-        while forgotten == _FORGOTTEN_AT_ONCE:  # a few at a time, so that no revocation waits
-            forgotten = await self._db.execute(
+        await in_turns(
+            lambda at_most: self._db.execute(
                 AUTH,
-                "delete from chatkeep.revocations where (kind, issuer, subject) in ("
-                " select kind, issuer, subject from chatkeep.revocations where until < now()"
-                " limit %s for update skip locked)",
-                (_FORGOTTEN_AT_ONCE,),
+                "with few as materialized (select kind, issuer, subject"
+                "  from chatkeep.revocations where until < now()"
+                "  limit %s for update skip locked)"
+                " delete from chatkeep.revocations r using few where"
+                " (r.kind, r.issuer, r.subject) = (few.kind, few.issuer, few.subject)",
+                (at_most,),
             )
+        )

@@ -1,4 +1,4 @@
-"""JSON from elsewhere that could not be stored or read back: NUL characters, and deep nesting.
+"""What comes from elsewhere and could not be stored or read back: NUL characters, deep nesting.
 
 PostgreSQL stores no NUL. Whatever reads or writes nested values is recursive, so a depth that
 one part of the program just manages is too much for another, which starts further down the
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 DEPTH_AT_MOST: Final = 64
 #: The character as JSON writes it: behind pairs of backslashes, which mean one each.
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def is_storable_text(text: str) -> bool:
+    """Whether UTF-8 and PostgreSQL can hold *text*: no NUL, and no half of a surrogate pair."""
+    if "\x00" in text:
+        return False
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def has_nul(written: bytes) -> bool:

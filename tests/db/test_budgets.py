@@ -16,7 +16,6 @@ from chatkeep.answering import checkpoints, turns
 from chatkeep.answering.charges import ANONYMOUS, Budgets, Charge
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.live import LiveAnswer
-from chatkeep.answering.turns import Turn
 from chatkeep.budgets.administered import forget_limits, list_limits, set_limits
 from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.overview import overview, totals
@@ -27,10 +26,12 @@ from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 from chatkeep.runs import Address, Ending
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from chatkeep.answering.turns import Turn
     from tests.postgres_servers import MigratedDatabase
 
 ADMITTED = 37
@@ -371,12 +372,4 @@ async def test_anonymous_answers_share_an_account_without_everybodys_limits(
 
 def turn_of(conversation: str) -> Turn:
     """Return a question of 300 bytes."""
-    return Turn(
-        conversation_id=conversation,
-        run_id=str(uuid4()),
-        message_id=str(uuid4()),
-        user_message_id=str(uuid4()),
-        model="m",
-        content="q" * 300,
-        may_create=True,
-    )
+    return a_turn(conversation_id=conversation, content="q" * 300)

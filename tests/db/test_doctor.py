@@ -54,6 +54,22 @@ async def test_too_few_connections_are_told(database: MigratedDatabase) -> None:
             connection.execute(f'alter database "{database.name}" connection limit -1')
 
 
+async def test_transactions_of_another_kind_are_told(database: MigratedDatabase) -> None:
+    """Behind a pooler, where a server cannot say of which kind its own are to be."""
+    another = f'alter database "{database.name}" set default_transaction_isolation = serializable'
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        assert (await findings(database.url, DATABASE_POOLER="on"))["Transactions"].is_good
+        connection.execute(another)
+        try:
+            (problem,) = (await findings(database.url, DATABASE_POOLER="on"))[
+                "Transactions"
+            ].problems
+            assert "'serializable'" in problem
+            assert "Transactions" not in await findings(database.url)
+        finally:
+            connection.execute(f'alter database "{database.name}" reset all')
+
+
 async def test_other_secret_is_named(database: MigratedDatabase, db: Database) -> None:
     """Keys that were made with another secret are said to be, without either secret."""
     await load_signing_keys(db, SECRET.encode())

@@ -6,6 +6,7 @@ import asyncio
 import os
 import pwd
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -17,9 +18,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
 
+from chatkeep.config import Secret
 from chatkeep.data_folder import DataFolder, prepare
-from chatkeep.embedded_postgresql.cluster import LOGIN, Addresses, EmbeddedPostgreSQL, attach
+from chatkeep.embedded_postgresql.addresses import LOGIN, Addresses, addresses_at
+from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL, attach
 from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
 from chatkeep.errors import SetupError
 
@@ -86,6 +91,15 @@ def postmaster(folder: DataFolder) -> int:
     return found.pid
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[DataFolder]:
+    """A data folder on which PostgreSQL runs, which nobody stops."""
+    with tempfile.TemporaryDirectory(prefix="chatkeep-place-") as made:
+        folder = prepare(Path(made) / "data")
+        with started(folder):
+            yield folder
+
+
 def test_everything_written_is_there_after_a_restart(folder: DataFolder) -> None:
     """What was stored before a clean stop is stored after the next start."""
     with started(folder) as addresses, psycopg.connect(addresses.admin_url) as connection:
@@ -93,6 +107,84 @@ def test_everything_written_is_there_after_a_restart(folder: DataFolder) -> None
     assert read_postmaster(folder.postgresql) is None
     with started(folder) as addresses:
         assert ask(addresses.admin_url, "select answer from kept") == 42
+
+
+MEANT_FOR_ANOTHER = [
+    {"PGPORT": "5433"},
+    {"PGHOST": "db.example", "PGHOSTADDR": "192.0.2.1", "PGUSER": "me", "PGDATABASE": "mine"},
+    {"PGSSLMODE": "require", "PGCHANNELBINDING": "require"},
+    {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system"},
+    {"PGSSLNEGOTIATION": "direct"},
+    {"PGSSLCERTMODE": "require", "PGSSLCERT": "/nowhere", "PGSSLKEY": "/nowhere"},
+    {"PGSSLMINPROTOCOLVERSION": "SSLv3"},
+    {"PGSSLMAXPROTOCOLVERSION": "TLSv1"},
+    {"PGOPTIONS": "-c default_transaction_read_only=on", "PGCLIENTENCODING": "LATIN1"},
+    {"PGTARGETSESSIONATTRS": "read-only", "PGLOADBALANCEHOSTS": "never"},
+    {"PGGSSENCMODE": "require", "PGGSSLIB": "sspi", "PGKRBSRVNAME": "pg"},
+    {"PGREQUIREPEER": "somebody"},
+    {"PGREQUIREAUTH": "!scram-sha-256"},
+    {"PGCONNECT_TIMEOUT": "soon"},
+    {"PGMINPROTOCOLVERSION": "9.9"},
+    {"PGMAXPROTOCOLVERSION": "newest"},
+    {"PGPASSFILE": "/nowhere", "PGPASSWORD": "guess"},
+    {"PGDATESTYLE": "Julian"},
+    {"PGTZ": "Mars/Olympus"},
+    {"PGGEQO": "perhaps"},
+    {"PGDATESTYLE": "SQL, DMY", "PGTZ": "Asia/Tokyo", "PGGEQO": "off"},
+    {"PGSERVICE": "gone", "PGSERVICEFILE": "/nowhere"},
+    {"PGSYSCONFDIR": "/nowhere", "PGLOCALEDIR": "/nowhere", "PGAPPNAME": "Zoë"},
+]
+
+
+@pytest.mark.parametrize("meant_for_another", MEANT_FOR_ANOTHER, ids="+".join)
+def test_variables_for_another_postgresql_are_not_for_this_one(
+    running: DataFolder, monkeypatch: pytest.MonkeyPatch, meant_for_another: dict[str, str]
+) -> None:
+    """It is attached to and written to, whatever `psql` is told in the same shell."""
+    for name, value in meant_for_another.items():
+        monkeypatch.setenv(name, value)
+    with psycopg.connect(attach(running).admin_url) as connection:
+        connection.execute("create temporary table kept as select '用户' as word")
+        assert connection.execute("select word from kept").fetchone() == ("用户",)
+        assert connection.execute("select timestamptz 'epoch'::text").fetchone() == (
+            "1970-01-01 00:00:00+00",
+        )
+
+
+def test_it_starts_beside_all_variables_for_another_postgresql(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is made, and ready to be used."""
+    for variables in MEANT_FOR_ANOTHER:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+    with started(folder) as addresses:
+        assert ask(addresses.app_url, "select 1") == 1
+
+
+def test_every_variable_of_libpq_is_answered_by_the_address(folder: DataFolder) -> None:
+    """A newer libpq may know more of them: each that an address can answer is in ours."""
+    told = conninfo_to_dict(addresses_at(folder.path, Secret("s")).app_url)
+    asked = {one.keyword.decode() for one in pq.Conninfo.get_defaults() if one.envvar}
+    assert asked - told.keys() == {"service"}
+
+
+def test_service_for_another_postgresql_says_nothing_here_and_stays_for_others(
+    running: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tools of the operator may need it. One that is not defined is of no use to anybody."""
+    services = tmp_path / "services"
+    services.write_text(
+        "[theirs]\nhost=db.example\nport=1\nuser=me\ndbname=mine\nsslmode=require\n"
+        "requirepeer=somebody\noptions=-c default_transaction_read_only=on\n"
+    )
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv("PGSERVICE", "theirs")
+    with psycopg.connect(attach(running).admin_url) as connection:
+        connection.execute("create temporary table kept as select 42 as answer")
+    assert os.environ["PGSERVICE"] == "theirs"
+    services.write_text("")
+    assert ask(attach(running).admin_url, "select 1") == 1
 
 
 def test_nobody_gets_in_without_a_password(folder: DataFolder) -> None:
@@ -143,6 +235,54 @@ def test_pid_file_that_names_another_process_does_not_keep_it_from_starting(
     os.chown(stale, owner.st_uid, owner.st_gid)
     with started(folder) as addresses:
         assert ask(addresses.admin_url, "select 1") == 1
+
+
+TORN = [b"", b"\n", b"12", b"0\n", b"-7\n/data\n", b"\0" * 40, b"\xff\xfe1\n", b"9" * 30 + b"\n"]
+
+
+def test_torn_pid_file_does_not_keep_it_from_starting(folder: DataFolder) -> None:
+    """As a full disk or a power cut leaves it: empty, half of it, or what was there before."""
+    with started(folder) as addresses, psycopg.connect(addresses.admin_url) as connection:
+        connection.execute("create table kept as select 42 as answer")
+    for torn in TORN:
+        (folder.postgresql / "postmaster.pid").write_bytes(torn)
+        give_to_owner(folder.postgresql / "postmaster.pid")
+        with started(folder) as addresses:
+            assert ask(addresses.admin_url, "select answer from kept") == 42
+
+
+@pytest.mark.parametrize("torn", [b"", b"12", b"\0" * 40])
+def test_postgresql_whose_pid_file_is_torn_is_ended_and_never_started_over(
+    folder: DataFolder, torn: bytes
+) -> None:
+    """Two on one folder would destroy it: what a killed server left behind ends first."""
+    subprocess.run([sys.executable, "-c", ABANDON, folder.path], check=False)
+    left_behind = postmaster(folder)
+    (folder.postgresql / "postmaster.pid").write_bytes(torn)
+    with started(folder) as addresses:
+        assert not is_running(left_behind, folder.postgresql)
+        assert ask(addresses.admin_url, "select 1") == 1
+
+
+def test_torn_pid_file_stays_while_somebody_unseen_answers(folder: DataFolder) -> None:
+    """A PostgreSQL in another container has no process here, and the same folder."""
+    with started(folder):
+        pass
+    torn = folder.postgresql / "postmaster.pid"
+    torn.write_bytes(b"")
+    give_to_owner(torn)
+    with socket.socket(socket.AF_UNIX) as unseen:
+        unseen.bind(str(folder.postgresql / ".s.PGSQL.5432"))
+        unseen.listen()
+        with pytest.raises(SetupError, match=r"answers in .* cannot be seen"), started(folder):
+            pass
+    assert torn.exists()
+
+
+def give_to_owner(file: Path) -> None:
+    """Let *file* be its folder's owner's, as PostgreSQL's own files are."""
+    owner = file.parent.stat()
+    os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def test_killed_postgresql_is_started_again(folder: DataFolder) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
 
@@ -18,6 +18,30 @@ if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
 
 _AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+_WITH_A_FILE: Final[LiteralString] = """
+insert into chat.conversations (user_id, id, head_id) values ('bo', 'with a file', 'm');
+insert into chat.messages (user_id, conversation_id, id, role, content)
+  values ('bo', 'with a file', 'm', 'user', 'Hello');
+insert into chat.chatkit_attachments (user_id, id, attachment, media_type, size, conversation_id)
+  values ('bo', 'file', '{}', 'text/plain', 1, 'with a file');
+"""
+
+
+async def test_file_that_is_being_erased_is_not_in_a_copy(
+    db: Database, database: MigratedDatabase
+) -> None:
+    """Whoever copies a conversation while an item of it goes, with its file, has the rest."""
+    database.operate(_WITH_A_FILE)
+    with psycopg.connect(database.admin_url) as erasing:
+        erasing.execute("select from chat.conversations where id = 'with a file' for update")
+        erasing.execute("delete from chat.chatkit_attachments where id = 'file'")
+        copying = asyncio.create_task(forking.fork(db, "bo", "with a file", message_id=None))
+        await until(lambda: database.waiting_for_locks() > 0, within_s=20)
+        erasing.commit()
+    copy = await copying
+    assert copy.id in [one.id for one in await list_conversations(db, "bo", limit=3)]
 
 
 async def test_copy_that_is_being_made_is_erased_with_what_it_copies(

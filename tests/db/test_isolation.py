@@ -10,6 +10,7 @@ import pytest
 
 from chatkeep.errors import DatabaseUnavailable
 from chatkeep.setup_checks.isolation import find_problems
+from chatkeep.sql.migrations import migrate
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
@@ -99,6 +100,18 @@ async def test_empty_database_is_named(postgres: Server) -> None:
         assert "chatkeep migrate" in problem
     finally:
         postgres.drop_database(name)
+
+
+async def test_empty_database_with_a_new_login_is_named(own_server: Server) -> None:
+    """One sentence with what helps: there are no roles yet that the login could be granted."""
+    with psycopg.connect(own_server.url(), autocommit=True) as admin:
+        admin.execute("create role newcomer login noinherit")
+    name = own_server.new_database()
+    assert await find_problems(own_server.url(name, user="newcomer")) == [
+        "The database has no tables of Chatkeep: run `chatkeep migrate`."
+    ]
+    migrate(own_server.url(name), login="newcomer")
+    assert await find_problems(own_server.url(name, user="newcomer")) == []
 
 
 async def test_absent_database_is_no_verdict() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 import pytest
 
+from chatkeep import job_queue
 from chatkeep.db import AUTH, Database
 from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.job_queue import GONE_AFTER_S, JobQueue, TryAgain, Turn, bring_back
@@ -20,6 +21,8 @@ from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import tzinfo
+    from typing import Self
 
     from chatkeep.db import Caller, Query
     from tests.postgres_servers import Server
@@ -112,6 +115,32 @@ async def test_job_comes_back_when_it_says_so(db: Database, database: MigratedDa
         database.operate("update chatkeep_queue.procrastinate_jobs set scheduled_at = now()")
         await until(lambda: jobs(database) == [])
     assert turns == [0, 1, 2]
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-9), timedelta(hours=9)], ids=str)
+async def test_job_comes_back_by_the_clock_of_the_database(
+    db: Database, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch, wrong: timedelta
+) -> None:
+    """To the microsecond: one's own clock may be hours off, and would try at once or never."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + wrong
+
+    async def work(turn: Turn, carried: str) -> None:
+        raise TryAgain(timedelta(hours=1))
+
+    monkeypatch.setattr(job_queue, "datetime", Wrong)
+    async with working(db, work):
+        await db.execute(AUTH, ADD, ["x"])
+        await until(lambda: jobs(database) == [("todo", 1)])
+    waits = database.operate(
+        "select job.scheduled_at - said.at from chatkeep_queue.procrastinate_jobs job"
+        " join chatkeep_queue.procrastinate_events said on said.job_id = job.id"
+        " where said.type = 'deferred_for_retry'"
+    )
+    assert waits == [(timedelta(hours=1),)]
 
 
 async def test_fault_is_no_loop_and_no_leak(

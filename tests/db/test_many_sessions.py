@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from chatkeep.db import AUTH
 from chatkeep.limits.known_networks import signed_in_from
 from chatkeep.revocations import Revocations
 from chatkeep.sessions import forgetting as old_sessions
 from chatkeep.sessions import own as own_sessions
 from chatkeep.sessions.administration import force_out
-from chatkeep.sessions.records import ENDED_AT_ONCE
+from chatkeep.sessions.records import ENDED_AT_ONCE, beyond
 from chatkeep.sign_in import password_accounts
+from tests.serving import until
 from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, shown, sign_up
 
 if TYPE_CHECKING:
@@ -179,6 +182,25 @@ async def test_forgetting_waits_for_nobody_and_tells_no_node(
         assert await asyncio.wait_for(old_sessions.forget(db), 10) == 3500
     assert await old_sessions.forget(db) == 1
     assert database.operate("select newest from chatkeep.revocation_numbers") == before
+
+
+async def test_session_that_somebody_else_is_ending_ends_once(
+    issuer: EmbeddedIssuer, db: Database, database: MigratedDatabase
+) -> None:
+    """Who signs in has the oldest end as one too many, while its device is logging out."""
+    me = await sign_up(issuer)
+    bounds = replace(issuer.bounds, at_most=0)
+    logged_out = "update user_sessions set is_active = false, reason = 'logout' where id = %s"
+    with psycopg.connect(database.admin_url) as device:
+        device.execute(logged_out, [me.session_id])
+        ending = asyncio.create_task(
+            db.fetch_all(AUTH, beyond(issuer.user_id_of(me.user.id), bounds))
+        )
+        await until(lambda: database.waiting_for_locks() > 0)
+        device.commit()
+    assert await ending == [[]]
+    found = database.operate("select reason from user_sessions where id = %s", me.session_id)
+    assert found == [("logout",)]
 
 
 async def test_list_is_read_off_an_index(database: MigratedDatabase) -> None:

@@ -11,7 +11,7 @@ from chatkeep.answering import checkpoints, turns
 from chatkeep.errors import RunInProgress
 from chatkeep.ids import new_id
 from chatkeep.runs import Ending
-from tests.db.test_turns import a_turn
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from chatkeep.answering.turns import Turn

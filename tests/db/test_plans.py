@@ -33,7 +33,6 @@ from chatkeep.administration.usage import read_usage
 from chatkeep.answering import checkpoints, titling, turns, waiting
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.refusals import AlreadyStarted
-from chatkeep.answering.turns import Turn
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Database, Query
 from chatkeep.devices import Device
 from chatkeep.errors import ChatkeepError
@@ -49,6 +48,7 @@ from tests.db.test_owner_predicates import SEED as ANA_AND_BO
 from tests.db.test_owner_predicates import TRIES
 from tests.db.whole_keys import detours, found_by, indexes_of
 from tests.postgres_servers import MigratedDatabase
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -259,22 +259,9 @@ ME, TALK = "user-50", "conversation-50-5"
 RUN = Address(id="new run", conversation_id=TALK, message_id="message-99", user_message_id="q")
 
 
-def a_turn(**changes: Any) -> Turn:  # noqa: ANN401 -- fields of a turn
-    """Return a question at the end of the talk."""
-    fields: dict[str, Any] = {
-        "conversation_id": TALK,
-        "run_id": new_id(),
-        "message_id": new_id(),
-        "user_message_id": new_id(),
-        "model": "m",
-        "content": "Hello",
-    }
-    return Turn(**{**fields, **changes})
-
-
 async def turned(db: Database) -> None:
     """Begin an answer, keep a part of it, and end it."""
-    turn = a_turn(request_key=new_id())
+    turn = a_turn(conversation_id=TALK, may_create=False, request_key=new_id())
     await turns.start(db, ME, turn)
     address = turn.address
     said = Checkpoint(user_id=ME, run=address, content="Hel", parts=None)
@@ -312,7 +299,7 @@ HOT: dict[str, Callable[[Database, Known], Awaitable[object]]] = {
     "queue": lambda db, _: waiting.list_waiting(db, ME, TALK),
     "cancel": lambda db, _: waiting.cancel(db, ME, TALK, None),
     "whom nobody answers": lambda db, _: waiting.find_held(db),
-    "news": lambda db, _: checkpoints.find_news(db, ME, "run-50-5-1", has=0, said=-1),
+    "news": lambda db, _: checkpoints.get_news(db, ME, "run-50-5-1", has=0, said=-1),
     "automatic title": lambda db, _: titling.find_automatic(db, ME, TALK),
     "given title": lambda db, _: titling.give_title(db, ME, TALK, "Other", seen="Talk 5"),
     "profile": lambda db, _: Preferences(db).get_profile(ME),

@@ -189,6 +189,8 @@ REVIEWED_DEFINERS = {
     "chat.keep_answers(json,double precision)",
     # Fills the search from triggers, with the message that their statement has written.
     "chat.keep_words()",
+    # Reads a message of the caller again, which they have changed.
+    "chat.read_words_again(text,text)",
     # Looks among the caller's own words only, and is for the role of requests.
     "chat.search(tsquery,timestamp with time zone,text,integer)",
     # Queues from triggers what others are told of the row that their statement has written.
@@ -263,6 +265,7 @@ def test_a_definer_sees_to_its_own_names_and_is_for_one_role(database: MigratedD
     assert found == [
         ("keep_answers", f"{path[:-1]},{planned}}}", f"{{{keeper}}}"),
         ("keep_words", path, f"{{{owner}}}"),
+        ("read_words_again", path, f"{{{owner},chatkeep_app=X/chatkeep_search}}"),
         ("search", path, f"{{{owner},chatkeep_app=X/chatkeep_search}}"),
         ("tell_webhooks", path, told),
     ]

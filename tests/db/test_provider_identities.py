@@ -159,19 +159,61 @@ async def test_state_is_taken_by_one_of_two_at_once(db: Database) -> None:
     assert {type(one) for one in tries if one != flow} <= {BadOAuthState, FlowStateAlreadyUsed}
 
 
-async def test_flow_to_link_is_opened_by_the_first_browser_alone(db: Database) -> None:
+async def linking_flow(db: Database, issuer: EmbeddedIssuer) -> Flow:
+    """Return a flow by which somebody wants to link a provider."""
+    grant = await sign_up(issuer, new_address())
+    asked = flows.Linking(user_id=grant.user.id, session_id=grant.session_id)
+    return Flow(provider="acme", redirect_to="https://app.example", linking=asked)
+
+
+async def test_flow_to_link_is_opened_by_the_first_browser_alone(
+    db: Database, issuer: EmbeddedIssuer
+) -> None:
     """Whoever comes second finds nothing, and so does who never opened it."""
-    flow = Flow(provider="acme", redirect_to="https://app.example")
+    flow = await linking_flow(db, issuer)
     state = await flows.begin(db, flow, browser=None)
     first, second = flows.new_text(), flows.new_text()
     with pytest.raises(BadOAuthState):
         await flows.take(db, state, browser=first)
-    assert await flows.open_in(db, state, browser=first) == flow
+    assert await flows.open_in(db, state, browser=first, may_begin=_anywhere) == flow
     with pytest.raises(BadOAuthState):
-        await flows.open_in(db, state, browser=second)
+        await flows.open_in(db, state, browser=second, may_begin=_anywhere)
     with pytest.raises(BadOAuthState):
         await flows.take(db, state, browser=second)
     assert await flows.take(db, state, browser=first) == flow
+
+
+async def test_flow_to_link_is_opened_where_it_was_begun(
+    db: Database, issuer: EmbeddedIssuer
+) -> None:
+    """In that browser from whatever page, and in no other."""
+    flow, own = await linking_flow(db, issuer), flows.new_text()
+    state = await flows.begin(db, flow, browser=own)
+    with pytest.raises(BadOAuthState):
+        await flows.open_in(db, state, browser=flows.new_text(), may_begin=_anywhere)
+    assert await flows.open_in(db, state, browser=own, may_begin=_nowhere) == flow
+    assert await flows.take(db, state, browser=own) == flow
+
+
+async def test_flow_to_link_that_was_opened_elsewhere_is_lost(
+    db: Database, issuer: EmbeddedIssuer
+) -> None:
+    """Whoever was sent its address opens it no other way either, in the same browser or not."""
+    state = await flows.begin(db, await linking_flow(db, issuer), browser=None)
+    browser = flows.new_text()
+    for may_begin in (_nowhere, _anywhere):
+        with pytest.raises(BadOAuthState):
+            await flows.open_in(db, state, browser=browser, may_begin=may_begin)
+    with pytest.raises(FlowStateAlreadyUsed):
+        await flows.take(db, state, browser=browser)
+
+
+def _anywhere(_redirect_to: str) -> bool:
+    return True
+
+
+def _nowhere(_redirect_to: str) -> bool:
+    return False
 
 
 async def test_what_has_ended_is_swept_by_those_that_begin(db: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, LiteralString
 
@@ -13,26 +14,58 @@ import pytest
 from chatkeep.answering import checkpoints, turns
 from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.nobodys_turn import nobodys_turn
-from chatkeep.answering.turns import Turn
 from chatkeep.db import OWN_LOGIN, WORKER, Database
-from chatkeep.ids import new_id
 from chatkeep.rehearsals import rehearsing
 from chatkeep.runs import Ending
 from tests.serving import until
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.postgres_servers import MigratedDatabase
+
+
+@asynccontextmanager
+async def _opened(
+    database: MigratedDatabase,
+    rehearsal: Callable[[Database], Awaitable[None]],
+    *,
+    pool_size: int = 1,
+    wait: bool = True,
+    behind_pooler: bool = False,
+) -> AsyncIterator[Database]:
+    """Open a door whose connections do *rehearsal*, for as long as the block takes."""
+    db = Database(
+        database.url,
+        pool_size=pool_size,
+        behind_pooler=behind_pooler,
+        rehearse=rehearsing(rehearsal),
+    )
+    await db.open(wait=wait)
+    try:
+        yield db
+    finally:
+        await db.close()
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    """One that sends a *statement*, and counts how often it is *tried*."""
+
+    statement: LiteralString
+    tried: int = 0
+
+    async def __call__(self, db: Database) -> None:
+        self.tried += 1
+        await db.execute(OWN_LOGIN, self.statement, [])
 
 
 @pytest.fixture
 async def rehearsed(database: MigratedDatabase) -> AsyncIterator[Database]:
     """A door with one connection, which has rehearsed."""
-    db = Database(database.url, pool_size=1, rehearse=rehearsing(nobodys_turn))
-    await db.open()
-    yield db
-    await db.close()
+    async with _opened(database, nobodys_turn) as db:
+        yield db
 
 
 async def _planned(db: Database) -> dict[str, int]:
@@ -69,9 +102,8 @@ async def test_rehearsal_writes_nothing(database: MigratedDatabase) -> None:
         # PostgreSQL gives a transaction a number when it writes its first row.
         numbers.extend(await db.fetch(WORKER, _NUMBER, [], row=_Number))
 
-    db = Database(database.url, pool_size=1, rehearse=rehearsing(counted))
-    await db.open()
-    await db.close()
+    async with _opened(database, counted):
+        pass
     assert numbers == [_Number(None)]
 
 
@@ -88,15 +120,7 @@ async def test_first_turn_on_a_connection_finds_its_statements_planned(
 ) -> None:
     """Those that begin an answer, keep it and end it; none of them is planned for it anew."""
     before = await _planned(rehearsed)
-    turn = Turn(
-        conversation_id=new_id(),
-        run_id=new_id(),
-        message_id=new_id(),
-        user_message_id=new_id(),
-        model="m",
-        content="Hello",
-        may_create=True,
-    )
+    turn = a_turn()
     await turns.start(rehearsed, "ana", turn)
     said = Checkpoint(user_id="ana", run=turn.address, content="Hel", parts=None)
     assert await checkpoints.keep(rehearsed, [said]) == [False]
@@ -114,15 +138,11 @@ async def test_connection_is_lent_where_a_rehearsal_cannot_be(
     database: MigratedDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A table that somebody has locked keeps nobody waiting who asks for something else."""
-    db = Database(database.url, pool_size=1, rehearse=rehearsing(nobodys_turn))
     with psycopg.connect(database.admin_url) as admin, caplog.at_level("INFO", "chatkeep"):
         admin.execute("lock table chat.runs in access exclusive mode")
         began = time.monotonic()
-        await db.open()
-        try:
+        async with _opened(database, nobodys_turn) as db:
             assert await db.execute(WORKER, "select 1", []) == 1
-        finally:
-            await db.close()
         assert time.monotonic() - began < 5
     assert "without a rehearsal for a minute: LockNotAvailable" in caplog.text
 
@@ -131,20 +151,10 @@ async def test_lost_connection_is_replaced_in_the_middle_of_a_rehearsal(
     database: MigratedDatabase,
 ) -> None:
     """Another one is made, without: that could be lost in it, too, and so each that comes."""
-    rehearsals = 0
-
-    async def lose_each(db: Database) -> None:
-        nonlocal rehearsals
-        rehearsals += 1
-        await db.execute(OWN_LOGIN, "select pg_terminate_backend(pg_backend_pid())", [])
-
-    db = Database(database.url, pool_size=2, rehearse=rehearsing(lose_each))
-    await db.open()
-    try:
+    lost = _Rehearsal("select pg_terminate_backend(pg_backend_pid())")
+    async with _opened(database, lost, pool_size=2) as db:
         assert await db.execute(WORKER, "select 1", []) == 1
-        assert rehearsals <= 2
-    finally:
-        await db.close()
+        assert lost.tried <= 2
 
 
 async def test_server_starts_where_a_rehearsal_hangs(
@@ -152,54 +162,29 @@ async def test_server_starts_where_a_rehearsal_hangs(
 ) -> None:
     """It is given up, and none is tried on the connections that come next."""
     monkeypatch.setattr("chatkeep.rehearsals._PATIENCE_S", 0.3)
-    tried = 0
-
-    async def hang(db: Database) -> None:
-        nonlocal tried
-        tried += 1
-        await db.execute(WORKER, "select pg_sleep(60)", [])
-
-    db = Database(database.url, pool_size=3, rehearse=rehearsing(hang))
-    await db.open()
-    try:
+    hanging = _Rehearsal("select pg_sleep(60)")
+    async with _opened(database, hanging, pool_size=3) as db:
         await until(lambda: db.state().idle == 3)
-        assert tried <= 2
-    finally:
-        await db.close()
+        assert hanging.tried <= 2
 
 
 async def test_nobody_waits_for_a_rehearsal(database: MigratedDatabase) -> None:
     """Whoever asks while a connection is made gets it at once; later ones are rehearsed."""
-    rehearsals = 0
-
-    async def count(_: Database) -> None:
-        nonlocal rehearsals
-        rehearsals += 1
-
-    db = Database(database.url, pool_size=2, rehearse=rehearsing(count))
-    await db.open(wait=False)
-    try:
+    rehearsal = _Rehearsal("select 1")
+    async with _opened(database, rehearsal, pool_size=2, wait=False) as db:
         async with asyncio.TaskGroup() as asking:
             for _ in range(2):
                 asking.create_task(db.execute(WORKER, "select pg_sleep(0.1)", []))
-        assert rehearsals == 0
+        assert rehearsal.tried == 0
         async with db._pool.connection() as connection:
             await connection.close()
         await until(lambda: db.state().idle == 2)
-        assert rehearsals == 1
-    finally:
-        await db.close()
+        assert rehearsal.tried == 1
 
 
 async def test_nothing_is_rehearsed_behind_a_pooler(database: MigratedDatabase) -> None:
     """The connections behind it are other ones, and are lent to others."""
-
-    async def never(_: Database) -> None:
-        raise AssertionError
-
-    db = Database(database.url, pool_size=1, behind_pooler=True, rehearse=rehearsing(never))
-    await db.open()
-    try:
+    rehearsal = _Rehearsal("select 1")
+    async with _opened(database, rehearsal, behind_pooler=True) as db:
         assert await db.execute(WORKER, "select 1", []) == 1
-    finally:
-        await db.close()
+        assert rehearsal.tried == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
 import psycopg
@@ -289,19 +289,26 @@ async def test_signing_in_again_within_the_second_works(
     before = await sign_up(issuer)
     await force_out(db, node, f"user-{asked}", actor="an operator")
     await force_everybody_out(db, node, ["embedded", "supabase"], actor="an operator")
-    ((ended_at,),) = database.operate(  # the later one: a second may begin between the two
-        "select max(not_before) from chatkeep.revocations where kind = 'issuer' or subject = %s",
-        f"user-{asked}",
-    )
-    this_second = ended_at.replace(microsecond=0)
-    again = replace(shown(uuid4()), user_id=f"user-{asked}", issued_at=this_second)
+
+    def shown_again(by: str) -> Principal:
+        ((ended_at,),) = database.operate(  # the later end: a second may begin between any two
+            "select max(not_before) from chatkeep.revocations"
+            " where (kind = 'issuer' and issuer = %s) or subject = %s",
+            by,
+            f"user-{asked}",
+        )
+        this_second = ended_at.replace(microsecond=0)
+        mine = replace(shown(uuid4()), user_id=f"user-{asked}", issued_at=this_second)
+        return replace(mine, issuer=by)
+
+    again = shown_again("embedded")
 
     async def refused(who: Principal) -> bool:
         return node.knows(who) if asked == "memory" else await node.is_revoked_now(who)
 
     assert not await refused(again)
     assert await refused(replace(again, session_id=None))  # none ended with a session of ours
-    assert await refused(replace(again, issuer="supabase"))
+    assert await refused(shown_again("supabase"))
     assert await refused(replace(again, session_id=str(before.session_id)))
 
 
@@ -361,10 +368,11 @@ async def test_standby_that_took_over_without_the_newest_is_read_anew(
     assert ended >= {lost, *after}
 
 
-async def test_nothing_is_read_twice(
-    elsewhere: Revocations, db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_read_twice(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look learns what is new, and of what was ended once more that alone."""
+    # Not one that looks by itself as well: two looks at once both learn what is new.
+    here, elsewhere, until = Revocations(db), Revocations(db), _tomorrow()
+    await elsewhere.catch_up()
     learned, learn = list[str](), elsewhere._learn
 
     def learn_noted(row: _Row) -> None:
@@ -373,7 +381,6 @@ async def test_nothing_is_read_twice(
         learn(row)
 
     monkeypatch.setattr(elsewhere, "_learn", learn_noted)
-    here, until = Revocations(db), _tomorrow()
     for token_id in ("first", "second"):
         await here.revoke_token("acme", token_id, until=until)
         await elsewhere.catch_up()
@@ -493,3 +500,23 @@ async def test_long_ended_sessions_are_forgotten(
     assert later.knows(shown(ended))
     kept = await db.execute(AUTH, "select from chatkeep.revocations where subject = 'old'", ())
     assert kept == 0
+
+
+@pytest.mark.parametrize("days", [3, -3])
+async def test_wrong_clock_lets_nobody_back_in(
+    db: Database, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """A node that was ahead for a while goes on to refuse what has ended; one behind does, too."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=days)
+
+    node = Revocations(db)
+    key = ("token", "embedded", "ended")
+    # Alive by its own clock while that is behind, by everybody else's once it is put right.
+    node._ended[key] = datetime.now(UTC) + timedelta(days=days) / 3
+    monkeypatch.setattr("chatkeep.revocations.datetime", Wrong)
+    await node._forget_the_old()
+    assert node.knows(replace(shown("session"), token_id="ended"))

@@ -10,11 +10,11 @@ import pytest
 from chatkeep import conversations, runs
 from chatkeep.answering import checkpoints, turns
 from chatkeep.answering.checkpoints import Checkpoint
-from chatkeep.answering.turns import Turn
 from chatkeep.db import Database, as_user
 from chatkeep.ids import new_id
 from chatkeep.preferences import Preferences
 from chatkeep.runs import Ending
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,19 +29,6 @@ async def counted(counter: RoundTripCounter) -> AsyncIterator[Database]:
     await db.open()
     yield db
     await db.close()
-
-
-def a_turn(conversation_id: str) -> Turn:
-    """Return a first or further turn of a conversation."""
-    return Turn(
-        conversation_id=conversation_id,
-        run_id=new_id(),
-        message_id=new_id(),
-        user_message_id=new_id(),
-        model="m",
-        content="Hello",
-        may_create=True,
-    )
 
 
 async def test_the_count_is_right(counted: Database, counter: RoundTripCounter) -> None:
@@ -66,7 +53,7 @@ async def test_a_turn_takes_one_to_start_and_one_to_end(
     """Question, answer, run and history in one; a checkpoint is one; so is the end."""
     person, conversation = new_id(), new_id()
     for _ in range(2):
-        turn = a_turn(conversation)
+        turn = a_turn(conversation_id=conversation)
         run = turn.address
         with counter.round_trips() as trips:
             await turns.start(counted, person, turn)
@@ -87,7 +74,7 @@ async def test_checkpoints_of_many_take_one(counted: Database, counter: RoundTri
     """However many people are being answered; each keeps their own, and hears of their stop."""
     people, kept = [new_id() for _ in range(5)], []
     for person in people:
-        turn = a_turn(new_id())
+        turn = a_turn()
         await turns.start(counted, person, turn)
         run = turn.address
         kept.append(Checkpoint(user_id=person, run=run, content=f"For {person}", parts=None))

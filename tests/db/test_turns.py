@@ -11,14 +11,15 @@ import pytest
 from chatkeep.answering import turns
 from chatkeep.answering.history import BYTES_AT_MOST
 from chatkeep.answering.refusals import AlreadyStarted
-from chatkeep.answering.turns import Turn
 from chatkeep.db import Database
 from chatkeep.errors import IdempotencyKeyReused, NotFound, RunInProgress
 from chatkeep.ids import new_id
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from chatkeep.answering.turns import Turn
     from chatkeep.db import Caller, Query
     from tests.postgres_servers import MigratedDatabase
 
@@ -54,18 +55,9 @@ async def db(database: MigratedDatabase) -> AsyncIterator[Database]:
     await door.close()
 
 
-def a_turn() -> Turn:
+def a_request() -> Turn:
     """Return the first turn of a new conversation, with a request key."""
-    return Turn(
-        conversation_id=new_id(),
-        run_id=new_id(),
-        message_id=new_id(),
-        user_message_id=new_id(),
-        model="m",
-        content="Hello",
-        may_create=True,
-        request_key=f"key:{new_id()}",
-    )
+    return a_turn(request_key=f"key:{new_id()}")
 
 
 def once_more(turn: Turn, content: str = "Hello") -> Turn:
@@ -85,7 +77,7 @@ async def test_whoever_was_in_the_way_is_named_when_it_has_ended(
     db: Database, database: MigratedDatabase, state: str
 ) -> None:
     """The conversation is there, so it is never said that it is not."""
-    turn = a_turn()
+    turn = a_request()
     await turns.start(db, "ana", turn)
     set_state(database.admin_url, state)
     with pytest.raises(RunInProgress) as refused:
@@ -98,7 +90,7 @@ async def test_copy_is_led_to_the_run_of_the_first_when_it_has_ended(
     db: Database, database: MigratedDatabase, state: str
 ) -> None:
     """The same question is the same run; another with the same key is refused."""
-    turn = a_turn()
+    turn = a_request()
     await turns.start(db, "ana", turn)
     set_state(database.admin_url, state)
     with pytest.raises(AlreadyStarted) as same:
@@ -112,14 +104,14 @@ async def test_copy_is_led_to_the_run_of_the_first_when_it_has_ended(
 async def test_where_there_is_no_conversation_none_is_found(db: Database) -> None:
     """Nothing was in its way."""
     with pytest.raises(NotFound):
-        await turns.start(db, "ana", once_more(a_turn()))
+        await turns.start(db, "ana", once_more(a_request()))
 
 
 async def test_history_ends_where_no_model_takes_more(
     db: Database, database: MigratedDatabase
 ) -> None:
     """The newest messages that fill 8 MiB, and with parts of that size likewise; no older ones."""
-    turn = a_turn()
+    turn = a_request()
     await turns.start(db, "ana", turn)
     place = {"conversation": turn.conversation_id, "question": turn.user_message_id}
     with psycopg.connect(database.admin_url, autocommit=True) as admin:

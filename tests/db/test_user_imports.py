@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -43,8 +44,8 @@ async def issuer(db: Database, database: MigratedDatabase) -> AsyncIterator[Embe
 
 def of_supabase() -> list[tuple[str, Arrival | Skipped]]:
     """Read the export of Supabase with its identities."""
-    identities = files.read_records(EXPORTS / "supabase-identities.csv")
-    return list(supabase.arrivals(files.read_records(SUPABASE), identities))
+    identities = files.read_records(EXPORTS / "supabase-identities.csv", "user_id")
+    return list(supabase.arrivals(files.read_records(SUPABASE, "id"), identities))
 
 
 def of_better_auth() -> list[tuple[str, Arrival | Skipped]]:
@@ -56,7 +57,7 @@ def of_better_auth() -> list[tuple[str, Arrival | Skipped]]:
 
 def of_auth0() -> list[tuple[str, Arrival | Skipped]]:
     """Read both exports of Auth0, which are in one file."""
-    return list(auth0.arrivals(files.read_records(EXPORTS / "auth0.ndjson")))
+    return list(auth0.arrivals(files.read_records(EXPORTS / "auth0.ndjson", "user_id", "_id")))
 
 
 async def take_in(
@@ -175,9 +176,9 @@ async def test_dry_run_says_the_same_and_writes_nothing(
 
 async def test_json_export_of_supabase(issuer: EmbeddedIssuer) -> None:
     """Is read as the CSV is."""
-    found = list(supabase.arrivals(files.read_records(EXPORTS / "supabase-users.json")))
+    found = list(supabase.arrivals(files.read_records(EXPORTS / "supabase-users.json", "id")))
     assert next(one for _, one in found) == next(
-        one for _, one in supabase.arrivals(files.read_records(SUPABASE))
+        one for _, one in supabase.arrivals(files.read_records(SUPABASE, "id"))
     )
 
 
@@ -239,6 +240,129 @@ async def test_profiles_and_hashes_of_auth0_are_put_together(issuer: EmbeddedIss
     assert (await person(issuer, "blocked@example.com")).is_banned
 
 
+BCRYPT = "$2b$04$WBfu/4PmuZJFSqBxqXt64.y10LB0tP2bf6RiTp/aKJ8wqQEENG2z."
+
+
+def auth0_hash(account: str, email: str, **more: object) -> dict[str, Any]:
+    """Return a line of Auth0's export of hashes, with Ana's old password."""
+    return {"_id": {"$oid": account}, "email": email, "email_verified": True} | {
+        "passwordHash": BCRYPT,
+        **more,
+    }
+
+
+async def signed_in_as(issuer: EmbeddedIssuer, email: str) -> dict[str, Any]:
+    """Sign in with the old password; return their `app_metadata`."""
+    grant = await password_accounts.sign_in(issuer, email, OLD_PASSWORD, DEVICE)
+    return dict(grant.user.app_metadata)
+
+
+@pytest.mark.parametrize("profile_first", [True, False])
+async def test_password_of_a_linked_account_of_auth0_comes_along(
+    issuer: EmbeddedIssuer, profile_first: bool
+) -> None:
+    """Whoever has linked a password to their Google account is one person, with both."""
+    profile = {
+        "user_id": "google-oauth2|117",
+        "email": "ana@example.com",
+        "email_verified": True,
+        "identities": [
+            {"provider": "google-oauth2", "user_id": "117", "isSocial": True},
+            {"provider": "auth0", "user_id": "60425da9", "isSocial": False},
+        ],
+    }
+    lines = [profile, auth0_hash("60425da9", "ana@example.com")]
+    found = list(auth0.arrivals(lines if profile_first else lines[::-1]))
+    assert [one.result for one in (await take_in(issuer, found)).outcomes] == ["imported"]
+    known = await signed_in_as(issuer, "ana@example.com")
+    assert known["original_id"] == "google-oauth2|117"
+    assert known["providers"] == ["email", "google"]
+
+
+async def test_own_password_of_auth0_comes_before_a_linked_one(issuer: EmbeddedIssuer) -> None:
+    """Of two, it is the one that goes with the address; a linked one verifies no other address."""
+    profile = {
+        "user_id": "auth0|first",
+        "email": "ana@example.com",
+        "identities": [
+            {"provider": "auth0", "user_id": "first"},
+            {"provider": "auth0", "user_id": "second"},
+        ],
+    }
+    linked = auth0_hash("second", "other@example.com", passwordHash="$2b$04$" + "x" * 53)
+    own = auth0_hash("first", "ana@example.com", email_verified=False)
+    found = list(auth0.arrivals([linked, own, profile]))
+    assert [one.result for one in (await take_in(issuer, found, confirmed=True)).outcomes] == [
+        "imported"
+    ]
+    assert (await signed_in_as(issuer, "ana@example.com"))["original_id"] == "auth0|first"
+    (_, linked_alone) = next(auth0.arrivals([profile, linked]))
+    assert linked_alone.password_hash == linked["passwordHash"]  # type: ignore[union-attr]
+    assert linked_alone.email_confirmed_at is None  # type: ignore[union-attr]
+
+
+async def test_ids_that_auth0_was_given_are_found(issuer: EmbeddedIssuer) -> None:
+    """`alt_id` is the id of whom a custom database or the Management API named."""
+    profile = {"user_id": "auth0|euclid", "email": "ana@example.com", "email_verified": True}
+    found = list(auth0.arrivals([profile, auth0_hash("5dea", "ana@example.com", alt_id="euclid")]))
+    assert [one.result for one in (await take_in(issuer, found)).outcomes] == ["imported"]
+    assert (await signed_in_as(issuer, "ana@example.com"))["original_id"] == "auth0|euclid"
+
+
+async def test_address_among_the_identifiers_of_auth0(issuer: EmbeddedIssuer) -> None:
+    """Some lines with a hash have their address nowhere else."""
+    line = auth0_hash("5dea", "") | {
+        "identifiers": [
+            {"type": "username", "value": "ana"},
+            {"type": "email", "value": "ana@example.com", "verified": True},
+        ]
+    }
+    await take_in(issuer, list(auth0.arrivals([line])))
+    assert (await signed_in_as(issuer, "ana@example.com"))["original_id"] == "auth0|5dea"
+
+
+async def test_passwordless_people_of_auth0_sign_in_by_mail(issuer: EmbeddedIssuer) -> None:
+    """Their identity is the one that everybody with an address has here."""
+    await take_in(
+        issuer,
+        list(auth0.arrivals([{"user_id": "email|5f", "email": "ana@example.com"}])),
+    )
+    ana = await person(issuer, "ana@example.com")
+    assert [(one["provider"], one["provider_id"]) for one in ana.identities] == [
+        ("email", str(ana.id))
+    ]
+
+
+def test_line_may_hold_any_character(tmp_path: Path) -> None:
+    """What Unicode calls an end of a line, JSON does not; and one person is one line."""
+    path = tmp_path / "export"
+    names = [f"Ana{mark}López" for mark in "\u2028\u2029\x85"]
+    for count in (3, 1):
+        lines = [json.dumps({"id": "1", "name": name}, ensure_ascii=False) for name in names]
+        path.write_text("\r\n".join(lines[:count]), encoding="utf-8")
+        assert [one["name"] for one in files.read_records(path, "id")] == names[:count]
+
+
+async def test_tables_of_supabase_in_each_others_place(issuer: EmbeddedIssuer) -> None:
+    """Nobody becomes a person by the row of an identity."""
+    with pytest.raises(SetupError, match=r"supabase-users\.csv is called user_id"):
+        files.read_records(SUPABASE, "user_id")
+    identities = files.read_records(EXPORTS / "supabase-identities.csv", "id")
+    report = await take_in(issuer, list(supabase.arrivals(identities)))
+    assert set(report.notes()) == {"is a row of auth.identities, and no person"}
+
+
+async def test_report_grows_with_the_run(issuer: EmbeddedIssuer) -> None:
+    """What became of people is told a few hundred at a time, for a run that breaks off."""
+    people = [{"id": str(one), "email": f"p{one}@example.com"} for one in range(300)]
+    told_of: list[int] = []
+    report = await Import(issuer, "test", dry=True).run(
+        supabase.arrivals(people), lambda outcomes: told_of.append(len(outcomes))
+    )
+    assert told_of == [200, 100]
+    assert report.count("imported") == 300
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -248,6 +372,12 @@ async def test_profiles_and_hashes_of_auth0_are_put_together(issuer: EmbeddedIss
         ("[1]", "must hold lists of JSON objects"),
         ('{"users": []}', "must hold a list of people"),
         ('id,email\n"x', "cannot be read as CSV"),
+        (
+            "7d9f1f0a,ana@example.com\n7d9f1f0b,bo@example.com",
+            "begin with the names of its columns",
+        ),
+        ("id;email\n1;ana@example.com", "begin with the names of its columns"),
+        ('[{"uid": 1}]', "Nothing in .* is called id. Is it the export that was asked for"),
     ],
 )
 def test_file_that_is_no_export(tmp_path: Path, text: str, said: str) -> None:
@@ -255,8 +385,24 @@ def test_file_that_is_no_export(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "export"
     path.write_text(text)
     with pytest.raises(SetupError) as refused:
-        files.read_records(path)
-    assert said in str(refused.value)
+        files.read_records(path, "id")
+    assert re.search(said, str(refused.value))
+
+
+def test_table_that_is_called_otherwise_is_missed(tmp_path: Path) -> None:
+    """Without their accounts people would come without passwords, and a second run is too late."""
+    path = tmp_path / "export.json"
+    path.write_text('{"user": [{"id": "1"}], "accounts": []}')
+    with pytest.raises(SetupError, match=r"json has no table account, but user, accounts\."):
+        files.tables(path, "user", "account")
+
+
+@pytest.mark.parametrize("url", ["mysql://ana:secret@db/auth", "postgresql://ana:se@cret@db/auth"])
+def test_address_of_another_database_is_not_repeated(url: str) -> None:
+    """It has a password; the sentence says what an address is like."""
+    with pytest.raises(SetupError, match="--database-url must") as refused:
+        better_auth.read_database(url)
+    assert "cret" not in str(refused.value)
 
 
 async def test_hostile_export_breaks_nothing(issuer: EmbeddedIssuer) -> None:

@@ -312,3 +312,27 @@ async def test_search_is_planned_for_who_searches(database: MigratedDatabase) ->
             assert await cursor.fetchall() == [(3, 0)]
     finally:
         await db.close()
+
+
+def test_newest_are_found_first_however_they_are_looked_through(
+    database: MigratedDatabase,
+) -> None:
+    """Joined with their conversations in the order of those, they come in that of time."""
+    database.operate(
+        "insert into chat.conversations (user_id, id)"
+        " select 'dora', 'c' || n from generate_series(1, 40) n"
+    )
+    database.operate(
+        "insert into chat.messages (user_id, conversation_id, id, role, content, created_at)"
+        " select 'dora', 'c' || 1 + n * 7 % 40, 'm' || n, 'user', 'plum',"
+        " now() - n * interval '1 second' from generate_series(1, 40) n"
+    )
+    with psycopg.connect(database.url) as connection:
+        connection.execute("select set_config('chatkeep.user_id', 'dora', false)")
+        connection.execute("set enable_nestloop = off")
+        connection.execute("set enable_hashjoin = off")
+        connection.execute("set role chatkeep_app")
+        found = connection.execute(
+            "select message_id from chat.search('plum', 'infinity', '', 5)"
+        ).fetchall()
+    assert found == [(f"m{n}",) for n in range(1, 6)]

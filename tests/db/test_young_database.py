@@ -12,16 +12,16 @@ from chatkeep.answering.checkpoints import Checkpoint
 from chatkeep.answering.reading import Ended
 from chatkeep.answering.replies import Replies
 from chatkeep.answering.responders import ModelResponder
-from chatkeep.answering.turns import Turn
 from chatkeep.db import Database
-from chatkeep.ids import new_id
 from chatkeep.llm.model import ModelSettings
 from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
+    from chatkeep.answering.turns import Turn
     from tests.postgres_servers import MigratedDatabase
 
 _TURNS: Final = 80
@@ -56,7 +56,7 @@ async def test_checkpoints_read_their_own_rows_before_anything_is_analysed(
     db = Database(database.url, pool_size=1)
     await db.open()
     try:
-        made = [_a_turn() for _ in range(_TURNS)]
+        made = [a_turn() for _ in range(_TURNS)]
         for turn in made:
             await turns.start(db, _ANA.user_id, turn)
         for turn in made:
@@ -73,21 +73,9 @@ def _checkpoint(turn: Turn) -> Checkpoint:
 
 
 async def _take_a_turn(replies: Replies) -> None:
-    answer = await replies.begin(_ANA, _a_turn(), _CHOICES)
+    answer = await replies.begin(_ANA, a_turn(), _CHOICES)
     async for event in answer.follow():
         assert not isinstance(event, Ended) or event.ending.state == "done"
-
-
-def _a_turn() -> Turn:
-    return Turn(
-        conversation_id=new_id(),
-        run_id=new_id(),
-        message_id=new_id(),
-        user_message_id=new_id(),
-        model="m",
-        content="Hello",
-        may_create=True,
-    )
 
 
 async def _read_of_each(database: MigratedDatabase) -> dict[str, int]:

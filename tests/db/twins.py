@@ -401,8 +401,10 @@ class _Text:
     text: str
 
 
-async def _texts(db: Database, caller: Caller, query: LiteralString) -> list[str]:
-    return [row.text for row in await db.fetch(caller, query, [], row=_Text)]
+async def _texts(
+    db: Database, caller: Caller, query: LiteralString, values: Sequence[object] = ()
+) -> list[str]:
+    return [row.text for row in await db.fetch(caller, query, values, row=_Text)]
 
 
 def _all_rows(table: OwnedTable) -> LiteralString:
@@ -693,6 +695,34 @@ async def the_search_finds_what_one_said_oneself(twins: Twins) -> None:
         await _refused(twins.db, caller, "select from chat.message_words")
         await _refused(twins.db, caller, "delete from chat.message_words")
     assert await _kept_in_german(twins)
+    assert await _read_again_by_whose_it_is(twins)
+
+
+async def _read_again_by_whose_it_is(twins: Twins) -> bool:
+    """Whether what Ana's message says now is found when she has it read again, and not before."""
+    again: LiteralString = "select chat.read_words_again(%s, %s)::text as text"
+    find: LiteralString = (
+        "select message_id as text from chat.search(%s::tsquery, 'infinity', '', 100)"
+    )
+    (message,) = await _texts(twins.db, as_user(ANA), find, ["secret"])
+    which = [ANAS_TALK, message]
+    for caller in (AUTH, ADMIN, WORKER):
+        await _refused(twins.db, caller, again, which)
+    change: LiteralString = "update chat.messages set content = %s where content = %s"
+    (said,) = twins.admin.execute(
+        "select content from chat.messages where conversation_id = %s and id = %s", which
+    ).fetchone() or ("",)
+    twins.admin.execute(change, ["zebra", said])
+    try:
+        found = []
+        for caller in (as_user(BO), NOBODY, as_user(ANA)):
+            await _texts(twins.db, caller, again, which)
+            found.append(await _texts(twins.db, as_user(ANA), find, ["zebra"]))
+        before = await _texts(twins.db, as_user(ANA), find, ["secret"])
+    finally:
+        twins.admin.execute(change, [said, "zebra"])
+        await _texts(twins.db, as_user(ANA), again, which)
+    return (found, before) == ([[], [], [message]], [])
 
 
 async def _kept_in_german(twins: Twins) -> bool:

@@ -35,7 +35,7 @@ MAY_BE: Final = {
     "with changed as (update public.user_sessions": "ends one of a person's sessions",
     "select distinct q.user_id": "lists all that wait, once a second for all servers",
     "with moved as materialized": "reads a table that has one row a day",
-    "delete from chatkeep.personal_keys": "a chore, which reads all that have ended",
+    "with few as materialized (select user_id, id from chatkeep.personal_keys": "a chore",
     "update chatkeep.personal_keys": "of all that were used in a second, with one look",
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
-from chatkeep.budgets.amounts import ASSUMED_OUTPUT_TOKENS
+from chatkeep.budgets.amounts import ASSUMED_OUTPUT_TOKENS, NO_LIMIT
 from chatkeep.db import Query
 
 if TYPE_CHECKING:
@@ -147,10 +147,9 @@ def charging_more(
         "tokens_per_month": charged.tokens_per_month,
         "cost_per_day": charged.cost_per_day,
         "cost_per_month": charged.cost_per_month,
-        "ceiling": total,
     }
     more = Query(_MORE, values, Booked)
-    return (more,) if total is None else (more, Query(_MORE_TOTAL, values, Booked))
+    return (more,) if total is None else (more, _moving_total(user_id, charged.id, total))
 
 
 def settling(
@@ -170,8 +169,12 @@ def settling(
         "cost": sums.cost,
         "only_open": only_open,
     }
-    moved = {"user": user_id, "id": charge_id}
-    return Query(_SETTLE, values, Booked), Query(_MOVE_TOTAL, moved, Booked)
+    return Query(_SETTLE, values, Booked), _moving_total(user_id, charge_id, NO_LIMIT)
+
+
+def _moving_total(user_id: str, charge_id: str, ceiling: Decimal) -> Query[Booked]:
+    """Return the statement that lets the server's total follow a charge that was changed."""
+    return Query(_MOVE_TOTAL, {"user": user_id, "id": charge_id, "ceiling": ceiling}, Booked)
 
 
 def finding_dead() -> Query[Dead]:
@@ -302,20 +305,6 @@ from old where c.user_id = old.user_id and c.id = %(id)s
 returning c.id
 """
 
-# The charge is locked by the statement before.
-_MORE_TOTAL: LiteralString = """
-with moved as materialized (
-  select user_id, id, day, cost, cost - total_cost as more from chat.charges
-  where user_id = %(user)s and id = %(id)s and total_cost is not null
-), mine as (
-  update chat.charges c set total_cost = m.cost from moved m
-  where c.user_id = m.user_id and c.id = %(id)s
-)
-update chat.budget_totals t set cost = t.cost + m.more, ceiling = %(ceiling)s
-from moved m where t.day = m.day
-returning m.id
-"""
-
 _SETTLE: LiteralString = """
 with old as materialized (
   select * from chat.charges
@@ -369,7 +358,7 @@ with moved as materialized (
   update chat.charges c set total_cost = m.cost from moved m
   where c.user_id = m.user_id and c.id = %(id)s
 )
-update chat.budget_totals t set cost = greatest(0, t.cost + m.more), ceiling = 'infinity'
+update chat.budget_totals t set cost = greatest(0, t.cost + m.more), ceiling = %(ceiling)s
 from moved m where t.day = m.day
 returning m.id
 """

@@ -11,6 +11,7 @@ and `imports`.
 
 from chatkeep.conversations.changes import (
     delete,
+    holding,
     purge_deleted,
     rename,
     restore,
@@ -53,6 +54,7 @@ __all__ = [
     "find_place",
     "get_page",
     "get_whole",
+    "holding",
     "list_by_id",
     "list_conversations",
     "list_fitting",

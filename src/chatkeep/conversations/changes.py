@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from chatkeep.batches import Batch
 from chatkeep.conversations.records import Conversation
-from chatkeep.db import WORKER, as_user
+from chatkeep.db import WORKER, Query, as_user
 from chatkeep.errors import NotYourConversation
 from chatkeep.ids import new_id
 
@@ -24,6 +24,24 @@ _PURGE_PATIENCE_S: Final = 610.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Id:
     id: str
+
+
+def holding(user_id: str, conversation_id: str) -> Query[Any]:
+    """Return the statement that lets others who change a conversation wait until the end.
+
+    It comes first in a transaction: what stands after it sees whatever those did who had the
+    conversation until then. A statement that waits in its middle sees what was there before, of
+    every row but the one that it has waited for. One row, if the conversation is there.
+    """
+    return Query(
+        """
+        select id from chat.conversations
+        where user_id = %(user)s and id = %(conversation)s and deleted_at is null
+        for update
+        """,
+        {"user": user_id, "conversation": conversation_id},
+        _Id,
+    )
 
 
 async def start_conversation(

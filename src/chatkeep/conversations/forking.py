@@ -39,9 +39,12 @@ async def fork(
     try:
         made = await _copy(db, user_id, conversation_id, message_id, fork_id)
     except ConstraintViolated as violated:
-        if not violated.name.startswith("conversations_"):
+        if violated.name == "file_uses_file":  # a file that it saw was erased meanwhile
+            made = await _copy(db, user_id, conversation_id, message_id, fork_id)
+        elif violated.name.startswith("conversations_"):
+            made = await find_fork(db, user_id, fork_id)
+        else:
             raise
-        made = await find_fork(db, user_id, fork_id)
     if made is not None:
         return made
     running = await runs.find_active(db, user_id, conversation_id)

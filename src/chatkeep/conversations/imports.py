@@ -2,8 +2,9 @@
 
 Both are JSON: a list of conversations, each a tree of messages. Trees, roles, words and times
 are kept; what is no text of a person, an assistant or a system prompt is left out, and what
-hangs below it moves up. A conversation that came before is known again and left as it is. A
-file is another's word: every size is bounded, and nothing in it names a row of ours.
+hangs below it moves up. A conversation that came before is known again and left as it is, and
+comes back where it was deleted since. A file is another's word: every size is bounded, and
+nothing in it names a row of ours.
 """
 
 from __future__ import annotations
@@ -90,13 +91,21 @@ def read(content: bytes) -> list[Arrival]:
 
 
 async def store(db: Database, user_id: str, arrival: Arrival) -> bool:
-    """Keep *arrival* for *user_id*, whole or not at all; False when it was here already."""
+    """Keep *arrival* for *user_id*, whole or not at all; False when it was here already.
+
+    One that was deleted within the last day is restored.
+    """
     scope = f"{user_id}\x00{arrival.source}\x00{arrival.id}"
     ids = {line.number: _id_for(f"{scope}\x00{line.number}") for line in arrival.lines}
     kept = await db.fetch(
         as_user(user_id),
         """
-        with made as (
+        with restored as (
+          update chat.conversations set deleted_at = null
+          where user_id = %(user)s and id = %(conversation)s
+            and deleted_at >= now() - interval '24 hours'
+          returning id
+        ), made as (
           insert into chat.conversations (user_id, id, title, head_id, created_at, updated_at)
           values (%(user)s, %(conversation)s, %(title)s, %(head)s, %(at)s, %(newest)s)
           on conflict do nothing
@@ -109,7 +118,7 @@ async def store(db: Database, user_id: str, arrival: Arrival) -> bool:
             %(texts)s::text[], %(times)s::timestamptz[])
             as m (id, parent_id, role, content, created_at)
         )
-        select id from made
+        select id from made union all select id from restored
         """,
         {
             "user": user_id,

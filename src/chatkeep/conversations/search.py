@@ -56,6 +56,11 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class _Done:
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     mode: str
 
@@ -66,6 +71,16 @@ class Piece:
 
     text: str
     match: bool
+
+
+def reading_again(conversation_id: str, message_id: str) -> Query[_Done]:
+    """The statement, as whose message it is, that looks for what a changed message says now.
+
+    What it said before is found no more. It follows the change, in its transaction.
+    """
+    return Query(
+        "select chat.read_words_again(%s, %s)::text as done", [conversation_id, message_id], _Done
+    )
 
 
 async def search(

@@ -217,15 +217,15 @@ async def _read(db: Database, link: _Opened, titled: Callable[[str, str], str | 
         size += sum(_size(one) for one in page)
         upto = page[0].parent_id if page else None
     return Shown(
-        title=_title(await find_name(db, link.user_id, link.conversation_id), messages, titled),
+        title=_title(await get_name(db, link.user_id, link.conversation_id), messages, titled),
         messages=[said for one in messages if (said := _as_seen(one)) is not None],
         expires_at=link.expires_at,
         cut=upto is not None,
     )
 
 
-async def find_name(db: Database, user_id: str, conversation_id: str) -> Named:
-    """Find what a conversation is called, and whether a person said so.
+async def get_name(db: Database, user_id: str, conversation_id: str) -> Named:
+    """Return what a conversation is called, and whether a person said so.
 
     Raises:
         NotYourConversation: there is none of this person.

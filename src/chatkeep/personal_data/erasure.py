@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chatkeep.db import Database
+    from chatkeep.files.stored import StoredFiles
     from chatkeep.principal import Principal
-    from chatkeep.stored_files import StoredFiles
 
 _LARGEST_BATCH: Final = 500
 
@@ -41,6 +41,12 @@ class Erased:
 _OUT_OF_REACH = """
 update chat.conversations set deleted_at = clock_timestamp() - interval '25 hours'
 where user_id = %s and (deleted_at is null or deleted_at >= now() - interval '24 hours')
+"""
+
+# Nodes that have it in memory are told, as they are of a change.
+_FORGET_PROFILE = """
+with gone as (delete from chat.profiles where id = %s returning id)
+select count(pg_notify('chatkeep_profiles', id)::text) as number from gone
 """
 
 
@@ -106,7 +112,7 @@ async def _put_out_of_reach(db: Database, user_id: str) -> int:
         Query(_OUT_OF_REACH, [user_id], _Gone),
         Query("delete from chat.chatkit_attachments where user_id = %s", [user_id], _Gone),
         Query("delete from chat.idempotency_keys where user_id = %s", [user_id], _Gone),
-        Query("delete from chat.profiles where id = %s", [user_id], _Gone),
+        Query(_FORGET_PROFILE, [user_id], _Gone),
         Query(
             "select count(*) as number from chat.conversations where user_id = %s",
             [user_id],

@@ -8,70 +8,62 @@ them (`limits.known_networks`), and because somebody may ask what happened.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from chatkeep.batches import in_turns
 from chatkeep.db import AUTH
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from chatkeep.db import Database
 
 KEPT_FOR: Final = timedelta(days=90)
 #: A row of another issuer's session says nothing more once its token has expired.
 _FOREIGN_KEPT_FOR: Final = timedelta(days=2)
-_AT_ONCE: Final = 1000
-_TURNS_AT_MOST: Final = 200
 
 
 async def forget(db: Database) -> int:
-    """Delete what is old, and return how many; what is left over comes the next time.
+    """Delete what is old, and return how many.
 
-    Each turn is a transaction of its own, and passes over rows that somebody is using: no
-    sign-in waits, and several nodes can do this at once.
+    Rows that somebody is using are passed over and come the next time: no sign-in waits, and
+    several nodes can do this at once.
 
     Raises:
         Unavailable: the database is away; what was deleted stays deleted.
     """
     rules = (_forget_expired, _forget_ended, _forget_foreign)
-    return sum([await _in_turns(rule, db) for rule in rules])
+    return sum([await in_turns(partial(rule, db)) for rule in rules])
 
 
-async def _in_turns(rule: Callable[[Database], Awaitable[int]], db: Database) -> int:
-    deleted = 0
-    for _ in range(_TURNS_AT_MOST):
-        turn = await rule(db)
-        deleted += turn
-        if turn < _AT_ONCE:
-            break
-    return deleted
-
-
-async def _forget_expired(db: Database) -> int:
+async def _forget_expired(db: Database, at_most: int) -> int:
     return await db.execute(
         AUTH,
-        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
-        " from public.user_sessions where expires_at < now() - %s"
-        " limit %s for update skip locked)",
-        (KEPT_FOR, _AT_ONCE),
+        "with few as materialized (select user_id, id from public.user_sessions"
+        "  where expires_at < now() - %s limit %s for update skip locked)"
+        " delete from public.user_sessions s using few"
+        " where (s.user_id, s.id) = (few.user_id, few.id)",
+        (KEPT_FOR, at_most),
     )
 
 
-async def _forget_ended(db: Database) -> int:
+async def _forget_ended(db: Database, at_most: int) -> int:
     return await db.execute(
         AUTH,
-        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
-        " from public.user_sessions where revoked_at < now() - %s and not is_active"
-        " limit %s for update skip locked)",
-        (KEPT_FOR, _AT_ONCE),
+        "with few as materialized (select user_id, id from public.user_sessions"
+        "  where revoked_at < now() - %s and not is_active limit %s for update skip locked)"
+        " delete from public.user_sessions s using few"
+        " where (s.user_id, s.id) = (few.user_id, few.id)",
+        (KEPT_FOR, at_most),
     )
 
 
-async def _forget_foreign(db: Database) -> int:
+async def _forget_foreign(db: Database, at_most: int) -> int:
     return await db.execute(
         AUTH,
-        "delete from public.user_sessions where (user_id, id) in (select user_id, id"
-        " from public.user_sessions where expires_at < now() - %s and is_active"
-        " and issuer <> 'embedded' limit %s for update skip locked)",
-        (_FOREIGN_KEPT_FOR, _AT_ONCE),
+        "with few as materialized (select user_id, id from public.user_sessions"
+        "  where expires_at < now() - %s and is_active and issuer <> 'embedded'"
+        "  limit %s for update skip locked)"
+        " delete from public.user_sessions s using few"
+        " where (s.user_id, s.id) = (few.user_id, few.id)",
+        (_FOREIGN_KEPT_FOR, at_most),
     )

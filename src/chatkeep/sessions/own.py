@@ -141,6 +141,21 @@ async def end_everything(
     return await end_in_turns(db, ending, reason, actor=actor, with_first=(everything_of(user_id),))
 
 
+async def end_all(connection: AsyncConnection, user_id: str, *, reason: str) -> list[UUID]:
+    """End all of a person's sessions, of every issuer, in the caller's transaction."""
+    ending = audit.of_change(
+        Query(
+            "update public.user_sessions set is_active = false, reason = %s"
+            " where user_id = %s and is_active returning id, user_id, issuer",
+            (reason, user_id),
+            Ended,
+        ),
+        "session.ended",
+        reason=reason,
+    )
+    return [one.id for one in await audit.write(connection, ending)]
+
+
 async def end_others(connection: AsyncConnection, session: Session, *, reason: str) -> list[UUID]:
     """End the person's other sessions, of every issuer, in the caller's transaction."""
     ending = audit.of_change(

@@ -181,7 +181,9 @@ def beyond(user_id: str, bounds: Bounds) -> Query[Ended]:
     """
     ending = Query(
         "update public.user_sessions set is_active = false, reason = 'too_many_sessions'"
-        " where (user_id, id) in (select user_id, id from public.user_sessions where user_id = %s"
+        # Also looked at again: one that somebody else ends meanwhile has ended once.
+        " where is_active"
+        " and (user_id, id) in (select user_id, id from public.user_sessions where user_id = %s"
         " and is_active and expires_at > now() order by last_activity_at desc, id desc"
         " offset %s limit %s) returning id, user_id, issuer",
         (user_id, bounds.at_most, ENDED_AT_ONCE),

@@ -21,7 +21,7 @@ def assign_conversations(admin_url: str, user_id: str, conversation_ids: list[st
     """
     if not user_id:
         raise ValueError("a user id is never empty")
-    with psycopg.connect(admin_url, connect_timeout=5) as connection:
+    with psycopg.connect(admin_url, connect_timeout=5, client_encoding="UTF8") as connection:
         connection.execute("alter table chat.conversations no force row level security")
         try:
             given = connection.execute(

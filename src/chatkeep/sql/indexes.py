@@ -221,6 +221,7 @@ def _connect(url: str, options: str = "") -> psycopg.Connection:
         connect_timeout=5,
         prepare_threshold=None,
         application_name="chatkeep migrate",
+        client_encoding="UTF8",
     )
     try:
         return connect(options=told)
@@ -269,7 +270,8 @@ def _alone(admin_url: str, progress: Progress) -> Iterator[None]:
     """Keep every other process from building, over all nodes, until the end of the block."""
     with closing(_connect(admin_url)) as connection:
         while True:
-            connection.execute("begin")
+            # Of any other kind it would have a snapshot, which the building waits for.
+            connection.execute("begin isolation level read committed")
             connection.execute(_KEPT_OPEN)
             if connection.execute(_ONE_AT_A_TIME).fetchone() == (True,):
                 break

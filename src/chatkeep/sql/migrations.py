@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: The newest revision in `versions/`; a test compares the two.
-HEAD = "0037"
+HEAD = "0040"
 #: The oldest revision whose servers work on tables at `HEAD`: they run beside newer ones while
 #: these are replaced, and again when a version is taken back. At least the one before, always.
 OLDEST_READER = "0023"
@@ -46,7 +46,8 @@ _PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 _ONE_AT_A_TIME: LiteralString = "select pg_advisory_xact_lock(1667785076)"
 
 _OLDEST_HOLDER: LiteralString = """
-select a.pid, a.application_name, a.usename, a.xact_start
+select a.pid, a.application_name, a.usename,
+  to_char(a.xact_start at time zone 'utc', 'HH24:MI:SS "UTC"')
 from pg_locks l
 join pg_class c on c.oid = l.relation and c.relkind = 'r'
 join pg_namespace n on n.oid = c.relnamespace and n.nspname in ('chat', 'chatkeep', 'public')
@@ -175,7 +176,11 @@ def serves_this_version(url: str) -> bool:
 def _connect(admin_url: str) -> psycopg.Connection:
     # Prepared statements would be somebody else's behind a pooler.
     return psycopg.connect(
-        admin_url, connect_timeout=5, prepare_threshold=None, application_name="chatkeep migrate"
+        admin_url,
+        connect_timeout=5,
+        prepare_threshold=None,
+        application_name="chatkeep migrate",
+        client_encoding="UTF8",
     )
 
 
@@ -272,7 +277,7 @@ def _who_holds_them(connection: psycopg.Connection) -> str:
     if row is None:
         return ""
     pid, program, login, since = row
-    began = f", since {since:%H:%M:%S %Z}" if since else ""  # not shown to every login
+    began = f", since {since}" if since else ""  # not shown to every login
     return f" (process {pid}, {program or 'without a name'}, as {login}{began})"
 
 
