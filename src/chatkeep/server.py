@@ -18,6 +18,7 @@ import uvicorn
 from chatkeep.errors import SetupError
 from chatkeep.garbage import leave_alone_what_stays
 from chatkeep.sockets import BACKLOG
+from chatkeep.stop_signals import STOP_SIGNALS, is_news
 from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE_S: Final = 65  # longer than the proxies in front of us, which keep 60
 _SPARE_FILES: Final = 200  # for the database, the upstream and ourselves
 _AFTER_DRAIN_S: Final = 5
@@ -41,7 +41,7 @@ def serve(
     *,
     started: Callable[[], None],
     stopping: Callable[[], None],
-    stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS,
+    stop_signals: Sequence[signal.Signals] = STOP_SIGNALS,
     hurry_signals: Sequence[signal.Signals] = (),
 ) -> None:
     """Serve on *sockets* until one of *stop_signals*; one of *hurry_signals* cuts off.
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
         stopping: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self.stop_signals: Sequence[signal.Signals] = _STOP_SIGNALS
+        self.stop_signals: Sequence[signal.Signals] = STOP_SIGNALS
         self.hurry_signals: Sequence[signal.Signals] = ()
         self._application = application
         self._tell_started = started
@@ -157,7 +157,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             self._application.begin_shutdown()
             self._tell_stopping()
-        elif not self.hurry_signals:
+        elif is_news(sig, stopping=True) and not self.hurry_signals:
             self._cut_off()
 
     def _cut_off(self) -> None:

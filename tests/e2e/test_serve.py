@@ -18,10 +18,10 @@ import pytest
 from chatkeep.data_folder import DataFolder
 from chatkeep.embedded_postgresql.cluster import attach
 from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
-from tests.command_line import PATIENCE_S, Running, chatkeep, serving
+from tests.command_line import CHATKEEP, PATIENCE_S, Running, chatkeep, environment, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.postgres_servers import MigratedDatabase
 
@@ -42,6 +42,16 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ignored() -> Iterator[None]:
+    """Also by what tests start that are run under `nohup`, or in the background, themselves."""
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGHUP, hung_up)
 
 
 @pytest.fixture
@@ -138,11 +148,17 @@ async def test_killed_server_starts_again_with_everything(
         assert kept[-2:] == ["I feel tired", answer["message"]]
 
 
-async def test_ctrl_c_in_a_terminal_reaches_all_and_ends_in_order(settled: Path) -> None:
-    """The whole process group gets the signal; PostgreSQL is stopped by us, and after us."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_what_a_terminal_says_reaches_all_and_ends_in_order(
+    settled: Path, number: signal.Signals
+) -> None:
+    """The whole process group gets Ctrl-C, or hears that the terminal is closed.
+
+    PostgreSQL is stopped by us, and after us.
+    """
     async with serving(*ANY_PORT, "--workers", "2", cwd=settled) as server:
         await address(server)
-        os.killpg(server.process.pid, signal.SIGINT)
+        os.killpg(server.process.pid, number)
         assert await server.ends() == 0
         assert "Stopping PostgreSQL" in server.out
     log = (settled / ".chatkeep" / "postgresql.log").read_text()
@@ -172,6 +188,22 @@ async def test_signal_while_it_starts_leaves_nothing_running(
         assert READY not in server.out
     assert postgresql_of(home) is None
     assert "Traceback" not in (home / "errors.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_command_that_is_stopped_leaves_nothing_running(
+    home: Path, number: signal.Signals
+) -> None:
+    """Where a command had to start PostgreSQL, that ends with it, whoever stops it."""
+    process = await asyncio.create_subprocess_exec(
+        *(CHATKEEP, "migrate"), cwd=home, env=environment({}), stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        while postgresql_of(home) is None:  # noqa: ASYNC110 -- another process has no event of ours
+            await asyncio.sleep(0.01)
+        process.send_signal(number)
+        assert await process.wait() == 130
+    assert postgresql_of(home) is None
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -212,6 +244,42 @@ async def test_running_answer_ends_before_the_server_does(
     async with serving("--port", base.rpartition(":")[2], cwd=settled) as server:
         await address(server)
         assert len((await history(http, base, ana, chat))[-1]) > 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_terminal_that_is_said_to_be_closed_again_hurries_nobody(
+    settled: Path, http: aiohttp.ClientSession, workers: str
+) -> None:
+    """The system says so, and then a shell: an answer that is being read still ends."""
+    async with serving(*ANY_PORT, "--workers", workers, cwd=settled) as server:
+        base = await address(server)
+        ana = await token(settled, "ana")
+        async with http.post(f"{base}/api/v1/chat/start", json={}, headers=ana) as answer:
+            chat = (await answer.json())["conversation_id"]
+        body = {"conversation_id": chat, "message": "I feel tired"}
+        headers = {**ana, "accept": "text/event-stream"}
+        async with http.post(f"{base}/api/v1/chat/message", json=body, headers=headers) as answer:
+            await answer.content.readline()
+            os.killpg(server.process.pid, signal.SIGHUP)
+            await server.says("Stopping: ")
+            os.killpg(server.process.pid, signal.SIGHUP)
+            said = await answer.content.read()
+        assert b"event: done" in said
+        assert await server.ends() == 0
+    assert postgresql_of(settled) is None
+
+
+async def test_nohup_is_heeded(settled: Path, http: aiohttp.ClientSession) -> None:
+    """Who was told to survive the terminal goes on serving."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with serving(*ANY_PORT, cwd=settled) as server:
+            base = await address(server)
+            os.killpg(server.process.pid, signal.SIGHUP)
+            async with http.get(f"{base}/readyz") as answer:
+                assert answer.status == 200
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @asynccontextmanager

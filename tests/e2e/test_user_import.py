@@ -55,7 +55,17 @@ async def test_what_cannot_be_imported_is_said(tmp_path: Path) -> None:
         ((USERS, "--from", "auth0", "--identities", USERS), 2, "is for --from supabase"),
         ((str(broken), "--from", "auth0"), 1, "is no JSON"),
         ((str(empty), "--from", "auth0"), 1, "There is nobody in it."),
+        ((USERS, "--from", "supabase", "--report", "no/where"), 1, "No such file or directory"),
     ):
         done = await run(tmp_path, *arguments)
         assert (done.code, words in done.err) == (code, True), done.err
         assert "Traceback" not in done.err
+
+
+async def test_report_is_there_before_anybody_is_taken_in(tmp_path: Path, settle: Settle) -> None:
+    """A report that cannot be written stops the run, and one of a run that broke off stays."""
+    settle(tmp_path / ".chatkeep")
+    refused = await run(tmp_path, USERS, "--from", "supabase", "--report", "no/where")
+    assert "The report cannot be written" in refused.err
+    again = json.loads((await run(tmp_path, USERS, "--from", "supabase", "--json")).out)
+    assert (again["imported"], again["already_here"]) == (5, 0)

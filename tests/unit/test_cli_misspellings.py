@@ -14,6 +14,10 @@ from chatkeep.cli.misspellings import find_misspellings
         ("OPENAI_APIKEY", "OPENAI_API_KEY"),
         ("SIGNUP", "SIGN_UP"),
         ("SUPABASE_PROJECT_ULR", "SUPABASE_PROJECT_URL"),
+        ("SESSION_LIFETME", "SESSION_LIFETIME"),
+        ("OIDC_ROLE_CLAIM", "OIDC_ROLES_CLAIM"),
+        ("SIGN_IN_PROVIDER", "SIGN_IN_PROVIDERS"),
+        ("SIGN_IN_GOOGLE_CLIENTID", "SIGN_IN_GOOGLE_CLIENT_ID"),
     ],
 )
 def test_near_miss_is_told(name: str, meant: str) -> None:
@@ -29,6 +33,8 @@ def test_near_miss_is_told(name: str, meant: str) -> None:
         "CHATKEEP_SERVICE_HOST",
         "SUPABASE_PROJECT_ID",
         "OIDC_SHOP_ISSUER",
+        "OIDC_X_ISSUER",
+        "SIGN_IN_GOOGLES_CLIENT_ID",
         "DATABASE_URL",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from itertools import count
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_step_happens_though_nobody_reads() -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError(text)
+
+    happened = False
+    with Steps(Closed()).step("Stopping PostgreSQL"):
+        happened = True
+    assert happened
+
+
+def test_step_happens_though_the_terminal_is_closed() -> None:
+    """Nor does a terminal whose window was closed."""
+
+    class Closed(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, text)
 
     happened = False
     with Steps(Closed()).step("Stopping PostgreSQL"):

@@ -8,22 +8,7 @@ from pathlib import Path
 import pytest
 
 from chatkeep.config import PUBLISHED_SECRETS, Secret, Settings
-from chatkeep.errors import SetupError
-
-LONG_SECRET = "0123456789abcdef0123456789abcdef"
-PRODUCTION = {
-    "ENVIRONMENT": "production",
-    "PUBLIC_URL": "https://chat.example",
-    "DATABASE_URL": "postgresql://chatkeep:pw@db.example/chat",
-    "CHATKEEP_SECRET": LONG_SECRET,
-}
-
-
-def problems_of(environ: dict[str, str], **options: object) -> tuple[str, ...]:
-    """Return what a start with *environ* would complain about."""
-    with pytest.raises(SetupError) as refused:
-        Settings.from_env(environ, **options)
-    return refused.value.problems
+from tests.settings import PRODUCTION, SECRET, problems_of
 
 
 def test_nothing_set_is_a_good_setting() -> None:
@@ -76,7 +61,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("DATABASE_URL", "postgresql://ana:a@b@db.example/chat"),
         ("CHATKEEP_SECRET", "short"),
         ("CHATKEEP_SECRET", "ab" * 32),
-        ("CHATKEEP_SECRET", LONG_SECRET + "\n"),
+        ("CHATKEEP_SECRET", SECRET + "\n"),
         ("CHATKEEP_DATA", "a\0b"),
         ("SUPABASE_JWT_SECRET", "too-short-for-hs256"),
         ("LOG_LEVEL", "loud"),
@@ -149,7 +134,7 @@ def test_secrets_do_not_show() -> None:
     settings = Settings.from_env({**PRODUCTION, "OPENROUTER_API_KEY": "sk-or-hunter2"})
     for text in (repr(settings), f"{settings!s}", repr(Secret("hunter2"))):
         assert "hunter2" not in text
-        assert LONG_SECRET not in text
+        assert SECRET not in text
 
 
 def test_settings_reach_worker_processes_whole() -> None:

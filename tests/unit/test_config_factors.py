@@ -6,7 +6,7 @@ import pytest
 
 from chatkeep.config import Settings
 from chatkeep.factors.ceremonies import RelyingParty
-from tests.unit.test_config import PRODUCTION, problems_of
+from tests.settings import PRODUCTION, problems_of
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,15 @@ from chatkeep.errors import SetupError
 from chatkeep.issuers import Issuer, better_auth_issuer, openid_issuer, supabase_issuer
 from chatkeep.jwks import JwksClient
 from chatkeep.opening import open_gate
+from tests.settings import PRODUCTION, SECRET, problems_of
 
-SECRET = "0123456789abcdef0123456789abcdef"
 OTHER_SECRET = SECRET[::-1]
-PRODUCTION = {
-    "ENVIRONMENT": "production",
-    "PUBLIC_URL": "https://chat.example",
-    "DATABASE_URL": "postgresql://chatkeep:pw@db.example/chat",
-    "CHATKEEP_SECRET": SECRET,
-}
 OIDC = {"OIDC_ISSUER": "https://login.example", "OIDC_AUDIENCE": "chat"}
-
-
-def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
-    """Return what a start with *environ* would complain about."""
-    with pytest.raises(SetupError) as refused:
-        Settings.from_env(environ)
-    return refused.value.problems
+OKTA = {
+    "OIDC_ISSUERS": "okta",
+    "OIDC_OKTA_ISSUER": "https://o.example",
+    "OIDC_OKTA_AUDIENCE": "chat",
+}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +50,10 @@ def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
         ({"OIDC_ISSUERS": "1st"}, "OIDC_ISSUERS must list different names"),
         ({"OIDC_ISSUERS": "okta"}, "OIDC_OKTA_ISSUER must be set, because"),
         ({"OIDC_OKTA_ISSUER": "https://x.example"}, "OIDC_OKTA_ISSUER belongs to no name"),
+        (
+            {**OKTA, "OIDC_OKTA_ROLE_CLAIM": "groups"},
+            "OIDC_OKTA_ROLE_CLAIM is no setting of a name in OIDC_ISSUERS: there are ISSUER,",
+        ),
         ({"PRIMARY_ISSUER": "oidc"}, "PRIMARY_ISSUER must be one of embedded."),
         ({**OIDC, "PRIMARY_ISSUER": "okta"}, "PRIMARY_ISSUER must be one of embedded, oidc."),
         (
@@ -148,6 +144,20 @@ def test_providers_have_settings_of_their_own_each() -> None:
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in repr(openid_issuer(partner, production=False))
     assert settings.issuer_names == ("oidc", "okta", "partner-login", "embedded")
+
+
+def test_provider_may_have_a_name_with_which_another_setting_begins() -> None:
+    """OIDC_CLIENT_ID is that of the provider without a name, also beside one called client."""
+    environ = {
+        **OIDC,
+        "OIDC_CLIENT_ID": "web",
+        "OIDC_ISSUERS": "client",
+        "OIDC_CLIENT_ISSUER": "https://c.example",
+        "OIDC_CLIENT_AUDIENCE": "shop",
+        "OIDC_CLIENT_CLIENT_ID": "app",
+    }
+    plain, client = Settings.from_env(environ).openid_providers
+    assert (plain.client_id, client.client_id) == ("web", "app")
 
 
 def test_every_configured_issuer_can_be_the_primary_one() -> None:

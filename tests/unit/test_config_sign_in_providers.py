@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, g
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chatkeep.config import Settings
-from chatkeep.errors import SetupError
+from tests.settings import PRODUCTION, problems_of
 
 GOOGLE = {"SIGN_IN_GOOGLE_CLIENT_ID": "web,ios", "SIGN_IN_GOOGLE_CLIENT_SECRET": "hunter2"}
 ACME = {
@@ -15,12 +15,6 @@ ACME = {
     "SIGN_IN_ACME_ISSUER": "https://login.acme.example/",
     "SIGN_IN_ACME_CLIENT_ID": "chat",
     "SIGN_IN_ACME_CLIENT_SECRET": "hunter2",
-}
-PRODUCTION = {
-    "ENVIRONMENT": "production",
-    "PUBLIC_URL": "https://chat.example",
-    "DATABASE_URL": "postgresql://chatkeep:pw@db.example/chat",
-    "CHATKEEP_SECRET": "0123456789abcdef0123456789abcdef",
 }
 
 
@@ -36,13 +30,6 @@ APPLE = {
     "SIGN_IN_APPLE_KEY_ID": "KEY",
     "SIGN_IN_APPLE_PRIVATE_KEY": pem(SECP256R1()).replace("\n", "\\n"),
 }
-
-
-def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
-    """Return what a start with *environ* would complain about."""
-    with pytest.raises(SetupError) as refused:
-        Settings.from_env(environ)
-    return refused.value.problems
 
 
 @pytest.mark.parametrize(
@@ -63,6 +50,12 @@ def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
         ({"SIGN_IN_PROVIDERS": "email"}, "SIGN_IN_PROVIDERS must not use the name email."),
         ({"SIGN_IN_PROVIDERS": "Acme"}, "SIGN_IN_PROVIDERS must list different names"),
         ({"SIGN_IN_SHOP_ISSUER": "https://x.example"}, "SIGN_IN_SHOP_ISSUER belongs to no name"),
+        ({**ACME, "SIGN_IN_ACME_SCOPE": "x"}, "SIGN_IN_ACME_SCOPE is no setting of a name in SIG"),
+        (
+            {**GOOGLE, "SIGN_IN_GOOGLE_CLIENT_IDS": "x"},
+            "SIGN_IN_GOOGLE_CLIENT_IDS is no setting: there are SIGN_IN_GOOGLE_CLIENT_ID, SIGN_IN",
+        ),
+        ({"SIGN_IN_GITHUB_SCOPES": "x"}, "SIGN_IN_GITHUB_SCOPES is no setting: there are SIGN_IN_"),
         ({**ACME, "SIGN_IN_ACME_SCOPES": "email"}, "SIGN_IN_ACME_SCOPES must contain openid."),
         ({**ACME, "SIGN_IN_ACME_ISSUER": "x"}, "SIGN_IN_ACME_ISSUER must be an address"),
         (
@@ -94,6 +87,22 @@ def test_providers_are_what_the_settings_say() -> None:
     assert (acme.title, acme.issuer) == ("ACME Inc.", "https://login.acme.example/")
     assert acme.scopes == ("openid", "email", "profile")
     assert "hunter2" not in repr(settings)
+
+
+def test_provider_may_be_called_like_a_preset_and_more() -> None:
+    """GitHub and a GitHub at work have settings of their own each, and so has what is misspelt."""
+    environ = {
+        "SIGN_IN_GITHUB_CLIENT_ID": "web",
+        "SIGN_IN_GITHUB_CLIENT_SECRET": "hunter2",
+        "SIGN_IN_PROVIDERS": "github-at-work",
+        "SIGN_IN_GITHUB_AT_WORK_ISSUER": "https://git.example",
+        "SIGN_IN_GITHUB_AT_WORK_CLIENT_ID": "chat",
+        "SIGN_IN_GITHUB_AT_WORK_CLIENT_SECRET": "hunter3",
+    }
+    names = [one.name for one in Settings.from_env(environ).sign_in_providers]
+    assert names == ["github", "github-at-work"]
+    (problem,) = problems_of({**environ, "SIGN_IN_GITHUB_AT_WORK_SCOPE": "x"})
+    assert problem.startswith("SIGN_IN_GITHUB_AT_WORK_SCOPE is no setting of a name in SIGN_IN_P")
 
 
 def test_google_elsewhere_is_trusted_on_its_own_host_alone() -> None:

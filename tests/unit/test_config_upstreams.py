@@ -13,6 +13,7 @@ from chatkeep.errors import SetupError
 from chatkeep.llm.choice import choose_model, default_model_id
 from chatkeep.llm.routing import RoutedModel
 from chatkeep.policies import Policy
+from tests.settings import PRODUCTION
 
 KEY = "sk-nobody-may-see-this"
 GROQ = {
@@ -20,12 +21,6 @@ GROQ = {
     "OPENAI_API_KEY": KEY,
     "UPSTREAM_GROQ_URL": "https://api.groq.example/openai/v1/",
     "UPSTREAM_GROQ_API_KEY": f"{KEY}-2",
-}
-PRODUCTION = {
-    "ENVIRONMENT": "production",
-    "PUBLIC_URL": "https://chat.example",
-    "DATABASE_URL": "postgresql://chatkeep:pw@db.example/chat",
-    "CHATKEEP_SECRET": "0123456789abcdef0123456789abcdef",
 }
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
+from itertools import pairwise
 from typing import Final
 
 import click
@@ -17,6 +19,7 @@ import chatkeep
 from chatkeep.cli.steps import say_no_more
 from chatkeep.cli.words import examples
 from chatkeep.errors import ChatkeepError, SetupError
+from chatkeep.stop_signals import STOP_SIGNALS
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,16 @@ class _Commands(click.Group):
         found: click.Command = importlib.import_module(place).command
         return found
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is empty, for every command: a variable of the shell that is not set."""
+        for before, one in pairwise(["", *args]):
+            name, equals, value = one.partition("=")
+            option = name if equals and name.startswith("--") else before
+            if not (value if option is name else one).strip():
+                where = f"What stands behind {option}" if option else "The first word"
+                raise click.UsageError(f"{where} is empty: give it a value, or leave it out.", ctx)
+        return super().parse_args(ctx, args)
+
 
 @click.command(
     cls=_Commands,
@@ -85,8 +98,12 @@ def _commands() -> None:
 def main() -> None:
     """Run the command that the arguments name, and end the process with its exit code.
 
-    0: done. 1: it failed, and standard error says why. 2: it was called wrongly.
+    0: done. 1: it failed, and standard error says why. 2: it was called wrongly. 130: a signal
+    stopped it.
     """
+    for number in STOP_SIGNALS:  # each as Ctrl-C: what was started for a command is stopped
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     try:
         _commands.main(prog_name="chatkeep", standalone_mode=False)
     except click.ClickException as error:

@@ -6,6 +6,7 @@ are told: the environment belongs to other programs too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LIKENESS = 0.9
-_NAMED_BY_PEOPLE = ("OIDC_", "SIGN_IN_", "UPSTREAM_")
+#: What these have under names that people chose was checked when the settings were read.
+_UNDER_A_NAME = re.compile(
+    r"UPSTREAM_.+|(OIDC|SIGN_IN)_.+_"
+    r"(ISSUER|AUDIENCE|CLIENT_ID|CLIENT_SECRET|JWKS_URL|ROLES_CLAIM|SCOPES|HOSTS|TITLE)"
+)
 
 
 def find_misspellings(environ: Mapping[str, str]) -> list[str]:
@@ -24,16 +29,11 @@ def find_misspellings(environ: Mapping[str, str]) -> list[str]:
 
     Not where that setting is set as well: then the name is somebody else's.
     """
-    known = {
-        name
-        for one in fields(Settings)
-        for name in one.metadata.get("names", ())
-        if not name.startswith(_NAMED_BY_PEOPLE)  # any name may stand in these
-    }
+    known = {name for one in fields(Settings) for name in one.metadata.get("names", ())}
     meant = {
         name: get_close_matches(name, known, n=1, cutoff=_LIKENESS)
         for name in sorted(environ.keys() - known)
-        if not name.startswith(_NAMED_BY_PEOPLE)
+        if not _UNDER_A_NAME.fullmatch(name)
     }
     return [
         f"{name} is no setting: did you mean {near[0]}?"

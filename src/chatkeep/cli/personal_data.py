@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.files.stored import StoredFiles
     from chatkeep.issuance import EmbeddedIssuer
-    from chatkeep.stored_files import StoredFiles
 
 _who = click.argument("who", metavar="WHO")
 
@@ -96,9 +96,9 @@ async def _export(issuer: EmbeddedIssuer, settings: Settings, who: str, file: Pa
 
 
 def _stored_files(settings: Settings, db: Database) -> StoredFiles:
-    from chatkeep.buckets import bucket_of  # noqa: PLC0415 -- slow to import
-    from chatkeep.files import FileLimits  # noqa: PLC0415 -- as above
-    from chatkeep.stored_files import StoredFiles  # noqa: PLC0415 -- as above
+    from chatkeep.files import FileLimits  # noqa: PLC0415 -- slow to import
+    from chatkeep.files.buckets import bucket_of  # noqa: PLC0415 -- as above
+    from chatkeep.files.stored import StoredFiles  # noqa: PLC0415 -- as above
 
     nothing_more = FileLimits(size=0, types=())
     return StoredFiles(db, nothing_more, bucket_of(settings))

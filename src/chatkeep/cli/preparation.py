@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chatkeep.cli.steps import Steps
     from chatkeep.config import Secret, Settings
     from chatkeep.data_folder import Use
-    from chatkeep.embedded_postgresql.cluster import Addresses
+    from chatkeep.embedded_postgresql.addresses import Addresses
 
 _CONNECTIONS_OF_COMMANDS = 40
 

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -21,6 +21,7 @@ from chatkeep.cli.steps import Steps
 from chatkeep.cli.words import database_in_words, examples, mail_in_words, model_in_words
 from chatkeep.config import read_environment
 from chatkeep.garbage import importing
+from chatkeep.stop_signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     import socket
@@ -41,9 +42,6 @@ class _Runner(Protocol):
         started: Callable[[], None],
         stopping: Callable[[], None],
     ) -> None: ...
-
-
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command(
@@ -96,7 +94,7 @@ class _EarlySignals:
 
     def take(self) -> None:
         """Take them from now on, until somebody else does."""
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._interrupt)
 
     def _interrupt(self, _number: int, _frame: object) -> None:

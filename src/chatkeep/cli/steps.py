@@ -46,8 +46,14 @@ class Steps:
     def _spinner(self, title: str) -> Iterator[None]:
         from rich.console import Console  # noqa: PLC0415 -- only for a terminal
 
-        with Console(file=self._stream).status(title, spinner="dots"):
+        shown = Console(file=self._stream).status(title, spinner="dots")
+        with self._unread():
+            shown.start()
+        try:
             yield
+        finally:
+            with self._unread():
+                shown.stop()
 
     def _write(self, text: str) -> None:
         if not self._quiet:
@@ -55,10 +61,16 @@ class Steps:
 
     def _put(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
-        try:
+        with self._unread():
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
-        except OSError:  # nobody reads, or the disk is full: the step itself is to happen
+
+    @contextmanager
+    def _unread(self) -> Iterator[None]:
+        """Where nobody reads, the terminal is gone or the disk full, the step is to happen."""
+        try:
+            yield
+        except OSError:
             say_no_more(self._stream)
 
 

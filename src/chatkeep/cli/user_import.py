@@ -17,11 +17,11 @@ from chatkeep.cli.words import examples
 from chatkeep.errors import SetupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from chatkeep.config import Settings
     from chatkeep.issuance import EmbeddedIssuer
-    from chatkeep.user_imports import Arrival, Report, Skipped
+    from chatkeep.user_imports import Arrival, Outcome, Report, Skipped
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SOURCES: Final = ("supabase", "better-auth", "auth0")
@@ -82,17 +82,19 @@ def import_users(  # noqa: PLR0913 -- the options of the command
     if not found:
         raise SetupError("There is nobody in it.")
 
-    async def work(issuer: EmbeddedIssuer, _: Settings) -> Report:
-        from chatkeep.user_imports import Import  # noqa: PLC0415 -- slow to import
+    with _written(report) as write, _shown(len(found)) as show:
 
-        run = Import(issuer, source, dry=dry_run, confirmed=confirmed)
-        with _progress(len(found)) as progress:
+        def progress(outcomes: Sequence[Outcome]) -> None:
+            write(outcomes)
+            show(len(outcomes))
+
+        async def work(issuer: EmbeddedIssuer, _: Settings) -> Report:
+            from chatkeep.user_imports import Import  # noqa: PLC0415 -- slow to import
+
+            run = Import(issuer, source, dry=dry_run, confirmed=confirmed)
             return await run.run(found, progress)
 
-    outcome = run_as_issuer(data, work)
-    if report is not None:
-        lines = (json.dumps(asdict(one), default=str) for one in outcome.outcomes)
-        report.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        outcome = run_as_issuer(data, work)
     _show(outcome, dry_run=dry_run, as_json=as_json)
 
 
@@ -112,13 +114,39 @@ def _read(
     if source == "better-auth":
         return list(better_auth.arrivals(*files.tables(file, "user", "account")))
     if source == "auth0":
-        return list(auth0.arrivals(files.read_records(file)))
-    theirs = files.read_records(identities) if identities is not None else []
-    return list(supabase.arrivals(files.read_records(file), theirs))
+        return list(auth0.arrivals(files.read_records(file, "user_id", "_id")))
+    theirs = files.read_records(identities, "user_id") if identities is not None else []
+    return list(supabase.arrivals(files.read_records(file, "id"), theirs))
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
+def _written(path: Path | None) -> Iterator[Callable[[Sequence[Outcome]], None]]:
+    """Keep what becomes of people in the file, and have it there before anybody is taken in.
+
+    What was written stays when the run ends early: a second one tells of no password that it
+    could not take.
+
+    Raises:
+        SetupError: the file cannot be written.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"The report cannot be written: {error.strerror}: {path}.") from error
+
+    def write(outcomes: Sequence[Outcome]) -> None:
+        file.writelines(f"{json.dumps(asdict(one), default=str)}\n" for one in outcomes)
+        file.flush()
+
+    with file:
+        yield write
+
+
+@contextmanager
+def _shown(total: int) -> Iterator[Callable[[int], None]]:
     """Show people at a terminal how far it is."""
     if not sys.stderr.isatty():
         yield lambda _: None

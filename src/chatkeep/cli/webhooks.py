@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         "chatkeep webhooks test crm",
         "chatkeep webhooks list",
         "chatkeep webhooks redeliver --all",
+        "chatkeep webhooks end crm",
     ),
 )
 def command() -> None:
@@ -107,6 +108,26 @@ def test(name: str, *, data: Path | None) -> None:
             own = found.endpoint.prefix
             raise SetupError(f"{name} did not take it ({reason}): check {own}_URL and its log.")
         click.echo(f"{name} took it.")
+
+    run_as_issuer(data, work)
+
+
+@command.command("end", epilog=examples("chatkeep webhooks end crm"))
+@click.argument("name")
+@data_option
+def end(name: str, *, data: Path | None) -> None:
+    """End a receiver at once, and drop what waits for it.
+
+    First take it out of WEBHOOKS at all servers: one that names it begins it again.
+    """
+
+    async def work(issuer: EmbeddedIssuer, _: Settings) -> None:
+        from chatkeep.webhooks import records  # noqa: PLC0415 -- slow to import
+
+        if not await records.end(issuer.db, name):
+            raise SetupError(f"Nobody called {name} is told.")
+        dropped = await records.drop_waiting(issuer.db)
+        click.echo(f"{name} is told no more; {dropped} that waited are dropped.")
 
     run_as_issuer(data, work)
 

@@ -83,7 +83,14 @@ def read_mcp_servers(
     names: tuple[str, ...], environ: Mapping[str, str], problems: list[str]
 ) -> tuple[McpServer, ...]:
     """Read MCP_<NAME>_URL and so on for each of *names*."""
-    return read_named(McpServer, _SETTINGS, names, environ, problems, listed="MCP_SERVERS")
+    # A command's own variable may be called as it is: MCP_GITHUB_ENV=MCP_GITHUB_LOGIN.
+    lent = {
+        word
+        for name in names
+        for word in read.words(environ.get(f"{McpServer(name=name).prefix}_ENV", ""))
+    }
+    ours = {name: value for name, value in environ.items() if name not in lent}
+    return read_named(McpServer, _SETTINGS, names, ours, problems, listed="MCP_SERVERS")
 
 
 def mcp_problems(settings: McpSettings, *, production: bool) -> list[str]:

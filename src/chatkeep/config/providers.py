@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from chatkeep.config.reading import read_setting
+from chatkeep.config.reading import read_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,20 +54,17 @@ def named_providers(
     if taken := sorted(_TAKEN_NAMES.intersection(names)):
         problems.append(f"OIDC_ISSUERS must not use the name {', '.join(taken)}.")
         return ()
-    settings = {one.metadata["names"][0].removeprefix("OIDC"): one for one in openid_settings(kind)}
-    strays = {
-        name
-        for name, value in environ.items()
-        if value and re.fullmatch(rf"OIDC_.+({'|'.join(settings)})", name)
+    settings = {one.metadata["names"][0]: one for one in openid_settings(kind)}
+    own = {
+        name.removeprefix("OIDC_"): (one.name.removeprefix(OPENID), one.metadata["parse"])
+        for name, one in settings.items()
     }
-    found = []
-    for name in names:
-        said: dict[str, Any] = {}
-        for ending, one in settings.items():
-            own = f"{OpenIdProvider(name=name).prefix}{ending}"
-            metadata = {**one.metadata, "names": [own]}
-            read_setting(one.name.removeprefix(OPENID), metadata, environ, said, problems)
-            strays.discard(own)
-        found.append(OpenIdProvider(name=name, **said))
-    problems += [f"{name} belongs to no name in OIDC_ISSUERS." for name in sorted(strays)]
-    return tuple(found)
+    return read_named(
+        OpenIdProvider,
+        own,
+        names,
+        environ,
+        problems,
+        listed="OIDC_ISSUERS",
+        elsewhere=settings,
+    )

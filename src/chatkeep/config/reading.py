@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
 _FILE = ".env.local"
+#: What Kubernetes tells all of a service, which may be called mcp-shop, or mcp-shop-2.
+_OF_A_SERVICE = re.compile(
+    r".+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
 
 
 class Named(Protocol):
@@ -76,6 +81,25 @@ def read_setting(
         values[name] = read[0]
 
 
+def find_strays(
+    environ: Mapping[str, str], own: Collection[str], *, every: str, begins: tuple[str, ...]
+) -> set[str]:
+    """Return the names in *environ* that are a setting of some name, or would be of one of ours.
+
+    The first begin as the pattern *every* and end in one of *own*; the others begin with one of
+    *begins*.
+    """
+    ours = re.compile(f"{every}({'|'.join(own)})")
+    return {
+        name
+        for name, value in environ.items()
+        if value
+        and (
+            ours.fullmatch(name) or (name.startswith(begins) and not _OF_A_SERVICE.fullmatch(name))
+        )
+    }
+
+
 def read_named(
     make: Callable[..., _Named],
     own: Mapping[str, tuple[str, Callable[[str], Any]]],
@@ -84,21 +108,18 @@ def read_named(
     problems: list[str],
     *,
     listed: str,
-    presets: Collection[str] = (),
+    elsewhere: Collection[str] = (),
 ) -> tuple[_Named, ...]:
     """Read what is set of each of *names*, which the setting *listed* lists.
 
     *own* has, by how their names end, what members their settings are and how they are read;
-    *make* takes the name and those that are set. A setting that could be one of these, of
-    somebody else than the *presets*, and is of none, is a problem.
+    *make* takes the name and those that are set. A setting that could be one of these, is not
+    read *elsewhere*, and is of none, is a problem, and so is one of theirs that there is not:
+    what was to be narrowed by it would be wide open.
     """
     every = make(name="x").prefix.removesuffix("X")
-    ours = re.compile(f"{every}(.+)_({'|'.join(own)})")
-    strays = {
-        name
-        for name, value in environ.items()
-        if value and (found := ours.fullmatch(name)) and found[1].lower() not in presets
-    }
+    begins = tuple(f"{make(name=name).prefix}_" for name in names)
+    strays = find_strays(environ, own, every=f"{every}.+_", begins=begins).difference(elsewhere)
     made = []
     for name in names:
         said: dict[str, Any] = {}
@@ -107,5 +128,10 @@ def read_named(
             read_setting(member, {"names": [full], "parse": parse}, environ, said, problems)
             strays.discard(full)
         made.append(make(name=name, **said))
-    problems += [f"{name} belongs to no name in {listed}." for name in sorted(strays)]
+    problems += [
+        f"{name} belongs to no name in {listed}."
+        if name.endswith(tuple(f"_{ending}" for ending in own))
+        else f"{name} is no setting of a name in {listed}: there are {', '.join(own)}."
+        for name in sorted(strays)
+    ]
     return tuple(made)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chatkeep.config import values as read
-from chatkeep.config.reading import read_named, setting
+from chatkeep.config.reading import find_strays, read_named, setting
 from chatkeep.config.values import Secret
 
 if TYPE_CHECKING:
@@ -147,6 +147,16 @@ def _apple(settings: SignInProviderSettings) -> SignInProvider:
     )
 
 
+#: The settings of each preset, by how their names begin.
+_OF_PRESETS: Final = {
+    begins: tuple(
+        name
+        for one in fields(SignInProviderSettings)
+        for name in one.metadata.get("names", ())
+        if name.startswith(begins)
+    )
+    for begins in (f"SIGN_IN_{name.upper()}_" for name in _TITLES)
+}
 _NAMED_SETTINGS: Final = {
     "ISSUER": ("issuer", read.exact_web_address),
     "CLIENT_ID": ("client_ids", read.words),
@@ -164,6 +174,8 @@ def named_sign_in_providers(
     if taken := sorted(_TAKEN_NAMES.intersection(names)):
         problems.append(f"SIGN_IN_PROVIDERS must not use the name {', '.join(taken)}.")
         return ()
+    strays = _strays_of_presets(names, environ)
+    problems += [f"{name} is no setting: there are {', '.join(strays[name])}." for name in strays]
     return read_named(
         _titled,
         _NAMED_SETTINGS,
@@ -171,8 +183,26 @@ def named_sign_in_providers(
         environ,
         problems,
         listed="SIGN_IN_PROVIDERS",
-        presets=_TITLES,
+        elsewhere={*strays, *(name for there in _OF_PRESETS.values() for name in there)},
     )
+
+
+def _strays_of_presets(
+    names: tuple[str, ...], environ: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Return what would be a setting of a preset and is none, and which there are.
+
+    Of a preset that is not in use it is only what others have.
+    """
+    named = tuple(f"{SignInProvider(name=name).prefix}_" for name in names)  # github-at-work
+    strays: dict[str, tuple[str, ...]] = {}
+    for begins, there in _OF_PRESETS.items():
+        used = (begins,) if environ.get(f"{begins}CLIENT_ID") else ()
+        found = find_strays(environ, _NAMED_SETTINGS, every=begins, begins=used)
+        strays |= {
+            name: there for name in sorted(found.difference(there)) if not name.startswith(named)
+        }
+    return strays
 
 
 def _titled(*, name: str, **said: Any) -> SignInProvider:  # noqa: ANN401 -- what was set of it

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chatkeep.config import values as read
-from chatkeep.config.reading import read_setting, setting
+from chatkeep.config.reading import find_strays, read_setting, setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
@@ -164,11 +164,7 @@ def read_upstreams(
 ) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
     """Read UPSTREAM_<NAME>_URL and so on for each of *names*."""
     prefixes = tuple(f"{prefix_of(name)}_" for name in names)
-    strays = {
-        name
-        for name, value in environ.items()
-        if value and (_is_of_an_upstream(name) or name.startswith(prefixes))
-    }
+    strays = find_strays(environ, _OWN_SETTINGS, every="UPSTREAM_.+_", begins=prefixes)
     found = []
     for name in names:
         said: dict[str, Any] = {}

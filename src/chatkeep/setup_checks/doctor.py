@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import errors as pg
 
-from chatkeep.buckets import bucket_of
 from chatkeep.claims.loading import declared_versions
 from chatkeep.config.contradictions import stays_inside
 from chatkeep.db import Database, connection_settings
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.extensions import Extensions, check_hooks, responder_of, tools_of
+from chatkeep.files.buckets import bucket_of
 from chatkeep.setup_checks import isolation
 from chatkeep.setup_checks.connections import examine_connections
 from chatkeep.setup_checks.findings import Finding
@@ -98,6 +98,8 @@ async def examine_database(settings: Settings) -> AsyncIterator[Finding]:
                     connection.info.host, encrypted=bool(connection.pgconn.ssl_in_use)
                 )
             yield await _clock(connection)
+            if settings.database_pooler:
+                yield await _transactions(connection)
             if (connections := await examine_connections(settings, connection)) is not None:
                 yield connections
         migrations = await _migrations(str(settings.database_url))
@@ -157,6 +159,19 @@ async def _clock(connection: psycopg.AsyncConnection) -> Finding:
         problem = f"Its clock is {skew_s:.0f} s away from this machine's: set both by NTP."
         return Finding(name="Clock", problems=(problem,))
     return Finding(name="Clock", note="agrees with the database")
+
+
+async def _transactions(connection: psycopg.AsyncConnection) -> Finding:
+    """Behind a pooler nobody else says of which kind they are: what is said to it is not kept."""
+    cursor = await connection.execute("select current_setting('default_transaction_isolation')")
+    row = await cursor.fetchone()
+    if (kind := row[0] if row else None) == "read committed":
+        return Finding(name="Transactions", note=kind)
+    problem = (
+        f"They are of the kind {kind!r} by default, in which limits do not hold: alter role ..."
+        " set default_transaction_isolation = 'read committed', for the login of DATABASE_URL."
+    )
+    return Finding(name="Transactions", problems=(problem,))
 
 
 _NEVER_MIGRATED: Final = Finding(

@@ -61,6 +61,9 @@ async def find_problems(url: str) -> list[str]:
             url, **connection_settings(behind_pooler=True)
         )
         async with connection:
+            # As ourselves: before a migration the roles are not there, or not ours.
+            if not await _tables(connection):
+                return ["The database has no tables of Chatkeep: run `chatkeep migrate`."]
             found = [line for role in ROLES for line in await _of_role(connection, role)]
             return list(dict.fromkeys(found))
     except psycopg.OperationalError as error:
@@ -73,11 +76,9 @@ async def _of_role(connection: AsyncConnection, role: str) -> list[str]:
             await connection.execute("select set_config('role', %s, true)", [role])
             found = [_power_problem(role, power) for power in await _powers(connection)]
             tables = await _tables(connection)
-            if not tables:
-                return ["The database has no tables of Chatkeep: run `chatkeep migrate`."]
     except (pg.InvalidParameterValue, pg.InsufficientPrivilege):
         login = connection.info.user
-        grant = f"grant {role} to {login};"
+        grant = f"`grant {role} to {login}`."
         return [f"The database role {login} may not act as {role}: run as an administrator {grant}"]
     found += [line for table in tables for line in _table_problems(role, table)]
     return found

@@ -6,6 +6,7 @@ Everything is looked at and no model made to work. No finding shows a key.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -64,6 +65,7 @@ async def examine_running(settings: Settings) -> Finding | None:
 async def _examine(one: Upstream) -> Finding:
     preset = one.name in PRESETS
     name = f"{one.name.upper()}_API_KEY" if preset else f"{one.prefix}_API_KEY"
+    address = f"{one.name.upper()}_BASE_URL" if preset else f"{one.prefix}_URL"
     # OpenRouter lists its models to anybody, whatever their key.
     url = f"{one.url}/{'key' if one.kind == 'openrouter' else 'models'}"
     headers = {"authorization": f"Bearer {one.api_key}"} if one.api_key else {}
@@ -75,6 +77,8 @@ async def _examine(one: Upstream) -> Finding:
         problem = f"{host} refuses the key: check {name}."
     elif status in _REFUSED:
         problem = f"{host} wants a key: set {name}."
+    elif status == HTTPStatus.NOT_FOUND and not one.models:
+        problem = f"{host} has nothing at {urlsplit(url).path}: check {address}, up to its /v1."
     else:
         takes = "takes the key" if one.api_key else "answers"
         return Finding(name=f"Model {one.name}", note=f"{host} {takes}")

@@ -6,13 +6,16 @@ And what every reader of exports needs: ids, times and JSON as other servers wri
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from chatkeep.user_imports.files import Record
 
 #: Where ids that are no UUIDs get theirs from: the same one in each run.
 _MAPPED_IDS: Final = UUID("5f0f8a52-6f0c-5c6b-9a3d-3f1f2b6f7c11")
@@ -54,6 +57,28 @@ class Arrival:
     def is_mapped(self) -> bool:
         """Whether their id had to become another one."""
         return self.original_id.lower() != str(self.id)
+
+
+def each_with(
+    people: Iterable[Record],
+    theirs: Iterable[Record],
+    *,
+    owner: Callable[[Record], Any],
+    arrival: Callable[[str, Record, list[Record]], Arrival],
+) -> Iterator[tuple[str, Arrival | Skipped]]:
+    """Yield the id of each row of *people*, and the *arrival* of it, or why it is none.
+
+    *theirs* are rows of another table, which say their *owner*; each gets its own.
+    """
+    owned: defaultdict[str, list[Record]] = defaultdict(list)
+    for one in theirs:
+        owned[str(owner(one))].append(one)
+    for person in people:
+        original = str(person.get("id") or "")
+        try:
+            yield original, arrival(original, person, owned[original])
+        except Skipped as reason:
+            yield original, reason
 
 
 def id_of(original: str, *, source: str) -> UUID:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from chatkeep.config.values import Refused, database_url
 from chatkeep.errors import SetupError
 from chatkeep.user_imports.arrivals import (
     Arrival,
     Identity,
     Skipped,
+    each_with,
     id_of,
     moment,
     truth,
@@ -36,7 +37,15 @@ def read_database(url: str) -> tuple[list[Record], list[Record]]:
         SetupError: the database cannot be reached, or has no such tables to be read.
     """
     try:
-        with psycopg.connect(url, connect_timeout=5, prepare_threshold=None) as connection:
+        database_url(url)  # else libpq repeats it, with its password
+    except Refused as refused:
+        raise SetupError(
+            f"--database-url {refused}; another database is read from a file."
+        ) from None
+    try:
+        with psycopg.connect(
+            url, connect_timeout=5, prepare_threshold=None, client_encoding="UTF8"
+        ) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             users = connection.execute('select to_jsonb(u) from public."user" u').fetchall()
@@ -50,16 +59,8 @@ def read_database(url: str) -> tuple[list[Record], list[Record]]:
 def arrivals(
     users: Iterable[Record], accounts: Iterable[Record]
 ) -> Iterator[tuple[str, Arrival | Skipped]]:
-    """Read rows of both tables; yields each one's id and who that is, or why not."""
-    theirs: defaultdict[str, list[Record]] = defaultdict(list)
-    for one in accounts:
-        theirs[str(_of(one, "userId"))].append(one)
-    for user in users:
-        original = str(user.get("id") or "")
-        try:
-            yield original, _arrival(original, user, theirs[original])
-        except Skipped as reason:
-            yield original, reason
+    """Read rows of both tables; return each one's id and who that is, or why not."""
+    return each_with(users, accounts, owner=lambda one: _of(one, "userId"), arrival=_arrival)
 
 
 def _arrival(original: str, user: Record, accounts: list[Record]) -> Arrival:

@@ -16,16 +16,26 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, *names: str) -> list[Record]:
     """Return the records of the file, whichever of the three it is.
 
+    *names* are columns of which every export of the kind has one.
+
     Raises:
-        SetupError: it cannot be read, or is none of them.
+        SetupError: it cannot be read, or is none of them, or of another kind.
     """
     found = read_json(path)
-    if isinstance(found, list):
-        return _objects(path, found)
-    raise SetupError(f"{path} must hold a list of people.")
+    # The only line of a file that has one line reads like a whole one.
+    rows = [found] if isinstance(found, dict) and any(one in found for one in names) else found
+    if not isinstance(rows, list):
+        raise SetupError(f"{path} must hold a list of people.")
+    records = _objects(path, rows)
+    if records and not any(name in one for one in records for name in names):
+        raise SetupError(
+            f"Nothing in {path} is called {' or '.join(names)}. Is it the export that was asked"
+            " for, and does it, if it is CSV, begin with the names of its columns?"
+        )
+    return records
 
 
 def read_json(path: Path) -> list[Any] | Mapping[str, Any]:
@@ -52,15 +62,18 @@ def read_json(path: Path) -> list[Any] | Mapping[str, Any]:
 
 
 def tables(path: Path, *names: str) -> list[list[Record]]:
-    """Return the lists that the JSON object in the file has under *names*; missing ones are empty.
+    """Return the lists that the JSON object in the file has under *names*.
 
     Raises:
-        SetupError: it is no such object.
+        SetupError: it is no such object, or lacks one: nobody would have what stands in it.
     """
     value = read_json(path)
     if not isinstance(value, dict):
         raise SetupError(f"{path} must hold a JSON object with the tables {', '.join(names)}.")
-    return [_objects(path, value.get(name) or []) for name in names]
+    if missing := [name for name in names if name not in value]:
+        found = ", ".join(value) or "nothing"
+        raise SetupError(f"{path} has no table {' and no table '.join(missing)}, but {found}.")
+    return [_objects(path, value[name] or []) for name in names]
 
 
 def _objects(path: Path, found: object) -> list[Record]:
@@ -70,7 +83,8 @@ def _objects(path: Path, found: object) -> list[Record]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not `splitlines`, which breaks at characters that stand in JSON as they are.
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _line(path: Path, number: int, line: str) -> Any:  # noqa: ANN401 -- JSON can be anything

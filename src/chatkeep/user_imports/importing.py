@@ -108,9 +108,9 @@ class Import:
     async def run(
         self,
         found: Iterable[tuple[str, Arrival | Skipped]],
-        progress: Callable[[int], None] = lambda _: None,
+        progress: Callable[[Sequence[Outcome]], None] = lambda _: None,
     ) -> Report:
-        """Take everybody in who can be; *progress* is told how many were looked at.
+        """Take everybody in who can be; *progress* is told what became of each few hundred.
 
         Raises:
             Unavailable: the database is away. What was taken in until then stays, and the
@@ -118,8 +118,9 @@ class Import:
         """
         report, rest = Report(), iter(found)
         while batch := list(islice(rest, _AT_ONCE)):
-            report.outcomes += await self._batch(batch)
-            progress(len(batch))
+            outcomes = await self._batch(batch)
+            report.outcomes += outcomes
+            progress(outcomes)
         return report
 
     async def _batch(self, batch: Sequence[tuple[str, Arrival | Skipped]]) -> list[Outcome]:

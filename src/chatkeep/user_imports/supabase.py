@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from chatkeep.user_imports.arrivals import (
     Arrival,
     Identity,
     Skipped,
+    each_with,
     id_of,
     mapping,
     moment,
@@ -27,19 +27,13 @@ SOURCE = "supabase"
 def arrivals(
     users: Iterable[Record], identities: Iterable[Record] = ()
 ) -> Iterator[tuple[str, Arrival | Skipped]]:
-    """Read rows of `auth.users`; yields each one's id and who that is, or why not."""
-    theirs: defaultdict[str, list[Record]] = defaultdict(list)
-    for one in identities:
-        theirs[str(one.get("user_id"))].append(one)
-    for user in users:
-        original = str(user.get("id") or "")
-        try:
-            yield original, _arrival(original, user, theirs[original])
-        except Skipped as reason:
-            yield original, reason
+    """Read rows of `auth.users`; return each one's id and who that is, or why not."""
+    return each_with(users, identities, owner=lambda one: one.get("user_id"), arrival=_arrival)
 
 
 def _arrival(original: str, user: Record, identities: list[Record]) -> Arrival:
+    if "identity_data" in user:
+        raise Skipped("is a row of auth.identities, and no person")
     if moment(user.get("deleted_at")):
         raise Skipped("was deleted")
     if truth(user.get("is_anonymous")):
