@@ -47,6 +47,9 @@ _ONCE_MORE_AFTER_S: Final = (0.2, 1.0, 3.0)
 #: A fault of ours, or a database that is away: tried for an hour, with pauses.
 _AFTER_A_FAULT: Final = timedelta(minutes=1)
 _FAULTS_AT_MOST: Final = 60
+#: The library takes moments, and a node's clock may be hours off: a wait is told to it as the
+#: moment so long after this one, and becomes a moment where PostgreSQL's clock is.
+_NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SOMETHING_NEW: Final = '{"type": "job_inserted", "job_id": 0}'
 
 # It logs at INFO with what a job carries.
@@ -210,7 +213,7 @@ class _Again(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:  # noqa: ARG002 -- procrastinate's signature
         # Anything else is that it was cancelled, because this process ends.
         wait = exception.wait if isinstance(exception, TryAgain) else timedelta()
-        return RetryDecision(retry_at=datetime.now(UTC) + wait)
+        return RetryDecision(retry_at=_NOW + wait)
 
 
 class _Connector(BaseAsyncConnector):
@@ -262,6 +265,9 @@ class _Connector(BaseAsyncConnector):
     async def _in_schema(
         self, query: LiteralString, arguments: dict[str, Any]
     ) -> list[dict[str, Any]]:
+        if "retry_at" in arguments:
+            query = query.replace("%(retry_at)s", "now() + %(retry_at)s")
+            arguments = arguments | {"retry_at": arguments["retry_at"] - _NOW}
         _, rows = await self._db.fetch_all(
             WORKER,
             Query(

@@ -45,17 +45,6 @@ class KeyPlace:
     algorithms: tuple[str, ...]
 
 
-@dataclass(slots=True, kw_only=True)
-class JwksCounters:
-    """What a client has done since it was made, for metrics."""
-
-    fetches: int = 0
-    failures: int = 0
-    rotations: int = 0
-    unknown_key_ids: int = 0
-    keys_left_out: int = 0
-
-
 class JwksClient:
     """The keys at *url*, as a `KeySource`.
 
@@ -80,7 +69,6 @@ class JwksClient:
         """Remember where to ask; nothing is fetched before somebody needs a key."""
         require_fetchable(url, public_only=public_only)
         self.url = url
-        self.counters = JwksCounters()
         self._place = KeyPlace(url=url, algorithms=tuple(algorithms))
         self._locate = locate
         self._public_only = public_only
@@ -127,7 +115,6 @@ class JwksClient:
             key = self._known().find(header)
         if key is not None:
             return self._keys, key
-        self.counters.unknown_key_ids += 1
         if self._is_resting():
             raise self._unavailable()
         raise TokenInvalid
@@ -167,14 +154,12 @@ class JwksClient:
 
     async def _fly(self) -> None:
         began = self._clock()
-        self.counters.fetches += 1
         try:
             async with asyncio.timeout(DEADLINE_S):
                 place = self._place if self._locate is None else await self._locate()
                 document = await fetch(place.url, public_only=self._public_only)
                 self._take(document.body, place.algorithms)
         except (FetchFailed, ValueError, TimeoutError) as error:
-            self.counters.failures += 1
             self._failed_at = self._clock()
             reason = str(error) or type(error).__name__
             _log.warning("no keys from %s: %s; keeping %d", self.url, reason, len(self._keys))
@@ -190,6 +175,4 @@ class JwksClient:
         published = read_key_set(document, algorithms=algorithms)
         for reason in published.left_out:
             _log.warning("a key from %s is left out: %s", self.url, reason)
-        self.counters.keys_left_out += len(published.left_out)
-        self.counters.rotations += self._document is not None
         self._keys, self._document = published.keys, document

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from chatkeep import logs
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.garbage import importing
+from chatkeep.stop_signals import STOP_SIGNALS, is_news
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # Not SIGTERM again: two that come at the same time are one.
 _HURRY: Final = signal.SIGUSR1
 _SPAWN: Final = multiprocessing.get_context("spawn")
@@ -81,27 +81,30 @@ class _Signals:
     def __init__(self) -> None:
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)  # noqa: FBT003 -- the socket's own signature
+        self._told = False
 
     def __enter__(self) -> Self:
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, _note)
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # what is left is to stop, either way
         signal.set_wakeup_fd(-1)
         self._reading.close()
         self._writing.close()
 
     def wait_with(self, others: list[Any], timeout_s: float | None) -> tuple[bool, list[Any]]:
-        """Return whether a signal has come, and which of *others* are ready."""
+        """Return whether a signal has come that says more, and which of *others* are ready."""
         ready = wait([self._reading, *others], timeout_s)
-        if self._reading in ready:
-            self._reading.recv(64)
-            return True, []
-        return False, ready
+        if self._reading not in ready:
+            return False, ready
+        numbers = self._reading.recv(64)
+        says_more = any(is_news(one, stopping=self._told) for one in numbers)
+        self._told = True
+        return says_more, []
 
 
 def _note(_number: int, _frame: object) -> None:
@@ -199,7 +202,7 @@ def _at(place: int, settings: Settings) -> Settings:
 @contextmanager
 def _held_back() -> Iterator[None]:
     """Keep Ctrl-C from a process that is being started and cannot handle it yet."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -232,9 +235,10 @@ def _work(settings: Settings, sockets: list[socket.socket], said: Connection) ->
     with importing():
         from chatkeep.server import serve  # noqa: PLC0415 -- slow, and the parent needs it not
 
-    # A terminal sends Ctrl-C to all of us; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    # A terminal tells all of us of Ctrl-C and of its end; the parent decides what it means.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     logs.configure(settings.log_level)
     try:
         serve(

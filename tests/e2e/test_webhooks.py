@@ -97,4 +97,13 @@ async def test_operator_tries_and_tells_again(home: Path, database: MigratedData
         assert done.out.strip() == "1 will be told again."
         done = await chatkeep("webhooks", "redeliver", "msg_1", cwd=home, settings=settings)
         assert (done.code, "Only 0 of these" in done.err) == (1, True)
+        with psycopg.connect(database.admin_url, autocommit=True) as admin:
+            admin.execute(
+                "insert into chatkeep.webhooks values ('crm', '{}') on conflict do nothing"
+            )
+        done = await chatkeep("webhooks", "end", "crm", cwd=home, settings=settings)
+        assert done.out.strip() == "crm is told no more; 1 that waited are dropped.", done.err
+        assert attempts(database) == []
+        done = await chatkeep("webhooks", "end", "crm", cwd=home, settings=settings)
+        assert (done.code, "Nobody called crm is told." in done.err) == (1, True)
         assert secret not in done.out + done.err

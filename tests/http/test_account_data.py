@@ -13,7 +13,9 @@ from psycopg import sql
 from chatkeep.conversations import purge_deleted
 from chatkeep.limits import AT_ONCE
 from chatkeep.personal_data import erasure
+from tests.chatkit_client import Kit
 from tests.http.test_conversations import CHAT, begin, say
+from tests.http.test_openai_api import MODEL
 from tests.second_factors import join, stepped_up, verify
 from tests.serving import types, until
 
@@ -78,6 +80,46 @@ async def test_everything_is_exported(ana: Person, bo: Person, database: Migrate
     assert f"Secret of {ana.id}" in answer.text
     assert bo.id not in answer.text
     assert "token_hash" not in answer.text
+
+
+async def test_what_clients_noted_beside_messages_is_exported(
+    ana: Person, bo: Person, database: MigratedDatabase
+) -> None:
+    """Notes, what an answer was asked with, opinions, and what ChatKit showed; only one's own."""
+    asked = {"input": "Hi.", "instructions": "Be brief.", "metadata": {"of": "an answer"}}
+    for person in (bo, ana):
+        made = await person.client.post("/v1/conversations", {"metadata": {"of": person.id}})
+        said = await person.client.post(
+            "/v1/responses", {**asked, "conversation": made.json["id"], "model": MODEL}
+        )
+        assert said.status == 200, said.text
+        thread = made.json["id"].removeprefix("conv_")
+        kit = Kit(person.client)
+        item_ids = [(await kit.items(thread))[-1]["id"]]
+        given = await kit.call(
+            "items.feedback", thread_id=thread, item_ids=item_ids, kind="positive"
+        )
+        assert given.status == 200, given.text
+    for kind in ("widget", "hidden_context_item"):
+        for message_id in (None, said.json["output"][0]["id"].split("_")[1]):
+            database.operate(
+                "insert into chat.chatkit_items (user_id, conversation_id, message_id, id, item)"
+                " select %s, %s, %s, gen_random_uuid(), jsonb_build_object('type', %s::text)",
+                *(ana.id, thread, message_id, kind),
+            )
+    for path in (DATA, f"{CHAT}/export", f"{CHAT}/{thread}/export"):
+        told = (await ana.client.get(path)).json
+        (one,) = told.get("conversations", [told])
+        assert one["metadata"] == {"of": ana.id}
+        assert list(one["feedback"].values()) == ["positive"]
+        question, answer = one["messages"]
+        assert one["items"] == answer["items"] == [{"type": "widget"}]
+        assert "requests" not in question
+        assert "items" not in question
+        (request,) = answer["requests"]
+        assert request["run_id"] == answer["run_id"]
+        assert request["request"]["instructions"] == "Be brief."
+        assert request["request"]["metadata"] == {"of": "an answer"}
 
 
 async def test_nothing_is_left_but_of_others(

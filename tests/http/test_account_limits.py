@@ -146,6 +146,20 @@ async def test_changing_a_password_is_no_way_around(node: Node) -> None:
     assert "retry-after" in said[-1].headers
 
 
+async def test_refused_stranger_keeps_no_mail_from_the_owner(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often one asks who is refused, the next mail comes for who has the mailbox."""
+    monkeypatch.setitem(RATES, "account_mail", Rate(1, 3600))
+    monkeypatch.setitem(RATES, "mail_pause", Rate(2, 3600))
+    email = await sign_up(at(node, HOME))
+    body = {"email": email}
+    strangers = [(await at(node, ABROAD).post("/auth/v1/recover", body)).status for _ in range(5)]
+    assert strangers == [200] + [429] * 4
+    assert (await at(node, HOME).post("/auth/v1/recover", body)).status == 200
+    assert (await at(node, HOME).post("/auth/v1/recover", body)).status == 429
+
+
 # --- by address ---------------------------------------------------------------------------
 
 

@@ -209,3 +209,22 @@ async def test_forwarded_address_of_a_stranger_counts_for_nothing(
         for n in range(burst + 1)
     ]
     assert [one.status for one in answers] == [200] * burst + [429]
+
+
+async def test_answer_whose_booking_the_database_refuses_has_an_end(
+    node: Node, stage: Stage, database: MigratedDatabase
+) -> None:
+    """For a reason that nobody foresaw, as a broken page: the reader is told the end."""
+    database.operate(
+        """
+        create function refuse() returns trigger language plpgsql as
+          $$ begin raise exception using errcode = 'XX001'; end $$;
+        create trigger refuse before update on chat.charges for each row execute function refuse()
+        """
+    )
+    stage.play(["Hello."])
+    try:
+        async with node.nobody().stream(ROUTE, asked("Hello?")) as stream:
+            assert types(await stream.rest())[-2:] == ["finish", "[DONE]"]
+    finally:
+        database.operate("drop function refuse() cascade")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from chatkeep.administration import accounts as administration
+from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.sign_in import anonymous_accounts
 from tests.gotrue_people import (
     OURS_ALONE,
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from chatkeep.errors import ChatkeepError
+    from chatkeep.issuance import EmbeddedIssuer
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client
@@ -56,6 +61,23 @@ async def guest(caller: Client, **more: object) -> dict[str, Any]:
     assert answer.status == 200, answer.text
     session: dict[str, Any] = answer.json
     return session
+
+
+async def guests_who_left(caller: Client, database: MigratedDatabase, number: int) -> list[UUID]:
+    """Let so many try and sign out, two hours ago; return who they were, the first one first."""
+    left = [await guest(caller) for _ in range(number)]
+    for one in left:
+        await signed_in(caller, one).post("/auth/v1/logout")
+    ids = [UUID(one["user"]["id"]) for one in left]
+    database.operate(
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id = any(%s)", ids
+    )
+    database.operate(
+        "update user_sessions set expires_at = now() - interval '2 hours'"
+        " where right(user_id, 36)::uuid = any(%s)",
+        ids,
+    )
+    return sorted(ids)
 
 
 async def chat(here: Client) -> str:
@@ -161,7 +183,7 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
         " where not is_active and right(user_id, 36) = any(%s)",
         [*old, new["user"]["id"]],
     )
-    assert await anonymous_accounts.sweep(node.services.embedded) == 1
+    assert await anonymous_accounts.Sweep(node.services.embedded).run() == 1
     left = {str(row[0]) for row in database.operate("select id from chatkeep.users")}
     mine = {one["user"]["id"] for one in (gone, stays, new, permanent)}
     assert mine - left == {gone["user"]["id"]}
@@ -169,28 +191,131 @@ async def test_unreachable_guests_are_deleted_with_their_chats(
     assert mine - talks == {gone["user"]["id"]}
     wishes = {row[0] for row in database.operate("select id from chat.profiles")}
     assert mine - wishes == {gone["user"]["id"]}
-    assert await anonymous_accounts.sweep(node.services.embedded) == 0
+    assert await anonymous_accounts.Sweep(node.services.embedded).run() == 0
     assert (await signed_in(caller, stays).get("/auth/v1/user")).status == 200
+
+
+async def test_guest_who_gave_an_address_comes_back_by_its_mail(
+    start: StartNode, database: MigratedDatabase
+) -> None:
+    """Signed out before they read it, they find their chats; without the mail nobody could."""
+    asking = await start(MAILER_AUTOCONFIRM="off", **OPEN)
+    caller, email = asking.nobody(), new_address()
+    session = await guest(caller)
+    here = signed_in(caller, session)
+    conversation = await chat(here)
+    await here.call("PUT", "/auth/v1/user", json={"email": email})
+    await here.post("/auth/v1/logout")
+    database.operate(
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id = %s",
+        UUID(session["user"]["id"]),
+    )
+    assert await anonymous_accounts.Sweep(asking.services.embedded).run() == 0
+    mail = await newest_to(asking, email, "email_change_new")
+    _, _, said = landed(await open_and_press(caller, mail.link))
+    assert (await signed_in(caller, said).get(f"/api/v1/chat/{conversation}")).status == 200
+
+
+async def test_guest_whose_mail_has_expired_is_deleted(
+    start: StartNode, database: MigratedDatabase
+) -> None:
+    """An address that nobody confirmed in time brings nobody back."""
+    asking = await start(MAILER_AUTOCONFIRM="off", **OPEN)
+    caller = asking.nobody()
+    session = await guest(caller)
+    here = signed_in(caller, session)
+    await here.call("PUT", "/auth/v1/user", json={"email": new_address()})
+    await here.post("/auth/v1/logout")
+    who = UUID(session["user"]["id"])
+    database.operate(
+        "update chatkeep.users set created_at = now() - interval '2 hours' where id = %s", who
+    )
+    database.operate(
+        "update chatkeep.one_time_tokens set expires_at = now() where user_id = %s", who
+    )
+    assert await anonymous_accounts.Sweep(asking.services.embedded).run() == 1
 
 
 async def test_guests_who_leave_are_deleted_however_many(
     node: Node, caller: Client, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than are looked for at a time; where many try first they would grow without an end."""
-    left = [await guest(caller) for _ in range(3)]
-    for one in left:
-        await signed_in(caller, one).post("/auth/v1/logout")
-    ids = [UUID(one["user"]["id"]) for one in left]
-    database.operate(
-        "update chatkeep.users set created_at = now() - interval '2 hours' where id = any(%s)", ids
-    )
-    database.operate(
-        "update user_sessions set expires_at = now() - interval '2 hours'"
-        " where right(user_id, 36)::uuid = any(%s)",
-        ids,
-    )
+    await guests_who_left(caller, database, 3)
     monkeypatch.setattr(anonymous_accounts, "_AT_A_TIME", 1)
-    assert await anonymous_accounts.sweep(node.services.embedded) == 3
+    assert await anonymous_accounts.Sweep(node.services.embedded).run() == 3
+
+
+async def test_guest_who_cannot_be_deleted_keeps_nobody_behind_them(
+    node: Node,
+    caller: Client,
+    database: MigratedDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As whom a table of the operator names; the log says who, and a later time may do it."""
+    first, *_ = await guests_who_left(caller, database, 3)
+    database.operate("create table public.held (id uuid references chatkeep.users (id))")
+    database.operate("insert into public.held values (%s)", first)
+    monkeypatch.setattr(anonymous_accounts, "_AT_A_TIME", 1)
+    try:
+        assert await anonymous_accounts.Sweep(node.services.embedded).run() == 2
+    finally:
+        database.operate("drop table public.held")
+    assert f"the guest {first} cannot be deleted" in caplog.text
+    assert await anonymous_accounts.Sweep(node.services.embedded).run() == 1
+
+
+async def test_guests_are_left_alone_while_the_database_is_away(
+    node: Node, caller: Client, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is away for the next one, too; two log-outs that wait for each other are theirs alone."""
+    await guests_who_left(caller, database, 2)
+    failures: list[ChatkeepError] = [DatabaseUnavailable(), Unavailable(), Unavailable()]
+
+    async def fail(*_: object) -> None:
+        raise failures.pop(0)
+
+    with monkeypatch.context() as failing:
+        failing.setattr("chatkeep.personal_data.erasure.erase_words", fail)
+        with pytest.raises(DatabaseUnavailable):
+            await anonymous_accounts.Sweep(node.services.embedded).run()
+        assert await anonymous_accounts.Sweep(node.services.embedded).run() == 0
+    assert failures == []
+    assert await anonymous_accounts.Sweep(node.services.embedded).run() == 2
+
+
+async def test_guests_on_whom_others_hold_a_lock_are_not_waited_for_one_by_one(
+    node: Node,
+    caller: Client,
+    database: MigratedDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first one who takes too long ends the round, once in the log; the next goes behind."""
+    first, second, third = await guests_who_left(caller, database, 3)
+    tried: list[UUID] = []
+    delete = administration.delete_account
+
+    async def count(issuer: EmbeddedIssuer, person: UUID, *, actor: str) -> None:
+        tried.append(person)
+        await delete(issuer, person, actor=actor)
+
+    monkeypatch.setattr(administration, "delete_account", count)
+    sweep = anonymous_accounts.Sweep(node.services.embedded)
+    with psycopg.connect(database.admin_url) as admin, monkeypatch.context() as impatient:
+        impatient.setattr("chatkeep.db._STATEMENT_TIMEOUT", "500ms")
+        admin.execute("select from chatkeep.users where id = any(%s) for update", [[first, second]])
+        assert await sweep.run() == 0
+        assert tried == [first]
+        assert await sweep.run() == 0
+        assert tried == [first, second]
+        assert await sweep.run() == 1
+        assert tried == [first, second, third]
+        told = [one.getMessage() for one in caplog.records if "guest" in one.getMessage()]
+        assert told == [
+            f"no guest is deleted for now: {one} took too long" for one in (first, second)
+        ]
+    assert await sweep.run() == 2
 
 
 async def test_guest_asks_for_few_addresses(start: StartNode) -> None:

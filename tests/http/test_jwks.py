@@ -199,7 +199,7 @@ async def test_rotation_costs_one_question_and_no_failure(
 
 
 async def test_flood_of_unknown_keys_costs_one_question_a_cooldown(
-    server: Server, issuers: Issuers, client: JwksClient, clock: Clock
+    server: Server, issuers: Issuers, clock: Clock
 ) -> None:
     """Random key ids reach the issuer once in a while, and take no memory."""
     assert await outcome(issuers, TOKEN) == "taken"
@@ -213,7 +213,6 @@ async def test_flood_of_unknown_keys_costs_one_question_a_cooldown(
     clock.now += 0.001
     assert await outcome(issuers, token_of("late")) == "token_invalid"
     assert server.connections == 3
-    assert client.counters.unknown_key_ids == 2002
     assert await outcome(issuers, TOKEN) == "taken"
 
 
@@ -336,7 +335,6 @@ async def test_removed_key_is_refused_within_its_age(
     await outcome(issuers, ROTATED)
     await landed(client)
     assert await outcome(issuers, ROTATED) == "token_invalid"
-    assert client.counters.rotations == 1
 
 
 async def test_removed_key_is_refused_after_a_quiet_hour(
@@ -399,7 +397,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("name", FAILURES)
 async def test_failure_keeps_the_keys_we_have(
-    name: str, server: Server, issuers: Issuers, client: JwksClient, clock: Clock
+    name: str, server: Server, issuers: Issuers, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever the issuer answers instead of keys, known keys go on and others are a 503."""
     async with running() as canary:
@@ -409,7 +407,7 @@ async def test_failure_keeps_the_keys_we_have(
         assert await outcome(issuers, TOKEN) == "taken"
         assert await outcome(issuers, ROTATED) == "issuer_unavailable"
         assert canary.connections == 0
-    assert (client.counters.fetches, client.counters.failures) == (2, 1)
+    assert caplog.text.count("no keys from") == 1
     assert server.connections <= 3  # aiohttp tries once more where the line goes dead
     server.answer, server.body = None, NEW
     clock.now += COOLDOWN_S
@@ -424,7 +422,7 @@ async def test_largest_document_is_taken(server: Server, issuers: Issuers) -> No
 
 @pytest.mark.parametrize("name", FAILURES)
 async def test_first_failure_takes_nobody_in(
-    name: str, server: Server, issuers: Issuers, client: JwksClient, clock: Clock
+    name: str, server: Server, issuers: Issuers, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With no keys at all a token is neither good nor bad, and is told when to come back."""
     server.serve(FAILURES[name])
@@ -436,7 +434,7 @@ async def test_first_failure_takes_nobody_in(
     with pytest.raises(IssuerUnavailable) as still:
         await issuers.authenticate(TOKEN)
     assert still.value.retry_after_s == 11
-    assert client.counters.fetches == 1
+    assert caplog.text.count("no keys from") == 1
     server.answer = None
     clock.now += COOLDOWN_S
     assert await outcome(issuers, TOKEN) == "taken"
@@ -535,7 +533,7 @@ async def test_closing_ends_a_fetch_under_way(server: Server, client: JwksClient
 
 
 async def test_unfit_keys_are_left_out_with_a_word(
-    server: Server, issuers: Issuers, client: JwksClient, caplog: pytest.LogCaptureFixture
+    server: Server, issuers: Issuers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A poisoned set costs its bad keys only, and the log says so."""
     poison = {"kty": "oct", "k": "c2VjcmV0", "kid": "key-EdDSA", "alg": "HS256"}
@@ -547,7 +545,7 @@ async def test_unfit_keys_are_left_out_with_a_word(
     forged = forge.forge(header("HS256", kid="key-EdDSA"), sign=forge.hmac_signer(b"secret"))
     assert await outcome(issuers, forged) == "token_invalid"
     assert await outcome(issuers, token_of("twice")) == "token_invalid"
-    assert client.counters.keys_left_out == 2
+    assert caplog.text.count("is left out") == 2
     assert "secret or private" in caplog.text
     assert "c2VjcmV0" not in caplog.text
 

@@ -127,6 +127,22 @@ async def test_mail_arrives_with_both_parts(start: StartNode, database: Migrated
         assert got.message.get_content_type() == "multipart/alternative"
 
 
+async def test_mailbox_with_a_name_outside_ascii_gets_its_mail(
+    start: StartNode, database: MigratedDatabase
+) -> None:
+    """Of a server that takes it (RFC 6531), at an address that one signs up with as with others."""
+    async with mail_server() as server:
+        node = await start(**settings_for(server))
+        await queue(node, a_mail(node, "josé@bücher.example"))
+        await until(lambda: bool(server.received) and not waiting(database))
+        (got,) = server.received
+        assert got.to == ["josé@xn--bcher-kva.example"]
+        (whom,) = got.message["To"].addresses  # as raw bytes, says the standard library
+        assert whom.username.encode(errors="surrogateescape").decode() == "josé"
+        assert got.message["From"] == "Prüfstand <no-reply@example.com>"
+        assert TOKEN in got.text
+
+
 async def test_queued_mail_is_sealed(start: StartNode, database: MigratedDatabase) -> None:
     """A copy of the database shows neither link nor code nor address."""
     node = await start()
@@ -275,11 +291,29 @@ async def test_old_link_is_not_sent(start: StartNode, database: MigratedDatabase
         old = outgoing.opened(outgoing.sealed(_posted(a_mail(idle), hours_ago=2)))
         assert old is not None
         news = Mail(kind="password_changed", to="bo@example.com")
-        await _queue_sealed(sending, outgoing.sealed(_posted(a_mail(sending), hours_ago=2)))
-        await _queue_sealed(sending, outgoing.sealed(_posted(news, hours_ago=2)))
+        for mail in (a_mail(sending), news):
+            sealed = outgoing.sealed(_posted(mail, hours_ago=2))
+            await _queue_sealed(sending, sealed, due_in="1 hour")
+        database.operate(
+            "update chatkeep_queue.procrastinate_events set at = now() - interval '2 hours'"
+        )
+        make_due(database)
         await until(lambda: not waiting(database))
         assert server.recipients == ["bo@example.com"]
         assert given_up(database)[-1][0] == "too_old"
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+async def test_mail_of_a_node_with_a_wrong_clock_is_sent(
+    start: StartNode, database: MigratedDatabase, hours: int
+) -> None:
+    """How old it is says the clock of the database, by which it was queued a moment ago."""
+    async with mail_server() as server:
+        node = await start(**settings_for(server))
+        posted = _posted(a_mail(node), hours_ago=hours)
+        await _queue_sealed(node, node.services.embedded.outgoing.sealed(posted))
+        await until(lambda: not waiting(database))
+        assert server.recipients == [posted.mail.to]
 
 
 async def test_what_another_secret_sealed_is_left_to_others_and_then_dropped(
@@ -431,10 +465,11 @@ def _posted(mail: Mail, *, hours_ago: float) -> Posted:
     return Posted(mail=mail, at=time.time() - hours_ago * 3600)
 
 
-async def _queue_sealed(node: Node, sealed: str) -> None:
+async def _queue_sealed(node: Node, sealed: str, *, due_in: str = "0") -> None:
     await node.services.db.execute(
         AUTH,
-        "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name, args)"
-        " values ('mail', 'send_mail', jsonb_build_object('sealed', %s::text))",
-        [sealed],
+        "insert into chatkeep_queue.procrastinate_jobs (queue_name, task_name, args, scheduled_at)"
+        " values ('mail', 'send_mail', jsonb_build_object('sealed', %s::text),"
+        " now() + %s::interval)",
+        [sealed, due_in],
     )

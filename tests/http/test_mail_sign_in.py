@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import pytest
 from chatkeep import accounts
 from chatkeep.administration.accounts import LONGEST_BAN, Wanted, change_account
 from chatkeep.db import AUTH
+from chatkeep.limits import RATES, Rate
 from tests.gotrue_people import (
     OURS_ALONE,
     PASSWORD,
@@ -743,6 +745,55 @@ async def test_mailbox_is_not_flooded_and_the_limit_tells_nothing(
         assert {code_of(one) for one in answers} == {(429, "over_email_send_rate_limit")}
         assert all(0 < int(one.headers["retry-after"]) <= 60 for one in answers)
     assert len(await mails_to(limiting, known)) == 1
+
+
+async def test_mailbox_with_many_addresses_is_not_flooded(start: StartNode) -> None:
+    """Those with `+` share an allowance, by whichever way and whether or not anybody has them."""
+    limiting = await start(MAILER_AUTOCONFIRM="off", RATE_LIMITS="on", **OURS_ALONE)
+    caller, mailbox, unknown = limiting.nobody(), new_address(), new_address()
+    await ask_to_sign_up(caller, mailbox)
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("otp", {}),
+        ("recover", {}),
+        ("resend", {"type": "signup"}),
+        ("signup", {"password": PASSWORD}),
+    ]
+    at_most = RATES["account_mailbox"].burst
+    for address, already in ((mailbox, 1), (unknown, 0)):
+        name, _, domain = address.partition("@")
+        answers = [
+            await caller.post(
+                f"/auth/v1/{path}", {"email": f"{name}+{number}@{domain}".title(), **more}
+            )
+            for number, (path, more) in enumerate(islice(cycle(ways), at_most + 4))
+        ]
+        assert [one.status for one in answers] == [
+            *[200] * (at_most - already),
+            *[429] * (4 + already),
+        ]
+        assert code_of(answers[-1]) == (429, "over_email_send_rate_limit")
+    plain = [await caller.post("/auth/v1/otp", {"email": one}) for one in (mailbox, unknown)]
+    assert [one.status for one in plain] == [429, 429]
+
+
+async def test_wished_for_mailbox_is_not_flooded_either(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking again for a change of address is counted at the new mailbox, and told nobody."""
+    monkeypatch.setitem(RATES, "mail_pause", Rate(100, 60))
+    monkeypatch.setitem(RATES, "account_mail", Rate(2, 3600))
+    limiting = await start(MAILER_AUTOCONFIRM="off", RATE_LIMITS="on", **OURS_ALONE)
+    caller, wanted = limiting.nobody(), new_address()
+    session = await confirmed(limiting, caller)
+    old = session["user"]["email"]
+    await ask_for(signed_in(caller, session), wanted)
+    body = {"type": "email_change", "email": old}
+    # Two more, as they are known to the network.
+    statuses = [(await caller.post("/auth/v1/resend", body)).status for _ in range(2)]
+    assert statuses == [200, 200]
+    assert len(await mails_to(limiting, wanted)) == 2
+    kinds = [one.kind for one in await mails_to(limiting, old)]
+    assert kinds.count("email_change_current") == 3
 
 
 async def test_code_is_not_guessed_from_many_mails(start: StartNode) -> None:

@@ -241,6 +241,28 @@ async def test_a_key_reaches_what_its_scopes_name_and_nothing_else(
     assert allowed.status != 401
 
 
+async def test_cancelling_is_no_way_to_read_what_was_said_before(
+    node: Node, stage: Stage, ana: Person
+) -> None:
+    """A key for chatting stops what is being made; what has ended it is not shown."""
+    gate = asyncio.Event()
+    stage.play(["Once ", "upon."], ["Half", gate])
+    asking = {"model": "fake/model", "input": "Tell me"}
+    ended = await ana.client.post("/v1/responses", asking)
+    begun = await ana.client.post("/v1/responses", {**asking, "background": True})
+    chatting = await key_of(node, ana.client, "chat")
+    cancelling = f"/v1/responses/{ended.json['id']}/cancel"
+    refused = await chatting.post(cancelling)
+    assert (refused.status, refused.json["error"]["code"]) == (403, "insufficient_scope")
+    assert 'scope="conversations:read"' in refused.headers["www-authenticate"]
+    assert "upon" not in refused.text
+    stopped = await chatting.post(f"/v1/responses/{begun.json['id']}/cancel")
+    assert (stopped.status, stopped.json["status"]) == (200, "cancelled")
+    for reading in (ana.client, await key_of(node, ana.client, "chat", "conversations:read")):
+        shown = await reading.post(cancelling)
+        assert (shown.status, shown.json["status"]) == (200, "completed")
+
+
 async def test_a_key_makes_no_keys_and_changes_no_account(node: Node, ana: Person) -> None:
     """Not with every scope there is, and not at the sign-in service either."""
     client = await key_of(node, ana.client)

@@ -831,6 +831,8 @@ async def test_identity_of_somebody_else_is_not_linked(
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "none"},
+        # In a chat that somebody shared, or in an answer.
+        {"sec-fetch-site": "same-origin"},
     ],
 )
 async def test_link_that_somebody_was_sent_links_nothing(
@@ -850,6 +852,25 @@ async def test_link_that_somebody_was_sent_links_nothing(
     assert len(other.asked) == asked
     later = await victim.go(url, stop_at=f"{node.url}/?", headers=FROM_THE_APP)
     refused(later, "bad_oauth_state")
+
+
+async def test_own_page_links_in_the_browser_that_it_is_in(
+    node: Node, other: StandIn, browser: Browser, session: aiohttp.ClientSession
+) -> None:
+    """The web chat tells nobody where it was left; the cookie that came with the address does."""
+    here = {"sec-fetch-site": "same-origin"}
+    ana = bearer(node, await browser.go(authorize_url(node)))
+    asked = "/auth/v1/user/identities/authorize?provider=other&skip_http_redirect=true"
+    for browser_that_goes, links in ((Browser(session), False), (browser, True)):
+        answer = await ana.get(f"{asked}&redirect_to={APP}", headers=here)
+        name, _, value = answer.headers["set-cookie"].partition(";")[0].partition("=")
+        browser.cookies[name] = value
+        stop_at = APP if links else f"{node.url}/?"
+        page = await browser_that_goes.go(answer.json["url"], stop_at=stop_at, headers=here)
+        if not links:
+            refused(page, "bad_oauth_state")
+    found = await account(node, page)
+    assert [one["provider"] for one in found["identities"]] == ["acme", "other"]
 
 
 async def test_linking_needs_a_fresh_sign_in_that_still_stands(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -152,20 +152,84 @@ async def test_what_was_rolled_back_was_never_told(
     assert [one.data["conversation_id"] for one in crm.heard] == ["kept"]
 
 
-async def test_nothing_is_queued_where_nobody_listens(
+async def test_server_that_lacks_a_receiver_ends_it_for_nobody(
     start: StartNode, crm: Receiver, database: MigratedDatabase
 ) -> None:
-    """Nor for who does not any more: the next start without them ends it."""
-    first = await start(**listening(crm))
-    await ask(first.person().client)
-    await until(lambda: len(crm.heard) == 2)
+    """As while servers are replaced: what happens there is told by the others, or waits for one."""
+    telling = await start(**listening(crm))
     crm.statuses = [500]
-    database.operate("insert into chat.conversations (user_id, id) values ('ana', 'never told')")
+    database.operate("insert into chat.conversations (user_id, id) values ('ana', 'waits')")
     await until(lambda: waits(database))
-    await first.stop()
-    second = await start()
-    await ask(second.person().client)
-    assert database.operate("select 1 from chatkeep_queue.procrastinate_jobs") == []
+    lacking = await start()
+    await lacking.services.webhooks.look()
+    await ask(lacking.person().client)
+    await until(lambda: crm.has_heard(3))
+    await telling.stop()
+    chat = await ask(lacking.person().client)
+    assert crm.has_heard(3)
+    database.operate(DUE)
+    await start(**listening(crm))
+    await until(lambda: crm.has_heard(6), within_s=20)
+    told = [one.data["conversation_id"] for one in crm.heard[3:]]
+    assert sorted(told) == sorted(["waits", chat, chat])
+
+
+async def test_receiver_that_no_server_names_ends_after_a_day(
+    start: StartNode, crm: Receiver, database: MigratedDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what waits for it; one that a server names goes on, also where that is another one."""
+    async with receiving() as other:
+        both = {**listening(other, "erp"), **listening(crm), "WEBHOOKS": "erp,crm"}
+        first = await start(**both)
+        crm.statuses = [500]
+        database.operate("insert into chat.conversations (user_id, id) values ('ana', 'no more')")
+        await until(lambda: waits(database))
+        await first.stop()
+        named, lacking = await start(**listening(other, "erp")), await start()
+        ages = "update chatkeep.webhooks set listened_at = now() - interval '25 hours'"
+        database.operate("update chatkeep.webhooks set listened_at = now() - interval '23 hours'")
+        await lacking.services.webhooks.look()
+        assert receivers(database) == ["crm", "erp"]
+        database.operate(ages)
+        await named.services.webhooks.look()
+        assert receivers(database) == ["erp"]
+        await lacking.services.webhooks.look()
+        assert receivers(database) == ["erp"]
+        assert "webhooks to crm have ended: no server has named it for a day" in caplog.text
+        assert "1 webhooks are dropped" in caplog.text
+        await ask(lacking.person().client)
+        await until(lambda: other.has_heard(3))
+        await until(lambda: not database.operate("select 1 from chatkeep_queue.procrastinate_jobs"))
+        assert crm.has_heard(1)
+
+
+async def test_who_is_told_is_looked_after_while_the_database_is_away_for_a_moment(
+    start: StartNode,
+    crm: Receiver,
+    database: MigratedDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A receiver that was ended begins again with the next look of a server that names it."""
+    looks: list[None] = []
+    begin_again = records.go_on
+
+    async def away(*given: Any) -> None:  # noqa: ANN401 -- whatever it is given
+        looks.append(None)
+        if len(looks) < 3:
+            raise DatabaseUnavailable
+        await begin_again(*given)
+
+    monkeypatch.setattr(records, "go_on", away)
+    monkeypatch.setattr("chatkeep.webhooks.delivery._LOOK_EVERY_S", 0.01)
+    node = await start(**listening(crm))
+    assert await records.end(node.services.db, "crm")
+    await until(lambda: len(looks) > 3 and receivers(database) == ["crm"])
+
+
+def receivers(database: MigratedDatabase) -> list[str]:
+    """Return for whom what happens is queued."""
+    found = database.operate("select name from chatkeep.webhooks order by name")
+    return [name for (name,) in found]
 
 
 def test_only_an_end_of_an_answer_is_told(database: MigratedDatabase) -> None:
@@ -368,6 +432,10 @@ async def test_production_tells_nobody_in_a_private_network(crm: Receiver, node:
         ({"WEBHOOK_CRM_SECRET": "hunter2"}, "WEBHOOK_CRM_SECRET must be like"),
         ({"WEBHOOK_CRM_EVENTS": "user.sneezed"}, "WEBHOOK_CRM_EVENTS must list"),
         ({"WEBHOOK_ERP_URL": "https://x.example"}, "WEBHOOK_ERP_URL belongs to no name"),
+        (
+            {"WEBHOOK_CRM_EVENT": "user.created"},
+            "WEBHOOK_CRM_EVENT is no setting of a name in WEBHOOKS: there are URL, SECRET, EVENTS",
+        ),
     ],
 )
 def test_settings_that_fit_nothing_stop_the_start(environ: dict[str, str], problem: str) -> None:

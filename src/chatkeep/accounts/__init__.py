@@ -6,7 +6,7 @@ sessions are `chatkeep.sessions`. Everything runs as the role that may look peop
 not read what they say.
 """
 
-from chatkeep.accounts.addresses import normal_address
+from chatkeep.accounts.addresses import mailbox_of, normal_address
 from chatkeep.accounts.changes import (
     ADDRESS_TAKEN,
     BY_EMAIL,
@@ -55,6 +55,7 @@ __all__ = [
     "get_user",
     "holding",
     "listed",
+    "mailbox_of",
     "normal_address",
     "sign_in",
     "storable",

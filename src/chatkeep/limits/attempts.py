@@ -16,7 +16,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chatkeep.accounts import normal_address
+from chatkeep.accounts import mailbox_of, normal_address
 from chatkeep.errors import EmailAddressInvalid, RateLimited
 
 if TYPE_CHECKING:
@@ -52,14 +52,25 @@ class Attempts:
     async def spend(self, kind: AttemptKind, account: str, network: str) -> Attempt:
         """Count an attempt at *account*: an e-mail address as it was typed, or a user's id.
 
+        A mail is counted at the mailbox, too, which has one allowance for all addresses of it.
+
         *network* is where it comes from: an IPv4 address or an IPv6 /64 (`Client.bucket`).
 
         Raises:
             RateLimited: with the seconds until the next one may come.
         """
         name = _one_spelling(account)
-        counted = f"account_{kind}"
-        key = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        attempt = await self._count(f"account_{kind}", name, name, network)
+        if kind == "mail":
+            try:
+                await self._count("account_mailbox", mailbox_of(name), name, network)
+            except RateLimited:
+                await self.give_back(attempt)
+                raise
+        return attempt
+
+    async def _count(self, counted: str, at: str, name: str, network: str) -> Attempt:
+        key = hashlib.sha256(at.encode("utf-8", "surrogatepass")).hexdigest()
         try:
             await self._limits.spend(counted, key)
         except RateLimited:

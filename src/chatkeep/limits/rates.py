@@ -51,6 +51,8 @@ RATES: Final[dict[str, Rate]] = {
     "account_password": Rate(10, 900),
     "account_code": Rate(10, 900),
     "account_mail": Rate(6, 3600),
+    # However many addresses lead there. More than to one: a `+` may be part of a name.
+    "account_mailbox": Rate(12, 3600),
     # So long at least lies between two mails to one address.
     "mail_pause": Rate(1, 60),
     "anonymous_sign_up": Rate(30, 3600),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -51,6 +50,13 @@ class _Room:
 
 
 @dataclass(frozen=True, slots=True)
+class _Age:
+    """How long ago a mail was queued."""
+
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Forgotten:
     """An hour that is long over."""
 
@@ -85,7 +91,7 @@ class Delivery:
             await self._again_or_never(turn, None, "unreadable")
             return
         mail = posted.mail
-        if time.time() - posted.at > (_ASKED_WITHIN_S if mail.asks else _TOLD_WITHIN_S):
+        if await self._age_s(turn) > (_ASKED_WITHIN_S if mail.asks else _TOLD_WITHIN_S):
             await self._give_up(turn, mail, "too_old")
             return
         await self._require_room()
@@ -96,6 +102,17 @@ class Delivery:
                 await self._give_up(turn, mail, error.reason)
                 return
             await self._again_or_never(turn, mail, error.reason)
+
+    async def _age_s(self, turn: Turn) -> float:
+        """Return how long ago it was queued, by the one clock that all nodes have."""
+        (found,) = await self.db.fetch(
+            WORKER,
+            "select coalesce(extract(epoch from now() - min(at)), 0)::float8 as age_s"
+            " from chatkeep_queue.procrastinate_events where job_id = %s and type = 'deferred'",
+            [turn.job_id],
+            row=_Age,
+        )
+        return found.age_s
 
     async def _again_or_never(self, turn: Turn, mail: Mail | None, reason: str) -> None:
         if turn.attempts >= len(PAUSES):

@@ -17,10 +17,10 @@ Kind = Literal[
     "reauthentication",
     "password_changed",
     "email_changed",
-    "new_sign_in",
     "factor_added",
     "factor_removed",
     "identity_linked",
+    "access_dropped",
     "test",
 ]
 
@@ -34,7 +34,7 @@ class Mail:
 
     *user_id* is our id of that person, for the audit log. The rest is named in the text where
     the kind has a place for it: the address that an account is about to have or had before,
-    the device of a sign-in, the provider of an identity, the name of a factor.
+    the provider of an identity, the name of a factor.
 
     Raises:
         ValueError: *to* is not one bare address: a line break in it would become a header of
@@ -49,7 +49,6 @@ class Mail:
     user_id: str | None = None
     new_email: str | None = None
     old_email: str | None = None
-    device: str | None = None
     provider: str | None = None
     factor: str | None = None
 

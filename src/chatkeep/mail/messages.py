@@ -33,7 +33,9 @@ def message(
     """
     made = EmailMessage(policy=SMTP)
     made["From"] = Address(sender_name, addr_spec=sender)
-    made["To"] = Address(addr_spec=on_the_wire(to))
+    user, _, domain = on_the_wire(to).rpartition("@")
+    # By its parts: as one text the standard library takes no name outside ASCII (RFC 6532).
+    made["To"] = Address(username=user, domain=domain)
     made["Subject"] = content.subject
     made["Date"] = format_datetime(datetime.fromtimestamp(at, UTC))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:32]

@@ -88,7 +88,6 @@ def _values(mail: Mail) -> dict[str, str]:
         "email": mail.to,
         "new_email": mail.new_email,
         "old_email": mail.old_email,
-        "device": mail.device,
         "provider": mail.provider,
         "factor": mail.factor,
     }

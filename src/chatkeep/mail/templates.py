@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 #: What a text may name. `$email` is whom the mail goes to.
 IN_TEXTS: Final = frozenset(
-    {"product", "home", "email", "new_email", "old_email", "device", "provider", "factor"}
+    {"product", "home", "email", "new_email", "old_email", "provider", "factor"}
 )
 IN_LAYOUT: Final = frozenset(
     {"language", "subject", "preview", "product", "home", "heading", "content"}

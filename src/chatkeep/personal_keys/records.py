@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep import audit
+from chatkeep.batches import in_turns
 from chatkeep.db import AUTH, ConstraintViolated, Query, as_user
 from chatkeep.errors import AnswerNotKept, NotFound, TooManyKeys
 from chatkeep.personal_keys import texts
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 LISTED_AT_MOST: Final = 500
 #: One that has ended is shown for so long, and then forgotten.
 KEPT_FOR: Final = timedelta(days=90)
-_FORGOTTEN_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,21 @@ async def revoke(
         raise NotFound
 
 
+def ending(user_id: str, *, reason: str) -> Query[_Ended]:
+    """Return the statement that ends every key of a person, for them to see."""
+    return audit.of_change(
+        Query(
+            "update chatkeep.personal_keys set revoked_at = now(), reason = %s"
+            " where user_id = %s and revoked_at is null and expires_at > now()"
+            " returning id, user_id, issuer",
+            (reason, user_id),
+            _Ended,
+        ),
+        "api_key.revoked",
+        reason=reason,
+    )
+
+
 def erasing(user_id: str) -> Query[_Ended]:
     """Return the statement that deletes every key of a person, which ends them."""
     return Query(
@@ -178,31 +193,34 @@ def erasing_one(user_id: str, key_id: UUID) -> Query[_Ended]:
 async def end_everybodys(db: Database, issuers: Sequence[str], *, reason: str) -> None:
     """Mark the keys of everybody at *issuers* as ended, for their owners to see.
 
-    A few at a time, so that nobody else's log-out waits for long. That they are good no more
-    is said by the end of their issuers' credentials, which came first.
+    That they are good no more is said by the end of their issuers' credentials, which came
+    first.
     """
-    ended = _FORGOTTEN_AT_ONCE
-    while ended == _FORGOTTEN_AT_ONCE:
-        ended = await db.execute(
+    await in_turns(
+        lambda at_most: db.execute(
             AUTH,
-            "update chatkeep.personal_keys set revoked_at = now(), reason = %s"
-            " where (user_id, id) in (select user_id, id from chatkeep.personal_keys"
-            "  where issuer = any(%s) and revoked_at is null limit %s for update skip locked)",
-            (reason, list(issuers), _FORGOTTEN_AT_ONCE),
+            "with few as materialized (select user_id, id from chatkeep.personal_keys"
+            "  where issuer = any(%s) and revoked_at is null limit %s for update skip locked)"
+            " update chatkeep.personal_keys k set revoked_at = now(), reason = %s from few"
+            " where (k.user_id, k.id) = (few.user_id, few.id)",
+            (list(issuers), at_most, reason),
         )
+    )
 
 
 async def forget_old(db: Database) -> None:
     """Delete what ended long ago; several nodes can do this at once."""
-    forgotten = _FORGOTTEN_AT_ONCE
-    while forgotten == _FORGOTTEN_AT_ONCE:
-        forgotten = await db.execute(
+    await in_turns(
+        lambda at_most: db.execute(
             AUTH,
-            "delete from chatkeep.personal_keys where (user_id, id) in (select user_id, id"
-            " from chatkeep.personal_keys where least(expires_at, revoked_at) < now() - %s"
-            " limit %s for update skip locked)",
-            (KEPT_FOR, _FORGOTTEN_AT_ONCE),
+            "with few as materialized (select user_id, id from chatkeep.personal_keys"
+            "  where least(expires_at, revoked_at) < now() - %s"
+            "  limit %s for update skip locked)"
+            " delete from chatkeep.personal_keys k using few"
+            " where (k.user_id, k.id) = (few.user_id, few.id)",
+            (KEPT_FOR, at_most),
         )
+    )
 
 
 async def find(db: Database, key: str) -> Held | None:

@@ -4,8 +4,8 @@ A flow is found by its `state`, is good once and for ten minutes, and belongs to
 it was begun in (RFC 9700 section 4.7): whoever is made to follow the address with which
 somebody else's browser came back is not signed in as them. What goes through the browser is
 kept as hashes, and the nonce and the verifier are derived, so a copy of the table is worth
-nothing. A flow that links a provider to an account is begun by its owner and opened in a
-browser afterwards. Nothing here knows a provider.
+nothing. A flow that links a provider to an account is begun by its owner and opened
+afterwards, in the same browser where one is known. Nothing here knows a provider.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, LiteralString
 
-from chatkeep.db import AUTH, Query
+from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import BadOAuthState, FlowStateAlreadyUsed
 from chatkeep.one_time_tokens import Challenge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from chatkeep.db import Database
@@ -90,6 +91,11 @@ class _Row:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unopened(_Row):
+    browser_hash: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Used:
     used: bool
@@ -106,7 +112,10 @@ def new_text() -> str:
 
 
 async def begin(db: Database, flow: Flow, *, browser: str | None) -> str:
-    """Keep *flow* and return its state. Without *browser* it has to be opened in one."""
+    """Keep *flow* and return its state.
+
+    One that links has to be opened then: in *browser*, or without it in any, see `open_in`.
+    """
     state = new_text()
     challenge, linking = flow.challenge, flow.linking
     await db.fetch_all(
@@ -121,7 +130,7 @@ async def begin(db: Database, flow: Flow, *, browser: str | None) -> str:
                 *(_hash_of(state), flow.provider, flow.redirect_to),
                 *((challenge.text, challenge.method) if challenge else (None, None)),
                 *((linking.user_id, linking.session_id) if linking else (None, None)),
-                *(_hash_of(browser) if browser else None, LIFE if browser else OPEN_WITHIN),
+                *(_hash_of(browser) if browser else None, OPEN_WITHIN if linking else LIFE),
             ),
             _Used,
         ),
@@ -129,23 +138,43 @@ async def begin(db: Database, flow: Flow, *, browser: str | None) -> str:
     return state
 
 
-async def open_in(db: Database, state: str, *, browser: str) -> Flow:
-    """Bind a flow that was begun without a browser to *browser*, the first that opens it.
+async def open_in(
+    db: Database, state: str, *, browser: str, may_begin: Callable[[str], bool]
+) -> Flow:
+    """Open a flow that links, in the *browser* that began it.
+
+    One that was begun in none is bound to the first that opens it, if *may_begin* says so of
+    where it leads; if not, nobody opens it any more.
 
     Raises:
-        BadOAuthState: there is none, or it was opened, or that was too long ago.
+        BadOAuthState: there is none, or that was too long ago, or it is another browser's.
     """
-    found = await db.fetch(
-        AUTH,
-        "update chatkeep.sign_in_flows set browser_hash = %s, expires_at = now() + %s"  # noqa: S608 -- of literals of this file
-        " where state_hash = %s and browser_hash is null and used_at is null"
-        " and expires_at > now() returning" + _COLUMNS,
-        (_hash_of(browser), LIFE, _hash_of(state)),
-        row=_Row,
-    )
-    if not found:
-        raise BadOAuthState
-    return found[0].as_flow()
+    own = _hash_of(browser)
+    async with db.acting_as(AUTH) as connection:
+        (found,) = await run_within(
+            connection,
+            Query(
+                "select browser_hash,"  # noqa: S608 -- of literals of this file
+                + _COLUMNS
+                + " from chatkeep.sign_in_flows where state_hash = %s"
+                " and linking_user is not null and used_at is null and expires_at > now()"
+                " for update",
+                (_hash_of(state),),
+                _Unopened,
+            ),
+        )
+        if not found or found[0].browser_hash not in {None, own}:
+            raise BadOAuthState
+        flow: Flow = found[0].as_flow()
+        right = found[0].browser_hash == own or may_begin(flow.redirect_to)
+        await connection.execute(
+            "update chatkeep.sign_in_flows set browser_hash = %s, expires_at = now() + %s,"
+            " used_at = case when %s then null else now() end where state_hash = %s",
+            (own, LIFE, right, _hash_of(state)),
+        )
+    if not right:
+        raise BadOAuthState("Linking has to begin on a page of the application")
+    return flow
 
 
 async def take(db: Database, state: str, *, browser: str) -> Flow:
@@ -182,9 +211,10 @@ async def take(db: Database, state: str, *, browser: str) -> Flow:
 
 #: What has ended is of no use but to say so; a few go with each that is begun.
 _SWEEP: Final = Query(
-    "delete from chatkeep.sign_in_flows where state_hash in (select state_hash"
-    " from chatkeep.sign_in_flows where expires_at < now() - %s limit %s"
-    "  for update skip locked) returning true as used",
+    "with few as materialized (select state_hash from chatkeep.sign_in_flows"
+    "  where expires_at < now() - %s limit %s for update skip locked)"
+    " delete from chatkeep.sign_in_flows f using few where f.state_hash = few.state_hash"
+    " returning true as used",
     (_KEPT, _SWEPT_AT_MOST),
     _Used,
 )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from chatkeep.batches import in_turns
 from chatkeep.db import AUTH, Query, run_within
 from chatkeep.errors import BadCodeVerifier, FlowStateExpired, FlowStateNotFound
 from chatkeep.issuance import ProviderTokens
@@ -202,7 +203,17 @@ def dropping(user_id: UUID) -> Query[Any]:
 
 async def sweep(db: Database) -> None:
     """Forget what has expired."""
-    await db.execute(AUTH, "delete from chatkeep.authorization_codes where expires_at <= now()", ())
+    await in_turns(
+        lambda at_most: db.execute(
+            AUTH,
+            "with few as materialized (select user_id, code_hash"
+            "  from chatkeep.authorization_codes where expires_at <= now()"
+            "  limit %s for update skip locked)"
+            " delete from chatkeep.authorization_codes a using few"
+            " where (a.user_id, a.code_hash) = (few.user_id, few.code_hash)",
+            (at_most,),
+        )
+    )
 
 
 def _hash_of(code: str) -> bytes:

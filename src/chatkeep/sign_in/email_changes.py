@@ -6,6 +6,7 @@ has taken over a session cannot take the account along by an address of their ow
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.mailed_tokens import Way
     from chatkeep.one_time_tokens import Kind, Waiting
+
+#: Counts a mail to an address, and says whether it may be sent.
+MayMail = Callable[[str], Awaitable[bool]]
 
 _HALVES: Final[tuple[Kind, ...]] = ("email_change_new", "email_change_current")
 
@@ -73,13 +77,20 @@ def asking(
     )
 
 
-async def again(issuer: EmbeddedIssuer, user: User, way: Way) -> tuple[Query[Any], ...]:
-    """Return the statements that ask again for what has not been confirmed; none: nothing is."""
+async def again(
+    issuer: EmbeddedIssuer, user: User, way: Way, may_mail: MayMail
+) -> tuple[Query[Any], ...]:
+    """Return the statements that ask again for what has not been confirmed; none: nothing is.
+
+    *may_mail* is asked of the new mailbox, which may be a stranger's.
+    """
     if user.new_email is None:
         return ()
     (waiting,) = await issuer.db.fetch_all(AUTH, one_time_tokens.remaining(user.id, _HALVES))
-    kinds = tuple(one.kind for one in waiting)
-    return _mails(issuer, user, user.new_email, way, kinds)
+    kinds = {one.kind for one in waiting}
+    if "email_change_new" in kinds and not await may_mail(user.new_email):
+        kinds.remove("email_change_new")
+    return _mails(issuer, user, user.new_email, way, tuple(kinds))
 
 
 def _mails(

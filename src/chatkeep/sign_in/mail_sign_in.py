@@ -24,12 +24,10 @@ from chatkeep.errors import (
 )
 from chatkeep.ids import new_id
 from chatkeep.mailed_tokens import mailing
-from chatkeep.sign_in import authorization_codes, email_changes
+from chatkeep.sign_in import authorization_codes, email_changes, mailbox_proofs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from psycopg import AsyncConnection
 
     from chatkeep.devices import Device
     from chatkeep.issuance import EmbeddedIssuer, Grant, Here
@@ -149,8 +147,10 @@ async def send_recovery(issuer: EmbeddedIssuer, email: str, way: Way) -> None:
         await issuer.db.fetch_all(AUTH, *mailing(issuer, "recovery", found.id, address, way=way))
 
 
-async def send_again(issuer: EmbeddedIssuer, email: str, what: Resendable, way: Way) -> None:
-    """Mail again what somebody is waiting for, if they are.
+async def send_again(
+    issuer: EmbeddedIssuer, email: str, what: Resendable, way: Way, may_mail: email_changes.MayMail
+) -> None:
+    """Mail again what somebody waits for; *may_mail* is asked of other mailboxes than *email*.
 
     Raises:
         EmailAddressInvalid.
@@ -161,7 +161,7 @@ async def send_again(issuer: EmbeddedIssuer, email: str, what: Resendable, way: 
     if found is not None and what == "signup" and found.email_confirmed_at is None:
         statements = mailing(issuer, "signup", found.id, address, way=way)
     elif found is not None and what == "email_change":
-        statements = await email_changes.again(issuer, found, way)
+        statements = await email_changes.again(issuer, found, way, may_mail)
     if statements:
         await issuer.db.fetch_all(AUTH, *statements)
     else:
@@ -316,7 +316,7 @@ def _as_signed_up(user_id: UUID, email: str, metadata: Mapping[str, Any]) -> Use
 # --- showing what a mail held --------------------------------------------------------------------
 
 
-async def find_shown(
+async def get_shown(
     issuer: EmbeddedIssuer, kind: str, *, link: str | None = None, code: str = "", email: str = ""
 ) -> Waiting:
     """Return the token that is shown as one of *kind*: by its *link*, or its *code* and *email*.
@@ -352,9 +352,11 @@ async def use(issuer: EmbeddedIssuer, token: Waiting, device: Device) -> Grant |
     beginning = issuer.beginning(token.user_id, _PROOFS[token.kind], device)
     with accounts.address_must_be_free():
         async with issuer.db.acting_as(AUTH) as connection:
-            done = await _proved(issuer, connection, token)
-            rows = await run_within(connection, *beginning) if done else []
-    if not done:
+            proved = await mailbox_proofs.prove(issuer, connection, token)
+            rows = await run_within(connection, *beginning) if proved.done else []
+    if proved.dropped:
+        await issuer.revocations.catch_up()
+    if not proved.done:
         return await accounts.get_user(issuer.db, token.user_id)
     return await issuer.begun(*rows)
 
@@ -367,31 +369,9 @@ async def use_for_code(issuer: EmbeddedIssuer, token: Waiting) -> str | User:
     code, kept = authorization_codes.issuing(issuer, token.user_id, proof, token.challenge)
     with accounts.address_must_be_free():
         async with issuer.db.acting_as(AUTH) as connection:
-            done = await _proved(issuer, connection, token)
-            if done:
+            proved = await mailbox_proofs.prove(issuer, connection, token)
+            if proved.done:
                 await run_within(connection, kept)
-    return code if done else await accounts.get_user(issuer.db, token.user_id)
-
-
-async def _proved(issuer: EmbeddedIssuer, connection: AsyncConnection, token: Waiting) -> bool:
-    """Use *token* up and do what it proves; return whether that was all that is needed."""
-    _, used = await run_within(
-        connection, accounts.holding(token.user_id), one_time_tokens.using(token)
-    )
-    if not used:
-        raise OtpExpired
-    noted = audit.entry(
-        "one_time_token.used",
-        user_id=issuer.user_id_of(token.user_id),
-        issuer=issuer.issuer.name,
-        details={"kind": token.kind},
-    )
-    if token.kind in KINDS["email_change"]:
-        await run_within(connection, noted)
-        return await email_changes.half_confirmed(issuer, connection, token)
-    as_signed_up = token.kind in {"signup", "invite"}
-    confirmation = accounts.confirmation(token.user_id, token.email, as_signed_up=as_signed_up)
-    confirmed, *_ = await run_within(connection, *confirmation, noted)
-    if not confirmed:
-        raise OtpExpired
-    return True
+    if proved.dropped:
+        await issuer.revocations.catch_up()
+    return code if proved.done else await accounts.get_user(issuer.db, token.user_id)

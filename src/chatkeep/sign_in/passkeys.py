@@ -274,9 +274,11 @@ async def begin_sign_in(issuer: EmbeddedIssuer, party: RelyingParty) -> Ceremony
         AUTH,
         Query(
             # Those that others are dropping right now are left to them: no two wait in a circle.
-            "delete from chatkeep.passkey_challenges where id in (select id from"
-            " chatkeep.passkey_challenges where expires_at < now() - interval '1 hour'"
-            " order by expires_at limit 100 for update skip locked) returning id",
+            "with few as materialized (select id from chatkeep.passkey_challenges"
+            "  where expires_at < now() - interval '1 hour'"
+            "  order by expires_at limit 100 for update skip locked)"
+            " delete from chatkeep.passkey_challenges c using few where c.id = few.id"
+            " returning c.id",
             (),
             _Touched,
         ),

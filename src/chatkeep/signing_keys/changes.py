@@ -49,7 +49,6 @@ class ListedKey:
     status: str
     created_at: datetime
     signs_since: datetime | None
-    retired_at: datetime | None
     revoked_at: datetime | None
     until: datetime | None
 
@@ -79,7 +78,7 @@ async def listed(db: Database) -> list[ListedKey]:
     """Return every key that ever was, the one that signs first, then the newest."""
     return await db.fetch(
         AUTH,
-        "select kid, algorithm, status, created_at, signs_since, retired_at, revoked_at,"
+        "select kid, algorithm, status, created_at, signs_since, revoked_at,"
         " case when status = 'previous' then retired_at + %s end as until"
         " from chatkeep.signing_keys order by status = 'current' desc,"
         " status = 'standby' desc, created_at desc",
@@ -186,8 +185,7 @@ async def _make_way(connection: AsyncConnection) -> None:
 async def _all(connection: AsyncConnection) -> list[StoredKey]:
     cursor = connection.cursor(row_factory=class_row(StoredKey))
     await cursor.execute(
-        "select kid, algorithm, public_jwk, private_key, status, created_at, signs_since,"
-        " retired_at, revoked_at from chatkeep.signing_keys"
+        "select kid, algorithm, public_jwk, private_key, status from chatkeep.signing_keys"
     )
     return await cursor.fetchall()
 

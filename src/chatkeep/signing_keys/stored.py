@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -51,24 +51,20 @@ class SigningKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredKey:
-    """A row. Which moments are set depends on the status."""
+    """A row: a key, with its private part sealed."""
 
     kid: str
     algorithm: str
     public_jwk: dict[str, Any]
     private_key: bytes = field(repr=False)
     status: str
-    created_at: datetime
-    signs_since: datetime | None
-    retired_at: datetime | None
-    revoked_at: datetime | None
 
 
 def in_use() -> Query[StoredKey]:
     """Return the query for the keys that sign or verify now, the current one first."""
     return Query(
-        "select kid, algorithm, public_jwk, private_key, status, created_at, signs_since,"
-        " retired_at, revoked_at from chatkeep.signing_keys where status in ('current', 'standby')"
+        "select kid, algorithm, public_jwk, private_key, status"
+        " from chatkeep.signing_keys where status in ('current', 'standby')"
         " or (status = 'previous' and coalesce(retired_at, now()) > now() - %s)"
         " order by status = 'current' desc, created_at desc",
         (KEPT,),

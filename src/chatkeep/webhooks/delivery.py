@@ -42,6 +42,7 @@ PAUSES: Final = tuple(
 #: How long a receiver may take. It should take note, and do its work afterwards.
 DEADLINE_S: Final = 15.0
 _GONE: Final = 410
+_LOOK_EVERY_S: Final = 600.0
 _REMEMBERED: Final = 10_000
 
 
@@ -138,6 +139,7 @@ class Webhooks:
             Delivery(db=db, endpoint=one, public_only=settings.production, account=account)
             for one in settings.webhooks
         ]
+        self._endpoints = [one.endpoint for one in self.deliveries]
         self._refused: set[str] = set()
         self._queues = [self._queue(one, float(settings.drain_s)) for one in self.deliveries]
 
@@ -169,9 +171,33 @@ class Webhooks:
 
     async def start(self) -> None:
         """Let what happens be queued, and begin to tell."""
-        await records.say_who_listens(self._db, [one.endpoint for one in self.deliveries])
+        await records.begin(self._db, self._endpoints)
         for queue, one in zip(self._queues, self.deliveries, strict=True):
             queue.start(f"webhook:{one.endpoint.name}")
+
+    async def keep(self) -> None:
+        """Say now and then who is told here, and end who is told nowhere, until cancelled.
+
+        Not at once: after a long rest of all servers the one that names somebody may start last.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                await self.look()
+            except ChatkeepError as failed:
+                _log.debug("no look at who is told: %s", failed.code)
+
+    async def look(self) -> None:
+        """Say who is told here, and end who was told nowhere for a day.
+
+        Raises:
+            Unavailable: the database is away.
+        """
+        await records.go_on(self._db, self._endpoints)
+        for name in await records.end_unnamed(self._db):
+            _log.warning("webhooks to %s have ended: no server has named it for a day", name)
+        if dropped := await records.drop_waiting(self._db):
+            _log.warning("%d webhooks are dropped: whom they were for has ended", dropped)
 
     async def close(self) -> None:
         """Begin nothing further, and let what is being sent end."""

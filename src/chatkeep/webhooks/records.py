@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 -- a record of rows
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
+from chatkeep.batches import in_turns
 from chatkeep.db import WORKER, Query, as_user
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from chatkeep.config.webhooks import WebhookEndpoint
     from chatkeep.db import Database
+
+#: So long a receiver goes on that no server names: far longer than it takes to replace them all,
+#: or to notice that one lacks a setting.
+LISTENED_FOR: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,33 +45,78 @@ class _Name:
     name: str
 
 
-async def say_who_listens(db: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
-    """Let the database queue for *endpoints* what they want to hear of, and for nobody else.
+async def begin(db: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
+    """Let the database queue for *endpoints* what they want to hear of now.
 
-    What waits for somebody who is not told any more is dropped.
+    Others go on: they may be those of a server with other settings.
     """
-    names = [one.name for one in endpoints]
+    if not endpoints:
+        return
     await db.fetch_all(
         WORKER,
-        Query(
-            "delete from chatkeep.webhooks where not name = any(%s) returning name", [names], _Name
-        ),
-        Query(
-            "delete from chatkeep_queue.procrastinate_jobs"
-            " where task_name = 'send_webhook' and status = 'todo'"
-            " and not queue_name = any(%s) returning queue_name as name",
-            [[f"webhook:{name}" for name in names]],
-            _Name,
-        ),
         *(
             Query(
-                "insert into chatkeep.webhooks (name, events) values (%s, %s)"
-                " on conflict (name) do update set events = excluded.events returning name",
+                "insert into chatkeep.webhooks (name, events) values (%s, %s) on conflict (name)"
+                " do update set events = excluded.events, listened_at = now() returning name",
                 [one.name, list(one.events)],
                 _Name,
             )
-            for one in endpoints
+            for one in _in_order(endpoints)
         ),
+    )
+
+
+async def go_on(db: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
+    """Say that a server names *endpoints* still; one that was ended meanwhile begins again."""
+    if not endpoints:
+        return
+    await db.fetch_all(
+        WORKER,
+        *(
+            Query(
+                "insert into chatkeep.webhooks (name, events) values (%s, %s) on conflict (name)"
+                " do update set listened_at = now() returning name",
+                [one.name, list(one.events)],
+                _Name,
+            )
+            for one in _in_order(endpoints)
+        ),
+    )
+
+
+def _in_order(endpoints: Sequence[WebhookEndpoint]) -> list[WebhookEndpoint]:
+    """Return them as every server takes them, or two would wait for each other."""
+    return sorted(endpoints, key=lambda one: one.name)
+
+
+async def end_unnamed(db: Database) -> list[str]:
+    """End the receivers that no server has named for a day; return who they were."""
+    found = await db.fetch(
+        WORKER,
+        "delete from chatkeep.webhooks where listened_at < now() - %s returning name",
+        [LISTENED_FOR],
+        row=_Name,
+    )
+    return [one.name for one in found]
+
+
+async def end(db: Database, name: str) -> bool:
+    """End the receiver at once, until a server names it; return whether there was one."""
+    return bool(await db.execute(WORKER, "delete from chatkeep.webhooks where name = %s", [name]))
+
+
+async def drop_waiting(db: Database) -> int:
+    """Drop what waits for receivers that have ended; return how much that was."""
+    return await in_turns(
+        lambda at_most: db.execute(
+            WORKER,
+            "with few as materialized (select id from chatkeep_queue.procrastinate_jobs job"
+            "  where task_name = 'send_webhook' and status = 'todo' and not exists"
+            "   (select from chatkeep.webhooks w where 'webhook:' || w.name = job.queue_name)"
+            "  limit %s for update of job skip locked)"
+            " delete from chatkeep_queue.procrastinate_jobs job using few where job.id = few.id",
+            [at_most],
+        )
     )
 
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from chatkeep.accounts import normal_address
 from chatkeep.devices import Device
 from chatkeep.errors import (
+    ChatkeepError,
     CredentialsConflict,
     EmailAddressInvalid,
     RateLimited,
@@ -80,15 +81,21 @@ async def spend_mail(request: Request, email: str) -> None:
     except EmailAddressInvalid:
         return  # nobody has it, and whoever asked is told
     key = hashlib.sha256(address.encode()).hexdigest()
+    limits = services_of(request).limits
     try:
-        await services_of(request).limits.spend("mail_pause", key)
+        await limits.spend("mail_pause", key)
     except RateLimited as error:
         raise TooManyMails(
             "For security purposes, you can only request this after"
             f" {error.retry_after_s} seconds.",
             retry_after_s=error.retry_after_s,
         ) from error
-    await spend_attempt(request, "mail", email)
+    try:
+        await spend_attempt(request, "mail", email)
+    except ChatkeepError:
+        # Or a stranger who is refused would take each next minute from whoever has the mailbox.
+        await limits.give_back("mail_pause", key)
+        raise
 
 
 async def here_of(request: Request) -> Here:

@@ -66,12 +66,16 @@ def sent_to(address: str, *, status: int = 302) -> Response:
 
 
 def sent_away(request: Request, address: str, browser: str) -> Response:
-    """Send *browser* to a provider, and let it be known by when it comes back.
+    """Send *browser* to a provider, and let it be known by when it comes back."""
+    return told_who(request, sent_to(address), browser)
+
+
+def told_who(request: Request, answer: Response, browser: str) -> Response:
+    """Have *answer* tell the browser that it is *browser*.
 
     Lax, so that the cookie comes along when the provider sends the browser back.
     """
     settings = services_of(request).settings
-    answer = sent_to(address)
     line = cookie_line(
         _cookie_name(settings),
         browser,
@@ -96,20 +100,24 @@ def elsewhere_on_this_machine(request: Request) -> str | None:
     return own._replace(path=request.url.path, query=request.url.query).geturl()
 
 
-def require_own_page(request: Request, redirect_to: str) -> None:
-    """Refuse a link to an account unless a page of the application was left for it.
+def browser_of_own_page(request: Request) -> str | None:
+    """Return which browser a script of this server's own page asks from, None for others.
 
-    Else anybody could ask for one and make somebody else follow it, who would then have
-    linked their identity to that account.
-
-    Raises:
-        BadOAuthState: the browser was sent by somebody else, or by nobody.
+    It alone keeps the cookie that comes with the answer: a page elsewhere sends and keeps none.
     """
-    if request.headers.getlist("sec-fetch-site") == ["same-origin"]:
-        return
+    own = request.headers.getlist("sec-fetch-site") == ["same-origin"]
+    return browser_or_new(request) if own else None
+
+
+def left_a_page_of(request: Request, redirect_to: str) -> bool:
+    """Whether the browser has left a page at the origin of *redirect_to*, the application's.
+
+    Else anybody could ask for a link to their account and make somebody else follow it, who
+    would then have linked their identity to it. That the page was one of this server's own is
+    not enough: its visitors follow what others wrote there.
+    """
     wanted, left = urlsplit(redirect_to), urlsplit(request.headers.get("referer", ""))
-    if not left.netloc or (left.scheme, left.netloc) != (wanted.scheme, wanted.netloc):
-        raise errors.BadOAuthState("Linking has to begin on a page of the application")
+    return bool(left.netloc) and (left.scheme, left.netloc) == (wanted.scheme, wanted.netloc)
 
 
 def told(address: str, error: errors.ChatkeepError | Refused) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from chatkeep.accounts import User
-from chatkeep.errors import ChatkeepError, Invalid, OtpExpired
+from chatkeep.errors import ChatkeepError, Invalid, OtpExpired, TooManyMails
 from chatkeep.issuance import EmbeddedIssuer, Grant
 from chatkeep.one_time_tokens import PKCE_PREFIX, Waiting
 from chatkeep.sign_in import mail_sign_in
@@ -130,7 +130,16 @@ async def resend(
     way = way_of(request, redirect_to, body)
     email = await _address(request, body.email)
     what: mail_sign_in.Resendable = "signup" if body.type == "signup" else "email_change"
-    await mail_sign_in.send_again(issuer, email, what, way)
+
+    async def may_mail(address: str) -> bool:
+        """Count a mail to another mailbox of theirs; what is refused is told nobody."""
+        try:
+            await spend_mail(request, address)
+        except TooManyMails:
+            return False
+        return True
+
+    await mail_sign_in.send_again(issuer, email, what, way, may_mail)
     return json_answer({})
 
 
@@ -178,7 +187,7 @@ async def open_link(
     settings = services_of(request).settings
     target, link = permitted(settings, redirect_to or None), token or token_hash
     try:
-        found = await mail_sign_in.find_shown(issuer, kind, link=link)
+        found = await mail_sign_in.get_shown(issuer, kind, link=link)
     except (OtpExpired, Invalid) as error:
         return _failed(target, error, pkce=link.startswith(PKCE_PREFIX))
     if settings.mail_links_ask:
@@ -221,11 +230,11 @@ async def _shown(request: Request, issuer: EmbeddedIssuer, body: VerifyBody) -> 
     if body.token_hash:
         if body.token or body.email:
             raise Invalid("Only the token_hash and type should be provided")
-        return await mail_sign_in.find_shown(issuer, kind, link=body.token_hash)
+        return await mail_sign_in.get_shown(issuer, kind, link=body.token_hash)
     if not body.token or not body.email:
         raise Invalid("Verify requires a token and an email, or a token hash")
     async with attempting(request, "code", body.email):
-        return await mail_sign_in.find_shown(issuer, kind, code=body.token, email=body.email)
+        return await mail_sign_in.get_shown(issuer, kind, code=body.token, email=body.email)
 
 
 async def _pressed(request: Request, issuer: EmbeddedIssuer) -> Response:
@@ -239,7 +248,7 @@ async def _pressed(request: Request, issuer: EmbeddedIssuer) -> Response:
     kind, link = said.get("type", ""), said.get("token", "")
     target = permitted(settings, said.get("redirect_to") or None)
     try:
-        found = await mail_sign_in.find_shown(issuer, kind, link=link)
+        found = await mail_sign_in.get_shown(issuer, kind, link=link)
     except (OtpExpired, Invalid) as error:
         return _failed(target, error, pkce=link.startswith(PKCE_PREFIX))
     return await _used(request, issuer, found, kind, target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import parse_qsl, urlencode
@@ -45,13 +46,15 @@ from chatkeep.web.gotrue.callers import Issuer, SignedInHere, device_of, here_of
 from chatkeep.web.gotrue.errors import GoTrueRoute, Refusal, Refused, described
 from chatkeep.web.gotrue.provider_flows import (
     browser_of,
+    browser_of_own_page,
     browser_or_new,
     elsewhere_on_this_machine,
-    require_own_page,
+    left_a_page_of,
     sent_away,
     sent_to,
     signed_in,
     told,
+    told_who,
 )
 from chatkeep.web.services import services_of
 
@@ -138,11 +141,11 @@ async def authorize(
 
 
 async def _go_to_link(request: Request, ticket: str, scopes: str) -> Response:
-    """Open a flow that its owner has begun, in the browser that comes with its *ticket*."""
+    """Open a flow that its owner has begun, if this is their browser."""
     services, browser = services_of(request), browser_or_new(request)
     try:
-        flow = await flows.open_in(services.db, ticket, browser=browser)
-        require_own_page(request, flow.redirect_to)
+        left = partial(left_a_page_of, request)
+        flow = await flows.open_in(services.db, ticket, browser=browser, may_begin=left)
     except BadOAuthState as error:
         return told(services.settings.base_url, error)
     return await _gone(request, _provider(request, flow.provider), ticket, browser, scopes)
@@ -318,10 +321,12 @@ async def link_identity(
         challenge=_challenge(code_challenge, code_challenge_method),
         linking=_linking(request, here),
     )
-    ticket = await flows.begin(services.db, flow, browser=None)
+    browser = browser_of_own_page(request)
+    ticket = await flows.begin(services.db, flow, browser=browser)
     asked = {**_more(request), "provider": flow.provider, "scopes": scopes, "ticket": ticket}
     url = f"{services.settings.base_url}/auth/v1/authorize?{urlencode(asked)}"
-    return json_answer({"url": url}) if skip_http_redirect == "true" else sent_to(url)
+    answer = json_answer({"url": url}) if skip_http_redirect == "true" else sent_to(url)
+    return answer if browser is None else told_who(request, answer, browser)
 
 
 @router.delete("/user/identities/{identity_id}", responses=described(400, 401, 403, 404, 422, 503))
