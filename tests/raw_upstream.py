@@ -79,9 +79,12 @@ class Wire:
         await self.send(json.dumps(body).encode())
         await self.end()
 
-    async def hung_up(self) -> None:
-        """Wait until the client closes the connection; whatever it sends is not looked at."""
-        async with asyncio.timeout(PATIENCE_S):
+    async def hung_up(self, *, within_s: float | None = PATIENCE_S) -> None:
+        """Wait until the client closes the connection; whatever it sends is not looked at.
+
+        A close while something of ours was on its way arrives as a reset, which is an end too.
+        """
+        async with asyncio.timeout(within_s):
             try:
                 while await self.reader.read(1 << 16):
                     pass

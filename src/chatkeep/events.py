@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "other"]
 #: What a model can have been given, or have said, for one question; many of them add up in 31 bits.
@@ -121,11 +122,22 @@ class ApprovalAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where something in the answer comes from."""
+    """Where something in the answer comes from.
+
+    One whose *url* is no `is_web_address` is shown to nobody.
+    """
 
     source_id: str
     url: str
     title: str | None = None
+
+
+def is_web_address(url: str) -> bool:
+    """Whether *url* leads to a page: clients make links of it, and a link can be a program."""
+    try:
+        return urlsplit(url).scheme in {"http", "https"}
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,9 +164,9 @@ class _FunctionResponder:
     """An async generator function as a `Responder`."""
 
     def __init__(self, function: object) -> None:
-        self._function = function
+        self.inner = function
 
     def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
         """Let the function answer."""
-        found: AsyncGenerator[ReplyEvent, None] = self._function(asked)  # type: ignore[operator]  # an async generator function, as was checked
+        found: AsyncGenerator[ReplyEvent, None] = self.inner(asked)  # type: ignore[operator]  # an async generator function, as was checked
         return found

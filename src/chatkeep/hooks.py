@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from chatkeep.cancelling import cancels_us
 from chatkeep.errors import ChatkeepError, SetupError
 from chatkeep.import_paths import load_object
 
@@ -53,7 +54,10 @@ class Hook(Generic[_Found]):
             _log.error("%s returned %.200r, which says nothing here", self.setting, found)
         except ChatkeepError:
             raise
-        except (Exception, SystemExit):  # noqa: BLE001 -- whatever its bug is, or `sys.exit` in what it uses, it is said and logged
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            # Whatever its bug is, or `sys.exit` in what it uses, it is said and logged.
+            if cancels_us(error):
+                raise
             if limit.expired():
                 _log.warning("%s took longer than %g s", self.setting, self.timeout_s)
             else:

@@ -81,10 +81,14 @@ class Preferences:
         if not wishes:
             return await self._unchanged(user_id, expected_version)
         profile = await _write(self._db, user_id, wishes, expected_version)
+        self.tell_of_change(user_id)
+        return profile
+
+    def tell_of_change(self, user_id: str) -> None:
+        """Drop what is cached of *user_id*, here and wherever *tell_others* reaches."""
         self.forget(user_id)
         if self._tell_others is not None:
             self._tell_others(user_id)
-        return profile
 
     def forget(self, user_id: str) -> None:
         """Drop what is cached of *user_id*, because it changed."""

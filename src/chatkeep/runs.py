@@ -29,7 +29,8 @@ LEASE_S = 15
 class Run:
     """A run and what its answer says so far (as of the last checkpoint).
 
-    *begun*: the first so many parts are of runs before it, and had *said_before* bytes.
+    *begun*: the first so many parts are of runs before it, and had *said_before* bytes; where
+    they are kept as parts, they have *grown* by so many since.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Run:
     parts: list[dict[str, Any]] | None
     begun: int = 0
     said_before: int = 0
+    grown: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
 
@@ -111,7 +113,12 @@ async def get_run(db: Database, user_id: str, run_id: str) -> Run:
         """
         select r.id, r.conversation_id, r.message_id, m.parent_id as user_message_id, r.state,
           r.model, r.finish_reason, r.error_code, r.prompt_tokens, r.completion_tokens, r.cost,
-          r.cached_tokens, r.reasoning_tokens, m.content, m.parts, r.begun, r.said_before
+          r.cached_tokens, r.reasoning_tokens, m.content, m.parts, r.begun, r.said_before,
+          case when r.said_before > 0 and m.parts is not null then octet_length((
+            select jsonb_agg(p.part order by p.place)
+            from jsonb_array_elements(m.parts) with ordinality p (part, place)
+            where p.place <= r.begun
+          )::text) - r.said_before end as grown
         from chat.runs r
         -- `offset 0`: looked up by its whole key, however long the conversation is.
         cross join lateral (

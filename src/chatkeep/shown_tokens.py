@@ -41,9 +41,10 @@ async def note_shown(
     *also* is done with it, in one transaction, the first time alone.
     """
     forget = Query(
-        "delete from chatkeep.shown_id_tokens where token_hash in (select token_hash"
-        " from chatkeep.shown_id_tokens where expires_at < now() - interval '1 hour' limit 100"
-        "  for update skip locked) returning true as noted",
+        "with few as materialized (select token_hash from chatkeep.shown_id_tokens"
+        "  where expires_at < now() - interval '1 hour' limit 100 for update skip locked)"
+        " delete from chatkeep.shown_id_tokens s using few where s.token_hash = few.token_hash"
+        " returning true as noted",
         (),
         _Noted,
     )

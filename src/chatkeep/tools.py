@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_type_hints,
 import msgspec
 
 from chatkeep.blocking import NoThread, Threads
+from chatkeep.cancelling import cancels_us
 from chatkeep.errors import SetupError
 from chatkeep.events import ToolResult
 from chatkeep.llm.model import Tool
@@ -187,12 +188,15 @@ class Tools:
         try:
             given = _arguments(known, call)
             async with asyncio.timeout(known.timeout_s):
-                output = _written_out(await _called(known, given, context))
+                output = _written_out(call.name, await _called(known, given, context))
         except ToolFailed as failed:
             return ToolResult(call_id=call.call_id, error=_storable(str(failed)))
         except TimeoutError:
             return ToolResult(call_id=call.call_id, error="The tool took too long.")
-        except (Exception, SystemExit):  # noqa: BLE001 -- a tool's bug, or `sys.exit` in what it uses, ends that tool, said and logged
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            # A tool's bug, or `sys.exit` in what it uses, ends that tool, said and logged.
+            if cancels_us(error):
+                raise
             _log.exception("the tool %s failed", call.name)
             return ToolResult(call_id=call.call_id, error="The tool failed.")
         return ToolResult(call_id=call.call_id, output=output)
@@ -287,7 +291,7 @@ async def _called(known: RegisteredTool, given: dict[str, Any], context: ToolCon
         raise ToolFailed("Too many tools are running. Try again later.") from error
 
 
-def _written_out(output: object) -> object:
+def _written_out(name: str, output: object) -> object:
     """Return *output* as JSON can hold it, if it is of a sensible size."""
     try:
         written = msgspec.json.encode(output)
@@ -295,6 +299,8 @@ def _written_out(output: object) -> object:
             raise ToolFailed(f"The tool's answer has more than {OUTPUT_AT_MOST} bytes.")
         found: object = msgspec.json.decode(without_nul(written))
     except (TypeError, ValueError, RecursionError) as error:
+        # Its bug, and not for the model alone to hear of; nothing of the answer is in here.
+        _log.warning("the tool %s answered what cannot be written as JSON", name)
         raise ToolFailed("The tool's answer cannot be written as JSON.") from error
     if is_too_deep(found):
         raise ToolFailed("The tool's answer is nested too deep.")

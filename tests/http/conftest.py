@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 import pytest
 
+import chatkeep.chatkit.surface  # noqa: F401 -- which the first request of ChatKit loads, for seconds on a full machine
 from tests.gotrue_people import nobody
 from tests.serving import Client, Node, Person, Stage, publishing_keys, start_node
 

@@ -17,6 +17,8 @@ import agents
 import openai
 import pytest
 
+from tests.chatkit_client import Kit, said_by_user
+from tests.page_packages import package_of
 from tests.peers import SHORT, Peer, start_aimock
 
 if TYPE_CHECKING:
@@ -40,22 +42,18 @@ def aimock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A package that has the modules of the page; its name."""
-    name = f"shop_{uuid4().hex}"
-    package = tmp_path / name
-    package.mkdir()
-    (package / "__init__.py").touch()
-    text = PAGE.read_text(encoding="utf-8")
-    for module in ("agent", "with_context", "support"):
-        shown = re.compile(
-            rf"^ *```python\n *# shop/{module}.py\n(.*?)^ *```$", re.DOTALL | re.MULTILINE
-        )
-        found = shown.search(text)
-        assert found is not None
-        code = textwrap.dedent(found[1]).replace("from shop.", f"from {name}.")
-        (package / f"{module}.py").write_text(code, encoding="utf-8")
+    modules = {name: module_of_the_page(name) for name in ("agent", "with_context", "support")}
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    return name
+    return package_of(tmp_path, modules)
+
+
+def module_of_the_page(name: str) -> str:
+    """Return the module that the page calls so."""
+    shown = re.compile(rf"^ *```python\n *# shop/{name}.py\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+    found = shown.search(PAGE.read_text(encoding="utf-8"))
+    assert found is not None
+    return textwrap.dedent(found[1])
 
 
 @pytest.fixture
@@ -85,13 +83,7 @@ async def ask(client: Client, surface: str, text: str, chat: str = "") -> tuple[
             messages = [{"role": "user", "content": text}]
             body = {"model": MODEL, "messages": messages}
             return "", await client.post("/v1/chat/completions", body)
-    asks = {
-        "content": [{"type": "input_text", "text": text}],
-        "attachments": [],
-        "inference_options": {},
-    }
-    body = {"type": "threads.create", "params": {"input": asks}}
-    answer = await client.post("/support/chatkit", body)
+    answer = await Kit(client).call("threads.create", input=said_by_user(text))
     return answer.text.partition('"id":"')[2].partition('"')[0], answer
 
 

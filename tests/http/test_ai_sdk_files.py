@@ -15,11 +15,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from chatkeep import conversations, files, stored_files
+from chatkeep import conversations, files
+from chatkeep.answering import shown_files
 from chatkeep.errors import PayloadTooLarge
 from chatkeep.files import FileRow
+from chatkeep.files.stored import File, StoredFiles
 from chatkeep.limits import AT_ONCE
-from chatkeep.stored_files import File, StoredFiles
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ async def test_file_named_again_and_again_is_read_once(
     urls = [await uploaded(ana, content) for content in (PNG, large)]
     for index, url in enumerate(urls):
         await played(ana.client, body_of(chat, *[picture(url=url)] * 20, message_id=f"m{index}"))
-    monkeypatch.setattr(stored_files, "_SHOWN_AT_MOST", 2 * len(large) + len(PNG))
+    monkeypatch.setattr(shown_files, "_SHOWN_AT_MOST", 2 * len(large) + len(PNG))
     read: list[str] = []
 
     async def counted(user_id: str, file_id: str) -> File:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from chatkeep.chatkit import surface
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, ToolCall
 from chatkeep.personal_data.erasure import erase_words
@@ -276,6 +277,46 @@ async def test_hanging_up_before_the_first_word_leaves_one_question(kit: Kit, st
     assert spoken == ["Tell me", "And?", "Next."]
 
 
+async def test_hanging_up_stops_an_answer_that_nobody_takes(
+    kit: Kit, ana: Person, node: Node, stage: Stage
+) -> None:
+    """Also where more of it waits for the reader than is kept waiting."""
+    gates = [asyncio.Event() for _ in range(surface._FRAMES_AT_MOST + 1)]
+    model = stage.play([step for gate in gates for step in ("word ", gate)])
+    asked, gone = asyncio.Event(), asyncio.Event()
+    body = json.dumps(request("threads.create", input=said_by_user("Tell me"))).encode()
+
+    async def receive() -> dict[str, Any]:
+        if asked.is_set():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+        asked.set()
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:  # noqa: ANN401 -- ASGI's
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    sent = {**ana.client.headers, "host": "127.0.0.1", "content-type": "application/json"}
+    headers = [(name.encode(), value.encode()) for name, value in sent.items()]
+    scope = {"type": "http", "method": "POST", "path": ROUTE, "headers": headers}
+    here = {"scheme": "http", "http_version": "1.1", "query_string": b"", "client": None}
+    works = (await node.services.chatkit.surface())._work
+    reading = asyncio.create_task(node.app({**scope, **here}, receive, send))
+    await until(lambda: model.running == 1)
+    (work,) = works.values()
+    for gate in gates[:-1]:
+        before = work.frames.qsize()
+        gate.set()
+        await until(lambda: work.frames.full() or work.frames.qsize() > before)  # noqa: B023 -- called here
+    assert work.frames.full()
+    gone.set()
+    await until(lambda: model.abandoned == 1, within_s=2)
+    await reading
+    (thread,) = (await kit.call("threads.list")).json["data"]
+    assert text_of((await kit.items(thread["id"]))[-1]).startswith("word word ")
+
+
 async def test_answer_goes_on_where_that_is_wanted(start: StartNode) -> None:
     """With CHATKIT_ON_DISCONNECT=continue the reader finds it whole when they are back."""
     node = await start(CHATKIT_ON_DISCONNECT="continue")
@@ -418,7 +459,7 @@ async def test_odd_output_of_a_clients_tool_breaks_no_thread(start: StartNode, n
     thread, _ = await kit.create()
     body = request("threads.add_client_tool_output", thread_id=thread, result="HERE")
     raw = json.dumps(body).replace('"HERE"', ODD_RESULTS[name]).encode()
-    headers = {"content-type": "application/json"}
+    headers = {"host": "127.0.0.1", "content-type": "application/json"}
     answer = await kit.client.call("POST", ROUTE, data=raw, headers=headers)
     assert answer.status in {200, 400, 422}, answer.text
     kinds = [item["type"] for item in await kit.items(thread)]
@@ -577,7 +618,7 @@ async def test_signed_out_is_out(node: Node, kit: Kit) -> None:
 )
 async def test_no_request_is_a_400(kit: Kit, body: bytes) -> None:
     """With the fields that are wrong, and nothing of what they said."""
-    headers = {"content-type": "application/json"}
+    headers = {"host": "127.0.0.1", "content-type": "application/json"}
     answer = await kit.client.call("POST", ROUTE, data=body, headers=headers)
     assert answer.status == 400
     assert "sideways" not in answer.text

@@ -46,12 +46,13 @@ from chatkit.types import (
 from chatkit.widgets import Card, Text
 from pydantic import AnyUrl
 
+from chatkeep import conversations, files
 from chatkeep.chatkit.attachments import KeptAttachments
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.store import ConversationStore
 from chatkeep.files import FileLimits
+from chatkeep.files.stored import StoredFiles
 from chatkeep.principal import Principal
-from chatkeep.stored_files import StoredFiles
 from tests.chatkit_client import Kit, done_items, said_by_user, text_of
 from tests.serving import until
 
@@ -244,6 +245,88 @@ async def test_item_can_be_changed_and_taken_out(
             await store.load_item(thread.id, item_id, ana)
     page = await store.load_thread_items(thread.id, None, 20, "asc", ana)
     assert "".join(item.id for item in page.data) == "uhcsfe"
+
+
+async def test_words_of_an_item_are_those_that_it_has_now(
+    store: ConversationStore, ana: ChatKitContext, database: MigratedDatabase
+) -> None:
+    """Where the search looks: of what was changed the new ones, of what was taken out none."""
+    thread = await a_thread(store, ana)
+    asked = question(thread, "u")
+    await store.add_thread_item(thread.id, asked, ana)
+
+    def words() -> set[str]:
+        kept = database.operate(
+            "select unnest(tsvector_to_array(words)) from chat.message_words where user_id = %s",
+            ana.who.user_id,
+        )
+        return {str(word) for (word,) in kept if len(word) < 64}
+
+    before = words()
+    assert before
+    asked.content = [UserMessageTextContent(text="Zebras")]
+    await store.save_item(thread.id, asked, ana)
+    assert words() == {"zebras", "zebra"}
+    await store.delete_thread_item(thread.id, "u", ana)
+    assert words() == set()
+
+
+@pytest.mark.parametrize(("typed", "left"), [(False, None), (True, "Zebras")])
+async def test_title_goes_with_the_question_that_it_was_made_of(
+    store: ConversationStore,
+    ana: ChatKitContext,
+    node: Node,
+    typed: bool,
+    left: str | None,
+) -> None:
+    """It would say its words on; one that somebody typed says what they wanted."""
+    thread = await a_thread(store, ana, title="Quixotic zebras danced")
+    if typed:
+        await conversations.rename(node.services.db, ana.who.user_id, thread.id, "Zebras")
+    said = [UserMessageTextContent(text="Quixotic zebras danced.")]
+    await store.add_thread_item(thread.id, question(thread, "u", content=said), ana)
+    await store.add_thread_item(thread.id, question(thread, "v"), ana)
+    await store.delete_thread_item(thread.id, "v", ana)
+    assert (await store.load_thread(thread.id, ana)).title == (left or "Quixotic zebras danced")
+    await store.delete_thread_item(thread.id, "u", ana)
+    assert (await store.load_thread(thread.id, ana)).title == left
+
+
+async def test_file_goes_with_the_message_that_had_it(
+    store: ConversationStore, ana: ChatKitContext, node: Node
+) -> None:
+    """Unless another message has it too, here or in another thread, or it is only out of sight."""
+    known: dict[str, Any] = {"mime_type": "text/plain"}
+    sent = [FileAttachment(id=f"{one}-{uuid4().hex}", name=one, **known) for one in "abc"]
+    stored = StoredFiles(node.services.db, FileLimits(size=10, types=("text/plain",)))
+    for one in sent:
+        await stored.keep(
+            ana.who.user_id, one.id, name="n", media_type="text/plain", content=b"quixotic"
+        )
+    first, second = await a_thread(store, ana), await a_thread(store, ana)
+    for thread, item_id, had in (
+        (first, "u", sent),
+        (first, "v", sent[1:2]),
+        (second, "w", sent[2:]),
+    ):
+        for one in had:
+            await store.save_attachment(one.model_copy(update={"thread_id": thread.id}), ana)
+        await store.add_thread_item(thread.id, question(thread, item_id, attachments=had), ana)
+
+    async def there() -> str:
+        rows = await files.list_files(node.services.db, ana.who.user_id, limit=9)
+        return "".join(sorted(one.id[0] for one in rows))
+
+    ana.progress.retrying = True
+    await store.delete_thread_item(first.id, "u", ana)
+    assert await there() == "abc"
+    ana.progress.retrying = False
+    await store.delete_thread_item(first.id, "u", ana)
+    assert await there() == "bc"
+    await store.delete_thread_item(first.id, "v", ana)
+    assert await there() == "c"
+    await store.delete_thread_item(second.id, "w", ana)
+    assert await there() == ""
 
 
 async def test_files_and_images_come_back_equal(

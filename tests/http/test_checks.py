@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.events import Done, TextDelta, Usage
+from tests.chatkit_client import Kit, said_by_user
 
 if TYPE_CHECKING:
     from tests.http.conftest import StartNode
@@ -49,13 +50,7 @@ async def asked(client: Client, surface: str, text: str) -> tuple[str | None, An
         messages = [{"role": "user", "content": text}]
         body = {"model": "fake/model", "messages": messages, "stream": True}
         return None, await client.post("/v1/chat/completions", body)
-    asks = {
-        "content": [{"type": "input_text", "text": text}],
-        "attachments": [],
-        "inference_options": {},
-    }
-    body = {"type": "threads.create", "params": {"input": asks}}
-    answer = await client.post("/support/chatkit", body)
+    answer = await Kit(client).call("threads.create", input=said_by_user(text))
     return answer.text.partition('"id":"')[2].partition('"')[0], answer
 
 

@@ -126,12 +126,16 @@ async def test_ai_sdk_goes_on_with_the_answer_it_has(node: Node, ana: Person, ho
     assert (await newest(ana.client, chat))["content"] == "Half an answer, and more."
 
 
+THOUGHT = (ReasoningDelta(text="Hm"), 'Half "an"\n\x01😀 ans')
+
+
+@pytest.mark.parametrize("said_first", [("Half an ans",), THOUGHT], ids=["text", "thoughts"])
 async def test_ai_sdk_goes_on_on_another_node_too(
-    node: Node, start: StartNode, ana: Person
+    node: Node, start: StartNode, ana: Person, said_first: tuple[Step, ...]
 ) -> None:
     """Sent once more, to another node, it joins: what is new comes there as well, and no more."""
     other, rest = await start(), asyncio.Event()
-    chat, _ = await cut_off(node, ana, "Half an ans")
+    chat, _ = await cut_off(node, ana, *said_first)
     model = node.stage.play(["wer", rest, "."])
     before = await newest(ana.client, chat)
     message = {"id": before["id"], "role": "assistant", "parts": before["parts"]}
@@ -140,7 +144,7 @@ async def test_ai_sdk_goes_on_on_another_node_too(
         await here.until(lambda event: types([event]) == ["text-delta"])
 
         async def stored() -> bool:
-            return bool((await newest(ana.client, chat))["content"] == "Half an answer")
+            return bool((await newest(ana.client, chat))["content"] == f"{before['content']}wer")
 
         await until(stored)
         async with ana.client.but(url=other.url).stream(UI, body) as there:
@@ -152,6 +156,28 @@ async def test_ai_sdk_goes_on_on_another_node_too(
         await here.rest()
         assert said(here.events) == "wer."
     assert len(model.prompts) == 1
+
+
+@pytest.mark.parametrize("said_first", [("Half an ans",), THOUGHT], ids=["text", "thoughts"])
+@pytest.mark.parametrize("more", [["wer 😀."], ['wer "', ReasoningDelta(text="So"), "."]])
+async def test_what_is_continued_may_be_read_again_when_it_has_ended(
+    node: Node, ana: Person, said_first: tuple[Step, ...], more: list[Step]
+) -> None:
+    """By whom the first stream has not reached: it is given all that is new, and no more."""
+    chat, _ = await cut_off(node, ana, *said_first)
+    node.stage.play(more)
+    before = await newest(ana.client, chat)
+    body = {
+        "id": chat,
+        "message": {"id": before["id"], "role": "assistant", "parts": before["parts"]},
+    }
+    told = []
+    for _ in range(2):
+        async with ana.client.stream(UI, body, idempotency_key=chat) as stream:
+            told.append(types(await stream.rest()))
+        kept = await newest(ana.client, chat)
+        assert before["content"] + said(stream.events) == kept["content"]
+    assert told[0] == told[1]
 
 
 async def test_ai_sdk_is_given_all_of_an_answer_that_it_took_away(node: Node, ana: Person) -> None:
@@ -339,10 +365,11 @@ async def test_thoughts_and_tools_before_the_cut_stay_as_they_were(start: StartN
         "id": chat,
         "message": {"id": before["id"], "role": "assistant", "parts": before["parts"]},
     }
-    async with ana.client.stream(UI, body) as stream:
-        events = await stream.rest()
-    assert "tool-output-error" in types(events)
-    assert said(events) == "It is on its way."
+    for _ in range(2):  # and whoever asks again is told the same
+        async with ana.client.stream(UI, body, idempotency_key=chat) as stream:
+            events = await stream.rest()
+        assert "tool-output-error" in types(events)
+        assert said(events) == "It is on its way."
     assert ran == [7]
     kept = await newest(ana.client, chat)
     assert [part["type"] for part in kept["parts"]] == ["reasoning", "text", "dynamic-tool", "text"]

@@ -57,6 +57,7 @@ async def test_provider_is_asked_whether_it_takes_the_key(base: str, vendor: str
         (KEY, base, ""),
         ("sk-a-bad-key", base, f"check {vendor}_API_KEY"),
         (KEY, NOWHERE, "does not answer"),
+        (KEY, f"{base}/v1", f"check {vendor}_BASE_URL"),
     ):
         environ = {f"{vendor}_API_KEY": key, f"{vendor}_BASE_URL": f"{url}/v1"}
         (finding,) = await examine_models(Settings.from_env(environ))
@@ -68,14 +69,16 @@ async def test_provider_is_asked_whether_it_takes_the_key(base: str, vendor: str
 async def test_each_of_several_providers_is_asked(base: str) -> None:
     """By its name; one that needs no key is asked without one."""
     environ = {
-        "UPSTREAMS": "openai,good,bad,none,away",
+        "UPSTREAMS": "openai,good,bad,none,away,astray",
         "OPENAI_API_KEY": KEY,
         "OPENAI_BASE_URL": f"{base}/v1",
         "UPSTREAM_GOOD_URL": f"{base}/elsewhere",
+        "UPSTREAM_GOOD_MODELS": "x",  # so it need not list them
         "UPSTREAM_BAD_URL": f"{base}/v1",
         "UPSTREAM_BAD_API_KEY": "sk-a-bad-key",
         "UPSTREAM_NONE_URL": f"{base}/v1",
         "UPSTREAM_AWAY_URL": f"{NOWHERE}/v1",
+        "UPSTREAM_ASTRAY_URL": base,
         "MODEL_ROUTES": "fast=gpt-4o-mini|x@good",
     }
     findings = await examine_models(Settings.from_env(environ))
@@ -86,6 +89,10 @@ async def test_each_of_several_providers_is_asked(base: str) -> None:
         ("Model bad", "127.0.0.1 refuses the key: check UPSTREAM_BAD_API_KEY."),
         ("Model none", "127.0.0.1 wants a key: set UPSTREAM_NONE_API_KEY."),
         ("Model away", "127.0.0.1 does not answer: check the network."),
+        (
+            "Model astray",
+            "127.0.0.1 has nothing at /models: check UPSTREAM_ASTRAY_URL, up to its /v1.",
+        ),
     ]
     assert KEY not in repr(findings)
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.web.routes import pages
-from tests.serving import PATIENCE_S, exchange, parsed, token
+from tests.serving import PATIENCE_S, exchange, parsed, token, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -643,3 +643,25 @@ async def test_access_log_has_one_line_a_request(
     assert said["path"] == "/api/v1/chat/\r\nX\x1b[31m"
     assert said["client"] == "127.0.0.1"
     assert 0 <= said["ms"] < 10_000
+
+
+@pytest.mark.parametrize("path", ["/auth/v1/otp", "/api/v1/chat/start"])
+async def test_client_that_hangs_up_is_no_fault_of_the_server(
+    node: Node, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """In the middle of its body: a 400 that nobody hears, and no error in the log."""
+    caplog.set_level(logging.INFO)
+    _, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    bearer = f"Authorization: {node.person().client.headers['authorization']}\r\n"
+    writer.write(f'{head}{bearer}Content-Length: 50\r\n\r\n{{"email":'.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+    def told() -> list[dict[str, Any]]:
+        return [one for one in map(vars, caplog.records) if one.get("path") == path]
+
+    await until(lambda: bool(told()))
+    assert [one["status"] for one in told()] == [400]
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []

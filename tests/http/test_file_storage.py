@@ -12,13 +12,13 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from chatkeep.buckets import Bucket, BucketAddress, bucket_of
 from chatkeep.config import Settings
 from chatkeep.conversations import purge_deleted
 from chatkeep.errors import FileStorageUnavailable, SetupError
 from chatkeep.files import FileLimits
+from chatkeep.files.buckets import Bucket, BucketAddress, bucket_of
+from chatkeep.files.stored import StoredFiles
 from chatkeep.setup_checks.doctor import examine_files
-from chatkeep.stored_files import StoredFiles
 from tests.chatkit_client import Kit, done_items
 from tests.free_ports import free_port
 from tests.s3_servers import BUCKET, KEY, S3Server, start_s3
@@ -175,6 +175,38 @@ async def test_erasing_takes_the_objects_too(stored: Node, s3: S3Server) -> None
     erased = await person.client.delete("/api/account/data?confirm=erase")
     assert erased.status == 200, erased.text
     assert s3.objects() == [PNG + b"3"]
+
+
+async def test_file_goes_with_the_item_that_had_it(stored: Node, s3: S3Server) -> None:
+    """At once, where nothing else names it; not while another item or a copy of the chat has it."""
+    person = stored.person()
+    alone, twice, copied = [await uploaded(person, PNG + bytes([one])) for one in range(3)]
+    made = (await person.client.post("/v1/conversations", {})).json["id"]
+    path = f"/v1/conversations/{made}/items"
+
+    async def sent(*file_ids: str) -> str:
+        """Send files in an item; return where it is."""
+        content = [{"type": "input_file", "file_id": one} for one in file_ids]
+        added = await person.client.post(path, {"items": [{"role": "user", "content": content}]})
+        return f"{path}/{added.json['data'][0]['id']}"
+
+    async def left() -> list[str]:
+        """Return which of the files can be read."""
+        found = [await person.client.get(f"/api/files/{one}") for one in (alone, twice, copied)]
+        names = zip(("alone", "twice", "copied"), found, strict=True)
+        return [name for name, one in names if one.status == 200]
+
+    keeps = await sent(copied)
+    await person.client.post(f"/api/v1/chat/{made.removeprefix('conv_')}/fork", {})
+    first, second = await sent(alone, twice), await sent(twice)
+    for item, expected in (
+        (keeps, ["alone", "twice", "copied"]),
+        (first, ["twice", "copied"]),
+        (second, ["copied"]),
+    ):
+        assert (await person.client.delete(item)).status == 200
+        assert await left() == expected
+    assert s3.objects() == [PNG + bytes([2])]
 
 
 async def test_export_has_the_bytes(stored: Node) -> None:

@@ -52,6 +52,22 @@ async def test_again_makes_no_double_and_people_are_apart(ana: Person, bo: Perso
     assert set(await listed(bo.client)).isdisjoint([conversation])
 
 
+async def test_what_was_deleted_comes_back(ana: Person, bo: Person) -> None:
+    """Within its day as it was, once; not what somebody else deleted."""
+    file = chatgpt(TREE)
+    for person in (ana, bo):
+        await imported(person.client, file)
+        (conversation,) = await listed(person.client)
+        await say(person.client, conversation, "Since then")
+        before = (await person.client.get(f"{CHAT}/{conversation}/export")).body
+        assert (await person.client.delete(f"{CHAT}/{conversation}")).status == 204
+    assert await imported(bo.client, file) == (200, {"imported": 1, "known": 0})
+    assert await listed(bo.client) == [conversation]
+    assert (await bo.client.get(f"{CHAT}/{conversation}/export")).body == before
+    assert await imported(bo.client, file) == (200, {"imported": 0, "known": 1})
+    assert await listed(ana.client) == []
+
+
 async def test_refused_file_leaves_nothing(ana: Person) -> None:
     """A sound conversation beside a bad one is not imported either."""
     bad = chatgpt({"a": node("a", "user", "x")})

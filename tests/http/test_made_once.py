@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from chatkeep.events import Done, ToolCall
 from chatkeep.idempotency import IdempotencyKeys
 from tests.http.test_openai_api import MODEL
+from tests.serving import until
 
 if TYPE_CHECKING:
     from chatkeep.idempotency import Kept
@@ -100,6 +102,46 @@ async def test_output_of_a_function_sent_again_is_the_same(ana: Person, stage: S
     first, again = [await ana.client.post(path, items, headers=headers) for _ in range(2)]
     assert [one["type"] for one in first.json["data"]] == ["function_call_output", "message"]
     assert (again.status, again.json) == (200, first.json)
+
+
+@pytest.mark.usefixtures("dies")
+@pytest.mark.parametrize("more", ["added", "asked", "being asked"])
+async def test_output_alone_sent_again_is_taken_whatever_was_said_since(
+    ana: Person, stage: Stage, more: str
+) -> None:
+    """It stands in the answer that made the call; another one, or for another call, is refused."""
+    gate = asyncio.Event()
+    model = stage.play(
+        [ToolCall(call_id="c1", name="weather", arguments="{}"), Done(finish_reason="tool-calls")],
+        ["Sunny", *([gate] if more == "being asked" else []), "."],
+    )
+    tool = {"type": "function", "name": "weather", "parameters": {}, "strict": False}
+    body = {"model": MODEL, "input": "Rome?", "tools": [tool]}
+    made = (await ana.client.post("/v1/responses", body)).json
+    chat = made["conversation"]["id"]
+    output = {"type": "function_call_output", "call_id": "c1", "output": "30 degrees"}
+    path, headers = f"{OPENAI}/{chat}/items", {"idempotency-key": "k"}
+    first = await ana.client.post(path, {"items": [output]}, headers=headers)
+    if more == "added":
+        await ana.client.post(path, {"items": [{"role": "user", "content": "So?"}]})
+    else:
+        asking = {**body, "input": "So?", "conversation": chat, "background": more != "asked"}
+        await ana.client.post("/v1/responses", asking)
+        await until(lambda: len(model.prompts) == 2)
+    again = await ana.client.post(path, {"items": [output]}, headers=headers)
+    assert (again.status, again.json) == (200, first.json)
+    for other in ({**output, "output": "3 degrees"}, {**output, "call_id": "c2"}):
+        refused = await ana.client.post(path, {"items": [other]})
+        assert refused.status == 400, refused.text
+    gate.set()
+    await ana.client.post(f"/api/chat/{chat.removeprefix('conv_')}/stop")
+    shown = (await ana.client.get(f"{path}?order=asc")).json["data"]
+    assert [one["type"] for one in shown[:4]] == [
+        "message",
+        "function_call",
+        "function_call_output",
+        "message",
+    ]
 
 
 async def test_key_that_nobody_was_shown_is_not_made_again(

@@ -378,6 +378,9 @@ async def test_doctor_says_what_is_away(shop: Shop) -> None:
     await shop.start()
     (finding,) = await examine_mcp_servers(settings)
     assert finding.problems == ("It has no tool gone: check MCP_SHOP_TOOLS.",)
+    ends = Settings.from_env({"MCP_SERVERS": "shop", "MCP_SHOP_COMMAND": "true"})
+    (finding,) = await examine_mcp_servers(ends)
+    assert finding.problems == ("It does not answer (Connection closed): check MCP_SHOP_COMMAND.",)
     assert json.dumps(finding.note)
 
 
@@ -389,9 +392,26 @@ async def test_doctor_says_what_is_away(shop: Shop) -> None:
         ({"MCP_SHOP_COMMAND": "x 'y"}, "MCP_SHOP_COMMAND must be a command"),
         ({"MCP_SHOP_COMMAND": "x", "MCP_SHOP_CALLER": "statement"}, "for a server with an address"),
         ({"MCP_SHOP_COMMAND": "x", "MCP_TEA_URL": "https://x.example"}, "MCP_TEA_URL belongs to"),
+        (
+            {"MCP_SHOP_COMMAND": "x", "MCP_SHOP_APROVAL": "always"},
+            "MCP_SHOP_APROVAL is no setting of a name in MCP_SERVERS: there are URL, .* APPROVAL",
+        ),
     ],
 )
 def test_settings_that_fit_nothing_stop_the_start(environ: dict[str, str], problem: str) -> None:
     """With a sentence that names the setting."""
     with pytest.raises(SetupError, match=problem):
         Settings.from_env({"MCP_SERVERS": "shop", **environ})
+
+
+def test_variable_of_a_command_may_be_called_like_its_settings() -> None:
+    """What MCP_SHOP_ENV lends it is the command's, and no setting that is misspelt."""
+    settings = Settings.from_env(
+        {
+            "MCP_SERVERS": "shop",
+            "MCP_SHOP_COMMAND": "x",
+            "MCP_SHOP_ENV": "MCP_SHOP_LOGIN",
+            "MCP_SHOP_LOGIN": "ana",
+        }
+    )
+    assert settings.mcp_servers[0].env == ("MCP_SHOP_LOGIN",)

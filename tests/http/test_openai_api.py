@@ -303,6 +303,49 @@ async def test_failure_before_the_first_word_has_its_own_status(
     assert failed.value.type == expected
 
 
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize(
+    "half",
+    [TextDelta(text="Half"), ToolCall(call_id="c1", name="do", arguments="{}")],
+    ids=["a word", "a tool"],
+)
+async def test_answer_that_breaks_off_is_not_asked_for_again(
+    client: openai.AsyncOpenAI, stage: Stage, half: TextDelta | ToolCall, api: str, store: bool
+) -> None:
+    """By a client that waits for the whole: what it does not see has been paid for, and done."""
+    model = stage.play([half, ModelRateLimited(retry_after_s=1)])
+    client = client.with_options(max_retries=2)
+    asking = (
+        client.chat.completions.create(model=MODEL, messages=HELLO, store=store)
+        if api == "chat"
+        else client.responses.create(model=MODEL, input="Hi.", store=store)
+    )
+    with pytest.raises(openai.RateLimitError) as failed:
+        await asking
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert len(model.prompts) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answer_that_a_restart_ends_is_not_asked_for_again(
+    start: StartNode, stream: bool
+) -> None:
+    """Not even before its first word: its model was asked already."""
+    node = await start()
+    model = node.stage.play([asyncio.Event()])
+    async with client_of(node, key_of(node.person())) as client:
+        asking = asyncio.create_task(
+            client.chat.completions.create(model=MODEL, messages=HELLO, stream=stream)
+        )
+        await until(lambda: model.running == 1)
+        await node.stop()
+        with pytest.raises(openai.InternalServerError) as failed:
+            await asking
+    assert failed.value.code == "answer_interrupted"
+    assert failed.value.response.headers["x-should-retry"] == "false"
+
+
 async def test_failure_in_the_middle_is_told_in_the_stream(
     client: openai.AsyncOpenAI, stage: Stage
 ) -> None:

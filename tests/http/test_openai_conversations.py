@@ -11,18 +11,21 @@ from openai.types.conversations import ConversationItem
 from openai.types.responses import Response
 from pydantic import TypeAdapter
 
+from chatkeep import runs
 from chatkeep.events import Done, Source, ToolCall
 from tests.http.test_openai_api import MODEL, ROUTE, WEATHER, client_of, key_of
 from tests.http.test_tools import Asking, cancelled, tools
 from tests.serving import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from openai.types.conversations import Conversation
 
+    from chatkeep.db import Database
     from chatkeep.testing import Step
     from tests.http.conftest import StartNode
+    from tests.postgres_servers import MigratedDatabase
     from tests.serving import Node, Person, Stage
 
 CALLS: list[Step] = [
@@ -145,6 +148,32 @@ async def test_items_are_added_listed_and_erased(client: openai.AsyncOpenAI, ana
         await client.conversations.items.list(made.id, after="msg_none_0")
 
 
+async def test_what_was_erased_is_found_no_more(
+    client: openai.AsyncOpenAI, ana: Person, database: MigratedDatabase
+) -> None:
+    """Nor are its words kept where the search looks, with their places in the text."""
+    made = await client.conversations.create()
+    for text in ("The quixotic zebra danced", "The zebra slept"):
+        added = await client.conversations.items.create(made.id, items=[said(text)])
+    slept = added.data[0].model_dump()["id"]
+    page = await client.conversations.items.list(made.id, order="asc", limit=1)
+    danced = page.data[0].model_dump()["id"]
+
+    async def finds(word: str) -> int:
+        found = await ana.client.get(f"/api/v1/search?q={word}")
+        return len(found.json["found"])
+
+    assert [await finds("quixotic"), await finds("zebra")] == [1, 2]
+    await client.conversations.items.delete(danced, conversation_id=made.id)
+    assert [await finds("quixotic"), await finds("zebra"), await finds("slept")] == [0, 1, 1]
+    await client.conversations.items.delete(slept, conversation_id=made.id)
+    assert await finds("slept") == 0
+    kept = database.operate(
+        "select length(words) from chat.message_words where user_id = %s", ana.id
+    )
+    assert kept == [(1,), (1,)]
+
+
 async def test_what_a_function_answered_can_be_added(
     client: openai.AsyncOpenAI, stage: Stage
 ) -> None:
@@ -183,6 +212,41 @@ async def test_nothing_is_added_while_an_answer_is_made(
         )
     await client.responses.cancel(begun.id)
     assert await texts(client, begun.conversation.id, order="asc") == ["Hi.", "Half"]
+
+
+async def test_answer_that_ends_meanwhile_was_in_the_way_all_the_same(
+    client: openai.AsyncOpenAI, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not as if the conversation were not there, and whoever asks again gets on."""
+    gate = asyncio.Event()
+    model = stage.play(answer=lambda _: ["Half", gate])
+    begun = await client.responses.create(model=MODEL, input="Hi.", background=True)
+    assert begun.conversation is not None
+    await until(lambda: model.running == 1)
+    chat = begun.conversation.id
+    (question,) = (await client.responses.input_items.list(begun.id)).data
+    find = runs.find_active
+
+    async def ended_before(db: Database, user_id: str, conversation_id: str) -> str | None:
+        await client.responses.cancel(begun.id)
+        return await find(db, user_id, conversation_id)
+
+    monkeypatch.setattr(runs, "find_active", ended_before)
+    changing: list[Callable[[], Awaitable[object]]] = [
+        lambda: client.conversations.items.create(chat, items=[said("x")]),
+        lambda: client.conversations.items.delete(
+            question.model_dump()["id"], conversation_id=chat
+        ),
+    ]
+    for change in changing:
+        with pytest.raises(openai.ConflictError):
+            await change()
+        await change()
+        begun = await client.responses.create(
+            model=MODEL, input="Ho.", conversation=chat, background=True
+        )
+        await until(lambda: model.running == 1)
+    await client.responses.cancel(begun.id)
 
 
 async def test_the_same_key_makes_one_conversation(client: openai.AsyncOpenAI, ana: Person) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.serving import Node, Person
 
 #: For each operation; `make requests` takes more.
-EXAMPLES = os.environ.get("EXAMPLES", "6")
+EXAMPLES = os.environ.get("EXAMPLES", "3")
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 # Rules that no schema can express (a cursor of the list, a version that is still the newest,
 # a number within the operator's policy) refuse what looks sound; what is wrong may be too large.

@@ -13,24 +13,23 @@ import pytest
 from chatkeep import runs
 from chatkeep.answering import checkpoints, turns
 from chatkeep.answering.checkpoints import Checkpoint
-from chatkeep.answering.turns import Turn
 from chatkeep.db import as_user
 from chatkeep.errors import Invalid, NotFound, RunInProgress, Unavailable
 from chatkeep.events import TextDelta
-from chatkeep.ids import new_id
 from chatkeep.policies import choose
 from chatkeep.preferences import NO_PROFILE
 from chatkeep.principal import Principal
 from chatkeep.web.sse import EventStream
 from tests.serving import said, types, until
+from tests.turns import a_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
+    from chatkeep.answering.answers import Answer
     from chatkeep.db import Database
     from chatkeep.events import ModelEvent
     from chatkeep.llm.model import Prompt
-    from chatkeep.policies import Choices
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Client, Node, Person, Stage
@@ -43,29 +42,11 @@ def submit(chat: str, text: str = "Hi") -> dict[str, Any]:
     return {"id": chat, "message": {"role": "user", "parts": [{"type": "text", "text": text}]}}
 
 
-def turn(chat: str, **changes: object) -> Turn:
-    """Return a turn that makes its conversation."""
-    values: dict[str, Any] = {
-        "conversation_id": chat,
-        "run_id": new_id(),
-        "message_id": new_id(),
-        "user_message_id": new_id(),
-        "model": "m",
-        "content": "Hi",
-        "may_create": True,
-        **changes,
-    }
-    return Turn(**values)
-
-
-def choices_at(node: Node) -> Choices:
-    """Return how an answer is made for somebody without a wish."""
-    return choose(NO_PROFILE, {}, node.services.offered_models.policy)
-
-
-def caller(person: Person) -> Principal:
-    """Return who *person*'s token speaks for."""
-    return Principal(user_id=person.id, issuer="supabase", subject=person.id)
+async def begun(node: Node, person: Person, chat: str) -> Answer:
+    """Begin the first answer of a conversation, for somebody without a wish."""
+    who = Principal(user_id=person.id, issuer="supabase", subject=person.id)
+    choices = choose(NO_PROFILE, {}, node.services.offered_models.policy)
+    return await node.services.replies.begin(who, a_turn(conversation_id=chat), choices)
 
 
 async def newest(client: Client, chat: str) -> dict[str, Any]:
@@ -83,7 +64,7 @@ async def test_answer_stopped_before_its_first_step_is_kept(
     """A stop that comes before the model was asked ends the run all the same."""
     model = stage.play(["Never said."])
     chat = str(uuid4())
-    answer = await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
+    answer = await begun(node, ana, chat)
     assert node.services.replies.stop_here(answer.address.id)
     text, ending = await answer.whole()
     assert (text, ending.state) == ("", "stopped")
@@ -99,7 +80,7 @@ async def test_answer_begun_at_shutdown_is_kept(start: StartNode, node: Node) ->
     leaving.stage.play([asyncio.Event()])
     person = leaving.person()
     chat = str(uuid4())
-    await leaving.services.replies.begin(caller(person), turn(chat), choices_at(leaving))
+    await begun(leaving, person, chat)
     await leaving.services.replies.close(drain_s=0)
     kept = await newest(person.client.but(url=node.url), chat)
     assert (kept["status"], kept["error"]["code"]) == ("interrupted", "answer_interrupted")
@@ -246,7 +227,7 @@ async def test_delayed_checkpoint_does_not_write_over_the_end(
     """A checkpoint that the database got late, after the end, leaves the whole answer alone."""
     stage.play(["The whole answer."])
     chat = str(uuid4())
-    answer = await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
+    answer = await begun(node, ana, chat)
     await answer.whole()
     one = Checkpoint(user_id=ana.id, run=answer.address, content="The wh", parts=None)
     await checkpoints.keep(node.services.db, [one])
@@ -272,10 +253,7 @@ async def test_one_checkpoint_that_is_refused_keeps_no_other_from_being_kept(
     monkeypatch.setattr(checkpoints, "keep", refuse_several)
     gate, chats = asyncio.Event(), [str(uuid4()), str(uuid4())]
     stage.play(["One", gate], ["One", gate])
-    answers = [
-        await node.services.replies.begin(caller(ana), turn(chat), choices_at(node))
-        for chat in chats
-    ]
+    answers = [await begun(node, ana, chat) for chat in chats]
     for chat in chats:
 
         async def is_kept(chat: str = chat) -> bool:
@@ -333,7 +311,7 @@ async def test_question_that_is_gone_is_not_answered(node: Node, ana: Person, st
     """A new answer to a question that was erased just now begins nothing."""
     db, chat = node.services.db, str(uuid4())
     await ana.client.post(ROUTE, submit(chat))
-    gone = turn(chat, content=None, user_message_id=new_id())
+    gone = a_turn(conversation_id=chat, content=None)
     with pytest.raises(NotFound):
         await turns.start(db, ana.id, gone)
     with pytest.raises(NotFound):

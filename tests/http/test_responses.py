@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from chatkeep import files
 from chatkeep.errors import ModelUnavailable
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
+from chatkeep.limits import RATES, Rate
 from tests.http.test_ai_sdk import asked
 from tests.http.test_openai_api import MODEL, client_of, key_of
 from tests.serving import until
@@ -635,6 +636,28 @@ async def test_an_answer_that_is_cut_says_why(client: openai.AsyncOpenAI, stage:
     assert [event.type async for event in stream][-1] == "response.incomplete"
 
 
+async def test_functions_called_under_one_id_again_and_again(
+    client: openai.AsyncOpenAI, stage: Stage
+) -> None:
+    """As by providers that name no call, or count anew with each question: each gets its answer."""
+    model = stage.play(CALLS, CALLS, CALLS, ["It is hot."])
+    made = await client.responses.create(model=MODEL, input="Weather?", tools=[WEATHER])
+    given: list[str] = []
+    while made.output[-1].type == "function_call":
+        given.append(f"{30 + len(given)} degrees")
+        item: Any = {
+            "type": "function_call_output",
+            "call_id": made.output[-1].call_id,
+            "output": given[-1],
+        }
+        made = await client.responses.create(
+            model=MODEL, input=[item], previous_response_id=made.id, tools=[WEATHER]
+        )
+    assert (made.output_text, len(given)) == ("It is hot.", 3)
+    heard = [one.text for one in model.prompts[-1].messages if one.role == "tool"]
+    assert heard == given
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_failure_before_the_first_word_is_an_error(
     client: openai.AsyncOpenAI, stage: Stage, stream: bool
@@ -750,6 +773,56 @@ async def test_ten_copies_of_a_request_are_one(
             model=MODEL, input="x", extra_headers={"Idempotency-Key": "again and again"}
         )
     assert reused.value.code == "idempotency_key_reused"
+
+
+async def test_whoever_has_nothing_left_has_nothing_looked_up(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a request names is not read, and what it brings not kept, before it is counted."""
+    monkeypatch.setitem(RATES, "chat", Rate(1, 36_000))
+    node = await start(RATE_LIMITS="on")
+    person = node.person()
+    message = {"role": "user", "content": [file_part()]}
+    asking = {"model": MODEL, "input": [message]}
+    body = {**asking, "previous_response_id": "resp_nobodys"}
+    counted = await person.client.post(ROUTE, body)
+    assert counted.status == 404  # and its file was not kept either
+    metadata = {"conversation_id": "conv_nobodys"}
+    chat = {"model": MODEL, "store": True, "messages": [{"role": "user", "content": "Hi"}]}
+    for path, wanted in [
+        (ROUTE, body),
+        (ROUTE, asking),
+        (ROUTE, {"model": MODEL, "input": "Hi", "conversation": "conv_nobodys"}),
+        (ROUTE, {"model": MODEL, "input": [{"type": "item_reference", "id": "msg_nobodys"}]}),
+        ("/v1/chat/completions", {**chat, "metadata": metadata}),
+        ("/v1/conversations", {"items": [message]}),
+    ]:
+        refused = await person.client.post(path, wanted)
+        assert (refused.status, refused.json["error"]["code"]) == (429, "rate_limited"), path
+    assert await files.list_files(node.services.db, person.id, limit=1) == []
+
+
+async def test_copies_of_a_response_count_against_no_limit(
+    start: StartNode, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten at once are counted as one, and found again when nothing is left."""
+    monkeypatch.setitem(RATES, "chat", Rate(2, 36_000))
+    node = await start(RATE_LIMITS="on")
+    person = node.person()
+    stage.play(["One"], ["Two"])
+    first = await person.client.post(ROUTE, {"model": MODEL, "input": "1"})
+    body = {"model": MODEL, "input": "2", "previous_response_id": first.json["id"]}
+    again = {"idempotency-key": "k"}
+
+    async def ask() -> str:
+        answer = await person.client.post(ROUTE, body, headers=again)
+        assert answer.status == 200, answer.text
+        return str(answer.json["id"])
+
+    made = await asyncio.gather(*(ask() for _ in range(10)))
+    assert len({*made, await ask()}) == 1
+    other = await person.client.post(ROUTE, {"model": MODEL, "input": "3"})
+    assert other.status == 429
 
 
 @pytest.mark.parametrize(

@@ -442,6 +442,25 @@ async def test_change_elsewhere_is_seen_at_once(
         await until(seen)
 
 
+async def test_settings_erased_elsewhere_are_gone_at_once(
+    node: Node, start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer is made with them on another node, which has them in its cache."""
+    monkeypatch.setattr("chatkeep.preferences._TTL_S", 3600.0)
+    other = await start()
+    ana = node.person()
+    there = ana.client.but(url=other.url)
+    await ana.client.patch(ROUTE, {"custom_instructions": "Call me Ana."})
+    assert (await there.get(ROUTE)).json["custom_instructions"] == "Call me Ana."
+    erased = await ana.client.delete("/api/account/data?confirm=erase")
+    assert erased.status == 200, erased.text
+
+    async def gone() -> bool:
+        return (await there.get(ROUTE)).json["custom_instructions"] is None
+
+    await until(gone)
+
+
 async def test_change_by_sql_is_seen_at_once(
     node: Node, ana: Person, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ class Looks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.characters = 0
-        real = checkpoints.find_news
+        real = checkpoints.get_news
 
         async def counting(*args: Any, **named: Any) -> checkpoints.News:  # noqa: ANN401 -- handed on
             news = await real(*args, **named)
@@ -57,7 +57,7 @@ class Looks:
             self.characters += len(news.more)
             return news
 
-        monkeypatch.setattr(checkpoints, "find_news", counting)
+        monkeypatch.setattr(checkpoints, "get_news", counting)
 
 
 async def grown(stream: Stream, text: str) -> None:

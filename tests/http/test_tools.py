@@ -147,6 +147,38 @@ async def test_rest_stream_tells_of_tools(shop: Node) -> None:
     assert named["tool_result"]["output"] == person.id
 
 
+async def test_calls_of_one_id_are_told_apart(start: StartNode) -> None:
+    """Some providers name all calls alike, or count anew each time: each call has its own end."""
+    done = Done(finish_reason="tool-calls")
+    both = [ToolCall(call_id="call_0", name=name, arguments="{}") for name in ("whoami", "nothing")]
+    ask = [
+        ToolCall(call_id="call_0", name="cancel", arguments=f'{{"order": {number}}}')
+        for number in (1, 2)
+    ]
+    node = await start(None, tools)
+    model = node.stage.play([*both, done], [*ask, done], ["Done."])
+    person = node.person()
+    chat, message = await asked(person.client, "Who, and cancel")
+    called = [part for part in message["parts"] if part["type"] == "dynamic-tool"]
+    assert len({part["toolCallId"] for part in called}) == 4
+    states = ["output-available", "output-error", "approval-requested", "approval-requested"]
+    assert [part["state"] for part in called] == states
+    heard = model.prompts[1].messages[1:]
+    assert [one.call_id for one in heard[1:]] == [call.call_id for call in heard[0].calls]
+    body = decided(chat, message)
+    for part, approved in zip(body["messages"][0]["parts"][-2:], (True, False), strict=True):
+        part["approval"]["approved"] = approved
+    before = len(cancelled)
+    async with person.client.stream(ROUTE, body) as stream:
+        await stream.rest()
+    assert cancelled[before:] == [(person.id, 1)]
+    called = [part for part in (await newest(person.client, chat))["parts"] if "state" in part]
+    assert [part["state"] for part in called[2:]] == ["output-available", "output-denied"]
+    told = [one.text for one in model.prompts[-1].messages if one.role == "tool"]
+    assert told[0] == person.id
+    assert told[2:] == ['{"cancelled":1}', "The person did not allow this."]
+
+
 async def test_next_question_is_asked_with_what_tools_said(shop: Node) -> None:
     """The history that the model is given has calls and results, each beside the other."""
     person = shop.person()
@@ -308,6 +340,26 @@ async def test_odd_arguments_of_a_model_end_the_answer_and_no_chat(
     headers = {"accept": "application/json"}
     more = await client.post(ROUTE, submit(chat, "And now?"), headers=headers)
     assert (more.status, more.json["message"]) == (200, "So be it.")
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_yes_or_no_may_be_sent_again_when_the_answer_has_ended(
+    shop: Node, approved: bool
+) -> None:
+    """With its key, by whom the stream has not reached: all is said, and nothing runs twice."""
+    person = shop.person()
+    chat, message = await asked(person.client, "cancel 7")
+    body = decided(chat, message, approval={"id": approval_of(message), "approved": approved})
+    before, told = len(cancelled), []
+    for _ in range(2):
+        async with person.client.stream(ROUTE, body, idempotency_key=chat) as stream:
+            events = [event.data for event in await stream.rest()]
+        told.append([{**one, "messageMetadata": {}} for one in events if isinstance(one, dict)])
+    assert told[0] == told[1]
+    kinds = [one["type"] for one in told[1]]
+    assert ("tool-output-available" if approved else "tool-output-denied") in kinds
+    assert "text-delta" in kinds
+    assert cancelled[before:] == ([(person.id, 7)] if approved else [])
 
 
 async def test_nobody_decides_for_somebody_else(shop: Node) -> None:

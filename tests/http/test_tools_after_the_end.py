@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chatkeep.llm.model import ModelInfo, Prompt
     from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
-    from tests.serving import Node, Person
+    from tests.serving import Client, Node, Person
 
 ENDS = ("ban", "sign-out")
 
@@ -65,18 +65,25 @@ class Shop:
         self.done += 1
         return "worked"
 
-    async def open(self, start: StartNode, database: MigratedDatabase) -> Person:
+    async def open(
+        self, start: StartNode, database: MigratedDatabase, **environment: str
+    ) -> Person:
         """Start the node; return Eve, whose answer is being made."""
-        self.node: Node = await start(database.url, self.tools)
+        self.node: Node = await start(database.url, self.tools, **environment)
         self.node.stage.model = self.model  # type: ignore[assignment]  # a stage plays any model
         eve = self.node.person()
-        chat = (await eve.client.post("/api/v1/chat/start", {})).json["conversation_id"]
-        sent = {"conversation_id": chat, "message": "Work"}
-        self.asking: asyncio.Task[Any] = asyncio.create_task(
-            eve.client.post("/api/v1/chat/message", sent)
-        )
-        await until(lambda: self.model.asked == 1)
+        await self.ask(eve.client)
         return eve
+
+    async def ask(self, client: Client) -> None:
+        """Let *client* ask; return once the answer is being made."""
+        chat = (await client.post("/api/v1/chat/start", {})).json["conversation_id"]
+        sent = {"conversation_id": chat, "message": "Work"}
+        before = self.model.asked
+        self.asking: asyncio.Task[Any] = asyncio.create_task(
+            client.post("/api/v1/chat/message", sent)
+        )
+        await until(lambda: self.model.asked > before)
 
     async def end_everything(self, eve: Person, way: str) -> None:
         """Let an administrator suspend Eve, or sign her out everywhere."""
@@ -135,3 +142,18 @@ async def test_answer_goes_on_when_its_session_is_signed_out(
     assert await _ended_as(database, eve) == ("done", None)
     assert (shop.model.asked, shop.done) == (3, 2)
     await asyncio.gather(shop.asking, return_exceptions=True)
+
+
+async def test_who_is_named_by_the_development_header_has_no_end(
+    start: StartNode, database: MigratedDatabase
+) -> None:
+    """As for their requests, of which none is refused because they signed out everywhere once."""
+    shop = Shop()
+    shop.model.goes_on.set()
+    shop.ends.set()
+    header = {"ENVIRONMENT": "development", "DEVELOPMENT_USER_HEADER": "on"}
+    eve = await shop.open(start, database, **header)
+    assert (await shop.asking).json["message"] == "Done"
+    await shop.end_everything(eve, "sign-out")
+    await shop.ask(shop.node.nobody(x_user_id=eve.id))
+    assert (await shop.asking).json["message"] == "Done"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from email_validator import validate_email
 
-from chatkeep.accounts import addresses, normal_address
+from chatkeep.accounts import addresses, mailbox_of, normal_address
 from chatkeep.errors import EmailAddressInvalid
 
 if TYPE_CHECKING:
@@ -18,6 +18,29 @@ if TYPE_CHECKING:
 def test_case_makes_no_other_address(text: str) -> None:
     """Nobody remembers how they typed it."""
     assert normal_address(text) == "ana@example.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "mailbox"),
+    [
+        ("Ana+shop@Example.com", "ana@example.com"),
+        ("ana+a+b@example.com", "ana@example.com"),
+        ("a.na@example.com", "a.na@example.com"),
+        ("A.N.A+x@gmail.com", "ana@gmail.com"),
+        ("an.a@GoogleMail.com", "ana@gmail.com"),
+        ("+ana@example.com", "+ana@example.com"),
+    ],
+)
+def test_addresses_of_one_mailbox_are_counted_as_one(text: str, mailbox: str) -> None:
+    """Without the sub-address, and at Google without dots; elsewhere dots are part of a name."""
+    assert mailbox_of(normal_address(text)) == mailbox
+
+
+def test_what_is_no_address_is_counted_as_it_is() -> None:
+    """A guest is counted by an id."""
+    assert mailbox_of("0199f1c2-7a6e-7b1f-9d3c-5a0e6f0d2b11") == (
+        "0199f1c2-7a6e-7b1f-9d3c-5a0e6f0d2b11"
+    )
 
 
 def test_what_is_no_address_is_refused_each_time() -> None:

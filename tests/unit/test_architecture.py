@@ -7,6 +7,7 @@ itself is tested on a small folder that breaks it.
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Rule = Callable[[list["Module"]], list[str]]
 
 PACKAGE = Path(chatkeep.__file__).parent
+MAP = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
 
 # From the bottom up. A name is a module or folder directly under the package; one that is
 # not listed is a concept.
@@ -31,6 +33,7 @@ VOCABULARY = {
 }
 FOUNDATIONS = {
     "borrowing",
+    "database_errors",
     "db",
     "pipelines",
     "rehearsals",
@@ -199,6 +202,30 @@ def test_rule_sees_what_breaks_it(rule: Rule, tmp_path: Path) -> None:
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text(content, encoding="utf-8")
     assert [other for other in RULES if other(read_modules(package))] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("layer", "parts"), [("vocabulary", VOCABULARY), ("foundations", FOUNDATIONS)]
+)
+def test_map_names_what_a_layer_has(layer: str, parts: set[str]) -> None:
+    """The page for newcomers and the rule above agree."""
+    (row,) = re.findall(rf"^\| {layer} \|(.*?)\|", MAP.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"`(\w+)(?:\.py|/)`", row)) == parts
+
+
+def test_map_names_every_table() -> None:
+    """Those that a migration makes and none takes away."""
+    made = [
+        found
+        for path in sorted((PACKAGE / "sql" / "versions").glob("*.py"))
+        for found in re.findall(
+            r"^create table (?:if not exists )?(\w+)\.(\w+)", path.read_text(), re.MULTILINE
+        )
+    ]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", MAP.read_text(encoding="utf-8"), re.MULTILINE)
+    named = [(schema, one) for schema, tables in rows for one in re.findall(r"`(\w+)`", tables)]
+    assert len(made) > 30
+    assert sorted(named) == sorted(made)
 
 
 def _layer_of(part: str) -> int:

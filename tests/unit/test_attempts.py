@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from chatkeep.errors import RateLimited
-from chatkeep.limits import RATES, Attempts, Limits
+from chatkeep.limits import RATES, Attempt, Attempts, Limits
 
 ALLOWED = RATES["account_password"].burst
 HOME, WORK, ELSEWHERE = "192.0.2.7", "198.51.100.4", "203.0.113.9"
@@ -69,6 +69,20 @@ async def test_each_known_network_has_its_own_allowance() -> None:
     await admitted(counts, 1000)
     assert await admitted(counts, 1000, network=WORK) == ALLOWED
     assert await admitted(counts, 1000, network=HOME) == ALLOWED
+
+
+async def test_mails_to_one_mailbox_are_counted_together() -> None:
+    """Whatever follows a `+`; and its owner still has an allowance where they signed in."""
+    counts = new_attempts()
+    addresses = [f"ana+{number}@example.com" for number in range(100)]
+    spent = (counts.spend("mail", one, ELSEWHERE) for one in addresses)
+    results = await asyncio.gather(*spent, return_exceptions=True)
+    passed = [one for one in results if not isinstance(one, Exception)]
+    assert len(passed) == RATES["account_mailbox"].burst
+    assert {type(one) for one in results} == {Attempt, RateLimited}
+    with pytest.raises(RateLimited):
+        await counts.spend("mail", OWNER, ELSEWHERE)
+    assert await counts.spend("mail", OWNER, HOME)
 
 
 async def test_known_network_is_known_for_its_account_only() -> None:

@@ -284,11 +284,13 @@ async def test_what_are_no_passages_is_a_look_up_that_failed(
         await heard(grounded, asking("?"))
 
 
-@pytest.mark.parametrize("error", [TimeoutError("of its own"), SystemExit(1)])
+@pytest.mark.parametrize(
+    "error", [TimeoutError("of its own"), asyncio.CancelledError("of its own"), SystemExit(1)]
+)
 async def test_what_a_check_raises_is_told_as_it_is(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A time-out of its own is not ours, and `sys.exit` in what it uses ends no server."""
+    """What it has let go itself is not given up by us, and `sys.exit` in it ends no server."""
 
     async def before(_: Asked) -> None:
         await asyncio.sleep(0)

@@ -170,6 +170,7 @@ ELSEWHERE: Final = {
         "not_waiting",
         "queue_full",
         "request_in_progress",
+        "responder_broken",
         "retrieval_failed",
         "too_many_keys",
     ),

@@ -300,3 +300,22 @@ def test_usage_and_the_end_are_no_parts() -> None:
     )
     assert (answer.usage.prompt_tokens, answer.model) == (1, "other")
     assert len(answer.parts) == 1
+
+
+async def test_source_that_is_no_page_is_left_out() -> None:
+    """Clients make links of sources, and a link can be a program."""
+    answer = LiveAnswer(user_id="u", address=ADDRESS, model="m")
+    for url in (
+        "javascript:alert(1)",
+        " java\nscript:alert(1)",
+        "data:text/html,x",
+        "/x",
+        "//[",
+        "",
+    ):
+        answer.add(Source(source_id="1", url=url))
+    answer.add(Source(source_id="2", url="https://example.com/"))
+    answer.end(ENDING)
+    async with aclosing(answer.follow()) as events:
+        shown = [one.source.url async for one in events if isinstance(one, SourceShown)]
+    assert shown == ["https://example.com/"]

@@ -489,6 +489,80 @@ async def test_usage_of_an_answer_that_failed_is_still_reported() -> None:
         )
 
 
+STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+LAST_WORD = {"choices": [{"delta": {"content": " over"}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("line_end", ["", "\n", "\r\n", "\r", "\n: bye", "\nid: 7"])
+@pytest.mark.parametrize(
+    ("before", "last", "text"),
+    [([STOP], "[DONE]", "all"), ([], json.dumps(STOP), "all"), ([], "[DONE]", "all"),
+     ([], json.dumps(LAST_WORD), "all over"),
+     ([], json.dumps(LAST_WORD).replace('"choices"', '\ndata: "choices"', 1), "all over")],
+    ids=["done", "reason", "done alone", "text", "two lines"],
+)  # fmt: skip
+async def test_last_event_counts_without_a_blank_line_behind_it(
+    before: list[Any], last: str, text: str, line_end: str
+) -> None:
+    """Some providers close behind their last line; the answer is as whole as with the line."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.say("all")
+        for one in before:
+            await wire.event(one)
+        await wire.send(f"data: {last}{line_end}".encode())
+        await wire.end()
+
+    async with serving(answer) as (model, _):
+        events = await collect(model)
+        assert text_of(events) == text
+        assert isinstance(events[-1], Done)
+
+
+async def test_error_without_a_blank_line_behind_it_has_its_name() -> None:
+    """It is often the only event, and the provider closes behind it."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.send(b'data: {"error": {"code": 429, "message": "slow down"}}')
+        await wire.end()
+
+    async with serving(answer) as (model, _):
+        assert await outcome(model) == ([], ModelRateLimited)
+
+
+async def test_half_of_a_last_event_says_nothing() -> None:
+    """Wherever it was cut: no word of it is shown, and the answer counts as broken off."""
+    whole = b"data: " + json.dumps(LAST_WORD).encode()
+    for cut in range(len(whole)):
+
+        async def answer(wire: Wire, half: bytes = whole[:cut]) -> None:
+            await wire.begin()
+            await wire.say("all")
+            if half:
+                await wire.send(half)
+            await wire.end()
+
+        async with serving(answer) as (model, _):
+            assert await outcome(model) == ([TextDelta(text="all")], ModelBroken), cut
+
+
+async def test_half_of_a_last_event_hurts_no_complete_answer() -> None:
+    """After the reason to stop only its usage is lost."""
+
+    async def answer(wire: Wire) -> None:
+        await wire.begin()
+        await wire.say("all")
+        await wire.event(STOP)
+        await wire.send(b'data: {"usage": {"prompt_tokens": 1')
+        await wire.end()
+
+    async with serving(answer) as (model, _):
+        done = Done(finish_reason="stop", model="vendor/model")
+        assert await collect(model) == [TextDelta(text="all"), done]
+
+
 async def test_complete_answer_survives_a_lost_connection() -> None:
     """After the reason to stop, a cut costs only the usage."""
 

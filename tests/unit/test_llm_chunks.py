@@ -40,6 +40,11 @@ def read(*payloads: dict[str, Any] | bytes) -> list[ModelEvent]:
     return [*events, *reader.end()]
 
 
+def text_of(events: list[ModelEvent]) -> str:
+    """Return everything that is thought or said."""
+    return "".join(one.text for one in events if isinstance(one, TextDelta | ReasoningDelta))
+
+
 def test_text_is_yielded_in_order_and_ends_with_done() -> None:
     """The simplest answer."""
     assert read(
@@ -180,6 +185,15 @@ def test_tool_calls_are_put_together(pieces: list[dict[str, Any]]) -> None:
     ]
 
 
+@pytest.mark.parametrize("members", [{}, {"id": "a"}], ids=["no id", "one id"])
+def test_tools_that_only_their_names_tell_apart_are_two_calls(members: dict[str, str]) -> None:
+    """Where a provider numbers every call 0 and gives them no id, or all the same."""
+    first = tool(0, name="f", arguments='{"x":1}', **members)
+    events = read(first, tool(0, name="g", arguments="{}", **members), chunk("tool_calls"))
+    called = [(one.name, one.arguments) for one in events if isinstance(one, ToolCall)]
+    assert called == [("f", '{"x":1}'), ("g", "{}")]
+
+
 def test_tool_call_without_an_id_gets_one_and_without_a_name_is_broken() -> None:
     """A call can be answered without the provider's id, but not without its name."""
     assert read(tool(0, name="f"), STOP)[0] == ToolCall(call_id="call_0", name="f", arguments="{}")
@@ -204,6 +218,48 @@ def test_tool_call_without_an_id_gets_one_and_without_a_name_is_broken() -> None
 def test_text_comes_out_fit_to_be_stored(payload: bytes, text: str) -> None:
     """Lone surrogates, NUL and bad UTF-8 are replaced, because PostgreSQL refuses them."""
     assert read(payload, STOP)[0] == TextDelta(text=text)
+
+
+CUT = rb"\ud83d", rb"\ude00"
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("member", ["content", "reasoning"])
+def test_character_that_is_cut_in_two_is_one(member: str, together: bool) -> None:
+    """As by a provider that cuts its text where JavaScript counts, whatever stands between."""
+    template = b'{"choices":[{"delta":{"%s":"%s"}}],"usage":{"cost":0.5}}'
+    payloads = [template % (member.encode(), text) for text in (b"a" + CUT[0], b"", CUT[1] + b"b")]
+    reader = AnswerReader()
+    batches = [payloads] if together else [[one] for one in payloads]
+    events = [event for batch in batches for event in reader.read(batch)]
+    assert text_of(events) == "a😀b"
+    assert {type(one) for one in events} == {TextDelta if member == "content" else ReasoningDelta}
+
+
+@pytest.mark.parametrize("after", ["b", "é", "\ud83d", "\ude00\ude00"])
+def test_half_a_character_takes_no_other_with_it(after: str) -> None:
+    """It becomes U+FFFD where it stood; what follows is as it came."""
+    reader = AnswerReader()
+    payloads = [json.dumps(chunk(content=text)).encode() for text in ("a\ud83d", after, "c")]
+    said = text_of([event for one in payloads for event in reader.read([one])])
+    whole = f"a\ud83d{after}c".encode("utf-16-le", "surrogatepass")
+    assert said == whole.decode("utf-16-le", "replace")
+
+
+def test_arguments_of_a_tool_that_are_cut_in_a_character_are_whole() -> None:
+    """As any text is."""
+    pieces = [tool(0, name="f", arguments='"a\ud83d'), tool(0, arguments='\ude00"')]
+    assert ToolCall(call_id="call_0", name="f", arguments='"a😀"') in read(*pieces, STOP)
+
+
+def test_content_in_parts_is_thoughts_and_text() -> None:
+    """As Mistral's models say it that reason."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}, {"type": "x"}]}
+    said = {"type": "text", "text": "Hel"}
+    plain = {"type": "thinking", "thinking": "."}
+    events = read(chunk(content=[thought]), chunk(content=[plain, said]), chunk(content="lo"), STOP)
+    assert [event for event in events if isinstance(event, ReasoningDelta)] == events[:2]
+    assert text_of(events) == "Hm.Hello"
 
 
 def test_nothing_but_nul_is_no_event() -> None:

@@ -29,7 +29,9 @@ EXEMPT = {
 }
 #: What stays on a connection for everybody, in the file that makes it.
 MEANT_TO_STAY = {
-    "db.py": "select set_config('plan_cache_mode', 'force_generic_plan', false)"
+    "db.py": "select set_config('plan_cache_mode', 'force_generic_plan', false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
+    " set_config('TimeZone', 'UTC', false)"
     " where pg_backend_pid() = %s",
 }
 # On a pooled connection it would reach the next borrower.

@@ -197,11 +197,18 @@ async def test_what_goes_wrong_is_a_result() -> None:
         """End the program, from a thread."""
         sys.exit(2)
 
-    names = ("picky", "broken", "leaves", "leaves_too", "slow", "none")
+    @tools.tool
+    async def lets_go() -> None:
+        """Wait for what was cancelled, and not by whoever cancels the tool."""
+        given_up = asyncio.ensure_future(asyncio.sleep(60))
+        given_up.cancel()
+        await given_up
+
+    names = ("picky", "broken", "leaves", "leaves_too", "lets_go", "slow", "none")
     said = [(await ran(tools, one, {})).error for one in names]
     assert said == [
         "There is no such order.",
-        *["The tool failed."] * 3,
+        *["The tool failed."] * 4,
         "The tool took too long.",
         "There is no tool 'none'.",
     ]

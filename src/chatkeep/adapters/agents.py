@@ -37,7 +37,9 @@ from chatkeep.events import (
     ToolCall,
     ToolResult,
     Usage,
+    is_web_address,
 )
+from chatkeep.llm.said import storable
 from chatkeep.tools import OUTPUT_AT_MOST
 
 if TYPE_CHECKING:
@@ -200,14 +202,15 @@ class _Heard:
         if not self._decided.pop(call_id, True):
             return ToolResult(call_id=call_id, denied=True)
         text = output if isinstance(output, str) else str(output)
-        return ToolResult(call_id=call_id, output=text[:OUTPUT_AT_MOST])
+        return ToolResult(call_id=call_id, output=storable(text[:OUTPUT_AT_MOST]))
 
 
 def _sources(message: MessageOutputItem) -> Iterator[Source]:
     for part in message.raw_item.content:
         for one in getattr(part, "annotations", None) or ():
-            if one.type == "url_citation" and one.url.startswith(("http://", "https://")):
-                yield Source(source_id=one.url, url=one.url, title=one.title)
+            if one.type == "url_citation" and is_web_address(one.url):
+                url = storable(one.url)
+                yield Source(source_id=url, url=url, title=storable(one.title))
 
 
 def _usage(used: ResponseUsage) -> Usage:

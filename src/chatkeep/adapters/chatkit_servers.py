@@ -40,7 +40,15 @@ from chatkit.types import (
 
 from chatkeep.answering.prompts import answer_messages
 from chatkeep.errors import ModelBroken, ModelRefused, ModelUnavailable, SetupError
-from chatkeep.events import Done, NextStep, ReasoningDelta, Source, TextDelta, ToolCall
+from chatkeep.events import (
+    Done,
+    NextStep,
+    ReasoningDelta,
+    Source,
+    TextDelta,
+    ToolCall,
+    is_web_address,
+)
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
@@ -163,7 +171,7 @@ def _steps(tasks: Sequence[object]) -> Iterator[ReplyEvent]:
 
 def _sources(found: Sequence[object]) -> Iterator[Source]:
     for one in found:
-        if isinstance(one, URLSource) and one.url.startswith(("http://", "https://")):
+        if isinstance(one, URLSource) and is_web_address(one.url):
             yield Source(source_id=one.url, url=one.url, title=one.title)
 
 

@@ -7,22 +7,26 @@ is seen through the database.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from chatkeep.answering import checkpoints
 from chatkeep.answering.parts import Growth, unstored
 from chatkeep.answering.reading import HEARTBEAT_S, Ended, PartGrew, Reader, StillWorking
 from chatkeep.answering.tails import Tails
+from chatkeep.answering.working import CUT_OFF
 from chatkeep.errors import ChatkeepError
 from chatkeep.runs import Address, Ending
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from chatkeep.answering.live import LiveAnswer
-    from chatkeep.answering.parts import Graft
+    from chatkeep.answering.parts import Graft, Part
     from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.tails import Tail
     from chatkeep.budgets.ledger import Charged
@@ -149,7 +153,7 @@ class RemoteAnswer:
     async def _look(self, tail: Tail, growth: Growth) -> None:
         first = growth.parts[0] if growth.parts else None
         has = len(first.text) if first is not None and first.kind == "text" else 0
-        news = await checkpoints.find_news(
+        news = await checkpoints.get_news(
             self._db, self._user_id, self._run.id, has=has, said=self._said
         )
         before = self._said, self._run.state
@@ -164,15 +168,43 @@ class RemoteAnswer:
 
 
 def _reader_of_news(run: Run, growth: Growth) -> Reader:
-    begun = unstored(run.content, run.parts)[: run.begun]
-    waiting = [index for index, part in enumerate(begun) if part.waits]
-    if run.parts is None and begun and run.said_before:
-        # A text that was cut off and goes on: where it was cut is known.
-        text = run.content.encode()
-        before, since = text[: run.said_before].decode(), text[run.said_before :].decode()
-        growth.parts[0].pieces = [before, since] if since else [before]
-        return Reader(0, waiting, pieces=1)
-    return Reader(len(begun), waiting)
+    begun = growth.parts[: run.begun]
+    since_step = max((at + 1 for at, part in enumerate(begun) if part.kind == "step"), default=0)
+    waiting = [
+        index
+        for index, part in enumerate(begun)
+        if part.waits or (index >= since_step and _has_ended_since(part))
+    ]
+    calls = any(part.call is not None for part in begun[since_step:])
+    cut = None if calls or not begun or begun[-1].kind != "text" else _where_cut(run, begun)
+    if cut is None:
+        return Reader(len(begun), waiting)
+    # A text that was cut off and goes on: what it had is its first piece.
+    text = begun[-1].text
+    begun[-1].pieces = [text[:cut], text[cut:]] if cut < len(text) else [text]
+    return Reader(len(begun) - 1, waiting, pieces=1)
+
+
+def _where_cut(run: Run, begun: Sequence[Part]) -> int | None:
+    """Return how many characters the last text of *begun* had before *run*; None: not known."""
+    text = begun[-1].text
+    if not run.said_before:
+        return None
+    if len(begun) == 1:  # it was kept without parts
+        return len(text.encode()[: run.said_before].decode("utf-8", "ignore"))
+    grown = run.grown or 0
+    cut = bisect_left(range(len(text) + 1), -grown, key=lambda at: -_bytes_as_kept(text[at:]))
+    return cut if _bytes_as_kept(text[cut:]) == grown else None
+
+
+def _bytes_as_kept(text: str) -> int:
+    """How many bytes *text* has in the JSON that PostgreSQL keeps, which escapes as we do."""
+    return len(msgspec.json.encode(text)) - 2
+
+
+def _has_ended_since(part: Part) -> bool:
+    """Whether a tool that has ended waited for the person, or to be given up, before it did."""
+    return part.result is not None and (part.approved is not None or part.result.error == CUT_OFF)
 
 
 def ending_of(run: Run) -> Ending:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep.answering.prompts import result_text
+from chatkeep.batches import in_turns
 from chatkeep.budgets import ledger
 from chatkeep.budgets.amounts import (
     ASSUMED_OUTPUT_TOKENS,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 #: Whose account everybody uses who is not signed in; no issuer has an empty subject.
 ANONYMOUS: Final = "anonymous:"
-_FORGOTTEN_AT_ONCE: Final = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -223,19 +223,18 @@ class Budgets:
         return len(dead[0])
 
     async def forget_old(self) -> None:
-        """Erase charges that were settled days ago, and totals of days long past.
-
-        A few at a time: what is left where servers stood still is more than one statement may do.
-        """
-        forgotten = _FORGOTTEN_AT_ONCE
-        while forgotten == _FORGOTTEN_AT_ONCE:
-            forgotten = await self._db.execute(
+        """Erase charges that were settled days ago, and totals of days long past."""
+        await in_turns(
+            lambda at_most: self._db.execute(
                 WORKER,
-                "delete from chat.charges where (user_id, id) in (select user_id, id"
-                " from chat.charges where settled_at < now() - interval '3 days'"
-                " order by settled_at limit %s for update skip locked)",
-                [_FORGOTTEN_AT_ONCE],
+                "with few as materialized (select user_id, id from chat.charges"
+                "  where settled_at < now() - interval '3 days'"
+                "  order by settled_at limit %s for update skip locked)"
+                " delete from chat.charges c using few"
+                " where (c.user_id, c.id) = (few.user_id, few.id)",
+                [at_most],
             )
+        )
         await self._db.execute(
             WORKER,
             "delete from chat.budget_totals where day < (now() at time zone 'utc')::date - 400",

@@ -170,7 +170,7 @@ def telling(run_id: str) -> Query[Told]:
     )
 
 
-async def find_news(db: Database, user_id: str, run_id: str, *, has: int, said: int) -> News:
+async def get_news(db: Database, user_id: str, run_id: str, *, has: int, said: int) -> News:
     """Return how a run stands, and what its answer says more than *has* characters of text.
 
     An answer that is more than text comes whole, if it says another number of bytes than *said*

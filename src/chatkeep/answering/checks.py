@@ -54,7 +54,7 @@ class CheckedBefore:
     """Lets *check* look at each turn before *inner* answers it."""
 
     def __init__(self, inner: Responder, check: Hook[Prompt | Instead | None]) -> None:
-        self._inner = inner
+        self.inner = inner
         self._check = check
 
     async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
@@ -72,7 +72,7 @@ class CheckedBefore:
             return
         if isinstance(verdict, Prompt):
             asked = replace(asked, prompt=verdict)
-        async with aclosing(self._inner.respond(asked)) as events:
+        async with aclosing(self.inner.respond(asked)) as events:
             async for event in events:
                 yield event
 
@@ -87,7 +87,7 @@ class CheckedAfter:
     def __init__(
         self, inner: Responder, check: Hook[str | None], *, sentences: bool = False
     ) -> None:
-        self._inner = inner
+        self.inner = inner
         self._check = check
         self._sentences = sentences
 
@@ -99,7 +99,7 @@ class CheckedAfter:
             CheckFailed: it gave no verdict.
         """
         held, shown = "", ""
-        async with aclosing(self._inner.respond(asked)) as events:
+        async with aclosing(self.inner.respond(asked)) as events:
             async for event in events:
                 match event:
                     case ReasoningDelta(text=text):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
 from chatkeep.answering.parts import Part, stored
@@ -28,6 +29,7 @@ from chatkeep.events import (
     ToolResult,
     Usage,
     Withheld,
+    is_web_address,
 )
 from chatkeep.metrics import Counter, Histogram
 from chatkeep.patience import News
@@ -113,16 +115,16 @@ class LiveAnswer:
             case ReasoningDelta(text=text):
                 self._grow("reasoning", text)
             case ToolCall():
-                self.parts.append(Part("tool", call=event))
+                self.parts.append(Part("tool", call=_mended(event)))
             case ToolResult(call_id=call_id):
                 self._tool(call_id).result = event
             case ApprovalAsked(call_id=call_id, approval_id=approval_id):
                 self._tool(call_id).approval_id = approval_id
-            case Source():
+            case Source(url=url) if is_web_address(url):
                 self.parts.append(Part("source", source=event))
             case NextStep():
                 self.parts.append(Part("step"))
-            case Usage() | Withheld() | Done() | Answering() | Paused():
+            case Usage() | Withheld() | Done() | Answering() | Paused() | Source():
                 self._note(event)
                 return
             case _:
@@ -189,13 +191,17 @@ class LiveAnswer:
             return Reader(self._begun - 1, self._waited, pieces=1)
         return Reader(self._begun, self._waited)
 
-    def _note(self, event: Usage | Withheld | Done | Answering | Paused) -> None:
+    def _note(self, event: Usage | Withheld | Done | Answering | Paused | Source) -> None:
         """Take what readers are not told of."""
         match event:
             case Usage() if event.is_plausible:
                 self.usage += event
             case Usage():
                 _log.warning("run %s: its usage makes no sense, and is estimated", self.address.id)
+            case Source():
+                _log.warning(
+                    "run %s: a source is no page of the web, and is left out", self.address.id
+                )
             case Withheld(size=size):
                 self.withheld += size
             case Done():
@@ -239,6 +245,12 @@ class LiveAnswer:
     def _wake(self) -> None:
         for news in self._waiting:
             news.tell()
+
+
+def _mended(call: ToolCall) -> ToolCall:
+    """Return *call* with what was written for it as it can be kept and sent."""
+    written = _storable(call.arguments)
+    return call if written == call.arguments else replace(call, arguments=written)
 
 
 def _storable(text: str) -> str:

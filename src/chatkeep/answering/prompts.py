@@ -82,7 +82,7 @@ def _images(one: Said) -> tuple[str, ...]:
 
 
 def _files(one: Said) -> tuple[PromptFile, ...]:
-    """The files that a user's message names or holds; `stored_files.ShowsFiles` reads them."""
+    """The files that a user's message names or holds; `shown_files` reads them."""
     named = (part for part in one.parts or () if file_of(part) is not None or _is_held(part))
     return tuple(
         PromptFile(name=str(part.get("filename", "file")), url=part["url"]) for part in named

@@ -81,6 +81,14 @@ class Responding(Protocol):
         """Do what `Responder.respond` does."""
 
 
+def name_of(responder: object) -> str:
+    """Return what its operator calls whoever answers, behind the checks that stand around it."""
+    while (inner := getattr(responder, "inner", None)) is not None:
+        responder = inner
+    known = responder if hasattr(responder, "__qualname__") else type(responder)
+    return f"{known.__module__}:{known.__qualname__}"
+
+
 async def _anybody(_: Principal) -> None:
     """Let whoever asked go on."""
 
@@ -138,11 +146,11 @@ class ModelResponder:
         self, prompt: Prompt, asked: Asked, *, runs_tools: bool
     ) -> AsyncGenerator[ReplyEvent, None]:
         for step in range(STEPS_AT_MOST):
-            heard = _Heard()
+            heard = _Heard(prompt)
             async with aclosing(self._model.stream(prompt)) as events:
                 async for event in events:
-                    if heard.passes_on(event):
-                        yield event
+                    if (shown := heard.take(event)) is not None:
+                        yield shown
             if heard.done is None:
                 return  # it broke off, which is a failure of the answer
             if not heard.calls or not runs_tools:
@@ -200,22 +208,24 @@ class ModelResponder:
 class _Heard:
     """What one question to the model has brought."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: Prompt) -> None:
         self.calls: list[ToolCall] = []
         self.done: Done | None = None
         self._said: list[str] = []
+        self._known = {call.call_id for one in prompt.messages for call in one.calls}
 
-    def passes_on(self, event: ModelEvent) -> bool:
-        """Take note of *event*; return whether readers hear of it now."""
+    def take(self, event: ModelEvent) -> ModelEvent | None:
+        """Take note of *event*; return what readers hear of it now, if anything."""
         match event:
             case Done():
                 self.done = event
-                return False
+                return None
             case ToolCall():
-                self.calls.append(event)
+                self.calls.append(_told_apart(event, self._known))
+                return self.calls[-1]
             case TextDelta(text=text):
                 self._said.append(text)
-        return True
+        return event
 
     def messages(self, results: Sequence[ToolResult]) -> list[PromptMessage]:
         """Return what was said, and what the tools answered, for the next question."""
@@ -225,6 +235,18 @@ class _Heard:
             for one in results
         ]
         return [asked, *answers]
+
+
+def _told_apart(call: ToolCall, known: set[str]) -> ToolCall:
+    """Return *call* under an id that is none of those *known*, and note it there.
+
+    Some providers give every call of an answer the same id, begin to count anew with each
+    question, or give none: then nobody knew which of them an answer or a yes belongs to.
+    """
+    if call.call_id in known:
+        call = replace(call, call_id=f"call_{new_id().replace('-', '')}")
+    known.add(call.call_id)
+    return call
 
 
 def _after(prompt: Prompt, more: Sequence[PromptMessage]) -> Prompt:

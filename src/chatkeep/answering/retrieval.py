@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
-from chatkeep.events import Source
+from chatkeep.events import Source, is_web_address
 from chatkeep.llm.model import PromptMessage
+from chatkeep.llm.said import storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -50,7 +50,7 @@ class Passage:
     title: str | None = None
 
     def __post_init__(self) -> None:
-        if urlsplit(self.url).scheme not in {"http", "https"}:
+        if not is_web_address(self.url):
             raise ValueError("a passage comes from an http or https address")
 
 
@@ -58,7 +58,7 @@ class Grounded:
     """Lets *inner* answer with what *retrieve* finds."""
 
     def __init__(self, inner: Responder, retrieve: Hook[Sequence[Passage]]) -> None:
-        self._inner = inner
+        self.inner = inner
         self._retrieve = retrieve
 
     async def respond(self, asked: Asked) -> AsyncGenerator[ReplyEvent, None]:
@@ -74,7 +74,7 @@ class Grounded:
                 yield source
         if passages:
             asked = replace(asked, prompt=_with(asked.prompt, passages))
-        async with aclosing(self._inner.respond(asked)) as events:
+        async with aclosing(self.inner.respond(asked)) as events:
             async for event in events:
                 yield event
 
@@ -101,7 +101,8 @@ def _sources(passages: Sequence[Passage]) -> Iterator[Source]:
     for number, one in enumerate(passages, start=1):
         if one.url not in seen:
             seen.add(one.url)
-            yield Source(source_id=str(number), url=one.url, title=one.title)
+            title = one.title and storable(one.title)
+            yield Source(source_id=str(number), url=storable(one.url), title=title)
 
 
 def _with(prompt: Prompt, passages: Sequence[Passage]) -> Prompt:

@@ -117,12 +117,13 @@ class Titling:
         try:
             async with asyncio.timeout(_WITHIN_S):
                 found = await find_automatic(self._db, who.user_id, conversation_id)
-                if not found:
+                if found is None:
                     return
                 title = cleaned(await self._ask(who, prompt))
                 if title is not None:
-                    seen = found[0].title
-                    await give_title(self._db, who.user_id, conversation_id, title, seen=seen)
+                    await give_title(
+                        self._db, who.user_id, conversation_id, title, seen=found.title
+                    )
         except ChatkeepError as error:
             _log.info("a conversation keeps the title it has: %s", error.code)
         except TimeoutError:
@@ -158,9 +159,9 @@ class Titling:
         )
 
 
-async def find_automatic(db: Database, user_id: str, conversation_id: str) -> list[_Named]:
+async def find_automatic(db: Database, user_id: str, conversation_id: str) -> _Named | None:
     """Find the title of a conversation that nobody typed one for, and that has one answer."""
-    return await db.fetch(
+    rows = await db.fetch(
         as_user(user_id),
         """
         select c.title from chat.conversations c
@@ -176,6 +177,7 @@ async def find_automatic(db: Database, user_id: str, conversation_id: str) -> li
         {"user": user_id, "conversation": conversation_id},
         row=_Named,
     )
+    return rows[0] if rows else None
 
 
 async def give_title(

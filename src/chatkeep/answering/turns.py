@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from chatkeep import runs
 from chatkeep.answering import refusals
 from chatkeep.answering.history import reading
+from chatkeep.conversations import holding
 from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.notifications import Told
 from chatkeep.runs import Address
@@ -112,6 +113,7 @@ async def start(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any
     try:
         found = await db.fetch_all(
             as_user(user_id),
+            holding(user_id, turn.conversation_id),
             *turn.before,
             _beginning(turn, values),
             reading(values),
@@ -120,7 +122,7 @@ async def start(db: Database, user_id: str, turn: Turn, also: Sequence[Query[Any
         )
     except ConstraintViolated as violated:
         raise await refusals.why_violated(db, user_id, turn, violated) from violated
-    started, history, *rows = found[len(turn.before) :]
+    started, history, *rows = found[1 + len(turn.before) :]
     if not started:
         raise await refusals.why_not_begun(db, user_id, turn)
     return Started(history=list(reversed(history)), rows=rows, paused=started[0].paused)

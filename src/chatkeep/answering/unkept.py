@@ -124,6 +124,9 @@ class UnkeptAnswers:
     async def _settle(self, charge: Charge, live: LiveAnswer, state: str) -> None:
         try:
             await self._budgets.settle(charge, live, state)
-        except ChatkeepError as error:
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the answer has an end
             # The sweeper books what was charged beforehand.
-            _log.warning("what an answer used is not booked: %s", error.code)
+            if isinstance(error, ChatkeepError):
+                _log.warning("what an answer used is not booked: %s", error.code)
+            else:
+                _log.exception("what an answer used is not booked")

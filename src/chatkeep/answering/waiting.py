@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from chatkeep import runs
 from chatkeep.answering.refusals import find_repeated
+from chatkeep.conversations import holding
 from chatkeep.db import AUTH, WORKER, ConstraintViolated, Query, as_user
 from chatkeep.ended_credentials import everything_has_ended
 from chatkeep.errors import (
@@ -178,7 +179,7 @@ async def cancel(db: Database, user_id: str, conversation_id: str, run_id: str |
     values = {"user": user_id, "conversation": conversation_id, "run": run_id}
     while True:
         found, rows = await db.fetch_all(
-            as_user(user_id), Query(_LOCK_ALONE, values, _Id), Query(_CANCEL, values, Told)
+            as_user(user_id), holding(user_id, conversation_id), Query(_CANCEL, values, Told)
         )
         if not found:
             raise NotFound
@@ -301,12 +302,6 @@ with talk as materialized (
 select id, pg_advisory_xact_lock(hashtextextended('chatkeep queue ' || %(user)s, 0))::text
   as of_user
 from talk
-"""
-
-_LOCK_ALONE = """
-select id from chat.conversations
-where user_id = %(user)s and id = %(conversation)s and deleted_at is null
-for update
 """
 
 _ENQUEUE = """

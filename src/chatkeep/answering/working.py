@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from chatkeep import tracing
 from chatkeep.answering.parts import unstored
-from chatkeep.errors import ChatkeepError, ModelBroken, Unavailable
+from chatkeep.answering.responders import name_of
+from chatkeep.answering.sound import fault_in
+from chatkeep.errors import ChatkeepError, ModelBroken, ResponderBroken, Unavailable
 from chatkeep.events import NextStep, ToolResult
 from chatkeep.runs import Ending
 
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_CUT_OFF: Final = "The answer was cut off before this tool had said whether it did its work."
+#: What is said in place of a tool that was running when its answer was cut off.
+CUT_OFF: Final = "The answer was cut off before this tool had said whether it did its work."
 _Wish = TypeVar("_Wish", "Choices", "Prompt")
 
 
@@ -80,6 +83,10 @@ async def _answer(
     try:
         async with aclosing(responder.respond(asked)) as events:
             async for event in events:
+                if (fault := fault_in(event)) is not None:
+                    whose = name_of(responder)
+                    _log.error("run %s: %s handed over %s", live.address.id, whose, fault)
+                    raise ResponderBroken  # noqa: TRY301 -- one place words every failure
                 live.add(event)
                 if isinstance(event, NextStep):
                     await budgets.charge_step(charge, live)
@@ -126,7 +133,7 @@ def cut_off(live: LiveAnswer, said: Said) -> Said:
     """Let no tool of an answer that was cut off be waited for; return what the model is told."""
     for part in list(live.parts):
         if part.call is not None and part.waits:
-            live.add(ToolResult(call_id=part.call.call_id, error=_CUT_OFF))
+            live.add(ToolResult(call_id=part.call.call_id, error=CUT_OFF))
     return replace(said, parts=live.stored_parts())
 
 

@@ -22,9 +22,11 @@ from chatkeep.files import FileRow
 from chatkeep.ids import new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chatkit.types import AttachmentCreateParams
 
-    from chatkeep.stored_files import StoredFiles
+    from chatkeep.files.stored import StoredFiles
 
 _any_attachment: Final[TypeAdapter[Attachment]] = TypeAdapter(Attachment)
 
@@ -83,6 +85,10 @@ class KeptAttachments(AttachmentStore[ChatKitContext]):
     async def delete_attachment(self, attachment_id: str, context: ChatKitContext) -> None:
         """Erase a file of the caller; one that is gone is gone."""
         await self._stored.erase(context.who.user_id, attachment_id)
+
+    async def forget(self, object_keys: Sequence[str]) -> None:
+        """Erase the bytes of files whose rows are gone."""
+        await self._stored.forget(object_keys)
 
     async def save(self, attachment: Attachment, context: ChatKitContext) -> None:
         """Keep what is known of a file."""

@@ -63,7 +63,6 @@ class AnswerEncoder:
         self._text: list[str] = []
         self._tools: dict[int, Part] = {}
         self._told = 0.0
-        self.said_something = False
 
     def encode(self, event: AnswerEvent) -> Iterator[ThreadStreamEvent]:
         """Yield what ChatKit is told of *event*; of the end only what waits."""
@@ -99,7 +98,6 @@ class AnswerEncoder:
             case PartGrew(kind=kind, text=text):
                 self._text.append(text)
                 if kind == "text":
-                    self.said_something = True
                     update = AssistantMessageContentPartTextDelta(content_index=0, delta=text)
                     yield ThreadItemUpdatedEvent(item_id=place.base["id"], update=update)
                 elif time.monotonic() - self._told > _THOUGHTS_EVERY_S:
@@ -113,7 +111,6 @@ class AnswerEncoder:
     def _done(self, index: int, part: Part) -> Iterator[ThreadStreamEvent]:
         place = self._place(index)
         for item in items.part_items(place, part, runs_in_client=self._runs_in_client):
-            self.said_something = True
             yield ThreadItemDoneEvent(item=item)
 
     def _place(self, index: int) -> Place:

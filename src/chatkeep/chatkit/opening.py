@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from chatkeep.chatkit.surface import Surface
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.files.stored import StoredFiles
     from chatkeep.offered_models import OfferedModels
     from chatkeep.preferences import Preferences
-    from chatkeep.stored_files import StoredFiles
     from chatkeep.tools import Tools
 
 

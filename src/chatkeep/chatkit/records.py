@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
+from chatkeep.conversations import search
 from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import Conflict, NotFound
 
@@ -209,22 +210,25 @@ async def save_item(
     db: Database, user_id: str, thread_id: str, new: NewItem, *, message_id: str | None
 ) -> None:
     """Write an item that is there already, and the text of the message that it is, if any."""
-    await db.fetch(
+    await db.fetch_all(
         as_user(user_id),
-        """
-        with said as (
-          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-          where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
-            and run_id is null
-        )
-        insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
-        values (%(user)s, %(thread)s, %(id)s, %(message)s, %(item)s::jsonb)
-        on conflict (user_id, conversation_id, id)
-          do update set item = excluded.item, hidden = false
-        returning id
-        """,
-        {**_values(user_id, thread_id, new), "message": message_id},
-        row=_Id,
+        Query(
+            """
+            with said as (
+              update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+              where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
+                and run_id is null
+            )
+            insert into chat.chatkit_items (user_id, conversation_id, id, message_id, item)
+            values (%(user)s, %(thread)s, %(id)s, %(message)s, %(item)s::jsonb)
+            on conflict (user_id, conversation_id, id)
+              do update set item = excluded.item, hidden = false
+            returning id
+            """,
+            {**_values(user_id, thread_id, new), "message": message_id},
+            _Id,
+        ),
+        search.reading_again(thread_id, new.id),
     )
 
 
@@ -259,36 +263,6 @@ async def show_items(db: Database, user_id: str, thread_id: str, item_ids: Seque
                 _Id,
             )
             for item_id in item_ids
-        ),
-    )
-
-
-async def erase_item(
-    db: Database, user_id: str, thread_id: str, item_id: str, *, message_id: str | None
-) -> None:
-    """Take an item out of the thread, and erase what it said; a message stays as a joint."""
-    scope = {"user": user_id, "thread": thread_id, "id": item_id, "message": message_id}
-    await db.fetch_all(
-        as_user(user_id),
-        Query(
-            """
-            update chat.messages set content = '', parts = null
-            where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
-            returning id
-            """,
-            scope,
-            _Id,
-        ),
-        Query(
-            """
-            insert into chat.chatkit_items
-              (user_id, conversation_id, id, message_id, item, hidden)
-            values (%(user)s, %(thread)s, %(id)s, %(message)s, '{}', true)
-            on conflict (user_id, conversation_id, id) do update set item = '{}', hidden = true
-            returning id
-            """,
-            scope,
-            _Id,
         ),
     )
 

@@ -20,9 +20,11 @@ from chatkit.types import (
 )
 
 from chatkeep import conversations
-from chatkeep.chatkit import items, records
+from chatkeep.answering.retitling import attached_to
+from chatkeep.chatkit import erasing, items, records
 from chatkeep.chatkit.context import ChatKitContext
 from chatkeep.chatkit.records import NewItem
+from chatkeep.conversations.attached import Attached
 from chatkeep.errors import NotFound
 from chatkeep.ids import new_id
 
@@ -194,12 +196,26 @@ class ConversationStore(Store[ChatKitContext]):
         message_id = await self._message_of(thread_id, item_id, context)
         if message_id is None:
             return
-        scope = (self._db, context.who.user_id, thread_id, item_id)
+        user_id = context.who.user_id
         if context.progress.retrying:
-            await records.hide_item(*scope, message_id=message_id or None)
+            await records.hide_item(
+                self._db, user_id, thread_id, item_id, message_id=message_id or None
+            )
             context.progress.hidden.append(item_id)
         else:
-            await records.erase_item(*scope, message_id=message_id or None)
+            await self._erase(user_id, thread_id, item_id, message_id or None)
+
+    async def _erase(
+        self, user_id: str, thread_id: str, item_id: str, message_id: str | None
+    ) -> None:
+        """Erase an item, and with a message its files and a title that says its words on."""
+        found = await conversations.list_messages(self._db, user_id, thread_id, [item_id])
+        attached = Attached()
+        if found:
+            attached = await attached_to(self._db, user_id, thread_id, found[0])
+        scope = (self._db, user_id, thread_id, item_id)
+        objects = await erasing.erase_item(*scope, message_id=message_id, attached=attached)
+        await self._attachments.forget(objects)
 
     async def save_attachment(self, attachment: Attachment, context: ChatKitContext) -> None:
         """Write what is known of a file."""
@@ -259,10 +275,10 @@ class ConversationStore(Store[ChatKitContext]):
                 if item.quoted_text:
                     quoted = "\n".join(f"> {line}" for line in item.quoted_text.splitlines())
                     text = f"{quoted}\n\n{text}"
-                files = [self._attachments.part(one) for one in item.attachments]
+                sent = [self._attachments.part(one) for one in item.attachments]
                 parts: list[dict[str, Any]] | None = None
-                if files:
-                    parts = [{"type": "text", "text": text}, *files]
+                if sent:
+                    parts = [{"type": "text", "text": text}, *sent]
                 return NewItem(id=item.id, item=kept, role="user", content=text, parts=parts)
             case AssistantMessageItem():
                 text = "".join(one.text for one in item.content)

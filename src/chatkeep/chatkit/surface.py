@@ -267,16 +267,19 @@ class Surface:
             retried = await self._begin_retry(request, context)
         result = await self._server.process(request.model_dump_json(), context)
         assert isinstance(result, StreamingResult)  # noqa: S101 -- is_streaming_req has decided
+        cancelling: asyncio.Handle | None = None
         try:
             async for frame in result.json_events:
-                await work.tell(aware_frame(frame))
-        except asyncio.CancelledError:
-            _forget_cancellation()
-            # Where it was at a `yield` it has not heard of it; where it has ended, it ends again.
-            with suppress(asyncio.CancelledError, StopAsyncIteration):
-                await result.json_events.athrow(asyncio.CancelledError())
-            raise
+                try:
+                    await work.tell(aware_frame(frame))
+                except asyncio.CancelledError:
+                    # The SDK's generators, one in another, stand at a `yield` and would not hear
+                    # of it: they do as soon as they wait for something again.
+                    work.forget_reader()
+                    cancelling = _cancel_again()
         finally:
+            if cancelling is not None:
+                cancelling.cancel()
             await result.json_events.aclose()
             if isinstance(request, ThreadsRetryAfterItemReq):
                 await self._end_retry(request, context, retried)
@@ -351,6 +354,14 @@ async def _keep_alive(recording: Recording | None) -> None:
 
 def _frame(event: ErrorEvent) -> bytes:
     return b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+
+
+def _cancel_again() -> asyncio.Handle:
+    """Let the task at hand be cancelled where it waits next, not here."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 -- only tasks are cancelled
+    task.uncancel()
+    return task.get_loop().call_soon(task.cancel)
 
 
 def _forget_cancellation() -> None:

@@ -18,6 +18,7 @@ from chatkeep.errors.accounts import (
 )
 from chatkeep.errors.base import (
     ChatkeepError,
+    DatabaseBusy,
     DatabaseUnavailable,
     SetupError,
     Unavailable,
@@ -67,6 +68,7 @@ from chatkeep.errors.checks import (
     AnswerRefused,
     CheckFailed,
     MessageRefused,
+    ResponderBroken,
     RetrievalFailed,
 )
 from chatkeep.errors.factors import (
@@ -155,6 +157,7 @@ __all__ = [
     "CrossSiteRequest",
     "CurrentPasswordInvalid",
     "CurrentPasswordRequired",
+    "DatabaseBusy",
     "DatabaseUnavailable",
     "EmailAddressInvalid",
     "EmailConflictIdentityNotDeletable",
@@ -219,6 +222,7 @@ __all__ = [
     "RefreshTokenReused",
     "RequestInProgress",
     "RequestTimeout",
+    "ResponderBroken",
     "RetrievalFailed",
     "RunInProgress",
     "SamePassword",

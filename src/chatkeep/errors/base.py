@@ -62,6 +62,10 @@ class Unavailable(ChatkeepError):
         super().__init__(detail, retry_after_s=retry_after_s, **members)
 
 
+class DatabaseBusy(Unavailable):
+    """A statement took too long, or waited too long for what others have locked."""
+
+
 class DatabaseUnavailable(Unavailable):
     """PostgreSQL cannot be reached, or gave no connection in time."""
 

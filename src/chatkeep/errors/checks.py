@@ -1,4 +1,4 @@
-"""Failures of what an application hangs before and behind the model."""
+"""Failures of what an application hangs before, behind and in place of the model."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ class RetrievalFailed(Unavailable):
 
     code = "retrieval_failed"
     default_detail = "What is needed for an answer could not be looked up. Try again shortly."
+
+
+class ResponderBroken(ChatkeepError):
+    """What answers on this server said something that can neither be kept nor sent."""
+
+    code = "responder_broken"
+    status = 500
+    default_detail = "The answer broke off by a fault of this server. What was said is kept."

@@ -27,6 +27,7 @@ from chatkeep.events import (
     Usage,
 )
 from chatkeep.llm.failures import Failure, understand
+from chatkeep.llm.said import Halves, Said, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,6 +56,11 @@ class _ReasoningDetail(msgspec.Struct, gc=False):
     summary: str | None = None
 
 
+class _ContentPart(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | list[_ReasoningDetail] | None = None
+
+
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
@@ -67,9 +73,12 @@ class _ToolCallPiece(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    """What one chunk adds. Providers name reasoning in three ways, some in two at once."""
+    """What one chunk adds. Providers name reasoning in three ways, some in two at once.
 
-    content: str | None = None
+    Mistral's models that reason say all of it in parts of the content.
+    """
+
+    content: str | list[_ContentPart] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     reasoning_details: list[_ReasoningDetail] | None = None
@@ -100,7 +109,6 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
-_Kind = type[TextDelta] | type[ReasoningDelta]
 
 
 class AnswerReader:
@@ -118,6 +126,7 @@ class AnswerReader:
         self._usage: _Usage | None = None
         self._tools = _ToolCalls()
         self._characters = 0
+        self._halves = Halves()
         self.failure: Failure | None = None
 
     @property
@@ -135,7 +144,7 @@ class AnswerReader:
             ModelBroken: a payload that cannot be understood; what came before is yielded.
             ChatkeepError: the provider reported an error inside the stream.
         """
-        said, failure = _Said(), None
+        said, failure = Said(), None
         try:
             for payload in payloads:
                 self._read_payload(payload, said)
@@ -143,9 +152,20 @@ class AnswerReader:
                     break
         except ChatkeepError as error:
             failure = error
-        yield from said.events()
+        yield from said.events(self._halves)
         if failure is not None:
             raise failure
+
+    def read_last(self, payload: bytes | None) -> Iterator[ModelEvent]:
+        """Yield what an event says that no blank line ended before the stream did.
+
+        The standard drops it, and some providers send none behind their last. Half of one says
+        nothing here either: an object that was cut off anywhere is no JSON.
+
+        Raises as `read`.
+        """
+        if payload is not None and _is_whole(payload.strip()):
+            yield from self.read([payload])
 
     def end(self) -> Iterator[ModelEvent]:
         """Yield what can only be said at the end: tool calls, usage, `Done`.
@@ -176,16 +196,25 @@ class AnswerReader:
         """Whether anything of the answer has come, text or a call."""
         return bool(self._characters or self._tools.calls)
 
-    def _read_payload(self, payload: bytes, said: _Said) -> None:
+    def _read_payload(self, payload: bytes, said: Said) -> None:
         stripped = payload.strip()
         if self.ended or stripped == _DONE:
             self.ended = True
         elif stripped:
-            self._read_chunk(_decode(stripped), said)
+            self._read_chunk(self._decode(stripped), said)
 
-    def _read_chunk(self, chunk: _Chunk, said: _Said) -> None:
+    def _decode(self, payload: bytes) -> _Chunk:
+        try:
+            return _decoder.decode(payload)
+        except msgspec.ValidationError as error:
+            raise ModelBroken from error
+        except (ValueError, RecursionError):
+            self._halves.may_come = True
+            return _decode_odd(payload)
+
+    def _read_chunk(self, chunk: _Chunk, said: Said) -> None:
         if chunk.model and chunk.model != self._model:
-            self._model = _storable(chunk.model)[:_MAX_MODEL_CHARACTERS]
+            self._model = storable(chunk.model)[:_MAX_MODEL_CHARACTERS]
         if chunk.usage is not None:
             self._usage = chunk.usage
         error = chunk.error
@@ -199,13 +228,25 @@ class AnswerReader:
             self.failure = understand(error)
             raise self.failure.as_error_in_stream()
 
-    def _read_delta(self, delta: _Delta, said: _Said) -> None:
+    def _read_delta(self, delta: _Delta, said: Said) -> None:
         if reasoning := _reasoning(delta):
             said.add(ReasoningDelta, self._counted(reasoning))
-        if text := delta.content or delta.refusal:
+        if isinstance(delta.content, list):
+            self._read_parts(delta.content, said)
+        elif text := delta.content or delta.refusal:
             said.add(TextDelta, self._counted(text))
         for piece in delta.tool_calls or ():
             self._counted(self._tools.add(piece))
+
+    def _read_parts(self, parts: list[_ContentPart], said: Said) -> None:
+        for part in parts:
+            thought = part.thinking or ""
+            if isinstance(thought, list):
+                thought = "".join(detail.text or "" for detail in thought)
+            if thought:
+                said.add(ReasoningDelta, self._counted(thought))
+            if part.text:
+                said.add(TextDelta, self._counted(part.text))
 
     def _counted(self, text: str) -> str:
         """Refuse an answer that would fill our memory; *text* is returned as it came."""
@@ -246,21 +287,20 @@ class _ToolCalls:
             raise ModelBroken
         return [
             ToolCall(
-                call_id=_storable(call.id) or f"call_{number}",
-                name=_storable(call.name),
-                arguments=_storable("".join(call.arguments)) or "{}",
+                call_id=storable(call.id) or f"call_{number}",
+                name=storable(call.name),
+                arguments=storable("".join(call.arguments)) or "{}",
             )
             for number, call in enumerate(self.calls)
         ]
 
     def _find(self, piece: _ToolCallPiece) -> _Call | None:
         if piece.index is None:
-            starts = piece.function is not None and piece.function.name
-            call = None if starts or not self.calls else self.calls[-1]
+            call = None if _name(piece) or not self.calls else self.calls[-1]
         else:
             call = self._by_index.get(piece.index)
-        # Some providers number every parallel call 0; their ids tell them apart.
-        if call is not None and piece.id and call.id and piece.id != call.id:
+        # Some providers number every parallel call 0; their ids tell them apart, or their names.
+        if call is not None and (_differ(piece.id, call.id) or _differ(_name(piece), call.name)):
             return None
         return call
 
@@ -273,26 +313,12 @@ class _ToolCalls:
         return self.calls[-1]
 
 
-class _Said:
-    """Text and reasoning that came together, neighbours of a kind joined."""
+def _name(piece: _ToolCallPiece) -> str | None:
+    return piece.function.name if piece.function is not None else None
 
-    __slots__ = ("_pieces",)
 
-    def __init__(self) -> None:
-        self._pieces: list[tuple[_Kind, list[str]]] = []
-
-    def add(self, kind: _Kind, text: str) -> None:
-        """Take what was said next."""
-        if self._pieces and self._pieces[-1][0] is kind:
-            self._pieces[-1][1].append(text)
-        else:
-            self._pieces.append((kind, [text]))
-
-    def events(self) -> Iterator[TextDelta | ReasoningDelta]:
-        """Yield what there is, in order."""
-        for kind, texts in self._pieces:
-            if text := _storable("".join(texts)):
-                yield kind(text=text)
+def _differ(said: str | None, known: str) -> bool:
+    return bool(said and known) and said != known
 
 
 def _reasoning(delta: _Delta) -> str:
@@ -301,11 +327,6 @@ def _reasoning(delta: _Delta) -> str:
     if not delta.reasoning_details:  # as of nearly every chunk
         return ""
     return "".join(detail.text or detail.summary or "" for detail in delta.reasoning_details)
-
-
-def _storable(text: str) -> str:
-    """Drop NUL, which PostgreSQL cannot store."""
-    return text.replace("\0", "") if "\0" in text else text
 
 
 def _detail(told: object, name: str) -> int:
@@ -321,24 +342,24 @@ def _plausible(cost: Decimal | None) -> Decimal | None:
     return round(cost, _COST_PLACES)
 
 
-def _decode(payload: bytes) -> _Chunk:
+def _is_whole(payload: bytes) -> bool:
+    if payload == _DONE:
+        return True
     try:
-        return _decoder.decode(payload)
-    except msgspec.ValidationError as error:
-        raise ModelBroken from error
+        return isinstance(json.loads(payload.decode("utf-8", "replace")), dict)
     except (ValueError, RecursionError):
-        return _decode_mended(payload)
+        return False
 
 
-def _decode_mended(payload: bytes) -> _Chunk:
+def _decode_odd(payload: bytes) -> _Chunk:
     """Decode what the strict decoder refuses for its text: bad UTF-8, lone surrogates.
 
-    Both become U+FFFD; everything else that is not JSON stays refused.
+    The first becomes U+FFFD, the second stay, for what is on their other side may come yet;
+    everything else that is not JSON stays refused.
     """
     try:
         value = json.loads(payload.decode("utf-8", "replace"))
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        mended = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return _decoder.decode(mended.encode())
+        json.dumps(value, allow_nan=False)
+        return msgspec.convert(value, _Chunk)
     except (ValueError, RecursionError) as error:
         raise ModelBroken from error

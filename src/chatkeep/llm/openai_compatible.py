@@ -141,6 +141,8 @@ async def read_answer(
                 break
             for event in reader.read(parser.feed(data)):
                 yield event
+        for event in reader.read_last(parser.rest()):
+            yield event
         for event in reader.end():
             yield event
         await stream.drain()

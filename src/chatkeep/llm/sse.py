@@ -32,8 +32,7 @@ class EventParser:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the payload of every event that *data* completes; exhaust it before the next.
 
-        An event that is unfinished when the stream ends is not an event, so there is
-        nothing to flush.
+        An event that is unfinished when the stream ends is not an event; `rest` has it.
 
         Raises:
             ModelBroken: an event is longer than *max_event_bytes*.
@@ -52,6 +51,10 @@ class EventParser:
                 yield payload
         if len(self._pending) > self._max:
             raise ModelBroken
+
+    def rest(self) -> bytes | None:
+        """Return the payload of the event that no blank line has ended yet, as far as it came."""
+        return _payload(bytes(self._pending))
 
     def _without_bom(self, data: bytes) -> bytes:
         """Drop one byte order mark at the very start, even when it comes byte by byte."""

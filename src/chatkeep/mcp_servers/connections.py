@@ -243,8 +243,13 @@ def _output(result: mcp_types.CallToolResult) -> object:
     return words if result.structured_content is None else result.structured_content
 
 
-def _kind(error: BaseException) -> str:
-    """Name an error without its words, which may be a server's; of several the first."""
+def first_of(error: BaseException) -> BaseException:
+    """Return *error*, or of several the first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return type(error).__name__
+    return error
+
+
+def _kind(error: BaseException) -> str:
+    """Name an error without its words, which may be a server's."""
+    return type(first_of(error)).__name__

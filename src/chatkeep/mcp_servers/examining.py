@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from chatkeep.mcp_servers.connections import connected, list_all
+from chatkeep.mcp_servers.connections import connected, first_of, list_all
 from chatkeep.mcp_servers.offering import offered_tools
 from chatkeep.setup_checks.findings import Finding
 from chatkeep.tools import RegisteredTool
@@ -32,8 +32,9 @@ async def _examined(server: McpServer, *, public_only: bool) -> Finding:
             found = await list_all(client)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is why there are no tools
         there = f"{server.prefix}_{'COMMAND' if server.command else 'URL'}"
-        said = type(error).__name__ if isinstance(error, BaseExceptionGroup) else str(error)
-        problem = f"It does not answer ({said[:200] or type(error).__name__}): check {there}."
+        first = first_of(error)
+        said = str(first)[:200] or type(first).__name__
+        problem = f"It does not answer ({said}): check {there}."
         return Finding(name=name, problems=(problem,))
     offered = offered_tools(server, found, _nobody_calls)
     missing = sorted(set(server.tools) - {one.name for one in found})

@@ -8,12 +8,14 @@ one that never was are the same `NotFound`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from psycopg.types.json import Jsonb
 
 from chatkeep import files, runs
+from chatkeep.conversations import holding, list_messages, search
+from chatkeep.conversations.attached import Attached
 from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import NotFound, RunInProgress
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from chatkeep.conversations import Role
     from chatkeep.db import Database
+
+_NOTHING: Final = Attached()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +239,7 @@ async def add(
         NotFound: no such conversation of this user.
         RunInProgress: an answer is being made in it.
     """
-    queries = []
+    queries = [holding(user_id, conversation_id)]
     if answered is not None:
         queries.append(answering(user_id, conversation_id, *answered, idle=True))
     if messages:
@@ -243,7 +247,7 @@ async def add(
     sent = _using_files(user_id, conversation_id, messages)
     done = await db.fetch_all(as_user(user_id), *queries, *sent)
     if not all(done[: len(queries)]):
-        raise await _why_not(db, user_id, conversation_id)
+        raise await _why_not(db, user_id, conversation_id, is_there=bool(done[0]))
 
 
 def _using_files(
@@ -263,56 +267,76 @@ async def erase(
     content: str,
     parts: Sequence[dict[str, Any]] | None,
     part_id: str,
-) -> None:
+    attached: Attached = _NOTHING,
+) -> list[str]:
     """Leave of a message only *content* and *parts*; it stays as a joint of its branch.
 
-    ChatKit may have a copy of what goes, under the message's id or *part_id*.
+    ChatKit may have a copy of what goes, under the message's id or *part_id*. What was *attached*
+    goes with it; return where the bytes of its files were, if elsewhere.
 
     Raises:
         RunInProgress: the conversation is being answered.
         NotFound: no such message.
     """
-    erased = await db.fetch(
-        as_user(user_id),
-        """
-        with erased as (
-          update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-          where user_id = %(user)s and conversation_id = %(conversation)s
-            and id = %(message)s and not exists (
-              select from chat.runs r where r.user_id = %(user)s
-                and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
-          returning id
-        ), copy_of_message as (
-          update chat.chatkit_items set item = '{}', hidden = true
-          where user_id = %(user)s and conversation_id = %(conversation)s
-            and id = %(message)s and exists (select from erased)
-        ), copy_of_part as (
-          -- Not both at once: looking for several, PostgreSQL before 17 may read all there are.
-          update chat.chatkit_items set item = '{}', hidden = true
-          where user_id = %(user)s and conversation_id = %(conversation)s
-            and id = %(part)s and exists (select from erased)
-        )
-        select id from erased
-        """,
-        {
-            "user": user_id,
-            "conversation": conversation_id,
-            "message": message_id,
-            "content": content,
-            "parts": None if parts is None else Jsonb(list(parts)),
-            "part": part_id,
-        },
-        row=_Id,
-    )
+    values = {
+        "user": user_id,
+        "conversation": conversation_id,
+        "message": message_id,
+        "content": content,
+        "parts": None if parts is None else Jsonb(list(parts)),
+        "part": part_id,
+        "titles": attached.titles_sent,
+    }
+    erasing = Query(_ERASE, values, _Id)
+    leaving = files.leaving(user_id, conversation_id, attached.file_ids)
+    unfound = search.reading_again(conversation_id, message_id)
+    held = holding(user_id, conversation_id)
+    there, erased, _, *left = await db.fetch_all(as_user(user_id), held, erasing, unfound, *leaving)
     if not erased:
-        raise await _why_not(db, user_id, conversation_id)
+        found = there and await list_messages(db, user_id, conversation_id, [message_id])
+        raise await _why_not(db, user_id, conversation_id, is_there=bool(found))
+    return files.objects_left(left)
 
 
-async def _why_not(db: Database, user_id: str, conversation_id: str) -> NotFound | RunInProgress:
-    """Return why nothing could be changed in a conversation that is not there, or is answered."""
+async def _why_not(
+    db: Database, user_id: str, conversation_id: str, *, is_there: bool
+) -> NotFound | RunInProgress:
+    """Return why nothing could be changed: it was not there, or the conversation was answered.
+
+    The answer may have ended since.
+    """
     running = await runs.find_active(db, user_id, conversation_id)
-    return NotFound() if running is None else RunInProgress(run_id=running)
+    if running is None and not is_there:
+        return NotFound()
+    return RunInProgress(run_id=running or "")
 
 
 def _json(parts: Sequence[dict[str, Any]] | None) -> str | None:
     return None if parts is None else msgspec.json.encode(list(parts)).decode()
+
+
+_ERASE = """
+with erased as (
+  update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
+  where user_id = %(user)s and conversation_id = %(conversation)s
+    and id = %(message)s and not exists (
+      select from chat.runs r where r.user_id = %(user)s
+        and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
+  returning id
+), copy_of_message as (
+  update chat.chatkit_items set item = '{}', hidden = true
+  where user_id = %(user)s and conversation_id = %(conversation)s
+    and id = %(message)s and exists (select from erased)
+), copy_of_part as (
+  -- Not both at once: looking for several, PostgreSQL before 17 may read all there are.
+  update chat.chatkit_items set item = '{}', hidden = true
+  where user_id = %(user)s and conversation_id = %(conversation)s
+    and id = %(part)s and exists (select from erased)
+), untitled as (
+  update chat.conversations set title = null
+  where user_id = %(user)s and id = %(conversation)s and not title_typed
+    and (%(titles)s::text[] is null or title = any(%(titles)s::text[]))
+    and exists (select from erased)
+)
+select id from erased
+"""

@@ -116,11 +116,25 @@ async def forget(db: Database, user_id: str, response_id: str, kind: Kind) -> No
     In a conversation that it was part of, what was said stays. Raises `NotFound`.
     """
     scope = {"user": user_id, "id": response_id, "kind": kind}
-    _, forgotten = await db.fetch_all(
-        as_user(user_id), _deleting_what_was_made_for(scope), _forgetting(scope)
+    *_, forgotten = await db.fetch_all(
+        as_user(user_id), _holding(scope), _deleting_what_was_made_for(scope), _forgetting(scope)
     )
     if not forgotten:
         raise NotFound
+
+
+def _holding(scope: Mapping[str, object]) -> Query[_Id]:
+    """Let who begins an answer in the conversation of a response wait, or be seen afterwards."""
+    return Query(
+        """
+        select id from chat.conversations
+        where user_id = %(user)s and id = (
+          select conversation_id from chat.runs where user_id = %(user)s and id = %(id)s limit 1)
+        for update
+        """,
+        scope,
+        _Id,
+    )
 
 
 def _deleting_what_was_made_for(scope: Mapping[str, object]) -> Query[_Id]:

@@ -42,6 +42,7 @@ def start_background(stack: AsyncExitStack, services: Services) -> None:
         go_on(partial(_keep_swept, services), "sweeping"),
         go_on(partial(_keep_purged, services), "erasing what is old"),
         go_on(ClockWatch(services.db).run, "comparing the clocks"),
+        go_on(services.webhooks.keep, "looking who is told"),
         go_on(services.sightings.run, "writing which sessions are used"),
         go_on(services.personal_keys.run, "writing which keys are used"),
         go_on(
@@ -136,11 +137,11 @@ async def _keep_purged(services: Services) -> None:
 
     Beside the sweeps: much that was deleted takes minutes, and a bucket may be large.
     """
-    purges = 0
+    purges, sweeps = 0, _purges(services)
     while True:
         if purges % _FILES_EVERY_PURGES == _FILES_EVERY_PURGES - 1:
             await _tried(services.files.sweep)
-        for purge in _purges(services):
+        for purge in sweeps:
             await _tried(purge)
         purges += 1
         await asyncio.sleep(_PURGE_EVERY_S)
@@ -155,7 +156,7 @@ def _purges(services: Services) -> tuple[Callable[[], Awaitable[object]], ...]:
         partial(trim_outbox, db),
         partial(one_time_tokens.sweep, db),
         partial(authorization_codes.sweep, db),
-        partial(anonymous_accounts.sweep, services.embedded),
+        anonymous_accounts.Sweep(services.embedded).run,
         partial(old_sessions.forget, db),
         partial(key_records.forget_old, db),
         services.replies.budgets.forget_old,

@@ -17,15 +17,17 @@ from chatkeep.answering.admission import Admission
 from chatkeep.answering.charges import Budgets
 from chatkeep.answering.nobodys_turn import nobodys_turn
 from chatkeep.answering.replies import Replies
+from chatkeep.answering.shown_files import ShowsFiles
 from chatkeep.answering.tails import Tails
 from chatkeep.answering.titling import Titling
 from chatkeep.back_channel_logout import BackChannelLogout
-from chatkeep.buckets import bucket_of
 from chatkeep.budgets.amounts import Limits as BudgetLimits
 from chatkeep.budgets.prices import prices_of
 from chatkeep.chatkit.opening import open_chatkit
 from chatkeep.extensions import Extensions, answered_by_built_in, build_responder, tools_of
 from chatkeep.files import FileLimits
+from chatkeep.files.buckets import bucket_of
+from chatkeep.files.stored import StoredFiles
 from chatkeep.idempotency import IdempotencyKeys
 from chatkeep.job_queue import JobQueue
 from chatkeep.limits import Attempts, Limits, SharedCounts
@@ -45,7 +47,6 @@ from chatkeep.sessions.refresh_cookies import RefreshCookies
 from chatkeep.sessions.sightings import Sightings
 from chatkeep.setup_checks.isolation import require_isolation
 from chatkeep.sign_in.browser_sessions import BrowserSessions
-from chatkeep.stored_files import ShowsFiles, StoredFiles
 from chatkeep.upstream_tokens import UpstreamTokens
 from chatkeep.web.background import start_background
 from chatkeep.web.services import Services
@@ -54,7 +55,6 @@ from chatkeep.webhooks import Webhooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chatkeep.answering.responders import Responder
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
@@ -65,17 +65,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answering:
-    """What answers are made with, and what they are made of."""
+class _Means:
+    """What answers are made with, whoever asks for them."""
 
+    model: Model
     offered_models: OfferedModels
     preferences: Preferences
     tools: Tools
     files: StoredFiles
-    titling: Titling
-    replies: Replies
-    chatkit: ChatKit
-    by_built_in: bool
 
 
 async def open_services(
@@ -88,7 +85,10 @@ async def open_services(
     templates = load_templates(settings.mail_templates)
     limits = Limits(enabled=settings.rate_limits, shared=_shared_counts(gate, settings))
     sightings, providers = Sightings(db), _providers(stack, settings)
-    opened = await _open_answering(stack, settings, extensions, db, gate, limits)
+    means = await _means(stack, settings, extensions, db, gate)
+    budgets = _budgets(db, settings, means.offered_models)
+    titling = _titling(stack, settings, db, means.model, budgets)
+    replies = _replies(settings, extensions, db, gate, means, limits, budgets, titling)
     services = Services(
         settings=settings,
         db=db,
@@ -103,19 +103,19 @@ async def open_services(
         refresh_cookies=RefreshCookies(str(settings.secret).encode()),
         proofs=gate.proofs,
         sightings=sightings,
-        offered_models=opened.offered_models,
-        preferences=opened.preferences,
-        replies=opened.replies,
-        titling=opened.titling,
-        answered_by_built_in=opened.by_built_in,
-        tools=opened.tools,
-        chatkit=opened.chatkit,
-        files=opened.files,
+        offered_models=means.offered_models,
+        preferences=means.preferences,
+        replies=replies,
+        titling=titling,
+        answered_by_built_in=answered_by_built_in(extensions, settings, model=means.model),
+        tools=means.tools,
+        chatkit=await _chatkit(settings, db, means, replies),
+        files=means.files,
         idempotency=IdempotencyKeys(db, str(settings.secret).encode()),
         limits=limits,
         attempts=_attempts(gate, db, limits),
         jobs=_jobs(settings, db, gate, templates),
-        webhooks=_webhooks(db, settings, gate, opened.replies),
+        webhooks=_webhooks(db, settings, gate, replies),
         providers=providers,
         mail_templates=templates,
         overviews=Overviews(db),
@@ -125,46 +125,16 @@ async def open_services(
     return services
 
 
-async def _open_answering(
-    stack: AsyncExitStack,
-    settings: Settings,
-    extensions: Extensions,
-    db: Database,
-    gate: OwnGate,
-    limits: Limits,
-) -> _Answering:
+async def _means(
+    stack: AsyncExitStack, settings: Settings, extensions: Extensions, db: Database, gate: OwnGate
+) -> _Means:
     model, offered_models = _models(stack, settings, extensions)
-    tools = await _tools(stack, settings, extensions, gate)
-    preferences = _preferences(gate, db)
-    files = StoredFiles(db, _file_limits(settings), bucket_of(settings))
-    budgets = _budgets(db, settings, offered_models)
-    titling = _titling(stack, settings, db, model, budgets)
-    admission = Admission(limits, dict(settings.model_limits), refusal=offered_models.refusal)
-    still_stands = gate.embedded.revocations.require_standing
-    responder = build_responder(
-        extensions, settings, model=model, tools=tools, still_stands=still_stands
-    )
-    replies = _replies(
-        settings, gate, db, ShowsFiles(responder, files), budgets, admission, titling
-    )
-    chatkit = await open_chatkit(
-        settings,
-        db,
-        replies,
-        stored=files,
-        preferences=preferences,
+    return _Means(
+        model=model,
         offered_models=offered_models,
-        tools=tools,
-    )
-    return _Answering(
-        offered_models=offered_models,
-        preferences=preferences,
-        tools=tools,
-        files=files,
-        titling=titling,
-        replies=replies,
-        chatkit=chatkit,
-        by_built_in=answered_by_built_in(extensions, settings, model=model),
+        preferences=_preferences(gate, db),
+        tools=await _tools(stack, settings, extensions, gate),
+        files=StoredFiles(db, _file_limits(settings), bucket_of(settings)),
     )
 
 
@@ -222,22 +192,44 @@ def _webhooks(db: Database, settings: Settings, gate: OwnGate, replies: Replies)
 
 def _replies(
     settings: Settings,
-    gate: OwnGate,
+    extensions: Extensions,
     db: Database,
-    responder: Responder,
+    gate: OwnGate,
+    means: _Means,
+    limits: Limits,
     budgets: Budgets,
-    admission: Admission,
     titling: Titling,
 ) -> Replies:
+    responder = build_responder(
+        extensions,
+        settings,
+        model=means.model,
+        tools=means.tools,
+        still_stands=gate.embedded.revocations.require_standing,
+    )
     secret = str(settings.secret).encode()
     return Replies(
         db,
-        responder,
+        ShowsFiles(responder, means.files),
         pseudonym=_pseudonyms(secret),
         budgets=budgets,
-        admission=admission,
+        admission=Admission(
+            limits, dict(settings.model_limits), refusal=means.offered_models.refusal
+        ),
         tails=Tails(gate.redis, secret=secret),
         titling=titling,
+    )
+
+
+async def _chatkit(settings: Settings, db: Database, means: _Means, replies: Replies) -> ChatKit:
+    return await open_chatkit(
+        settings,
+        db,
+        replies,
+        stored=means.files,
+        preferences=means.preferences,
+        offered_models=means.offered_models,
+        tools=means.tools,
     )
 
 

@@ -15,7 +15,7 @@ from chatkeep.web.services import services_of
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from chatkeep.stored_files import File
+    from chatkeep.files.stored import File
 
 #: What a form has beside its file: boundaries and headers.
 _FORM_OVERHEAD: Final = 16 * 1024

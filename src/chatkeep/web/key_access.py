@@ -90,8 +90,18 @@ def require_reach(request: Request, principal: Principal) -> None:
     wanted = SCOPES_OF.get((request.method, path))
     if wanted is None:
         _refuse(request, principal, ApiKeyNotAccepted())
-    elif missing := [one for one in wanted if one not in principal.scopes]:
-        _refuse(request, principal, InsufficientScope.of(*missing))
+    else:
+        _require(request, principal, wanted)
+
+
+def require_reading(request: Request, principal: Principal) -> None:
+    """Let a key read what was said before, on a route that is open to others for something else.
+
+    Raises:
+        InsufficientScope: this one may not.
+    """
+    if principal.credential == "api_key":
+        _require(request, principal, ("conversations:read",))
 
 
 @asynccontextmanager
@@ -127,6 +137,11 @@ def _key_in(presented: Presented) -> str | None:
         if claims_to_be_one(token):
             return token
     return None
+
+
+def _require(request: Request, principal: Principal, wanted: tuple[str, ...]) -> None:
+    if missing := [one for one in wanted if one not in principal.scopes]:
+        _refuse(request, principal, InsufficientScope.of(*missing))
 
 
 def _refuse(request: Request, principal: Principal, error: ChatkeepError) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from chatkeep import tracing
@@ -210,11 +211,15 @@ class Unforeseen:
 
         try:
             await self._app(scope, receive, send_noted)
-        except Exception:
-            _log.exception("request %s failed", scope["state"]["request_id"])
+        except Exception as error:
+            # Hung up on while its body was read: no fault, and 400 as where FastAPI reads it.
+            gone = isinstance(error, ClientDisconnect) and not answered
+            if not gone:
+                _log.exception("request %s failed", scope["state"]["request_id"])
             if answered:
                 raise  # too late for an answer: the server closes the connection
-            await _answer_of(ChatkeepError(), scope)(scope, receive, send)
+            problem = BadRequest() if gone else ChatkeepError()
+            await _answer_of(problem, scope)(scope, receive, send)
 
 
 class Refuse:

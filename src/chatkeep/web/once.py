@@ -24,6 +24,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from chatkeep import runs
 from chatkeep.errors import AnswerNotKept, ChatkeepError, RateLimited, Unavailable
 from chatkeep.idempotency import DONE, KEPT_AT_MOST, RENEWAL_S, Held, Kept
 from chatkeep.ids import new_id
@@ -129,6 +131,19 @@ async def once(request: Request, idempotency_key: IdempotencyKey = "") -> OnceDo
 Once = Annotated[OnceDoor, Depends(once)]
 
 
+def key_of(marked: Marked) -> str:
+    """Return by what a run is found that the request of a key began."""
+    return f"key:{marked.id}"
+
+
+async def begun_before(services: Services, who: Principal, marked: Marked | None) -> Answer | None:
+    """Find the answer that the same request began, by its key, whatever has come of it since."""
+    if marked is None or not marked.seen:
+        return None
+    same = await runs.find_by_request(services.db, who.user_id, key_of(marked))
+    return None if same is None else await services.replies.join(who.user_id, same.id)
+
+
 async def begun_once(
     services: Services,
     who: Principal,
@@ -145,36 +160,54 @@ async def begun_once(
     RateLimited: this would be one answer too many.
     """
     if marked is not None:
-        turn = replace(turn, request_key=f"key:{marked.id}")
-    key = turn.request_key
+        turn = replace(turn, request_key=key_of(marked))
+    replies, user_id = services.replies, who.user_id
     if (
         marked is not None
         and marked.seen
-        and (same := await services.replies.find_repeated(who.user_id, turn))
+        and (same := await replies.find_repeated(user_id, turn)) is not None
     ):
         return same
+    may_repeat = turn.request_key is not None and (marked is None or marked.seen)
+    find = partial(replies.find_repeated, user_id, turn) if may_repeat else None
+    if (same := await counted(services, who, find)) is not None:
+        return same
+    return await begun_of_counted(services, who, turn, begin)
+
+
+async def counted(
+    services: Services, who: Principal, find: Callable[[], Awaitable[Answer | None]] | None
+) -> Answer | None:
+    """Count a question, and return None; or the one it repeats, which *find* finds, if any.
+
+    Raises:
+        RateLimited: this would be one too many.
+    """
     try:
         await services.limits.spend("chat", who.user_id)
     except RateLimited:
         # The one it repeats may have been let in a moment ago.
-        if key is not None and (same := await _found_soon(services, who, turn, marked)):
+        if find is not None and (same := await _found_soon(find)) is not None:
             return same
         raise
+    return None
+
+
+async def begun_of_counted(
+    services: Services, who: Principal, turn: Turn, begin: Callable[[Turn], Awaitable[Answer]]
+) -> Answer:
+    """Begin *turn*, which was counted; not so if that joins a run that was begun before."""
     answer = await begin(turn)
     if answer.address.id != turn.run_id:
         await services.limits.give_back("chat", who.user_id)
     return answer
 
 
-async def _found_soon(
-    services: Services, who: Principal, turn: Turn, marked: Marked | None
-) -> Answer | None:
-    if marked is not None and not marked.seen:
-        return None
+async def _found_soon(find: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_BEGINS_WITHIN_S):
             while True:
-                if same := await services.replies.find_repeated(who.user_id, turn):
+                if (same := await find()) is not None:
                     return same
                 await asyncio.sleep(_LOOK_EVERY_S)
     return None

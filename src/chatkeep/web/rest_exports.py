@@ -14,7 +14,8 @@ import msgspec
 
 from chatkeep import conversations, files
 from chatkeep.errors import NotFound, NotYourConversation
-from chatkeep.stored_files import with_file
+from chatkeep.files.stored import with_file
+from chatkeep.personal_data import exports
 from chatkeep.web import rest_answers
 from chatkeep.web.revocable_stream import RevocableStream
 
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     from chatkeep.conversations import Conversation, Message
     from chatkeep.db import Database
+    from chatkeep.files.stored import StoredFiles
     from chatkeep.limits import Limits
     from chatkeep.personal_data.exports import Belongings
-    from chatkeep.stored_files import StoredFiles
 
 _AT_A_TIME = 50
 _MESSAGES_AT_A_TIME = 10
@@ -69,19 +70,26 @@ class Export(RevocableStream):
 async def as_json(
     stored: StoredFiles, user_id: str, conversation: Conversation, message_ids: list[str]
 ) -> AsyncIterator[bytes]:
-    """Yield the JSON of a conversation with the messages of *message_ids*, files in them."""
-    members = {**rest_answers.conversation_json(conversation), "messages": []}
+    """Yield the JSON of a conversation with the messages of *message_ids*, files in them.
+
+    And what clients keep beside those, where they do.
+    """
+    scope = (stored.db, user_id, conversation.id)
+    kept = await exports.beside_conversation(*scope)
+    members = {**rest_answers.conversation_json(conversation), **kept, "messages": []}
     yield msgspec.json.encode(members).removesuffix(b"]}")
     separator = b""
-    async for one in _messages(stored.db, user_id, conversation, message_ids):
-        shown = rest_answers.message_json(one)
-        parts = shown.pop("parts")
-        del shown["siblings"]  # `parent_id` says the same
-        yield separator + msgspec.json.encode(shown).removesuffix(b"}") + b',"parts":'
-        async for piece in stored.written_out(user_id, parts):
-            yield piece
-        yield b"}"
-        separator = b","
+    async for page in _pages(stored.db, user_id, conversation, message_ids):
+        beside = await exports.beside_messages(*scope, [one.id for one in page])
+        for one in page:
+            shown = {**rest_answers.message_json(one), **beside.get(one.id, {})}
+            parts = shown.pop("parts")
+            del shown["siblings"]  # `parent_id` says the same
+            yield separator + msgspec.json.encode(shown).removesuffix(b"}") + b',"parts":'
+            async for piece in stored.written_out(user_id, parts):
+                yield piece
+            yield b"}"
+            separator = b","
     yield b"]}"
 
 
@@ -90,9 +98,10 @@ async def as_markdown(
 ) -> AsyncIterator[str]:
     """Yield the conversation as Markdown, with the messages of *message_ids*."""
     yield f"# {conversation.title or 'Conversation'}\n"
-    async for one in _messages(db, user_id, conversation, message_ids):
-        said = f"{_SPEAKERS[one.role]}, {one.created_at:%Y-%m-%d %H:%M} UTC"
-        yield f"\n## {said}\n\n{one.content}\n"
+    async for page in _pages(db, user_id, conversation, message_ids):
+        for one in page:
+            said = f"{_SPEAKERS[one.role]}, {one.created_at:%Y-%m-%d %H:%M} UTC"
+            yield f"\n## {said}\n\n{one.content}\n"
 
 
 async def everything(stored: StoredFiles, user_id: str) -> AsyncIterator[bytes]:
@@ -168,10 +177,9 @@ async def _conversations(
         after = page[-1].id
 
 
-async def _messages(
+async def _pages(
     db: Database, user_id: str, conversation: Conversation, message_ids: list[str]
-) -> AsyncIterator[Message]:
+) -> AsyncIterator[list[Message]]:
     for first in range(0, len(message_ids), _MESSAGES_AT_A_TIME):
         some = message_ids[first : first + _MESSAGES_AT_A_TIME]
-        for one in await conversations.list_messages(db, user_id, conversation.id, some):
-            yield one
+        yield await conversations.list_messages(db, user_id, conversation.id, some)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chatkeep.chatkit.opening import ChatKit
     from chatkeep.config import Settings
     from chatkeep.db import Database
+    from chatkeep.files.stored import StoredFiles
     from chatkeep.idempotency import IdempotencyKeys
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.issuers import Issuers
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from chatkeep.sessions.refresh_cookies import RefreshCookies
     from chatkeep.sessions.sightings import Sightings
     from chatkeep.sign_in.browser_sessions import BrowserSessions
-    from chatkeep.stored_files import StoredFiles
     from chatkeep.token_binding import Proofs
     from chatkeep.tools import Tools
     from chatkeep.webhooks import Webhooks

@@ -23,7 +23,7 @@ from chatkeep.answering.reading import (
 )
 from chatkeep.errors import TokenRevoked
 from chatkeep.ids import new_id
-from chatkeep.web.openai.errors import body_of
+from chatkeep.web.openai.errors import body_of, failure_of_answer
 from chatkeep.web.sse import HEARTBEAT
 from chatkeep.web.usage import usage_json
 
@@ -155,6 +155,7 @@ class Completion:
 
     async def whole(self, events: AsyncGenerator[AnswerEvent, None]) -> dict[str, Any]:
         """Wait for the end; return the answer, or raise what it failed with."""
+        begun = False
         said: dict[str, list[str]] = {"text": [], "reasoning": []}
         calls: list[ToolCall] = []
         sources: list[Source] = []
@@ -168,10 +169,14 @@ class Completion:
                     case SourceShown(source=source):
                         sources.append(source)
                     case Ended(ending=ending):
+                        failure = failure_of_answer(ending, said=begun)
+                        if failure is not None:
+                            raise failure
                         calls += self._pending.values()
                         return self._completed(said, calls, sources, ending)
                     case _:
                         pass
+                begun = begun or not isinstance(event, StillWorking)
         raise AssertionError("an answer ends with Ended")
 
     def _completed(
@@ -181,9 +186,6 @@ class Completion:
         sources: list[Source],
         ending: Ending,
     ) -> dict[str, Any]:
-        failure = failure_of(ending)
-        if failure is not None:
-            raise failure
         text = "".join(said["text"])
         message: dict[str, Any] = {
             "role": "assistant",

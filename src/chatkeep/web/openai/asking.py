@@ -20,7 +20,7 @@ from chatkeep.errors import Invalid, NotFound, RunInProgress
 from chatkeep.ids import new_id
 from chatkeep.openai_api import conversation_items, responses
 from chatkeep.openai_api.conversation_items import adding, answering, making
-from chatkeep.web.openai.inputs import no_call, no_output
+from chatkeep.web.openai.inputs import InputOutput, no_call, no_output
 from chatkeep.web.openai.items import (
     CONVERSATION,
     RESPONSE,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from chatkeep.db import Database, Query
     from chatkeep.openai_api.conversation_items import NewMessage
-    from chatkeep.web.openai.inputs import Given
+    from chatkeep.web.openai.inputs import Given, InputItem
 
 _HISTORY_AT_MOST = 200
 
@@ -115,6 +115,40 @@ async def below_message(
         role=last.role,
         parts=parts,
     )
+
+
+async def answered_before(
+    db: Database, user_id: str, above: Above, items: Sequence[InputItem]
+) -> Above | None:
+    """Find the answer before *above* that has been told the same outputs of its functions.
+
+    None where *items* have anything else, or *above* itself made the calls.
+    """
+    told = {one.call_id: one.text for one in items if isinstance(one, InputOutput)}
+    if len(told) < len(items) or above.message_id is None or told.keys() <= above.calls:
+        return None
+    for message in await _branch(db, user_id, above.conversation_id, above.message_id):
+        parts = unstored(message.content, message.parts)
+        results = {part.result.call_id: part.result.output for part in parts if part.result}
+        if told.keys() <= results.keys():
+            same = all(results[call_id] == text for call_id, text in told.items())
+            place = (above.conversation_id, message.id)
+            return await below_message(db, user_id, *place) if same else None
+    return None
+
+
+async def _branch(
+    db: Database, user_id: str, conversation_id: str, message_id: str
+) -> list[conversations.Message]:
+    """Return what was said down to a message, the newest first, as far as there is room for it."""
+    ids = await conversations.branch_ids(
+        db, user_id, conversation_id, from_id=message_id, limit=_HISTORY_AT_MOST
+    )
+    listed, _ = await conversations.list_fitting(
+        db, user_id, conversation_id, ids, most=BYTES_AT_MOST
+    )
+    by_id = {one.id: one for one in listed}
+    return [by_id[one] for one in ids if one in by_id]
 
 
 def named(prefix: str, text: str) -> str:
@@ -275,18 +309,8 @@ async def history(
     """Return what was said down to *above*, its last answer with what its tools said since."""
     if above is None or above.message_id is None:
         return []
-    ids = await conversations.branch_ids(
-        db, user_id, above.conversation_id, from_id=above.message_id, limit=_HISTORY_AT_MOST
-    )
-    listed, _ = await conversations.list_fitting(
-        db, user_id, above.conversation_id, ids, most=BYTES_AT_MOST
-    )
-    by_id = {one.id: one for one in listed}
-    found = [
-        Said(role=by_id[one].role, content=by_id[one].content, parts=by_id[one].parts)
-        for one in reversed(ids)
-        if one in by_id
-    ]
+    branch = await _branch(db, user_id, above.conversation_id, above.message_id)
+    found = [Said(role=one.role, content=one.content, parts=one.parts) for one in reversed(branch)]
     if above.role == "assistant" and found:
         parts = above.parts if decided is None else decided
         text = "".join(part.text for part in parts if part.kind == "text")

@@ -7,12 +7,16 @@ repeat, unasked, what a provider may already have billed.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import Response
 
 from chatkeep import errors
+from chatkeep.answering.reading import failure_of
+
+if TYPE_CHECKING:
+    from chatkeep.runs import Ending
 
 _PREFIX: Final = "/v1/"
 #: Nothing was begun, so nothing is done twice.
@@ -24,11 +28,24 @@ _TYPES: Final = {
 }
 _SERVERS_FAULT: Final = 500
 _NO_QUOTA: Final = "insufficient_quota"
+#: The member of an error that came when the answer had begun.
+_BEGUN: Final = "begun"
 
 
 def speaks_for(path: str) -> bool:
     """Whether failures at *path* are worded here."""
     return path.startswith(_PREFIX)
+
+
+def failure_of_answer(ending: Ending, *, said: bool) -> errors.ChatkeepError | None:
+    """Return what an answer failed with, if it did; *said*: some of it had come before.
+
+    Then, or when we gave it up ourselves, its provider was at work and may bill it.
+    """
+    failure = failure_of(ending)
+    if failure is not None and (said or ending.state == "interrupted"):
+        failure.members[_BEGUN] = True
+    return failure
 
 
 def body_of(error: errors.ChatkeepError) -> dict[str, Any]:
@@ -46,7 +63,8 @@ def body_of(error: errors.ChatkeepError) -> dict[str, Any]:
 def answer_of(error: errors.ChatkeepError) -> Response:
     """Return the HTTP answer for *error*."""
     status, code = _status_and_code(error)
-    may_repeat = status in _SAFE_TO_REPEAT and code != _NO_QUOTA
+    was_begun = _BEGUN in error.members
+    may_repeat = status in _SAFE_TO_REPEAT and code != _NO_QUOTA and not was_begun
     headers = {
         "cache-control": "no-store",
         "x-should-retry": "true" if may_repeat else "false",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from chatkeep import runs
 from chatkeep.answering.answers import ending_of
 from chatkeep.answering.reading import Ended, Reader
 from chatkeep.errors import Conflict, Invalid, NotFound
 from chatkeep.openai_api.responses import noting
-from chatkeep.web.once import begun_once
+from chatkeep.web.once import begun_before, begun_of_counted, counted, key_of
 from chatkeep.web.openai.response_objects import decided_in, said_in
 
 if TYPE_CHECKING:
@@ -35,22 +35,32 @@ async def begin(
 ) -> Answer:
     """Begin the turn that *build* returns, or join the run that the same request began.
 
-    Raises what *build* and `Replies.begin` raise.
+    It is counted before *build* looks anything up, and also where that refuses it.
+
+    Raises what *build* and `Replies.begin` raise, and
+    RateLimited: this would be one answer too many.
     """
-    if (same := await _begun_before(services, who, marked)) is not None:
+    find = partial(begun_before, services, who, marked)
+    may_repeat = marked is not None and marked.seen
+    if (same := await find()) is not None:
+        return same
+    if (same := await counted(services, who, find if may_repeat else None)) is not None:
         return same
     try:
         turn, choices = await build()
     except (Invalid, NotFound, Conflict):
         # What it goes on from is not as it was, because the first copy has begun meanwhile.
-        if (same := await _begun_before(services, who, marked)) is not None:
-            return same
-        raise
+        if (same := await find()) is None:
+            raise
+        await services.limits.give_back("chat", who.user_id)
+        return same
+    if marked is not None:
+        turn = replace(turn, request_key=key_of(marked))
 
     async def start(turn: Turn) -> Answer:
         return await services.replies.begin(who, turn, choices)
 
-    return await begun_once(services, who, turn, start, marked=marked)
+    return await begun_of_counted(services, who, turn, start)
 
 
 def noted(
@@ -84,10 +94,3 @@ def renamed(error: Invalid, names: Mapping[str, str]) -> Invalid:
     problems = [{**one, "field": names.get(one["field"], one["field"])} for one in listed]
     first = problems[0]
     return Invalid(f"{first['field']}: {first['message']}", errors=problems)
-
-
-async def _begun_before(services: Services, who: Principal, marked: Marked | None) -> Answer | None:
-    if marked is None or not marked.seen:
-        return None
-    same = await runs.find_by_request(services.db, who.user_id, f"key:{marked.id}")
-    return None if same is None else await services.replies.join(who.user_id, same.id)

@@ -6,8 +6,9 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from chatkeep.answering.reading import Ended, failure_of
+from chatkeep.answering.reading import Ended
 from chatkeep.errors import ClientGone
+from chatkeep.web.openai.errors import failure_of_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -47,9 +48,11 @@ async def begun(
     except asyncio.CancelledError:
         await events.aclose()
         raise
-    if isinstance(first, Ended) and (failure := failure_of(first.ending)) is not None:
-        await events.aclose()
-        raise failure
+    if isinstance(first, Ended):
+        failure = failure_of_answer(first.ending, said=False)
+        if failure is not None:
+            await events.aclose()
+            raise failure
     return _resumed(first, events)
 
 

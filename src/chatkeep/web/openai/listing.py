@@ -87,7 +87,7 @@ def item_page(found: Sequence[dict[str, Any]], limit: int, *, more: bool = False
     }
 
 
-async def find_item(
+async def get_item(
     db: Database, user_id: str, conversation_id: str, item_id: str
 ) -> dict[str, Any]:
     """Return an item of a conversation. Raises `NotFound`."""

@@ -32,7 +32,7 @@ from chatkeep.web.api_document import BEARER_OPTIONAL
 from chatkeep.web.auth import Caller, SignedIn
 from chatkeep.web.budget_headers import budget_headers
 from chatkeep.web.continuing import continued
-from chatkeep.web.once import OnceDoor, begun_once
+from chatkeep.web.once import OnceDoor, begun_before, begun_once
 from chatkeep.web.problems import described
 from chatkeep.web.schemas import IdempotencyKey, StopAnswer
 from chatkeep.web.services import Services, ServicesDep, services_of
@@ -122,6 +122,8 @@ async def stop(conversation_id: AnyId, who: SignedIn, services: ServicesDep) -> 
 async def _begin(
     services: Services, who: Principal, body: ChatRequest, choices: Choices, marked: Marked | None
 ) -> Answer:
+    if (same := await begun_before(services, who, marked)) is not None:
+        return same  # what it went on from does not wait for it any more
     if body.go_on:
         return await continued(
             services, who, body.id, choices, message_id=body.messageId, marked=marked

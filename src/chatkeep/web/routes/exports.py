@@ -69,6 +69,6 @@ async def erase_everything(
     erased = await erasure.erase(
         services.db, me, by=who, actor=me, stored=services.files, at_most=at_most
     )
-    services.preferences.forget(who.user_id)
+    services.preferences.tell_of_change(who.user_id)
     await services.embedded.revocations.catch_up()
     return ErasedAnswer(conversations=erased.conversations, left=erased.left)

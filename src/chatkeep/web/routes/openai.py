@@ -32,6 +32,9 @@ from chatkeep.web.services import Services, ServicesDep, services_of
 from chatkeep.web.sse import EventStream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from chatkeep.answering.reading import AnswerEvent
     from chatkeep.answering.turns import Turn
     from chatkeep.idempotency import Marked
     from chatkeep.llm.model import ModelSettings
@@ -115,12 +118,7 @@ async def _completed(
     charge = await services.replies.unkept.charge(who, prompt)
     left = budget_headers(charge.charged)
     events = services.replies.unkept.answer(prompt, charge=charge, who=who)
-    if not body.stream:
-        whole = await while_connected(request, completion.whole(events))
-        return JSONResponse(whole, headers=left)
-    first = await while_connected(request, begun(events))
-    frames = completion.frames(first, with_usage=body.wants_usage)
-    return EventStream(frames, left, farewell=farewell())
+    return await _answer(request, body, completion, events, left)
 
 
 async def _kept(
@@ -142,6 +140,17 @@ async def _kept(
     # Who brought a key asks again where the connection broke, and finds this answer.
     stop = (lambda: services.replies.stop_here(kept.id)) if marked is None else None
     events = stopping(keeping.replay(kept) if kept.ended else answer.follow(only_new=True), stop)
+    return await _answer(request, body, completion, events, headers)
+
+
+async def _answer(
+    request: Request,
+    body: ChatCompletionRequest,
+    completion: Completion,
+    events: AsyncGenerator[AnswerEvent, None],
+    headers: dict[str, str],
+) -> Response:
+    """Show *events* as the client wants them, whole or as a stream, while it is there."""
     if not body.stream:
         whole = await while_connected(request, completion.whole(events))
         return JSONResponse(whole, headers=headers)

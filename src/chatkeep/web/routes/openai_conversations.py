@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from chatkeep import conversations
 from chatkeep.answering.parts import Part, stored, unstored
+from chatkeep.answering.retitling import attached_to
 from chatkeep.conversations import Message
 from chatkeep.errors import Invalid, NotFound, NotYourConversation
 from chatkeep.openai_api import conversation_items
@@ -30,7 +31,7 @@ from chatkeep.web.openai.listing import (
     Limit,
     Order,
     brought,
-    find_item,
+    get_item,
     item_page,
     listed,
 )
@@ -60,10 +61,10 @@ async def create(
 ) -> Response:
     """Make a conversation, with what was said in it so far."""
     wanted = body or ConversationRequest()
-    given = await _given(services, who, wanted.items or ())
 
     async def make(conversation_id: str) -> Response:
         await services.limits.spend("chat", who.user_id)
+        given = await _given(services, who, wanted.items or ())
         await conversation_items.make(
             services.db,
             who.user_id,
@@ -150,7 +151,7 @@ async def retrieve_item(
     conversation_id: AnyId, item_id: OneItem, who: SignedIn, services: ServicesDep
 ) -> dict[str, Any]:
     """Return one item, on whichever branch it is."""
-    return await find_item(services.db, who.user_id, _own(conversation_id), item_id)
+    return await get_item(services.db, who.user_id, _own(conversation_id), item_id)
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses={**_WHOLE, **described(404, 409)})
@@ -159,7 +160,7 @@ async def delete_item(
 ) -> dict[str, Any]:
     """Erase what an item said; what comes after it stays. Returns the conversation."""
     own_id = _own(conversation_id)
-    await find_item(services.db, who.user_id, own_id, item_id)
+    await get_item(services.db, who.user_id, own_id, item_id)
     place = find_place(item_id)
     assert place is not None  # noqa: S101 -- it was found by it
     await _erase(services, who.user_id, own_id, place)
@@ -201,21 +202,27 @@ async def _added(
     services: Services,
     named_after: str | None,
 ) -> Response:
-    """Add items; what is *named_after* the request, and so is there from an earlier try, stays."""
+    """Add items; what is there from an earlier try stays as it is.
+
+    Messages are *named_after* the request; what functions have answered stands where it was said.
+    """
     db, user_id = services.db, who.user_id
     above = await asking.below_conversation(db, user_id, conversation_id)
     own_id, done = above.conversation_id, list[Message]()
     if named_after is not None:
         first = _message_id(named_after, 0)
         done = await conversations.list_messages(db, user_id, own_id, [first])
+    is_there = bool(done)
     if done:
         above = await asking.below_message(db, user_id, own_id, done[0].parent_id)
+    elif (before := await asking.answered_before(db, user_id, above, body.items)) is not None:
+        above, is_there = before, True
     given = await _given(services, who, body.items, above.calls)
     if named_after is not None:
         given = _named(given, named_after)
     decided = asking.settled(given, above)
     answered = (above.message_id or "", stored(decided) or []) if decided is not None else None
-    if not done:
+    if not is_there:
         title = asking.title_of(given.messages)
         await conversation_items.add(
             db, user_id, own_id, given.messages, answered=answered, title=title
@@ -251,7 +258,10 @@ async def _erase(services: Services, user_id: str, conversation_id: str, place: 
         left[place.index] = Part("text")
         content = "".join(part.text for part in left if part.kind == "text")
         kept = stored(left) if any(part.kind != "text" or part.text for part in left) else None
-    await conversation_items.erase(
+    attached = await attached_to(services.db, user_id, conversation_id, message)
+    if message.role == "assistant" and content == message.content:
+        attached = replace(attached, titles=())
+    objects = await conversation_items.erase(
         services.db,
         user_id,
         conversation_id,
@@ -259,4 +269,6 @@ async def _erase(services: Services, user_id: str, conversation_id: str, place: 
         content=content,
         parts=kept,
         part_id=f"{message.id}.{place.index}",
+        attached=attached,
     )
+    await services.files.forget(objects)

@@ -16,15 +16,15 @@ from starlette.responses import JSONResponse, Response
 
 from chatkeep import files
 from chatkeep.answering.prompts import prompt_of
-from chatkeep.answering.reading import failure_of
 from chatkeep.errors import Invalid
 from chatkeep.ids import new_id
 from chatkeep.openai_api import responses
 from chatkeep.web.auth import SignedIn
 from chatkeep.web.budget_headers import budget_headers
+from chatkeep.web.key_access import require_reading
 from chatkeep.web.once import Once
 from chatkeep.web.openai import asking, keeping
-from chatkeep.web.openai.errors import described
+from chatkeep.web.openai.errors import described, failure_of_answer
 from chatkeep.web.openai.held_files import keep_files
 from chatkeep.web.openai.inputs import read
 from chatkeep.web.openai.items import RESPONSE
@@ -129,10 +129,14 @@ async def delete(response_id: AnyId, who: SignedIn, services: ServicesDep) -> di
 @router.post(
     "/{response_id}/cancel", response_model=None, responses={**_WHOLE, **described(404, 503)}
 )
-async def cancel(response_id: AnyId, who: SignedIn, services: ServicesDep) -> Response:
+async def cancel(
+    request: Request, response_id: AnyId, who: SignedIn, services: ServicesDep
+) -> Response:
     """Stop a response that is being made, and keep what was said; one that has ended stays."""
     kept = await _get(services, who, response_id)
-    if not kept.ended:
+    if kept.ended:
+        require_reading(request, who)  # nothing is left to stop
+    else:
         await services.replies.stop_run(who.user_id, kept.id)
     return JSONResponse(kept_json(await _get(services, who, response_id)))
 
@@ -272,7 +276,7 @@ async def _whole(
         pass
     assert events.ending is not None  # noqa: S101 -- an answer ends with Ended
     assert events.final is not None  # noqa: S101 -- and that with a response
-    failure = failure_of(events.ending)
+    failure = failure_of_answer(events.ending, said=bool(events.final["output"]))
     if failure is not None:
         raise failure
     return events.final

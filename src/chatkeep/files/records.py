@@ -1,9 +1,7 @@
-"""Files that were sent with messages: what is known of each, its owner's alone.
+"""The rows of files: what is known of each.
 
-A file is announced first and uploaded afterwards, in one piece and once, or comes whole.
-What was never sent with a message, or whose conversations are gone, is erased after a day.
-Where the bytes are, here or in a bucket, is the business of `stored_files`. Knows nothing of
-ChatKit's own types.
+Where the bytes are, here or in a bucket, is the business of `stored`, and where a file was sent
+that of `sent`. Knows nothing of ChatKit's own types.
 """
 
 from __future__ import annotations
@@ -16,15 +14,14 @@ from psycopg.types.json import Jsonb
 
 from chatkeep.db import WORKER, ConstraintViolated, Query, as_user
 from chatkeep.errors import NotFound, PayloadTooLarge
+from chatkeep.files.sent import using
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from chatkeep.db import Database
 
-#: Where a file is read, as messages name it.
-ADDRESS: Final = "/api/files/"
 _NAME_AT_MOST: Final = 200
 #: What a browser, a shell or a file system could take for more than a name.
 _UNSAFE: Final = re.compile(
@@ -279,35 +276,6 @@ async def sizes(db: Database, user_id: str, file_ids: Sequence[str]) -> dict[str
     return {row.id: row.size for row in rows}
 
 
-def using(user_id: str, conversation_id: str, file_ids: Sequence[str]) -> list[Query[Any]]:
-    """Return the statements that say in which conversation files were sent, one for each.
-
-    A file that was sent in another one before is kept for as long as either is there.
-    """
-    # In one order, whoever does it: two that lock the same files must not wait for each other.
-    return [
-        Query(_USING, {"user": user_id, "conversation": conversation_id, "file": one}, _Id)
-        for one in sorted(set(file_ids))
-    ]
-
-
-def part_of(file_id: str, *, name: str, media_type: str) -> dict[str, Any]:
-    """Return a file as part of a message, as the AI SDK shapes it."""
-    known = {"type": "file", "mediaType": media_type, "filename": name}
-    return {**known, "url": f"{ADDRESS}{file_id}"}
-
-
-def in_parts(parts: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """Return the ids of the files that the parts of a message name."""
-    return [found for part in parts or () if (found := file_of(part)) is not None]
-
-
-def file_of(part: Mapping[str, Any]) -> str | None:
-    """Return the id of the file that a part of a message names, None where it names none."""
-    url = part.get("url") if part.get("type") == "file" else None
-    return url.removeprefix(ADDRESS) if isinstance(url, str) and url.startswith(ADDRESS) else None
-
-
 async def erase(db: Database, user_id: str, file_id: str) -> list[str]:
     """Erase a file; return where its bytes were, if elsewhere."""
     rows = await db.fetch(
@@ -364,18 +332,3 @@ async def still_used(db: Database, object_keys: Sequence[str]) -> set[str]:
 
 def _keys(rows: Sequence[_Object]) -> list[str]:
     return [row.object_key for row in rows if row.object_key is not None]
-
-
-_USING = """
-with sent as (
-  update chat.chatkit_attachments set conversation_id = %(conversation)s
-  where user_id = %(user)s and id = %(file)s
-    and coalesce(conversation_id, %(conversation)s) = %(conversation)s
-  returning id
-)
-insert into chat.file_uses (user_id, file_id, conversation_id)
-select user_id, id, %(conversation)s from chat.chatkit_attachments
-where user_id = %(user)s and id = %(file)s and not exists (select from sent)
-on conflict do nothing
-returning file_id as id
-"""
