@@ -41,7 +41,7 @@ from chatkeep.runs import Ending
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chatkeep.embedded_postgresql.cluster import Addresses
+    from chatkeep.embedded_postgresql.addresses import Addresses
 
     Work = Callable[[], Awaitable[object]]
 

@@ -41,7 +41,7 @@ from chatkeep.sql.migrations import migrate
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from chatkeep.embedded_postgresql.cluster import Addresses
+    from chatkeep.embedded_postgresql.addresses import Addresses
 
     Work = Callable[[], Awaitable[object]]
 

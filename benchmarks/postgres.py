@@ -18,7 +18,7 @@ from chatkeep.sql.migrations import migrate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chatkeep.embedded_postgresql.cluster import Addresses
+    from chatkeep.embedded_postgresql.addresses import Addresses
 
 
 @contextmanager

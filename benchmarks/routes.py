@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from chatkeep.embedded_postgresql.cluster import Addresses
+    from chatkeep.embedded_postgresql.addresses import Addresses
 
 SECRET = "a-secret-for-the-benchmark-of-48-bytes-in-length"
 _CLIENTS = 32

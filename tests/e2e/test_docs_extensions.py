@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -18,6 +17,7 @@ from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.principal import Principal
 from chatkeep.runs import Address
 from chatkeep.tools import ToolContext
+from tests.page_packages import package_of
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 TOOLS, RESPONDER = "give-the-model-tools.md", "answer-yourself.md"
@@ -34,14 +34,8 @@ def module_of(page: str) -> str:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder that has both modules, and is the present one; the package's name."""
-    name = f"shop_{uuid4().hex}"
-    package = tmp_path / name
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "tools.py").write_text(module_of(TOOLS), encoding="utf-8")
-    (package / "answers.py").write_text(module_of(RESPONDER), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    return name
+    return package_of(tmp_path, {"tools": module_of(TOOLS), "answers": module_of(RESPONDER)})
 
 
 def settings(**environ: str) -> Settings:

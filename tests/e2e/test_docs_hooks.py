@@ -10,7 +10,6 @@ from base64 import b64decode
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -26,6 +25,7 @@ from chatkeep.runs import Address
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
 from chatkeep.webhooks import new_secret, signature
+from tests.page_packages import package_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,17 +50,10 @@ def example(page: str, language: str) -> str:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder that has both modules, and is the present one; the package's name."""
-    name = f"shop_{uuid4().hex}"
-    package = tmp_path / name
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "checks.py").write_text(example(CHECKS, "python"), encoding="utf-8")
-    (package / "server.py").write_text(example(MCP, "python"), encoding="utf-8")
-    (package / "hooks.py").write_text(example(WEBHOOKS, "python"), encoding="utf-8")
-    (package / "manual.py").write_text(example(MANUAL, "python"), encoding="utf-8")
+    pages = {"checks": CHECKS, "server": MCP, "hooks": WEBHOOKS, "manual": MANUAL}
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    return name
+    return package_of(tmp_path, {name: example(page, "python") for name, page in pages.items()})
 
 
 async def anybody(_: Principal) -> None:
