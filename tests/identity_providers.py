@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -34,8 +35,6 @@ PASSWORD = "correct horse battery"
 AUDIENCE = "https://chat.example/api"
 CLIENT_ID = "chat-web"
 
-_READY_WITHIN_S = 60.0
-_END_WITHIN_S = 10.0
 _numbers = count(1)
 
 
@@ -195,7 +194,7 @@ async def _running(environ: Mapping[str, str], *command: str) -> AsyncIterator[N
     try:
         assert process.stdout is not None
         said = b""
-        async with asyncio.timeout(_READY_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while b"ready\n" not in said:
                 more = await process.stdout.read(1 << 16)
                 assert more, f"{command[0]} ended before it was ready:\n{said.decode()}"
@@ -205,6 +204,6 @@ async def _running(environ: Mapping[str, str], *command: str) -> AsyncIterator[N
     finally:
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(_END_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             await process.wait()
     await reading

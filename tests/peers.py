@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 AIMOCK = ROOT / "tests/clients/node_modules/.bin/llmock"
 LITELLM = ROOT / ".cache/litellm-venv/bin/litellm"
-
-_READY_WITHIN_S = 60.0
-_END_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,14 +175,14 @@ def _running(
     finally:
         process.terminate()
         try:
-            process.wait(_END_WITHIN_S)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + _READY_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 -- our own peer

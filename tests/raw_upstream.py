@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.patience import PATIENCE_S
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     Answer = Callable[["Wire"], Awaitable[None]]
-
-PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

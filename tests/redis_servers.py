@@ -23,12 +23,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
-_PATIENCE_S = 10.0
 
 needs_redis = pytest.mark.skipif(
     PROGRAM is None, reason="redis-server is not installed; scripts/apt-packages installs it"
@@ -63,7 +63,7 @@ class RedisServer:
         said = {**self._options, "bind": "127.0.0.1", "save": "", "dir": self._folder}
         options = [text for name, value in said.items() for text in (f"--{name}", value)]
         self._process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not self._answers():
             assert time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.01)

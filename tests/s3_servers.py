@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.peers import ROOT
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ S3RVER = ROOT / "tests/clients/node_modules/.bin/s3rver"
 BUCKET = "chatkeep-tests"
 #: The only keys that s3rver knows.
 KEY = "S3RVER"
-_READY_WITHIN_S = 60.0
-_END_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +76,14 @@ def start_s3(folder: Path, port: int | None = None) -> Iterator[S3Server]:
     finally:
         process.terminate()
         try:
-            process.wait(_END_WITHIN_S)
+            process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _READY_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):

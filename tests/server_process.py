@@ -14,13 +14,13 @@ from uuid import uuid4
 import aiohttp
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 COMMAND = str(Path(sys.executable).parent / "chatkeep")
 MUCH_LOG = 4000  # characters
-PATIENCE_S = 60.0  # as long as several workers may take to start
 
 
 class ServerProcess:

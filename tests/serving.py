@@ -30,6 +30,7 @@ from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 from tests import forge
 from tests.listeners import accept_no_more
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from chatkeep.tools import Tools
     from chatkeep.web.services import Services
 
-PATIENCE_S = 10.0
 SERVER_SECRET = "a secret of test servers: 0123456789abcdef"
 KEY_SECRET = forge.SECRET
 _names = count(1)
@@ -203,7 +203,7 @@ class Client:
     ) -> Answer:
         """Send a request and return the whole answer. *path* is sent as it is written."""
         async with (
-            asyncio.timeout(PATIENCE_S * 2),
+            asyncio.timeout(PATIENCE_S),
             self._session.request(
                 method,
                 URL(self.url + path, encoded=True),
@@ -397,7 +397,7 @@ class Node:
         """End it as SIGTERM does."""
         self.app.state.begin_shutdown()
         self.server.end()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.shield(self.task)
 
 

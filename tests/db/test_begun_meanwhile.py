@@ -147,7 +147,7 @@ async def _beside(
     with psycopg.connect(database.admin_url) as connection:
         psycopg.ClientCursor(connection).execute(_HOLD + text, values)
         doing = asyncio.create_task(what)
-        await until(lambda: doing.done() or database.waiting_for_locks() > 0, within_s=20)
+        await until(lambda: doing.done() or database.waiting_for_locks() > 0)
         connection.commit()
     return await doing
 

@@ -21,6 +21,7 @@ from chatkeep.errors import ChatkeepError, DatabaseUnavailable, Invalid, NotFoun
 from chatkeep.ids import new_id
 from chatkeep.outages import Reasons
 from tests.db.interleaving import ASK, Answer, interleave
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import LOGIN, StopMode
 from tests.serving import until
 
@@ -164,7 +165,7 @@ async def backends(admin_url: str, condition: LiteralString, wanted: int) -> Non
         " and application_name = 'chatkeep' and " + condition
     )
     async with await psycopg.AsyncConnection.connect(admin_url, autocommit=True) as connection:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 row = await (await connection.execute(query)).fetchone()
                 if row == (wanted,):

@@ -27,11 +27,11 @@ from chatkeep.embedded_postgresql.addresses import LOGIN, Addresses, addresses_a
 from chatkeep.embedded_postgresql.cluster import EmbeddedPostgreSQL, attach
 from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
 from chatkeep.errors import SetupError
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = 30.0
 ABANDON = """
 import os, signal, sys
 from pathlib import Path

@@ -38,7 +38,7 @@ async def test_file_that_is_being_erased_is_not_in_a_copy(
         erasing.execute("select from chat.conversations where id = 'with a file' for update")
         erasing.execute("delete from chat.chatkit_attachments where id = 'file'")
         copying = asyncio.create_task(forking.fork(db, "bo", "with a file", message_id=None))
-        await until(lambda: database.waiting_for_locks() > 0, within_s=20)
+        await until(lambda: database.waiting_for_locks() > 0)
         erasing.commit()
     copy = await copying
     assert copy.id in [one.id for one in await list_conversations(db, "bo", limit=3)]
@@ -57,9 +57,9 @@ async def test_copy_that_is_being_made_is_erased_with_what_it_copies(
         copying = asyncio.create_task(
             forking.fork(db, "ana", brought.id, message_id=None, fork_id="copy")
         )
-        await until(lambda: database.waiting_for_locks() >= 1, within_s=20)
+        await until(lambda: database.waiting_for_locks() >= 1)
         erasing = asyncio.create_task(erasure.erase_words(db, "ana"))
-        await until(lambda: database.waiting_for_locks() >= 2 or erasing.done(), within_s=20)
+        await until(lambda: database.waiting_for_locks() >= 2 or erasing.done())
         in_the_way.rollback()
     await copying
     await erasing

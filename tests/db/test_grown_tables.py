@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from chatkeep.conversations import forking, imports, list_conversations
 from chatkeep.conversations.imports import Arrival, Line
 from chatkeep.db import Database
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.postgres_servers import MigratedDatabase
@@ -84,7 +85,7 @@ def _read_of_each(database: MigratedDatabase) -> dict[str, int]:
 
 async def _until_counted(database: MigratedDatabase, messages: int) -> None:
     """Wait until all of so many *messages* are in the counts, which are told when one leaves."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             ((counted,),) = database.operate(
                 "select n_tup_ins from pg_stat_user_tables where relname = 'messages'"

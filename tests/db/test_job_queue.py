@@ -15,6 +15,7 @@ from chatkeep import job_queue
 from chatkeep.db import AUTH, Database
 from chatkeep.errors import DatabaseUnavailable, Unavailable
 from chatkeep.job_queue import GONE_AFTER_S, JobQueue, TryAgain, Turn, bring_back
+from tests.patience import PATIENCE_S
 from tests.pgbouncer import PROGRAM, SERVER_CONNECTIONS, pooled
 from tests.postgres_servers import MigratedDatabase
 from tests.serving import until
@@ -80,7 +81,7 @@ async def test_each_job_is_done_once_by_several_workers(
         wanted = sorted(f"job {number}" for number in range(60))
         for one in wanted:
             await db.execute(AUTH, ADD, [one])
-        await until(lambda: len(done) >= len(wanted) and not jobs(database), within_s=30)
+        await until(lambda: len(done) >= len(wanted) and not jobs(database))
     assert sorted(done) == wanted
 
 
@@ -95,7 +96,7 @@ async def test_notification_is_not_waited_for(db: Database, database: MigratedDa
         await db.execute(AUTH, ADD, ["x"])
         queue.missed()
         queue.told('{"type": "job_inserted", "job_id": 1}')
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await done.wait()
 
 
@@ -231,7 +232,7 @@ async def test_lost_connections_end_no_queue(db: Database, database: MigratedDat
         )
         gate.set()
         await db.execute(AUTH, ADD, ["second"])
-        await until(lambda: "second" in done and not jobs(database), within_s=30)
+        await until(lambda: "second" in done and not jobs(database))
     assert done == ["first", "second"]
 
 
@@ -308,6 +309,6 @@ async def test_queue_behind_a_pooler(database: MigratedDatabase) -> None:
         async with working(db, work), working(db, work):
             for number in range(20):
                 await db.execute(AUTH, ADD, [f"job {number}"])
-            await until(lambda: len(done) >= 20 and not jobs(database), within_s=30)
+            await until(lambda: len(done) >= 20 and not jobs(database))
         await db.close()
     assert len(set(done)) == len(done) == 20

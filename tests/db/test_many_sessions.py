@@ -18,6 +18,7 @@ from chatkeep.sessions import own as own_sessions
 from chatkeep.sessions.administration import force_out
 from chatkeep.sessions.records import ENDED_AT_ONCE, beyond
 from chatkeep.sign_in import password_accounts
+from tests.patience import PATIENCE_S
 from tests.serving import until
 from tests.signing_in import DEVICE, PASSWORD, locate, new_address, open_test_issuer, shown, sign_up
 
@@ -179,7 +180,7 @@ async def test_forgetting_waits_for_nobody_and_tells_no_node(
     before = database.operate("select newest from chatkeep.revocation_numbers")
     with psycopg.connect(database.admin_url) as operator:
         operator.execute("select from user_sessions where id = %s for update", [me.session_id])
-        assert await asyncio.wait_for(old_sessions.forget(db), 10) == 3500
+        assert await asyncio.wait_for(old_sessions.forget(db), PATIENCE_S) == 3500
     assert await old_sessions.forget(db) == 1
     assert database.operate("select newest from chatkeep.revocation_numbers") == before
 

@@ -49,7 +49,7 @@ async def test_limits_hold_for_who_comes_at_once(database: MigratedDatabase) -> 
                 asyncio.create_task(keys.make(db, _ANA, _WANTED, at_most=1, key_id=uuid4()))
                 for _ in range(2)
             ]
-            await until(lambda: database.waiting_for_locks() == len(making), within_s=20)
+            await until(lambda: database.waiting_for_locks() == len(making))
             before_them.commit()
         made = await asyncio.gather(*making, return_exceptions=True)
     finally:

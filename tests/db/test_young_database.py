@@ -18,6 +18,7 @@ from chatkeep.policies import Choices
 from chatkeep.principal import Principal
 from chatkeep.testing import FakeModel
 from chatkeep.tools import Tools
+from tests.patience import PATIENCE_S
 from tests.turns import a_turn
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ async def _take_a_turn(replies: Replies) -> None:
 
 async def _read_of_each(database: MigratedDatabase) -> dict[str, int]:
     """Return how many rows of each table were read, once all the turns are counted."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with psycopg.connect(database.admin_url, autocommit=True) as connection:
                 rows = connection.execute(

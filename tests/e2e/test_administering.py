@@ -13,6 +13,7 @@ import pytest
 
 from tests.command_line import CHATKEEP, Done, chatkeep, environment
 from tests.forge import SECRET
+from tests.patience import PATIENCE_S
 from tests.server_process import ServerProcess, server_process
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ async def test_ban_by_command_holds_on_a_running_server_until_lifted(
     assert await status(server, http, session, "/api/v1/chat") == 200
     done = await run(server, "users", "ban", email, "--for", "1h30m", "--reason", "spam")
     assert (done.code, done.out) == (0, f"{email} is banned and signed out everywhere.\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await status(server, http, session, "/api/v1/chat") != 401:  # noqa: ASYNC110 -- another process has no event of ours
             await asyncio.sleep(0.01)
     shown = json.loads((await run(server, "users", "show", email, "--json")).out)
@@ -172,7 +173,7 @@ async def test_sessions_are_listed_and_ended(
     assert (await run(server, "sessions", "revoke-all")).code == 2
     done = await run(server, "sessions", "revoke-all", "--everybody", "--yes")
     assert done.code == 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await status(server, http, cy, "/api/v1/chat") != 401:  # noqa: ASYNC110 -- another process has no event of ours
             await asyncio.sleep(0.01)
     assert "Nobody is signed in." in (await run(server, "sessions", "list")).err
@@ -239,7 +240,7 @@ async def test_keys_are_listed_and_revoked(
     assert (one["name"], one["revoked_at"]) == (wanted["name"], None)
     revoking = ("users", "revoke-key", email, made["id"], "--reason", "leaked")
     assert (await run(server, *revoking)).out == "Revoked.\n"
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while await status(server, http, key, "/v1/models") != 401:  # noqa: ASYNC110 -- another process has no event of ours
             await asyncio.sleep(0.01)
     again = await run(server, *revoking)

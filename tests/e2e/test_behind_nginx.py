@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.serving import (
-    PATIENCE_S,
     Stream,
     exchange,
     parsed,

@@ -108,7 +108,9 @@ async def test_keys_are_rotated_revoked_and_imported(home: Path) -> None:
             assert answer.status == 200
         await said("keys", "revoke", first["kid"], cwd=home)
         for hyphen in ("-", "--", "-h"):  # one id in 64 begins so
-            unknown = hyphen + first["kid"][len(hyphen) :]
+            unknown = (
+                hyphen + first["kid"][: len(hyphen) - 1 : -1]
+            )  # as long as one, and of its letters
             for call in ((unknown, "--data", ".chatkeep"), ("--data", ".chatkeep", "--", unknown)):
                 nobodys = await chatkeep("keys", "revoke", *call, cwd=home)
                 assert nobodys.code == 1, nobodys

@@ -9,8 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.command_line import CHATKEEP, PATIENCE_S, environment
+from tests.command_line import CHATKEEP, environment
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 FULL = Path("/dev/full")
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.signing_in import DEVICE, SECRET, open_test_issuer, sign_up
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 #: `make races` sets a thousand.
 RUNS = int(os.environ.get("RACES", "50"))
-READY_WITHIN_S = 30
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def started(nursery: asyncio.subprocess.Process, how: str) -> tuple[int, s
     nursery.stdin.write(f"{port} {how}\n".encode())
     pid = int(await nursery.stdout.readline())
     address = f"http://127.0.0.1:{port}"
-    async with asyncio.timeout(READY_WITHIN_S), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as http:
         while not await is_ready(http, address):  # noqa: ASYNC110 -- another process has no event of ours
             await asyncio.sleep(0.02)
     return pid, address

@@ -42,11 +42,11 @@ async def test_mail_survives_kill_9(database: MigratedDatabase, home: Path) -> N
     try:
         async with server_process(home / "data", settings) as server:
             await db.fetch_all(AUTH, queued(mail, outgoing))
-            await until(lambda: _attempts(database) == [1], within_s=20)
+            await until(lambda: _attempts(database) == [1])
             await server.kill()
             async with mail_server(port=mail_port) as receiving:
                 await server.start()
-                await until(lambda: bool(receiving.received), within_s=30)
+                await until(lambda: bool(receiving.received))
                 await until(lambda: _attempts(database) == [])
                 assert len(receiving.received) == 1
                 assert link in receiving.received[0].text

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from tests.free_ports import free_port
-from tests.server_process import PATIENCE_S, ServerProcess
+from tests.patience import PATIENCE_S
+from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,8 @@ import pytest
 from chatkeep.data_folder import DataFolder
 from chatkeep.embedded_postgresql.cluster import attach
 from chatkeep.embedded_postgresql.postmaster import is_running, read_postmaster
-from tests.command_line import CHATKEEP, PATIENCE_S, Running, chatkeep, environment, serving
+from tests.command_line import CHATKEEP, Running, chatkeep, environment, serving
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -17,6 +17,7 @@ import pytest
 
 from tests.chatkit_client import said_by_user
 from tests.networks import Machine, machine, why_not
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import LOGIN, Server, new_server, throw_away
 from tests.raw_upstream import Wire, provider_of, raw_upstream
 from tests.server_process import ServerProcess, server_process
@@ -126,7 +127,7 @@ async def test_reader_whose_network_falls_silent_is_let_go(
                 reading(elsewhere, server.port, path, body, token)
             )
             assert reader.stdout is not None
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await reader.stdout.readline() == b"asked\n"
                 if path != "/v1/responses":  # whose answer comes whole
                     assert await reader.stdout.readline() == b"heard\n"

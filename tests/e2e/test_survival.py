@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.peers import Peer, numbered, start_aimock
 from tests.server_process import ServerProcess, server_process
 
@@ -145,7 +146,7 @@ async def _all_begun(
             asyncio.create_task(_ask(http, server, people[n % len(people)], _question(n), one))
             for n, one in enumerate(began, first)
         ]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(
                 *(_begun(one, asked) for one, asked in zip(began, asking[first:], strict=True))
             )

@@ -16,6 +16,7 @@ import pytest
 
 from chatkeep.sql.migrations import OLDEST_READER
 from tests.command_line import chatkeep
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import LOGIN, Server
 from tests.server_process import ServerProcess, server_process
 from tests.serving import until
@@ -66,7 +67,7 @@ class Traffic:
     async def passes(self, rounds: int = 2 * PEOPLE) -> None:
         """Return when people have done everything several times more."""
         wanted = self.rounds + rounds
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while self.rounds < wanted:  # noqa: ASYNC110 -- a count of many
                 await asyncio.sleep(0.02)
 
@@ -138,7 +139,7 @@ async def test_versions_are_exchanged_under_traffic_and_back(
                 migrating = asyncio.create_task(
                     chatkeep("migrate", cwd=tmp_path, settings=admin | newer)
                 )
-                await until(lambda: _is_waited_for(postgres.url(name)), within_s=60)
+                await until(lambda: _is_waited_for(postgres.url(name)))
                 await traffic.passes()
                 assert not migrating.done()
             migrated = await migrating

@@ -49,11 +49,11 @@ async def test_webhooks_survive_kill_9(database: MigratedDatabase, home: Path) -
     }
     async with server_process(home / "data", settings) as server, aiohttp.ClientSession() as http:
         await server.sign_up(http)
-        await until(lambda: attempts(database) == [1], within_s=20)
+        await until(lambda: attempts(database) == [1])
         await server.kill()
         async with receiving(port) as crm:
             await server.start()
-            await until(lambda: bool(crm.heard), within_s=30)
+            await until(lambda: bool(crm.heard))
             await until(lambda: attempts(database) == [])
             assert crm.types() == ["user.created"]
             assert crm.heard[0].is_signed_with(SECRET)

@@ -23,6 +23,7 @@ from playwright.async_api import expect
 
 import chatkeep
 from tests.chromium import NEEDS_CHROMIUM
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 PAGE = Path(chatkeep.__file__).parent / "web" / "static" / "index.html"
 PASSWORD = "a long and quiet password"
 STORY = "Tell me a story, please"
-READY_WITHIN_S = 60
 # Everything that a person can act on, and no name that a screen reader could say.
 NAMELESS = """
 () => [...document.querySelectorAll('button, a, input, select, textarea, [role=menuitem]')]
@@ -97,7 +97,7 @@ class Server:
                     **self.environment,
                 },
             )
-        async with aiohttp.ClientSession() as http, asyncio.timeout(READY_WITHIN_S):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE_S):
             while not await self._is_ready(http):
                 assert self.process.returncode is None, (self.folder / "log").read_text()
                 await asyncio.sleep(0.05)

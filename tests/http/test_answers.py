@@ -19,7 +19,8 @@ from chatkeep.errors import (
     ModelUnavailable,
 )
 from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
-from tests.serving import PATIENCE_S, said, until
+from tests.patience import PATIENCE_S
+from tests.serving import said, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,7 +18,8 @@ from chatkeep.server import _protocol
 from chatkeep.web.connections import GuardedProtocol
 from chatkeep.web.routes import pages
 from tests.api_document import DOCUMENT
-from tests.serving import PATIENCE_S, exchange, parsed, until
+from tests.patience import PATIENCE_S
+from tests.serving import exchange, parsed, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

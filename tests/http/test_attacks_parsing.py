@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.api_document import DOCUMENT
-from tests.serving import PATIENCE_S, exchange, parsed
+from tests.patience import PATIENCE_S
+from tests.serving import exchange, parsed
 
 if TYPE_CHECKING:
     from tests.serving import Answer, Node, Person

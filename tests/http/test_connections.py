@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from chatkeep.web.connections import MAX_HEAD_BYTES, GuardedProtocol
 from chatkeep.web.room import Room
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Connect = Callable[[], Awaitable["Wire"]]
 
-PATIENCE_S = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from chatkeep.sessions.cookie_tokens import cookie_name
 from tests.chromium import NEEDS_CHROMIUM, launched_chromium
+from tests.patience import PATIENCE_S
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ async def posted_by_form(
       form.submit();
     }
     """
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         async with page.expect_response(target) as answered:
             await page.evaluate(build, [target, encoding, fields])
         status = (await answered.value).status

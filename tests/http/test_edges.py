@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from chatkeep.web.routes import pages
-from tests.serving import PATIENCE_S, exchange, parsed, token, until
+from tests.patience import PATIENCE_S
+from tests.serving import exchange, parsed, token, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from chatkeep.jwks import COOLDOWN_S, MAX_AGE_S, MAX_STALE_S, REFRESH_AGE_S, Jwk
 from chatkeep.tokens import read
 from tests import forge
 from tests.forge import ASYMMETRIC, NOW, RULES, document, header, jwk
-from tests.serving import PATIENCE_S
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

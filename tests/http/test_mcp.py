@@ -20,6 +20,7 @@ from chatkeep.events import Done, TextDelta, ToolCall
 from chatkeep.mcp_servers import examine_mcp_servers
 from chatkeep.tools import Tools
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.serving import serving, until
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Shop:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        await until(self._listens, within_s=30)
+        await until(self._listens)
 
     async def kill(self) -> None:
         """End it as a power cut would."""
@@ -121,7 +122,7 @@ async def begun(
     node = await start(None, tools, **settings)
     model: Any = Asking()
     node.stage.model = model
-    await until(lambda: "shop_heard" in offered(node), within_s=20)
+    await until(lambda: "shop_heard" in offered(node))
     return node
 
 
@@ -260,7 +261,7 @@ async def test_what_goes_wrong_is_told_to_the_model(
     (part,) = [one for one in said["parts"] if one["type"] == "dynamic-tool"]
     assert part["state"] == "output-error"
     assert any(word in part["errorText"] for word in words.split("|")), part["errorText"]
-    await until(lambda: "shop_stock" in offered(node), within_s=20)
+    await until(lambda: "shop_stock" in offered(node))
     assert "7 of tea" in (await ask(ana, 'shop_stock {"item": "tea"}'))["content"]
 
 
@@ -272,13 +273,13 @@ async def test_server_killed_in_the_middle_of_a_call(start: StartNode, shop: Sho
     asking = asyncio.create_task(ask(ana, "shop_slow"))
     await until(lambda: "slow" in shop.noted())
     await shop.kill()
-    said = await asyncio.wait_for(asking, 10)
+    said = await asyncio.wait_for(asking, PATIENCE_S)
     assert "lost before it answered" in said["content"] or "no usable" in said["content"]
     await until(lambda: offered(node) == set())
     said = await ask(ana, 'shop_stock {"item": "tea"}')
     assert "cannot be reached now" in said["content"]
     await shop.start()
-    await until(lambda: "shop_stock" in offered(node), within_s=30)
+    await until(lambda: "shop_stock" in offered(node))
     assert "7 of tea" in (await ask(ana, 'shop_stock {"item": "tea"}'))["content"]
 
 
@@ -303,7 +304,7 @@ async def test_server_that_is_away_stops_nothing(start: StartNode, shop: Shop) -
     )
     assert answer.status == 200
     await shop.start()
-    await until(lambda: "shop_stock" in offered(node), within_s=30)
+    await until(lambda: "shop_stock" in offered(node))
 
 
 async def test_command_gets_nothing_of_our_environment(start: StartNode, tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ async def test_command_gets_nothing_of_our_environment(start: StartNode, tmp_pat
             MCP_SHOP_COMMAND=f"{sys.executable} -m tests.mcp_shop stdio",
             MCP_SHOP_ENV="MCP_TEST_GIVEN,PYTHONPATH",
         )
-        await until(lambda: "shop_heard" in offered(node), within_s=30)
+        await until(lambda: "shop_heard" in offered(node))
     finally:
         del os.environ["MCP_TEST_GIVEN"], os.environ["MCP_TEST_KEPT"]
     assert tmp_path

@@ -12,8 +12,9 @@ import pytest
 
 from chatkeep.tools import Tools
 from tests.chatkit_client import said_by_user
+from tests.patience import PATIENCE_S
 from tests.raw_upstream import RawUpstream, Wire, delta, failing, provider_of, raw_upstream
-from tests.serving import PATIENCE_S, until
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -15,6 +15,7 @@ from chatkeep import runs
 from chatkeep.events import Done, Source, ToolCall
 from tests.http.test_openai_api import MODEL, ROUTE, WEATHER, client_of, key_of
 from tests.http.test_tools import Asking, cancelled, tools
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ async def test_locked_instructions_hold_for_what_waits_its_turn(start: StartNode
         locked.post("/api/v1/chat/message", {**body, "message": "Two", "when_busy": "queue"})
     )
     queue = f"/api/v1/chat/{body['conversation_id']}/queue"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             if (await locked.get(queue)).json["waiting"]:
                 break

@@ -20,6 +20,7 @@ from chatkeep.web.key_access import SCOPES_OF
 from tests.gotrue_people import nobody, sign_in, sign_up, signed_in
 from tests.http.test_conversations import CHAT, begin, say
 from tests.http.test_matrix import PERSONAL, Route
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import MigratedDatabase, Server
 from tests.serving import KEY_SECRET, SERVER_SECRET, until
 
@@ -510,7 +511,7 @@ async def test_forcing_out_waits_for_nobody_who_holds_a_key(
         other.execute(
             "update chatkeep.personal_keys set revoked_at = now() where id = %s", [made["id"]]
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             out = await admin.post(f"/api/admin/users/{ana.id}/sign-out", {})
         assert out.status == 200
         assert not await works(key)

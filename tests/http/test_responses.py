@@ -18,6 +18,7 @@ from chatkeep.events import Done, ReasoningDelta, TextDelta, ToolCall, Usage
 from chatkeep.limits import RATES, Rate
 from tests.http.test_ai_sdk import asked
 from tests.http.test_openai_api import MODEL, client_of, key_of
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def checked(response: Response) -> Response:
 
 async def ended(client: openai.AsyncOpenAI, response_id: str) -> Response:
     """Poll a response until it has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             found = await client.responses.retrieve(response_id)
             if found.status != "in_progress":

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from chatkeep.redis_link import RedisLink
+from tests.patience import PATIENCE_S
 from tests.redis_servers import RedisServer, needs_redis, running_redis
 from tests.serving import types, until
 
@@ -55,7 +56,7 @@ async def heard(nodes: list[Node]) -> None:
     """Wait until every node listens at Redis."""
     for node in nodes:
         link = node.services.embedded.revocations._announce.func.__self__  # type: ignore[union-attr]
-        await asyncio.wait_for(link.listening.wait(), 10)
+        await asyncio.wait_for(link.listening.wait(), PATIENCE_S)
 
 
 async def signed_up(node: Node) -> tuple[Client, dict[str, Any]]:
@@ -146,7 +147,7 @@ async def test_news_that_could_not_be_sent_is_sent_late(server: RedisServer) -> 
     other, late = RedisLink(server.url), RedisLink(server.url)
     other.subscribe("chatkeep_revocations", heard_by_other.append)
     await other.open()
-    await asyncio.wait_for(other.listening.wait(), 10)
+    await asyncio.wait_for(other.listening.wait(), PATIENCE_S)
     heard_by_other.clear()
     late.tell("chatkeep_revocations", "while it could not be reached")
     await until(lambda: bool(late._untold))
@@ -261,7 +262,7 @@ async def test_open_streams_end_on_every_node(
     me, grant = await signed_up(nodes[0])
     victim = Victim(client=me, grant=grant, node=nodes[0], admin_url=database.admin_url)
     gate = asyncio.Event()
-    async with asyncio.timeout(30), AsyncExitStack() as open_streams:
+    async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as open_streams:
         streams = []
         for node in nodes:
             node.stage.play(["One", gate, ", two."])

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from chatkeep.sessions.sightings import Sightings
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from chatkeep.principal import Principal
@@ -229,8 +230,8 @@ async def test_whoever_watches_is_told_at_once_that_their_session_ended(
         here.stream(f"{ROUTE}/watch", method="GET") as mine,
     ):
         assert (await here.post(f"{ROUTE}/revoke-others")).json == {"revoked": 1}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert [one.name for one in await theirs.rest()] == ["signed_out"]
         node.app.state.begin_shutdown()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             assert await mine.rest() == []

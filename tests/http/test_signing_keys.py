@@ -209,7 +209,7 @@ async def some_more(load: Load) -> None:
         now = Counter(what for what, _ in load.answers)
         return now.total() >= seen.total() + 60 and all(now[one] > seen[one] for one in KINDS)
 
-    await until(everybody_did, within_s=60)
+    await until(everybody_did)
 
 
 async def test_what_a_revoked_key_signed_is_refused_everywhere_at_once(

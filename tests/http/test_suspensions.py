@@ -23,6 +23,7 @@ from chatkeep.sessions.administration import force_out, list_sessions_of
 from tests.http.test_conversations import begin
 from tests.http.test_personal_keys import KEYS, make, with_key, works
 from tests.http.test_shares import shared, texts, token_of
+from tests.patience import PATIENCE_S
 from tests.serving import token, types, until
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ async def test_what_they_read_ends_on_every_node(
     chat = str(uuid4())
     message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Count"}]}
     there = eve.client.but(url=other.url)
-    async with asyncio.timeout(30), AsyncExitStack() as opened:
+    async with asyncio.timeout(PATIENCE_S), AsyncExitStack() as opened:
         asked = eve.client.stream("/api/chat", {"id": chat, "messages": [message]})
         streams = [await opened.enter_async_context(asked)]
         await streams[0].until(lambda event: "One" in str(event.data))

@@ -231,7 +231,7 @@ async def test_who_waits_for_a_silent_model_hardly_looks(
         async with there.stream(f"{UI}/{chat}/stream", method="GET") as stream:
             await grown(stream, "Hm")
             looks, began = Looks(monkeypatch), time.monotonic()
-            await until(lambda: looks.count >= 5, within_s=60)
+            await until(lambda: looks.count >= 5)
             assert time.monotonic() - began > 2  # at four times a second it would be 1.25
             gate.set()
             await stream.rest()

@@ -12,6 +12,7 @@ import pytest
 
 from chatkeep.events import Done, TextDelta, ToolCall, Usage
 from chatkeep.tools import ToolContext, Tools
+from tests.patience import PATIENCE_S
 from tests.stories import told_by
 
 if TYPE_CHECKING:
@@ -403,10 +404,10 @@ async def test_stop_ends_a_tool_that_is_running(start: StartNode) -> None:
     node.stage.play(["Hm.", ToolCall(call_id="c", name="wait", arguments="{}")])
     person, chat = node.person(), str(uuid4())
     asking = asyncio.create_task(person.client.post(ROUTE, submit(chat, "wait")))
-    await asyncio.wait_for(waiting.wait(), 5)
+    await asyncio.wait_for(waiting.wait(), PATIENCE_S)
     stopped = await person.client.post(f"{ROUTE}/{chat}/stop")
     assert stopped.json["stopped"]
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), PATIENCE_S)
     await asking
     assert (await newest(person.client, chat))["status"] == "stopped"
 

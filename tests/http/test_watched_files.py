@@ -11,6 +11,7 @@ import pytest
 from chatkeep import conversations
 from chatkeep.audit import reading
 from tests.http.test_conversations import begin
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tests.http.conftest import StartNode
     from tests.serving import Client, Node
 
-PATIENCE_S = 30.0
 EXPORTS = ["/api/v1/chat/export", "/api/account/data"]
 
 

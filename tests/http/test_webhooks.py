@@ -104,7 +104,7 @@ async def test_words_are_told_to_whoever_is_to_have_them(
     await until(lambda: waits(database))
     database.operate(DUE)
     node.services.webhooks.missed()
-    await until(lambda: len(crm.heard) == 3, within_s=20)
+    await until(lambda: len(crm.heard) == 3)
     assert crm.heard[1].data["question"] == "Erase me?"
     assert crm.heard[2].data["question"] is crm.heard[2].data["answer"] is None
 
@@ -169,7 +169,7 @@ async def test_server_that_lacks_a_receiver_ends_it_for_nobody(
     assert crm.has_heard(3)
     database.operate(DUE)
     await start(**listening(crm))
-    await until(lambda: crm.has_heard(6), within_s=20)
+    await until(lambda: crm.has_heard(6))
     told = [one.data["conversation_id"] for one in crm.heard[3:]]
     assert sorted(told) == sorted(["waits", chat, chat])
 
@@ -270,7 +270,7 @@ async def test_what_is_not_taken_is_told_again_under_the_same_id(
     crm.statuses = [500, 302, *[503] * (len(PAUSES) - 1)]
     await ask(node.person().client)
     for attempt in range(1, len(PAUSES) + 2):
-        await until(partial(crm.has_heard, attempt), within_s=20)
+        await until(partial(crm.has_heard, attempt))
         if attempt <= len(PAUSES):
             await until(lambda: waits(database))
             database.operate(DUE)

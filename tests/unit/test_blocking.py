@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chatkeep.blocking import NoThread, Threads
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_S = 30.0
 HANGS = """
 import asyncio, threading
 from chatkeep.events import ToolCall

@@ -11,6 +11,7 @@ import pytest
 from chatkeep.errors import DatabaseUnavailable
 from chatkeep.web.in_time import in_time
 from chatkeep.web.routes import meta
+from tests.patience import PATIENCE_S
 
 
 async def hanging(let_go: asyncio.Event) -> None:
@@ -63,7 +64,7 @@ async def test_whoever_stops_waiting_stops_the_work() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    await asyncio.wait_for(was_stopped.wait(), 10)
+    await asyncio.wait_for(was_stopped.wait(), PATIENCE_S)
 
 
 async def test_probe_hears_of_a_database_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,11 @@ import pytest
 from chatkeep.fetching import guarded_connector
 from chatkeep.kept_connections import KeptConnections
 from tests.mail_servers import make_certificate
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-PATIENCE_S = 10
 
 
 class Server:

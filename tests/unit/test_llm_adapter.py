@@ -30,7 +30,8 @@ from chatkeep.llm.model import ModelInfo, ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.openai_compatible import OpenAICompatibleModel
 from chatkeep.llm.response import Timeouts
 from chatkeep.llm.upstream import TRIES
-from tests.raw_upstream import PATIENCE_S, RawUpstream, Wire, delta, raw_upstream
+from tests.patience import PATIENCE_S
+from tests.raw_upstream import RawUpstream, Wire, delta, raw_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -588,7 +589,7 @@ async def test_complete_answer_survives_a_provider_that_never_closes() -> None:
 
     async with serving(answer) as (model, _):
         assert text_of(await collect(model)) == "all"
-        await asyncio.wait_for(hung_up.wait(), 2)
+        await asyncio.wait_for(hung_up.wait(), PATIENCE_S)
 
 
 async def _torrent(wire: Wire) -> None:
@@ -992,7 +993,7 @@ async def test_closing_the_answer_hangs_up_at_once() -> None:
     async with serving(answer) as (model, _):
         async with aclosing(model.stream(PROMPT)) as events:
             assert await anext(events) == TextDelta(text="x")
-        await asyncio.wait_for(hung_up.wait(), 2)
+        await asyncio.wait_for(hung_up.wait(), PATIENCE_S)
 
 
 @pytest.mark.parametrize("begins", [_silence, _head_only, _one_chunk])
@@ -1012,7 +1013,7 @@ async def test_cancelling_hangs_up_at_every_stage(begins: Answer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(hung_up.wait(), 2)
+        await asyncio.wait_for(hung_up.wait(), PATIENCE_S)
 
 
 async def test_cancelling_hangs_up_on_a_provider_that_does_not_read() -> None:
@@ -1043,7 +1044,7 @@ async def test_cancelling_hangs_up_on_a_provider_that_does_not_read() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     stop_listening.set()
-    await asyncio.wait_for(hung_up.wait(), 2)
+    await asyncio.wait_for(hung_up.wait(), PATIENCE_S)
     await model.aclose()
     server.close()
 

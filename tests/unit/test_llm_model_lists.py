@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chatkeep.errors import ModelUnavailable
 from chatkeep.llm.model import ModelInfo
 from chatkeep.llm.model_lists import ModelList
+from tests.patience import PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ async def test_nobody_waits_again_for_a_provider_that_was_away() -> None:
     provider.now += 15
     provider.away = False
     provider.gate.clear()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         assert await ids(listing) == []
     provider.gate.set()
     await until_asked_again(provider, listing, 2)

@@ -25,8 +25,9 @@ from chatkeep.llm.eliza import Eliza
 from chatkeep.llm.model import ModelSettings, Prompt, PromptMessage
 from chatkeep.llm.routing import RoutedModel
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 from tests.raw_upstream import RawUpstream, Wire, failing, provider_of, raw_upstream
-from tests.serving import PATIENCE_S, until
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

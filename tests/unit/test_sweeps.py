@@ -10,6 +10,7 @@ import pytest
 
 from chatkeep.errors import Unavailable
 from chatkeep.web import background
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from chatkeep.web.services import Services
@@ -47,7 +48,7 @@ async def test_sweep_that_fails_keeps_no_other_waiting(
         (background._keep_purged, second),
     ):
         task = asyncio.create_task(keeping(services))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await event.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -76,7 +77,7 @@ async def test_purge_that_takes_long_keeps_no_sweep_waiting(
         asyncio.create_task(background._keep_swept(services)),
         asyncio.create_task(background._keep_purged(services)),
     ]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await swept.wait()
     for task in tasks:
         task.cancel()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from chatkeep.answering.tails import Tails
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     import pytest
@@ -94,7 +95,7 @@ async def test_who_left_at_once_is_not_read_for() -> None:
         pass
     await asyncio.sleep(0)
     with tails.following("run") as tail:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await tail.wait()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
@@ -112,7 +113,7 @@ async def test_news_that_cannot_be_read_end_no_reading(monkeypatch: pytest.Monke
     reading = asyncio.create_task(tails.keep_reading())
     with tails.following("run") as tail:
         monkeypatch.setattr(tail, "look", looked.set)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await looked.wait()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,9 @@
+"""How long tests wait for what must come."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Seconds; against what hangs, and says nothing of how quick it must be. A machine that others
+#: share stands still for tens of seconds at times.
+PATIENCE_S: Final = 60.0
