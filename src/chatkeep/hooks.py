@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from chatkeep.cancelling import cancels_us
 from chatkeep.errors import ChatkeepError, SetupError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger(__name__)
+
+#: Of so many members of a list the log says which types they have.
+_LOOKED_AT: Final = 20
 
 _Found = TypeVar("_Found")
 
@@ -51,7 +54,8 @@ class Hook(Generic[_Found]):
                 found = await self.function(*given)
             if found is None or fits(found):
                 return found
-            _log.error("%s returned %.200r, which says nothing here", self.setting, found)
+            # Not what it was: often it is what the function was given, somebody's words.
+            _log.error("%s returned something of another kind: %s", self.setting, _kind(found))
         except ChatkeepError:
             raise
         except (Exception, SystemExit, asyncio.CancelledError) as error:
@@ -65,6 +69,22 @@ class Hook(Generic[_Found]):
         if self.failure is not None:
             raise self.failure
         return None
+
+
+def _kind(found: object) -> str:
+    """Return of which type *found* is, and how large, with nothing of what it says."""
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    name = type(found).__name__
+    match found:
+        case str():
+            return f"{name} of {len(found)} characters"
+        case list() | tuple():
+            of = ", ".join(sorted({type(one).__name__ for one in found[:_LOOKED_AT]}))
+            return f"{name} of {len(found)}" + (f" ({of})" if of else "")
+        case bytes() | dict() | set():
+            return f"{name} of {len(found)}"
+    return name
 
 
 def load_function(setting: str, path: str) -> Callable[..., Awaitable[object]]:

@@ -252,6 +252,36 @@ async def test_verdict_that_is_none_lets_nothing_past(
     assert "CHECK returned" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("my PIN is 4711", "str of 14 characters"),
+        (b"my PIN is 4711", "bytes of 14"),
+        (["my PIN is 4711", 4711], "list of 2 (int, str)"),
+        (("my PIN is 4711",) * 5, "tuple of 5 (str)"),
+        ({"my PIN is 4711": "4711"}, "dict of 1"),
+        (MessageRefused("my PIN is 4711"), "MessageRefused"),
+        (Instead, "the class Instead"),
+        ([], "list of 0"),
+        (4711, "int"),
+    ],
+)
+async def test_log_has_the_kind_of_an_odd_verdict_and_no_word_of_it(
+    said: object, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a check returns by mistake is often what it was given: somebody's message."""
+
+    async def before(_: Asked) -> object:
+        await asyncio.sleep(0)
+        return said
+
+    with pytest.raises(CheckFailed):
+        await heard(CheckedBefore(Playing(DONE), hook(before)), asking("?"))
+    assert f"CHECK returned something of another kind: {kind}\n" in caplog.text
+    assert "PIN" not in caplog.text
+    assert "4711" not in caplog.text
+
+
 @pytest.mark.parametrize("said", [False, AnswerRefused()])
 async def test_check_of_an_answer_that_returns_no_text_shows_none(said: object) -> None:
     """What was held back stays there, and the client is told why."""
