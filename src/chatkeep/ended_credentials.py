@@ -56,6 +56,19 @@ def everything_of(user_id: str) -> Query[Revoked]:
     )
 
 
+def everything_by(issuer: str) -> Query[Revoked]:
+    """Return the statement that ends every token that *issuer* issued before now.
+
+    The database's now: with that of a machine that is ahead nobody could sign in again until
+    then, and that of one behind would leave what was issued last.
+    """
+    return Query(
+        "select chatkeep.revoke('issuer', %s, '', now(), now() + %s)::text as done",
+        (issuer, REMEMBERED),
+        Revoked,
+    )
+
+
 def session_at(issuer: str, reference: str) -> Query[Revoked]:
     """Return the statement that ends the session that *issuer* calls *reference*, also unseen."""
     return Query(

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final
 from chatkeep.batches import in_turns
 from chatkeep.db import AUTH, Query
 from chatkeep.ended_credentials import (
-    REMEMBERED,
     counted_as_issued,
+    everything_by,
     everything_has_ended,
     has_no_session,
     holds_no_more,
@@ -215,19 +215,19 @@ class Revocations:
 
     async def revoke_session(self, issuer: str, reference: str, *, until: datetime) -> None:
         """End the session that *issuer* calls *reference*; its tokens live until *until*."""
-        await self._revoke("session", issuer, reference, None, until)
+        await self._revoke("session", issuer, reference, until)
 
     async def revoke_token(self, issuer: str, token_id: str, *, until: datetime) -> None:
         """End one token (its `jti`), which lives until *until*."""
-        await self._revoke("token", issuer, token_id, None, until)
+        await self._revoke("token", issuer, token_id, until)
 
     async def revoke_issuer(self, issuer: str) -> None:
         """End every token that *issuer* issued before now.
 
         If it is our own, end the sessions too: their tokens of this very second are left.
         """
-        now = datetime.now(UTC)
-        await self._revoke("issuer", issuer, "", now, now + REMEMBERED)
+        await self._db.fetch_all(AUTH, everything_by(issuer))
+        await self.catch_up()
 
     def watch(self, principal: Principal, ended: Callable[[], None]) -> None:
         """Call *ended* when the credential of *principal* has ended, at once if it has.
@@ -341,18 +341,11 @@ class Revocations:
             if self.knows(principal):
                 ended()
 
-    async def _revoke(
-        self,
-        kind: str,
-        issuer: str,
-        subject: str,
-        not_before: datetime | None,
-        until: datetime,
-    ) -> None:
+    async def _revoke(self, kind: str, issuer: str, subject: str, until: datetime) -> None:
         await self._db.execute(
             AUTH,
-            "select chatkeep.revoke(%s, %s, %s, %s, %s)",
-            (kind, issuer, subject, not_before, until),
+            "select chatkeep.revoke(%s, %s, %s, null, %s)",
+            (kind, issuer, subject, until),
         )
         await self.catch_up()
 

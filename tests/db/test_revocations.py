@@ -520,3 +520,31 @@ async def test_wrong_clock_lets_nobody_back_in(
     monkeypatch.setattr("chatkeep.revocations.datetime", Wrong)
     await node._forget_the_old()
     assert node.knows(replace(shown("session"), token_id="ended"))
+
+
+@pytest.mark.usefixtures("everybody_may_come_back")
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_issuer_ends_by_the_clock_of_the_database(
+    db: Database, elsewhere: Revocations, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Where one's own is off, who signs in again is let in, and what was issued before is not."""
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(hours=hours)
+
+    monkeypatch.setattr("chatkeep.revocations.datetime", Wrong)
+    moment = datetime.now(UTC)
+    issued_before, issued_after = (
+        shown("session", issuer="supabase", issued_at=moment + timedelta(minutes=minutes))
+        for minutes in (-30, 30)
+    )
+    node = Revocations(db)
+    await node.revoke_issuer("supabase")
+    await elsewhere.catch_up()
+    for who in (node, elsewhere):
+        assert who.knows(issued_before)
+        assert not who.knows(issued_after)
+    assert await node.is_revoked_now(issued_before)
+    assert not await node.is_revoked_now(issued_after)

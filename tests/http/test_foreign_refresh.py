@@ -10,12 +10,14 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import pytest
 from aiohttp import web
 
+from chatkeep.db import AUTH
 from chatkeep.sessions.refresh_cookies import PREFIX, Kept, RefreshCookies
 from tests.identity_providers import (
     AUDIENCE,
@@ -396,6 +398,28 @@ async def test_hundred_parallel_refreshes_are_one_exchange(its_node: Node, odd: 
     assert {one.status for one in [*answers, late]} == {200}
     assert len({one.json["access_token"] for one in [*answers, late]}) == 1
     assert len(odd.asked) == 1
+
+
+async def test_whoever_had_to_go_renews_where_the_clock_is_behind(
+    its_node: Node, odd: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything of an issuer ended by the database's clock; what it gives since then is good."""
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("chatkeep.sessions.foreign.datetime", Behind)
+    try:
+        await its_node.services.embedded.revocations.revoke_issuer("supabase")
+        odd.gives(iat=int(time.time()) + 2)
+        answer = await refreshed(its_node)
+        assert answer.status == 200, answer.text
+    finally:
+        await its_node.services.db.execute(
+            AUTH, "delete from chatkeep.revocations where kind = 'issuer'", ()
+        )
 
 
 async def test_successor_is_not_shared_for_long(its_node: Node, odd: Project) -> None:

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 #: A refresh token that was logged out here is refused here for so long.
 _REMEMBERED: Final = timedelta(days=400)
+#: A refresh token does not say when it was issued: it has ended by its own name, and by no moment.
+_WHENEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 AtIssuer = Literal["ended", "not asked", "unavailable"]
 
@@ -162,5 +164,5 @@ def _standing_for(issuer: Issuer, refresh_token: str) -> Principal:
         issuer=issuer.name,
         subject="",
         token_id=_id_of(refresh_token),
-        issued_at=datetime.now(UTC),
+        issued_at=_WHENEVER,
     )
