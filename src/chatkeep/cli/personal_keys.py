@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -82,7 +81,7 @@ def _line(one: PersonalKey) -> str:
     state = f"expires {one.expires_at:%Y-%m-%d}"
     if one.revoked_at is not None:
         state = f"ended {one.revoked_at:%Y-%m-%d}: {one.reason}"
-    elif one.expires_at <= datetime.now(UTC):
+    elif one.ended_at is not None:
         state = f"expired {one.expires_at:%Y-%m-%d}"
     return printable(
         f"{one.id}  {one.shown}…  {one.name}  {','.join(one.scopes)}  used {used}  {state}"

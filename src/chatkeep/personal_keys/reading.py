@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -74,7 +74,7 @@ class PersonalKeys:
         held = await self._held(key)
         if held.is_revoked or held.is_barred:
             raise TokenRevoked
-        if held.expires_at <= datetime.now(UTC):
+        if held.left_s <= 0:
             raise TokenExpired(expires_at=int(held.expires_at.timestamp()))
         return _principal(held)
 
@@ -105,6 +105,7 @@ class PersonalKeys:
         fresh = self._fresh(hashed)
         if fresh is not None:
             return fresh
+        asked_at = self._clock()
         found = await records.find(self._db, key)
         if found is None or found.issuer not in self._issuers:
             raise TokenInvalid
@@ -112,7 +113,9 @@ class PersonalKeys:
             raise TokenRevoked  # not remembered: they may be let in again
         if not (found.is_used or found.is_revoked or found.is_barred):
             await records.note_first_use(self._db, found)
-        self._remembered[hashed] = self._clock() + BELIEVED_FOR_S, found
+        # One that has expired goes on being remembered as such.
+        for_s = min(BELIEVED_FOR_S, found.left_s) if found.left_s > 0 else BELIEVED_FOR_S
+        self._remembered[hashed] = asked_at + for_s, found
         self._remembered.move_to_end(hashed)
         if len(self._remembered) > REMEMBERED_AT_MOST:
             self._remembered.popitem(last=False)

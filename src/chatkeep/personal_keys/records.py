@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from chatkeep import audit
 from chatkeep.batches import in_turns
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 LISTED_AT_MOST: Final = 500
 #: One that has ended is shown for so long, and then forgotten.
 KEPT_FOR: Final = timedelta(days=90)
+_SEEN: LiteralString = (
+    "id, name, shown, issuer, scopes, created_at, expires_at, last_used_at, revoked_at,"
+    " coalesce(revoked_at, case when expires_at <= now() then expires_at end) as ended_at, reason"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalKey:
-    """A key as its owner sees it, ended or not. *shown* is how it begins."""
+    """A key as its owner sees it. *shown* is how it begins; *ended_at* also when it expired."""
 
     id: UUID
     name: str
@@ -42,6 +46,7 @@ class PersonalKey:
     expires_at: datetime
     last_used_at: datetime | None
     revoked_at: datetime | None
+    ended_at: datetime | None
     reason: str | None
 
 
@@ -56,7 +61,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A key as it is checked, with its owner. *is_barred*: their account is gone or banned."""
+    """A key as it is checked, with its owner. *is_barred*: their account is gone or banned.
+
+    *left_s* is how long it had when it was looked up, by the clock by which it was made.
+    """
 
     id: UUID
     user_id: str
@@ -68,6 +76,7 @@ class Held:
     metadata: dict[str, Any] | None = field(repr=False)
     created_at: datetime
     expires_at: datetime
+    left_s: float
     is_used: bool
     is_revoked: bool
     is_barred: bool
@@ -94,12 +103,11 @@ async def make(
     """
     key = texts.new_key()
     made = Query(
-        "insert into chatkeep.personal_keys (user_id, id, issuer, subject, name, shown, key_hash,"
+        "insert into chatkeep.personal_keys (user_id, id, issuer, subject, name, shown, key_hash,"  # noqa: S608 -- a literal of this file
         " scopes, role, roles, expires_at) select %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
         " now() + %s where (select count(*) from chatkeep.personal_keys where user_id = %s"
         "  and revoked_at is null and expires_at > now()) < %s"
-        " returning user_id, id, issuer, name, shown, scopes, created_at, expires_at,"
-        " last_used_at, revoked_at, reason",
+        " returning user_id, " + _SEEN,
         (
             *(who.user_id, key_id, who.issuer, who.subject, wanted.name),
             *(texts.shown_part(key), texts.hash_of(key), sorted(wanted.scopes)),
@@ -112,7 +120,7 @@ async def make(
         "api_key.made",
         details={"name": wanted.name, "shown": texts.shown_part(key), "scopes": wanted.scopes},
         keep="id, name, shown, issuer, scopes, created_at, expires_at, last_used_at,"
-        " revoked_at, reason",
+        " revoked_at, ended_at, reason",
     )
     try:
         _, rows = await db.fetch_all(AUTH, _one_at_a_time(who.user_id), noted)
@@ -129,8 +137,7 @@ async def list_own(db: Database, user_id: str) -> list[PersonalKey]:
     """List the keys of a person, the newest first; also what ended lately."""
     return await db.fetch(
         as_user(user_id),
-        "select id, name, shown, issuer, scopes, created_at, expires_at, last_used_at,"
-        " revoked_at, reason from chatkeep.personal_keys where user_id = %s"
+        "select " + _SEEN + " from chatkeep.personal_keys where user_id = %s"  # noqa: S608 -- as above
         " and least(expires_at, revoked_at) > now() - %s"
         " order by created_at desc, id desc limit %s",
         (user_id, KEPT_FOR, LISTED_AT_MOST),
@@ -228,6 +235,7 @@ async def find(db: Database, key: str) -> Held | None:
     found = await db.fetch(
         AUTH,
         "select k.id, k.user_id, k.issuer, k.subject, k.scopes, k.created_at, k.expires_at,"
+        " extract(epoch from k.expires_at - now())::float8 as left_s,"
         " coalesce(u.role, k.role) as role, k.roles, u.app_metadata as metadata,"
         " k.last_used_at is not null as is_used, k.revoked_at is not null as is_revoked,"
         " k.issuer = 'embedded' and (u.id is null or u.deleted_at is not null"

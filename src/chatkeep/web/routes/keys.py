@@ -205,12 +205,6 @@ def _shown(one: PersonalKey) -> dict[str, Any]:
         "created_at": one.created_at,
         "expires_at": one.expires_at,
         "last_used_at": one.last_used_at,
-        "ended_at": _ended_at(one),
+        "ended_at": one.ended_at,
         "reason": one.reason,
     }
-
-
-def _ended_at(one: PersonalKey) -> datetime | None:
-    if one.revoked_at is not None:
-        return one.revoked_at
-    return one.expires_at if one.expires_at <= datetime.now(UTC) else None

@@ -1,0 +1,74 @@
+"""A node whose own clock is an hour off goes by the database's, in what people are told."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.http.test_personal_keys import KEYS, make, with_key, works
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.postgres_servers import MigratedDatabase
+    from tests.serving import Node, Person
+
+    Shift = Callable[[timedelta], None]
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def shift(monkeypatch: pytest.MonkeyPatch) -> Shift:
+    """Put the clock of the node forward, wherever it asks for the date."""
+
+    def shifted(by: timedelta) -> None:
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz) + by
+
+        for name, module in list(sys.modules.items()):
+            if name.startswith("chatkeep.") and vars(module).get("datetime") is datetime:
+                monkeypatch.setattr(module, "datetime", Wrong)
+
+    return shifted
+
+
+@pytest.mark.parametrize("wrong", [HOUR, -HOUR], ids=["ahead", "behind"])
+async def test_key_lasts_as_long_as_was_said(
+    node: Node, ana: Person, database: MigratedDatabase, shift: Shift, wrong: timedelta
+) -> None:
+    """Not an hour less or more; and the list agrees with what is let in."""
+    lasting, over = [await make(ana.client, "models:read") for _ in range(2)]
+    ends = "update chatkeep.personal_keys set expires_at = now() + %s where id = %s returning id"
+    database.operate(ends, HOUR / 2, lasting["id"])
+    database.operate(ends, -HOUR / 2, over["id"])
+    shift(wrong)
+    for _ in range(2):  # looked up, and remembered
+        assert await works(with_key(node, lasting))
+        assert not await works(with_key(node, over))
+    listed = {one["id"]: one for one in (await ana.client.get(KEYS)).json["keys"]}
+    assert listed[lasting["id"]]["ended_at"] is None
+    assert listed[over["id"]]["ended_at"] == listed[over["id"]]["expires_at"]
+
+
+async def test_key_that_is_remembered_is_good_no_longer_for_that(
+    node: Node, ana: Person, database: MigratedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked up once a minute, and may end before that."""
+    made = await make(ana.client, "models:read")
+    ends = "update chatkeep.personal_keys set expires_at = now() + %s where id = %s"
+    database.operate(ends, timedelta(seconds=30), made["id"])
+    keys = node.services.personal_keys
+    now = keys._clock()
+    monkeypatch.setattr(keys, "_clock", lambda: now)
+    assert await works(with_key(node, made))
+    database.operate(ends, timedelta(seconds=-1), made["id"])
+    now += 29
+    assert await works(with_key(node, made))
+    now += 2
+    assert not await works(with_key(node, made))
