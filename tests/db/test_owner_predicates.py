@@ -602,6 +602,9 @@ TRIES: dict[str, Callable[[Database], Awaitable[object]]] = {
     "other words for hers": lambda db: records.save_item(
         db, "bo", SAME, item("parent"), message_id="parent"
     ),
+    "held thread of the same id": lambda db: records.save_thread(
+        db, "bo", SAME, title="new", thread={}, known=True, retitled=True
+    ),
     "hide the same item": lambda db: records.hide_item(db, "bo", SAME, "same", message_id=SAME),
     "show the same item": lambda db: records.show_items(db, "bo", SAME, ["same"]),
     "erase the same item": lambda db: erasing.erase_item(

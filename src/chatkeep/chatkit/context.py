@@ -20,6 +20,7 @@ class Progress:
     *retrying*: what is taken out of the thread is only hidden, and listed in *hidden*.
     *thread_id* is what a thread will be called that the request makes.
     *added*: something was kept that is no answer of our engine.
+    *titles*: by thread, what it was called whenever the request read it, or when it wrote it.
     """
 
     answer: asyncio.Task[Answer] | None = None
@@ -28,6 +29,7 @@ class Progress:
     retrying: bool = False
     hidden: list[str] = field(default_factory=list)
     added: bool = False
+    titles: dict[str, set[str | None]] = field(default_factory=dict)
 
 
 class ChatKitContext(dict[str, Any]):

@@ -120,29 +120,29 @@ async def list_threads(
 
 
 async def save_thread(
-    db: Database, user_id: str, thread_id: str, *, title: str | None, thread: dict[str, Any]
+    db: Database,
+    user_id: str,
+    thread_id: str,
+    *,
+    title: str | None,
+    thread: dict[str, Any],
+    known: bool,
+    retitled: bool,
 ) -> None:
-    """Make the conversation or change its title, and keep what only ChatKit has of it."""
+    """Keep what only ChatKit has of a conversation, and its title, where it is *retitled*.
+
+    It is made where it is not there, unless it was *known*: then it was erased meanwhile.
+
+    Raises:
+        NotFound: it was erased or deleted, or this id is somebody else's.
+    """
+    values = {"user": user_id, "thread": thread_id, "title": title, "kept": Jsonb(thread)}
     try:
-        rows = await db.fetch(
-            as_user(user_id),
-            """
-            with kept as (
-              insert into chat.conversations as c (user_id, id, title)
-              values (%(user)s, %(thread)s, %(title)s)
-              on conflict (user_id, id) do update set title = excluded.title,
-                title_typed = c.title_typed or coalesce(c.title <> excluded.title, false)
-              where c.deleted_at is null
-              returning id
-            )
-            insert into chat.chatkit_threads (user_id, conversation_id, thread)
-            select %(user)s, id, %(kept)s::jsonb from kept
-            on conflict (user_id, conversation_id) do update set thread = excluded.thread
-            returning conversation_id as id
-            """,
-            {"user": user_id, "thread": thread_id, "title": title, "kept": Jsonb(thread)},
-            row=_Id,
-        )
+        if known:
+            changed = {**values, "retitled": retitled}
+            rows = await db.fetch(as_user(user_id), _CHANGE, changed, row=_Id)
+        else:
+            rows = await db.fetch(as_user(user_id), _MAKE, values, row=_Id)
     except ConstraintViolated as violated:
         raise NotFound from violated  # somebody else's id
     if not rows:
@@ -360,4 +360,32 @@ select %(user)s, %(thread)s, %(id)s,
   case when %(role)s::text is null then old.head_id else %(id)s end, %(item)s::jsonb
 from old
 returning id
+"""
+
+_MAKE = """
+with kept as (
+  insert into chat.conversations as c (user_id, id, title)
+  values (%(user)s, %(thread)s, %(title)s)
+  on conflict (user_id, id) do update set title = excluded.title,
+    title_typed = c.title_typed or coalesce(c.title <> excluded.title, false)
+  where c.deleted_at is null
+  returning id
+)
+insert into chat.chatkit_threads (user_id, conversation_id, thread)
+select %(user)s, id, %(kept)s::jsonb from kept
+on conflict (user_id, conversation_id) do update set thread = excluded.thread
+returning conversation_id as id
+"""
+
+_CHANGE = """
+with kept as (
+  update chat.conversations set title = case when %(retitled)s then %(title)s else title end,
+    title_typed = title_typed or %(retitled)s and coalesce(title <> %(title)s, false)
+  where user_id = %(user)s and id = %(thread)s and deleted_at is null
+  returning id
+)
+insert into chat.chatkit_threads (user_id, conversation_id, thread)
+select %(user)s, %(thread)s, %(kept)s::jsonb where exists (select from kept)
+on conflict (user_id, conversation_id) do update set thread = excluded.thread
+returning conversation_id as id
 """

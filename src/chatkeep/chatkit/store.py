@@ -87,17 +87,31 @@ class ConversationStore(Store[ChatKitContext]):
         row = await records.find_thread(self._db, context.who.user_id, thread_id)
         if row is None:
             raise NotFoundError(thread_id)
-        return _thread(row)
+        return _thread(row, context)
 
     async def save_thread(self, thread: ThreadMetadata, context: ChatKitContext) -> None:
-        """Make or change a thread. Raises `NotFoundError` where the id is somebody else's."""
+        """Make or change a thread. Raises `NotFoundError` where the id is somebody else's.
+
+        A title that the request has only read is not written: it may be older than what the
+        thread is called now, or have gone with the message that it was made of.
+        """
         kept = ThreadMetadata.model_dump(thread, mode="json", exclude={"id", "title", "items"})
+        title, read = thread.title, context.progress.titles.get(thread.id)
+        retitled = read is None or title not in read
         try:
             await records.save_thread(
-                self._db, context.who.user_id, thread.id, title=thread.title, thread=kept
+                self._db,
+                context.who.user_id,
+                thread.id,
+                title=title,
+                thread=kept,
+                known=read is not None,
+                retitled=retitled,
             )
         except NotFound as error:
             raise NotFoundError(thread.id) from error
+        if retitled:
+            context.progress.titles[thread.id] = {title}
 
     async def load_threads(
         self, limit: int, after: str | None, order: str, context: ChatKitContext
@@ -111,7 +125,7 @@ class ConversationStore(Store[ChatKitContext]):
             after=after,
             newest_first=order == "desc",
         )
-        return _page([_thread(row) for row in rows], limit)
+        return _page([_thread(row, context) for row in rows], limit)
 
     async def delete_thread(self, thread_id: str, context: ChatKitContext) -> None:
         """Delete the thread; like every conversation it can be restored for a day."""
@@ -287,7 +301,8 @@ class ConversationStore(Store[ChatKitContext]):
                 return NewItem(id=item.id, item=kept)
 
 
-def _thread(row: ThreadRow) -> ThreadMetadata:
+def _thread(row: ThreadRow, context: ChatKitContext) -> ThreadMetadata:
+    context.progress.titles.setdefault(row.id, set()).add(row.title)
     known = {"created_at": row.created_at, **(row.thread or {})}
     return ThreadMetadata(id=row.id, title=row.title, **known)
 
