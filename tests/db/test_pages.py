@@ -120,6 +120,9 @@ class Talk:
             # A table of a few rows would be read through, and a short conversation sorted.
             await connection.execute("set local enable_seqscan = off")
             await connection.execute("set local enable_sort = off")
+            # Before version 18 what is off costs ten thousand million: worth it to compile the
+            # statement first, for seconds, which a slow machine does not end in time.
+            await connection.execute("set local jit = off")
             counted = []
             for text, params in ((_SCANS, ()), (query.text, query.params), (_SCANS, ())):
                 cursor = await connection.execute(text, params)
