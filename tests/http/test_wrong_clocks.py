@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.http.test_budgets import ask, used
 from tests.http.test_personal_keys import KEYS, make, with_key, works
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.http.conftest import StartNode
     from tests.postgres_servers import MigratedDatabase
     from tests.serving import Node, Person
 
@@ -72,3 +74,26 @@ async def test_key_that_is_remembered_is_good_no_longer_for_that(
     assert await works(with_key(node, made))
     now += 2
     assert not await works(with_key(node, made))
+
+
+def _next_midnight(database: MigratedDatabase) -> str:
+    ((tomorrow,),) = database.operate("select (now() at time zone 'utc')::date + 1")
+    return f"{tomorrow}T00:00:00Z"
+
+
+@pytest.mark.parametrize("wrong", [24 * HOUR, -24 * HOUR], ids=["ahead", "behind"])
+async def test_budget_begins_anew_when_the_database_counts_anew(
+    start: StartNode, database: MigratedDatabase, shift: Shift, wrong: timedelta
+) -> None:
+    """As the refusal says it, and as what is left is listed."""
+    node = await start(BUDGET_TOKENS_PER_DAY="100", MAX_TOKENS="500")
+    who = node.person()
+    shift(wrong)
+    soonest = _next_midnight(database)
+    refused = await ask(who.client)
+    (listed,) = (await used(who.client))["budgets"]
+    latest = _next_midnight(database)
+    assert refused.status == 429
+    for said in (refused.json["resets_at"], listed["resets_at"]):
+        assert said in {soonest, latest}
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400

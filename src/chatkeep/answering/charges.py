@@ -19,11 +19,11 @@ from chatkeep.budgets.amounts import (
     NO_LIMIT,
     Limits,
     forms_size,
-    refusal,
     tokens_in,
     tokens_of,
 )
 from chatkeep.budgets.ledger import Asking, Charged, Sums
+from chatkeep.budgets.refusals import refusal
 from chatkeep.db import WORKER, ConstraintViolated, as_user
 from chatkeep.events import NO_USAGE, Usage
 from chatkeep.ids import new_id
@@ -279,7 +279,7 @@ class Budgets:
             raise await self._refused(charge.user_id, violated) from violated
 
     async def _refused(self, user_id: str, violated: ConstraintViolated) -> Exception:
-        error = refusal(violated)
+        error = await refusal(self._db, user_id, violated)
         if error is None:
             return violated
         await self.refuse(user_id, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chatkeep import runs
-from chatkeep.budgets.amounts import refusal
+from chatkeep.budgets.refusals import refusal
 from chatkeep.errors import AnswerNotInterrupted, IdempotencyKeyReused, NotFound, RunInProgress
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def why_violated(
     """Say why a constraint kept *turn* from beginning. A duplicate may break any of them first."""
     if (same := await find_repeated(db, user_id, turn)) is not None:
         return same
-    if (exhausted := refusal(violated)) is not None:
+    if (exhausted := await refusal(db, user_id, violated)) is not None:
         return exhausted
     if violated.name == "messages_parent":
         return NotFound()

@@ -37,7 +37,7 @@ from chatkeep.answering.working import (
     refuse_when,
     within,
 )
-from chatkeep.budgets.amounts import refusal
+from chatkeep.budgets.amounts import BUDGETS
 from chatkeep.db import ConstraintViolated
 from chatkeep.errors import (
     BudgetExhausted,
@@ -160,8 +160,9 @@ class Replies:
             try:
                 started = await turns.claim(self._db, user_id, turn, also)
             except ConstraintViolated as violated:
-                code = _refused(violated).code
-                await waiting.give_up(self._db, user_id, waited.id, code)
+                if violated.name not in BUDGETS:
+                    raise
+                await waiting.give_up(self._db, user_id, waited.id, BudgetExhausted.code)
                 continue
             if started is not None:
                 self._launch(who, turn, choices, started)
@@ -377,13 +378,6 @@ class Replies:
             return work.cut_short()
         finally:
             work.asking = False
-
-
-def _refused(violated: ConstraintViolated) -> ChatkeepError:
-    refused = refusal(violated)
-    if refused is None:
-        raise violated
-    return refused
 
 
 def _name(titling: Titling, who: Principal, live: LiveAnswer, question: str, answer: str) -> None:

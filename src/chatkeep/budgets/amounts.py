@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chatkeep.config import Settings
-    from chatkeep.db import ConstraintViolated
     from chatkeep.llm.model import ModelSettings, Prompt, Tool
 
 NO_LIMIT: Final = Decimal("Infinity")
@@ -138,12 +137,6 @@ def exhausted(budget: str, now: datetime) -> BudgetExhausted:
         budget=budget,
         resets_at=again.isoformat().replace("+00:00", "Z"),
     )
-
-
-def refusal(violated: ConstraintViolated) -> BudgetExhausted | None:
-    """Return the refusal that *violated* means; None when it is no budget's."""
-    budget = BUDGETS.get(violated.name)
-    return None if budget is None else exhausted(budget, datetime.now(UTC))
 
 
 def _limit(value: Decimal | int | None) -> Decimal:

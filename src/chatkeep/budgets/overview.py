@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, LiteralString
 
@@ -11,6 +10,8 @@ from chatkeep.budgets.amounts import resets_at
 from chatkeep.db import ADMIN, Query, as_user
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
     from chatkeep.budgets.amounts import Limits
     from chatkeep.db import Database
     from chatkeep.principal import Principal
@@ -65,6 +66,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
+    now: datetime
     tokens_per_day: Decimal
     tokens_per_month: Decimal
     tokens_per_run: Decimal
@@ -122,14 +124,13 @@ def _budgets(state: _State) -> list[Budget]:
         ("cost-per-month", state.cost_per_month, state.month_cost),
         ("cost-per-run", state.cost_per_run, None),
     )
-    now = datetime.now(UTC)
     return [
         Budget(
             name=name,
             limit=limit,
             used=used,
             left=max(Decimal(0), limit - (used or 0)),
-            resets_at=resets_at(name, now),
+            resets_at=resets_at(name, state.now),
         )
         for name, limit, used in rows
         if limit.is_finite()
@@ -137,7 +138,7 @@ def _budgets(state: _State) -> list[Budget]:
 
 
 _STATE = """
-select
+select now() as now,
   coalesce(u.tokens_per_day, r.tokens_per_day, %(tokens_per_day)s::numeric) as tokens_per_day,
   coalesce(u.tokens_per_month, r.tokens_per_month, %(tokens_per_month)s::numeric)
     as tokens_per_month,
