@@ -547,10 +547,10 @@ async def test_nothing_outside_the_folder_is_served(node: Node, static: Path, pa
 async def test_hostile_ranges_cost_nothing(node: Node, static: Path) -> None:
     """Thousands of ranges are answered or refused at once."""
     ranges = ",".join(f"{n}-{n}" for n in range(2500))
-    began = time.monotonic()
+    began = time.process_time()
     answer = await node.nobody().get("/assets/app-1a2b.js", headers={"range": f"bytes={ranges}"})
     assert answer.status in {200, 206, 400, 416}
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 async def test_unbuilt_web_chat_says_how_to_build_it(

@@ -19,7 +19,7 @@ import pytest
 from chatkeep.redis_link import RedisLink
 from tests.patience import PATIENCE_S
 from tests.redis_servers import RedisServer, needs_redis, running_redis
-from tests.serving import types, until
+from tests.serving import no_longer_than, types, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -268,12 +268,11 @@ async def test_open_streams_end_on_every_node(
             node.stage.play(["One", gate, ", two."])
             streams.append(await open_streams.enter_async_context(asking(me.but(url=node.url))))
             await streams[-1].until(lambda event: "One" in str(event.data))
-        began = time.monotonic()
-        await end(victim)
-        for stream in streams:
-            await stream.rest()
-            assert types(stream.events)[-2:] == ["error", "[DONE]"]
-        assert time.monotonic() - began < BOUND_S
+        async with no_longer_than(BOUND_S):
+            await end(victim)
+            for stream in streams:
+                await stream.rest()
+                assert types(stream.events)[-2:] == ["error", "[DONE]"]
     for node in nodes:
         await until(partial(is_out, me.but(url=node.url)))
     gate.set()
