@@ -22,6 +22,7 @@ from tests.chromium import launched_chromium
 from tests.command_line import CHATKEEP, environment
 from tests.e2e.visiting import Server, Visitor
 from tests.free_ports import free_port
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 
-expect.set_options(timeout=20_000)  # it ends as soon as it holds; a loaded machine takes its time
+expect.set_options(timeout=PATIENCE_S * 1000)  # it ends as soon as it holds
 
 
 class Settle(Protocol):

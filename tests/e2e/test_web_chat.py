@@ -143,7 +143,7 @@ async def test_edits_and_new_answers_are_versions(visitor: Visitor) -> None:
         await ask(page, "My dog sleeps")
         await page.get_by_role("button", name="Answer again").click()
         await expect(page.get_by_text("Version 2 of 2")).to_be_visible()
-        await expect(stop_button(page)).to_be_hidden(timeout=30_000)
+        await expect(stop_button(page)).to_be_hidden()
         await page.get_by_role("button", name="Previous version").click()
         await expect(page.get_by_text("Version 1 of 2")).to_be_visible()
 
@@ -153,7 +153,7 @@ async def test_edits_and_new_answers_are_versions(visitor: Visitor) -> None:
         await page.get_by_label("Edit message").fill("My cat sleeps")
         await page.get_by_role("button", name="Send", exact=True).click()
         await expect(question.get_by_text("Version 2 of 2")).to_be_visible()
-        await expect(stop_button(page)).to_be_hidden(timeout=30_000)
+        await expect(stop_button(page)).to_be_hidden()
         await page.reload()
         await expect(question).to_contain_text("My cat sleeps")
         await question.get_by_role("button", name="Previous version").click()
@@ -263,7 +263,7 @@ async def test_what_could_not_be_sent_is_sent_later(visitor: Visitor) -> None:
         await page.context.set_offline(offline=False)
         await page.get_by_role("button", name="Send again").click()
         await expect(answers(page)).to_have_count(1)
-        await expect(stop_button(page)).to_be_hidden(timeout=30_000)
+        await expect(stop_button(page)).to_be_hidden()
         await expect(page.get_by_role("article", name="You")).to_have_count(1)
 
 
@@ -306,10 +306,10 @@ async def test_the_page_waits_for_a_server_that_was_killed(
             await expect(page.get_by_text("The connection broke.")).to_be_visible()
             await server.start()
             again = page.get_by_role("button", name="Try again")
-            await expect(again).to_be_visible(timeout=30_000)
+            await expect(again).to_be_visible()
             assert (await said(answers(page).last)).startswith(before[:60])
             await again.click()
-            await expect(page.get_by_text("Version 2 of 2")).to_be_visible(timeout=30_000)
+            await expect(page.get_by_text("Version 2 of 2")).to_be_visible()
     finally:
         await server.end()
 

@@ -146,7 +146,7 @@ async def test_chats_of_chatgpt_are_brought_along(visitor: Visitor, tmp_path: Pa
         await visitor.sign_up(page)
         await open_account(page)
         await page.get_by_label("Export to import").set_input_files(export)
-        await expect(page.get_by_text("5 chats were imported.")).to_be_visible(timeout=30_000)
+        await expect(page.get_by_text("5 chats were imported.")).to_be_visible()
         await expect(chats(page)).to_have_count(5)
         await page.get_by_label("Export to import").set_input_files(export)
         await expect(page.get_by_text("0 chats were imported. 5 were here before.")).to_be_visible()

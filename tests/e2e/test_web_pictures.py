@@ -153,7 +153,7 @@ async def test_picture_needs_no_words(visitor: Visitor, width: int) -> None:
         await expect(box(page)).to_have_value("")
         await box(page).press("Enter")
         await expect(answers(page)).to_have_count(1)
-        await expect(stop_button(page)).to_be_hidden(timeout=30_000)
+        await expect(stop_button(page)).to_be_hidden()
         await expect(page.locator(".bubble")).to_have_count(0)
         await page.get_by_role("button", name="Show wide.png").click()
         await shown(page.get_by_role("dialog").get_by_role("img"))

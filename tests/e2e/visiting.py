@@ -145,6 +145,7 @@ class Visitor:
             reduced_motion="reduce",
             permissions=["clipboard-read", "clipboard-write"],
         )
+        context.set_default_timeout(PATIENCE_S * 1000)
         try:
             await context.add_init_script(REPORT_BLOCKED)
             yield await self.page(context)
@@ -212,7 +213,7 @@ async def ask(page: Page, text: str) -> None:
     await box(page).fill(text)
     await box(page).press("Enter")
     await expect(answers(page)).to_have_count(before + 1)
-    await expect(stop_button(page)).to_be_hidden(timeout=30_000)
+    await expect(stop_button(page)).to_be_hidden()
 
 
 async def begin_story(page: Page, *, least: int = 80) -> str:
