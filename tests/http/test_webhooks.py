@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -259,6 +261,21 @@ async def test_two_secrets_are_good_at_once(start: StartNode, crm: Receiver) -> 
     await ask(node.person().client)
     await until(lambda: len(crm.heard) == 2)
     assert all(one.is_signed_with(OLD) and one.is_signed_with(NEW) for one in crm.heard)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_request_says_when_it_was_sent_by_the_clock_of_the_database(
+    start: StartNode, crm: Receiver, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Receivers refuse what is five minutes off, and lost what a node with a wrong clock told."""
+    node = await start(**listening(crm))
+    wrong = SimpleNamespace(time=lambda: time.time() + hours * 3600)
+    monkeypatch.setattr("chatkeep.webhooks.delivery.time", wrong)
+    await ask(node.person().client)
+    await until(lambda: bool(crm.heard))
+    _, sent_at, _ = crm.heard[0].signed.split(b".", 2)
+    assert abs(int(sent_at) - time.time()) < 300
+    assert crm.heard[0].is_signed_with(OLD)
 
 
 async def test_what_is_not_taken_is_told_again_under_the_same_id(

@@ -90,9 +90,13 @@ class Delivery:
         )
 
     async def send(self, told: Told) -> str | None:
-        """Send *told*; return why it was not taken, None when it was."""
+        """Send *told*; return why it was not taken, None when it was.
+
+        Raises:
+            Unavailable: the database is away.
+        """
         body = msgspec.json.encode(await self._payload(told))
-        now = int(time.time())
+        now = await records.now(self.db)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "Chatkeep",
