@@ -59,7 +59,11 @@ async def connected(server: McpServer, *, public_only: bool) -> AsyncIterator[Cl
     transport = (
         stdio_client(_process(server))
         if server.command
-        else http_transport(server, public_only=public_only)
+        else http_transport(
+            server,
+            public_only=public_only,
+            answers_within_s=max(server.timeout_s, CONNECT_WITHIN_S),
+        )
     )
     info = Implementation(name="chatkeep", version=chatkeep.__version__)
     async with AsyncExitStack() as stack:

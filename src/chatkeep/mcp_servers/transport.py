@@ -7,9 +7,14 @@ environment, no cookie is kept, and no redirect leaves the server's own origin.
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import httpx2
@@ -31,6 +36,8 @@ ANSWER_AT_MOST: Final = 1024 * 1024
 #: The header that says for whom a tool is called.
 CALLER_HEADER: Final = "Chatkeep-Caller"
 _CONNECT_TIMEOUT_S: Final = 10.0
+#: A stream that ended is asked for again so late, however soon its server would have it.
+_LEAST_PAUSE_S: Final = 1.0
 _OF_THE_WIRE: Final = frozenset({b"content-length", b"content-encoding", b"transfer-encoding"})
 
 #: What the requests of the present call say of the caller. The `mcp` package sends each
@@ -40,9 +47,11 @@ statement_of_caller: ContextVar[str | None] = ContextVar("statement_of_caller", 
 
 @asynccontextmanager
 async def http_transport(
-    server: McpServer, *, public_only: bool
+    server: McpServer, *, public_only: bool, answers_within_s: float
 ) -> AsyncGenerator[TransportStreams, None]:
     """Lend what a client of *server* sends and receives through.
+
+    Nobody waits for an answer longer than *answers_within_s*.
 
     Raises:
         ValueError: *public_only*, and its address is not https.
@@ -60,7 +69,7 @@ async def http_transport(
     async with (
         session,
         httpx2.AsyncClient(
-            transport=_Transport(session),
+            transport=_Transport(session, answers_within_s=answers_within_s),
             headers={"Accept-Encoding": "identity", **headers},
             event_hooks={"request": [_say_for_whom]},
             timeout=None,
@@ -77,6 +86,15 @@ async def _say_for_whom(request: httpx2.Request) -> None:
         request.headers[CALLER_HEADER] = statement
 
 
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    """When a stream was asked for first, and last; *is_call*: an answer of ours is in it."""
+
+    began: float
+    is_call: bool
+    last: float = -math.inf
+
+
 class _Transport(httpx2.AsyncBaseTransport):
     """What httpx asks, asked by aiohttp.
 
@@ -84,11 +102,16 @@ class _Transport(httpx2.AsyncBaseTransport):
     request that fails is answered here, with an error of that request alone.
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, *, answers_within_s: float) -> None:
+        """Ask through *session*; after *answers_within_s* nobody waits for an answer."""
         self._session = session
+        self._answers_within_s = answers_within_s
+        # By the task that asks: each asks for one stream, again and again.
+        self._asked: WeakKeyDictionary[asyncio.Task[Any], _Asked] = WeakKeyDictionary()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Make one request; a stream is read by whoever asked."""
+        await self._pause(request)
         assert isinstance(request.stream, httpx2.AsyncByteStream)  # noqa: S101 -- of an async client
         body = b"".join([piece async for piece in request.stream])
         try:
@@ -107,6 +130,22 @@ class _Transport(httpx2.AsyncBaseTransport):
                 return await _whole(response, body)
         except (aiohttp.ClientError, OSError) as error:
             return _failure(body, f"The server cannot be reached ({type(error).__name__}).")
+
+    async def _pause(self, request: httpx2.Request) -> None:
+        """Wait a moment before a stream is asked for again; the `mcp` package may wait for none.
+
+        Raises:
+            httpx2.ConnectError: nobody waits for the answer any more that would be in it.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- only tasks ask
+        now = time.monotonic()
+        asked = self._asked.setdefault(task, _Asked(began=now, is_call=request.method == "POST"))
+        if request.method == "GET":
+            if asked.is_call and now - asked.began > self._answers_within_s:
+                raise httpx2.ConnectError("The server did not answer in time.")
+            await asyncio.sleep(asked.last + _LEAST_PAUSE_S - now)
+        asked.last = time.monotonic()
 
 
 async def _whole(response: aiohttp.ClientResponse, asked: bytes) -> httpx2.Response:
