@@ -1,6 +1,7 @@
 """An MCP server of a shop: `python -m tests.mcp_shop http PORT`, or `... stdio`.
 
-The file that MCP_SHOP_NOTES names gets a line for each call.
+The file that MCP_SHOP_NOTES names gets a line for each call. Where MCP_SHOP_GATE names a file,
+`heard` answers when there is one.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ async def order(item: str, count: int) -> dict[str, int]:
 @server.tool(annotations=READS, structured_output=False)
 async def heard(context: Context) -> str:
     """Say what this server was told of the caller."""
+    note("heard")
     headers = context.headers or {}
     await asyncio.sleep(float(os.environ.get("MCP_SHOP_PAUSE", "0")))
+    gate = os.environ.get("MCP_SHOP_GATE")
+    while gate and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 -- another process makes it
+        await asyncio.sleep(0.02)
     said = {name.lower(): value for name, value in headers.items()}
     return f"{said.get('authorization')} {said.get('chatkeep-caller')} {said.get('cookie')}"
 
