@@ -555,7 +555,7 @@ async def test_victim_of_a_deadlock_is_tried_again(
     """Of two that wait for each other PostgreSQL undoes ours; the other goes on, then we do."""
     monkeypatch.setattr(door, "_AFTER_A_DEADLOCK_S", 1.0)  # the other may be slow to wake up
     dora = as_user(new_id())
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         await single.execute(
             dora,
             "insert into chat.conversations (user_id, id) values (%s, %s)",
@@ -565,20 +565,29 @@ async def test_victim_of_a_deadlock_is_tried_again(
         "update chat.conversations set title = coalesce(title, '') || %s"
         " where user_id = %s and id = %s"
     )
-    with psycopg.connect(database.admin_url) as other:
+    with (
+        psycopg.connect(database.admin_url) as other,
+        psycopg.connect(database.admin_url) as gate,
+    ):
         other.execute("set deadlock_timeout = '1h'")  # it is ours that is looked for
         other.execute(rename, ["a", dora.user_id, "first"])
-        ours = asyncio.create_task(
-            single.fetch_all(
-                dora,
-                *(Query(rename, ["b", dora.user_id, name], Answer) for name in ("second", "first")),
-            )
-        )
+        gate.execute(rename, ["c", dora.user_id, "third"])
+        queries = [
+            Query(rename, ["b", dora.user_id, name], Answer)
+            for name in ("second", "third", "first")
+        ]
+        ours = asyncio.create_task(single.fetch_all(dora, *queries))
         await backends(database.admin_url, "wait_event_type = 'Lock'", 1)
-        await asyncio.to_thread(other.execute, rename, ["a", dora.user_id, "second"])
+        others = asyncio.create_task(
+            asyncio.to_thread(other.execute, rename, ["a", dora.user_id, "second"])
+        )
+        # Whoever waits looks for a deadlock once, after a second: ours is to be the last to wait.
+        await until(lambda: database.waiting_for_locks() == 2)
+        gate.rollback()
+        await others
     await ours
     with psycopg.connect(database.admin_url) as reader:
         rows = reader.execute(
-            "select title from chat.conversations where user_id = %s", [dora.user_id]
+            "select id, title from chat.conversations where user_id = %s", [dora.user_id]
         ).fetchall()
-    assert {title for (title,) in rows} == {"ab"}
+    assert dict(rows) == {"first": "ab", "second": "ab", "third": "b"}
