@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from chatkeep.db import Database
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import MigratedDatabase, Server, Version, new_server, throw_away
 from tests.round_trips import RoundTripCounter
 
@@ -130,7 +131,7 @@ def database(postgres: Server) -> Iterator[MigratedDatabase]:
 @pytest.fixture
 async def db(database: MigratedDatabase) -> AsyncIterator[Database]:
     """The one door to SQL, open on this module's database."""
-    opened = Database(database.url, pool_size=4)
+    opened = Database(database.url, pool_size=4, borrow_timeout_s=PATIENCE_S)
     await opened.open()
     yield opened
     await opened.close()
