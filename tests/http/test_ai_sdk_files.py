@@ -20,7 +20,7 @@ from chatkeep.answering import shown_files
 from chatkeep.errors import PayloadTooLarge
 from chatkeep.files import FileRow
 from chatkeep.files.stored import File, StoredFiles
-from chatkeep.limits import AT_ONCE
+from chatkeep.limits import AT_ONCE, RATES, Rate
 from tests.serving import said, types, until
 
 if TYPE_CHECKING:
@@ -453,6 +453,25 @@ async def test_uploads_of_one_person_at_once_have_an_end(start: StartNode) -> No
     for content in (PNG, b""):  # taken, and refused
         await ana.client.call("POST", "/api/files", data=content, headers=headers)
     await uploaded(ana, PNG)
+
+
+async def test_file_of_a_question_that_is_one_too_many_is_not_kept(
+    start: StartNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted first; the question before, sent again, is answered as it was all the same."""
+    monkeypatch.setitem(RATES, "chat", Rate(1, 600))
+    node = await start(RATE_LIMITS="on")
+    ana, chat = node.person(), str(uuid4())
+    node.stage.play(["Seen."])
+    first = body_of(chat, picture(), TEXT)
+    await played(ana.client, first)
+    assert await files_of(node, ana) == 1
+    more = body_of(chat, picture(url=data_url(PNG + b"more")), TEXT, message_id="m2")
+    refused = await ana.client.post(ROUTE, more)
+    assert (refused.status, refused.json["code"]) == (429, "rate_limited")
+    assert await files_of(node, ana) == 1
+    assert said(await played(ana.client, first)) == "Seen."
+    assert await files_of(node, ana) == 1
 
 
 async def test_files_that_come_at_once_are_counted_one_after_the_other(

@@ -8,6 +8,7 @@ kept, brings their own.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from chatkeep.answering.answers import Answer
     from chatkeep.idempotency import Marked
     from chatkeep.principal import Principal
+    from chatkeep.web.ai_sdk.sent_files import SentFile
 
 router = APIRouter(
     prefix="/api/chat",
@@ -133,14 +135,17 @@ async def _begin(
     last = body.history[-1]
     if last.role == "assistant":
         return await _go_on(services, who, body, choices, marked)
-    turn = await _question(
+    turn, sent = await _question(
         services, who.user_id, body, last, choices.settings.model, is_marked=marked is not None
     )
     replies = services.replies
-    begin = replies.begin_or_wait if body.when_busy == "queue" else replies.begin_instead
-    return await begun_once(
-        services, who, turn, lambda turn: begin(who, turn, choices), marked=marked
-    )
+    start = replies.begin_or_wait if body.when_busy == "queue" else replies.begin_instead
+
+    async def begin(turn: Turn) -> Answer:
+        kept = await sent_files.kept_parts(services, who.user_id, sent)
+        return await start(who, _with_files(who.user_id, turn, kept), choices)
+
+    return await begun_once(services, who, turn, begin, marked=marked)
 
 
 async def _question(
@@ -151,33 +156,33 @@ async def _question(
     model: str,
     *,
     is_marked: bool,
-) -> Turn:
+) -> tuple[Turn, list[SentFile]]:
     """A new question, or another wording of one (`messageId` names the one replaced).
 
-    Where the request *is_marked*, its key says what is the same, and the wording does not.
+    Its files are beside it: they are kept when it was counted, and not before. Where the request
+    *is_marked*, its key says what is the same, and the wording does not.
     """
     text = last.question()
-    sent = await sent_files.kept_parts(services, user_id, body, last)
+    sent = await sent_files.read(services, user_id, body, last)
     replaced = body.messageId and await conversations.find_place(
         services.db, user_id, body.id, body.messageId
     )
-    return Turn(
+    turn = Turn(
         conversation_id=body.id,
         run_id=new_id(),
         message_id=new_id(),
         user_message_id=new_id(),
         model=model,
         content=text,
-        parts=_with_files(text, sent),
-        after=files.using(user_id, body.id, files.in_parts(sent)),
         client_id=last.id,
         branches=bool(replaced),
         parent_id=replaced.parent_id if replaced else None,
         may_create=True,
-        title=title_from(text or (sent[0]["filename"] if sent else "")),
-        request_key=_request_key(body, last.id, text, *files.in_parts(sent)),
+        title=title_from(text),
+        request_key=_request_key(body, last.id, text, *(one.id for one in sent)),
         may_recur=bool(replaced) and not is_marked,
     )
+    return turn, sent
 
 
 async def _regenerate(
@@ -254,9 +259,17 @@ async def _same_question(services: Services, user_id: str, body: ChatRequest, mo
     )
 
 
-def _with_files(text: str, sent: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    said = [{"type": "text", "text": text}] if text else []
-    return [*said, *sent] if sent else None
+def _with_files(user_id: str, turn: Turn, kept: list[dict[str, Any]]) -> Turn:
+    """Return *turn*, a question, with the files that were *kept* for it."""
+    if not kept:
+        return turn
+    said = [{"type": "text", "text": turn.content}] if turn.content else []
+    return replace(
+        turn,
+        parts=[*said, *kept],
+        after=files.using(user_id, turn.conversation_id, files.in_parts(kept)),
+        title=title_from(turn.content or kept[0]["filename"]),
+    )
 
 
 def _request_key(
