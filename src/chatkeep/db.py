@@ -30,6 +30,7 @@ from chatkeep.pipelines import PipelinedConnection
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
 
     from psycopg import AsyncConnection
 
@@ -118,6 +119,11 @@ class Query(Generic[Row]):
     text: LiteralString
     params: Params
     row: type[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +228,11 @@ class Database:
         """Run one statement as *caller* in one round trip; return its rows as *row*."""
         (rows,) = await self.fetch_all(caller, Query(text, params, row))
         return rows
+
+    async def now(self) -> datetime:
+        """Return the time by the one clock that all nodes have; their own may be hours off."""
+        (moment,) = await self.fetch(AUTH, "select now() as now", (), row=_Moment)
+        return moment.now
 
     @_again_after_a_deadlock
     async def execute(self, caller: Caller, text: LiteralString, params: Params) -> int:

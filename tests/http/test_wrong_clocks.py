@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Self
 
@@ -97,3 +98,17 @@ async def test_budget_begins_anew_when_the_database_counts_anew(
     for said in (refused.json["resets_at"], listed["resets_at"]):
         assert said in {soonest, latest}
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
+
+
+@pytest.mark.parametrize("wrong", [2 * HOUR, -2 * HOUR], ids=["ahead", "behind"])
+async def test_sign_in_is_as_fresh_as_it_is(node: Node, shift: Shift, wrong: timedelta) -> None:
+    """Who has just signed in may do what takes that, and whose sign-in is old may not."""
+    now = int(time.time())
+    fresh, old = [
+        node.person(amr=[{"method": "password", "timestamp": now - ago_s}]).client
+        for ago_s in (0, 5400)
+    ]
+    shift(wrong)
+    await make(fresh, "models:read")
+    refused = await old.post(KEYS, {"name": "Test", "scopes": ["chat"]})
+    assert (refused.status, refused.json["code"]) == (401, "step_up_required")

@@ -19,11 +19,12 @@ from chatkeep.errors import Forbidden, LastAdministrator, StepUpRequired, UserNo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from uuid import UUID
 
     from psycopg import AsyncConnection
 
+    from chatkeep.db import Database
     from chatkeep.issuance import EmbeddedIssuer
     from chatkeep.principal import Principal
 
@@ -61,13 +62,15 @@ async def require_administrator(
         raise StepUpRequired(acr_values="aal2")
 
 
-def require_fresh(who: Principal, max_age: timedelta, now: datetime) -> None:
-    """Refuse who signed in longer than *max_age* ago (ASVS 7.5.3).
+async def require_fresh(db: Database, who: Principal, max_age: timedelta) -> None:
+    """Refuse who signed in longer than *max_age* ago (ASVS 7.5.3), by the clock of the database.
 
     Raises:
         StepUpRequired: see above; also when the credential does not say.
+        Unavailable: the database is away.
     """
-    if who.authenticated_at is None or now - who.authenticated_at > max_age:
+    since = who.authenticated_at
+    if since is None or await db.now() - since > max_age:
         raise StepUpRequired(max_age=int(max_age.total_seconds()))
 
 

@@ -279,7 +279,7 @@ class Budgets:
             raise await self._refused(charge.user_id, violated) from violated
 
     async def _refused(self, user_id: str, violated: ConstraintViolated) -> Exception:
-        error = await refusal(self._db, user_id, violated)
+        error = await refusal(self._db, violated)
         if error is None:
             return violated
         await self.refuse(user_id, error)

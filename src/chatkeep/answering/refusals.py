@@ -45,7 +45,7 @@ async def why_violated(
     """Say why a constraint kept *turn* from beginning. A duplicate may break any of them first."""
     if (same := await find_repeated(db, user_id, turn)) is not None:
         return same
-    if (exhausted := await refusal(db, user_id, violated)) is not None:
+    if (exhausted := await refusal(db, violated)) is not None:
         return exhausted
     if violated.name == "messages_parent":
         return NotFound()

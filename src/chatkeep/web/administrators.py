@@ -7,7 +7,7 @@ has must have been shown. What changes something asks for a sign-in not long ago
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends
@@ -47,9 +47,10 @@ async def fresh_administrator(request: Request) -> Principal:
         StepUpRequired: they signed in longer than ADMIN_SIGN_IN_AGE ago; and as `administrator`.
     """
     who = await administrator(request)
-    max_age = timedelta(seconds=services_of(request).settings.admin_sign_in_age_s)
+    services = services_of(request)
+    max_age = timedelta(seconds=services.settings.admin_sign_in_age_s)
     try:
-        require_fresh(who, max_age, datetime.now(UTC))
+        await require_fresh(services.db, who, max_age)
     except StepUpRequired as error:
         _note(request, who, error)
         raise

@@ -45,11 +45,6 @@ class _Name:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    now: int
-
-
 async def begin(db: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
     """Let the database queue for *endpoints* what they want to hear of now.
 
@@ -134,17 +129,6 @@ async def queue(db: Database, event: str, content: str) -> None:
         " from chatkeep.webhooks where %s = any(events)",
         [content, event],
     )
-
-
-async def now(db: Database) -> int:
-    """Return the time in seconds since 1970, by the one clock that all servers have.
-
-    Receivers refuse what is minutes off by theirs: what a server with a wrong clock told was lost.
-    """
-    (moment,) = await db.fetch(
-        WORKER, "select floor(extract(epoch from now()))::bigint as now", (), row=_Moment
-    )
-    return moment.now
 
 
 async def bury(

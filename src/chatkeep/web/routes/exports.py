@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -64,7 +64,8 @@ async def erase_everything(
     """
     del confirm  # whoever does not say it is refused
     await require_second_factor(who, services)
-    require_fresh(who, timedelta(seconds=services.settings.admin_sign_in_age_s), datetime.now(UTC))
+    max_age = timedelta(seconds=services.settings.admin_sign_in_age_s)
+    await require_fresh(services.db, who, max_age)
     me = who.user_id
     erased = await erasure.erase(
         services.db, me, by=who, actor=me, stored=services.files, at_most=at_most

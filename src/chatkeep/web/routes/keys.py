@@ -5,7 +5,7 @@ A key is shown once, in the answer that makes it. No key reaches any of these ro
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -180,7 +180,7 @@ async def _require_strong(who: Principal, services: Services) -> None:
         raise Forbidden("Sign in to an account of your own to make API keys.")
     if services.settings.api_key_sign_in_age_s:
         max_age = timedelta(seconds=services.settings.api_key_sign_in_age_s)
-        require_fresh(who, max_age, datetime.now(UTC))
+        await require_fresh(services.db, who, max_age)
 
 
 async def _require_still_here(who: Principal, made: PersonalKey, services: Services) -> None:

@@ -145,7 +145,8 @@ async def _end_anybodys(services: Services, who: Principal, named: str) -> None:
     except (ValueError, Forbidden) as error:
         raise NotFound from error
     await services.authenticator.confirm(who)
-    require_fresh(who, timedelta(seconds=services.settings.admin_sign_in_age_s), datetime.now(UTC))
+    max_age = timedelta(seconds=services.settings.admin_sign_in_age_s)
+    await require_fresh(services.db, who, max_age)
     if not await end_session_of(services.db, None, session_id, actor=who.user_id):
         raise NotFound
 
