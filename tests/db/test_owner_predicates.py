@@ -32,6 +32,7 @@ from chatkeep.budgets.amounts import Limits, Price
 from chatkeep.budgets.ledger import Asking, Charged, Sums
 from chatkeep.chatkit import erasing, records
 from chatkeep.chatkit.records import NewItem
+from chatkeep.conversations import erasing as conversations_erasing
 from chatkeep.conversations import forking, imports, search, sharing
 from chatkeep.conversations.attached import Attached
 from chatkeep.conversations.imports import Arrival, Line
@@ -798,6 +799,7 @@ RETURNED = {
             checkpoints,
             conversation_items,
             conversations.changes,
+            conversations_erasing,
             conversations.pages,
             files.sent,
             history,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from chatkeep import files
 from chatkeep.conversations import holding, search
 from chatkeep.conversations.attached import Attached
+from chatkeep.conversations.erasing import erasing
 from chatkeep.db import Query, as_user
 
 if TYPE_CHECKING:
@@ -34,33 +35,11 @@ async def erase_item(
 
     What was *attached* goes with it; return where the bytes of its files were, if elsewhere.
     """
-    scope = {
-        "user": user_id,
-        "thread": thread_id,
-        "id": item_id,
-        "message": message_id,
-        "titles": attached.titles_sent,
-    }
+    scope = {"user": user_id, "thread": thread_id, "id": item_id, "message": message_id}
     _, _, _, _, *left = await db.fetch_all(
         as_user(user_id),
         holding(user_id, thread_id),
-        Query(
-            """
-            with erased as (
-              update chat.messages set content = '', parts = null
-              where user_id = %(user)s and conversation_id = %(thread)s and id = %(id)s
-              returning id
-            ), untitled as (
-              update chat.conversations set title = null
-              where user_id = %(user)s and id = %(thread)s and not title_typed
-                and (%(titles)s::text[] is null or title = any(%(titles)s::text[]))
-                and exists (select from erased)
-            )
-            select id from erased
-            """,
-            scope,
-            _Id,
-        ),
+        erasing(user_id, thread_id, item_id, attached),
         Query(
             """
             insert into chat.chatkit_items

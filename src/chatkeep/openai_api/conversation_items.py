@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from chatkeep import files, runs
 from chatkeep.conversations import holding, list_messages, search
 from chatkeep.conversations.attached import Attached
+from chatkeep.conversations.erasing import erasing
 from chatkeep.db import ConstraintViolated, Query, as_user
 from chatkeep.errors import NotFound, RunInProgress
 
@@ -278,20 +279,20 @@ async def erase(
         RunInProgress: the conversation is being answered.
         NotFound: no such message.
     """
-    values = {
-        "user": user_id,
-        "conversation": conversation_id,
-        "message": message_id,
-        "content": content,
-        "parts": None if parts is None else Jsonb(list(parts)),
-        "part": part_id,
-        "titles": attached.titles_sent,
-    }
-    erasing = Query(_ERASE, values, _Id)
+    said = erasing(
+        user_id,
+        conversation_id,
+        message_id,
+        attached,
+        content=content,
+        parts=parts,
+        part_id=part_id,
+        idle=True,
+    )
     leaving = files.leaving(user_id, conversation_id, attached.file_ids)
     unfound = search.reading_again(conversation_id, message_id)
     held = holding(user_id, conversation_id)
-    there, erased, _, *left = await db.fetch_all(as_user(user_id), held, erasing, unfound, *leaving)
+    there, erased, _, *left = await db.fetch_all(as_user(user_id), held, said, unfound, *leaving)
     if not erased:
         found = there and await list_messages(db, user_id, conversation_id, [message_id])
         raise await _why_not(db, user_id, conversation_id, is_there=bool(found))
@@ -313,30 +314,3 @@ async def _why_not(
 
 def _json(parts: Sequence[dict[str, Any]] | None) -> str | None:
     return None if parts is None else msgspec.json.encode(list(parts)).decode()
-
-
-_ERASE = """
-with erased as (
-  update chat.messages set content = %(content)s, parts = %(parts)s::jsonb
-  where user_id = %(user)s and conversation_id = %(conversation)s
-    and id = %(message)s and not exists (
-      select from chat.runs r where r.user_id = %(user)s
-        and r.conversation_id = %(conversation)s and r.state in ('queued', 'running'))
-  returning id
-), copy_of_message as (
-  update chat.chatkit_items set item = '{}', hidden = true
-  where user_id = %(user)s and conversation_id = %(conversation)s
-    and id = %(message)s and exists (select from erased)
-), copy_of_part as (
-  -- Not both at once: looking for several, PostgreSQL before 17 may read all there are.
-  update chat.chatkit_items set item = '{}', hidden = true
-  where user_id = %(user)s and conversation_id = %(conversation)s
-    and id = %(part)s and exists (select from erased)
-), untitled as (
-  update chat.conversations set title = null
-  where user_id = %(user)s and id = %(conversation)s and not title_typed
-    and (%(titles)s::text[] is null or title = any(%(titles)s::text[]))
-    and exists (select from erased)
-)
-select id from erased
-"""
