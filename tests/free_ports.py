@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port at which nobody listens, and that this process was not given before.
+    """Return a port at which nobody listens, and that no run of tests beside us was given.
 
     A server that is stopped and started again finds it free: it is below those that the
     system takes for outgoing connections.
@@ -22,7 +23,7 @@ def free_port() -> int:
     highest = _highest()
     while True:
         port = candidates.randrange(_LOWEST, highest)
-        if port not in _given and _is_free(port):
+        if port not in _given and _is_free(port) and _is_ours(port):
             _given.add(port)
             return port
 
@@ -38,4 +39,21 @@ def _is_free(port: int) -> bool:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError:
         return False
+    return True
+
+
+def _is_ours(port: int) -> bool:
+    """Whether no other process of tests on this machine has it; from then on we do, to our end.
+
+    Several run side by side, and some time passes until a server listens at the port it is given.
+    """
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0port {port} of Chatkeep's tests")
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()  # the name is free again when this process is gone
     return True
