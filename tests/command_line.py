@@ -17,6 +17,8 @@ from tests.patience import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+#: A first start makes a cluster and does all migrations, in many times of what any other takes.
+FIRST_START_S = 3 * PATIENCE_S
 CHATKEEP = str(Path(sys.executable).parent / "chatkeep")
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
@@ -52,9 +54,14 @@ class Running:
 
     async def says(self, text: str) -> str:
         """Wait until *text* was said; return all that was said until then."""
-        async with asyncio.timeout(PATIENCE_S), self._grew:
-            await self._grew.wait_for(lambda: text in self.out or self._reading.done())
-        assert text in self.out, f"it ended and never said {text!r}:\n{self.out}\n{self.errors()}"
+        became = "ended"
+        try:
+            async with asyncio.timeout(FIRST_START_S), self._grew:
+                await self._grew.wait_for(lambda: text in self.out or self._reading.done())
+        except TimeoutError:
+            became = f"went on for {FIRST_START_S:g} s"
+        said = f"it {became} and never said {text!r}:\n{self.out}\n{self.errors()}"
+        assert text in self.out, said
         return self.out
 
     async def ends(self) -> int:
