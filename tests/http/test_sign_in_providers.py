@@ -893,6 +893,16 @@ async def test_linking_needs_a_fresh_sign_in_that_still_stands(
     assert (answer.status, answer.json["error_code"]) == (400, "reauthentication_needed")
 
 
+async def test_linking_goes_by_the_clock_by_which_the_sign_in_was_noted(
+    node: Node, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a server's own is an hour ahead nobody's sign-in was ever fresh."""
+    ana = bearer(node, await browser.go(authorize_url(node)))
+    ahead = "chatkeep.web.routes.gotrue.providers.time"
+    monkeypatch.setattr(ahead, lambda: time.time() + 3600, raising=False)
+    await linking_url(node, ana)
+
+
 async def test_linking_can_be_switched_off(
     acme: StandIn, start: StartNode, session: aiohttp.ClientSession
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from time import time
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -319,7 +318,7 @@ async def link_identity(
         provider=_provider(request, provider).name,
         redirect_to=redirects.permitted(services.settings, redirect_to),
         challenge=_challenge(code_challenge, code_challenge_method),
-        linking=_linking(request, here),
+        linking=await _linking(request, here),
     )
     browser = browser_of_own_page(request)
     ticket = await flows.begin(services.db, flow, browser=browser)
@@ -344,10 +343,10 @@ async def unlink_identity(
 
 
 async def _wanted_link(request: Request) -> Linking:
-    return _linking(request, await here_of(request))
+    return await _linking(request, await here_of(request))
 
 
-def _linking(request: Request, here: Here) -> Linking:
+async def _linking(request: Request, here: Here) -> Linking:
     """Return what a person asks for who wants to link a provider, if they may now.
 
     Raises:
@@ -355,7 +354,8 @@ def _linking(request: Request, here: Here) -> Linking:
     """
     _require_linking(request, here)
     newest = max((float(one.get("timestamp", 0)) for one in here.session.amr), default=0.0)
-    if newest < time() - FRESH.total_seconds():
+    now = await services_of(request).db.now()
+    if newest < (now - FRESH).timestamp():
         raise ReauthenticationNeeded("Sign in again before you link another provider")
     return Linking(user_id=here.user.id, session_id=here.session.id)
 
