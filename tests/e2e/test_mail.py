@@ -42,7 +42,7 @@ async def test_mail_survives_kill_9(database: MigratedDatabase, home: Path) -> N
     try:
         async with server_process(home / "data", settings) as server:
             await db.fetch_all(AUTH, queued(mail, outgoing))
-            await until(lambda: _attempts(database) == [1])
+            await until(lambda: max(_attempts(database), default=0) >= 1)
             await server.kill()
             async with mail_server(port=mail_port) as receiving:
                 await server.start()

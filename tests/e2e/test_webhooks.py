@@ -49,7 +49,7 @@ async def test_webhooks_survive_kill_9(database: MigratedDatabase, home: Path) -
     }
     async with server_process(home / "data", settings) as server, aiohttp.ClientSession() as http:
         await server.sign_up(http)
-        await until(lambda: attempts(database) == [1])
+        await until(lambda: max(attempts(database), default=0) >= 1)
         await server.kill()
         async with receiving(port) as crm:
             await server.start()
