@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final
 
 from chatkeep import audit
 from chatkeep.batches import in_turns
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 LISTED_AT_MOST: Final = 500
 #: One that has ended is shown for so long, and then forgotten.
 KEPT_FOR: Final = timedelta(days=90)
-_SEEN: LiteralString = (
-    "id, name, shown, issuer, scopes, created_at, expires_at, last_used_at, revoked_at,"
-    " coalesce(revoked_at, case when expires_at <= now() then expires_at end) as ended_at, reason"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +99,12 @@ async def make(
     """
     key = texts.new_key()
     made = Query(
-        "insert into chatkeep.personal_keys (user_id, id, issuer, subject, name, shown, key_hash,"  # noqa: S608 -- a literal of this file
+        "insert into chatkeep.personal_keys (user_id, id, issuer, subject, name, shown, key_hash,"
         " scopes, role, roles, expires_at) select %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
         " now() + %s where (select count(*) from chatkeep.personal_keys where user_id = %s"
         "  and revoked_at is null and expires_at > now()) < %s"
-        " returning user_id, " + _SEEN,
+        " returning user_id, id, name, shown, issuer, scopes, created_at, expires_at,"
+        "  last_used_at, revoked_at, null::timestamptz as ended_at, reason",
         (
             *(who.user_id, key_id, who.issuer, who.subject, wanted.name),
             *(texts.shown_part(key), texts.hash_of(key), sorted(wanted.scopes)),
@@ -137,7 +134,9 @@ async def list_own(db: Database, user_id: str) -> list[PersonalKey]:
     """List the keys of a person, the newest first; also what ended lately."""
     return await db.fetch(
         as_user(user_id),
-        "select " + _SEEN + " from chatkeep.personal_keys where user_id = %s"  # noqa: S608 -- as above
+        "select id, name, shown, issuer, scopes, created_at, expires_at, last_used_at, revoked_at,"
+        "  coalesce(revoked_at, case when expires_at <= now() then expires_at end) as ended_at,"
+        "  reason from chatkeep.personal_keys where user_id = %s"
         " and least(expires_at, revoked_at) > now() - %s"
         " order by created_at desc, id desc limit %s",
         (user_id, KEPT_FOR, LISTED_AT_MOST),
