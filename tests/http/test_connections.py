@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-class Impatient(GuardedProtocol):
-    """The same connection with less time, and less room."""
+class Little(GuardedProtocol):
+    """The same connection with less room; a machine that stands still is no slow client."""
+
+    receive_s = PATIENCE_S
+    max_connections = 20
+    take_s = PATIENCE_S
+
+
+class Impatient(Little):
+    """The same, for those who have no time to lose."""
 
     receive_s = 0.3
-    max_connections = 20
     take_s = 0.3
+
+
+in_a_hurry = pytest.mark.parametrize("protocol", [Impatient])
 
 
 class Echo:
@@ -64,7 +74,14 @@ class Echo:
 async def serving(app: Echo | Large, protocol: type[GuardedProtocol]) -> AsyncIterator[int]:
     """Serve *app* and lend the port."""
     config = uvicorn.Config(
-        app, port=0, http=protocol, ws="none", lifespan="off", log_config=None, server_header=False
+        app,
+        port=0,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=int(PATIENCE_S),
     )
     server = uvicorn.Server(config)
     config.load()
@@ -86,9 +103,15 @@ def app() -> Echo:
 
 
 @pytest.fixture
-async def port(app: Echo) -> AsyncIterator[int]:
-    """Where it is served to those who have no time to lose."""
-    async with serving(app, Impatient) as found:
+def protocol() -> type[GuardedProtocol]:
+    """How it is served; tests of what takes too long are `in_a_hurry`."""
+    return Little
+
+
+@pytest.fixture
+async def port(app: Echo, protocol: type[GuardedProtocol]) -> AsyncIterator[int]:
+    """Where it is served."""
+    async with serving(app, protocol) as found:
         yield found
 
 
@@ -187,6 +210,7 @@ async def test_answered_request_is_no_garbage(wire: Wire) -> None:
     assert left <= 2
 
 
+@in_a_hurry
 @pytest.mark.parametrize(
     "sent",
     [
@@ -205,6 +229,7 @@ async def test_request_that_does_not_arrive_is_given_up(wire: Wire, sent: bytes)
     assert await wire.refusal() == (408, "request_timeout")
 
 
+@in_a_hurry
 async def test_stray_line_ends_do_not_keep_a_connection(wire: Wire) -> None:
     """Between two requests, too, whoever says nothing that is one is given up."""
     await wire.send(GET)
@@ -213,6 +238,7 @@ async def test_stray_line_ends_do_not_keep_a_connection(wire: Wire) -> None:
     assert await wire.refusal() == (408, "request_timeout")
 
 
+@in_a_hurry
 async def test_dribbling_buys_no_time(connect: Connect) -> None:
     """A byte now and then, of a head or a body, does not keep the connection."""
     for start in (
@@ -232,6 +258,7 @@ async def test_dribbling_buys_no_time(connect: Connect) -> None:
         assert await refusal == (408, "request_timeout")
 
 
+@in_a_hurry
 async def test_slow_answer_is_no_slow_request(app: Echo, wire: Wire) -> None:
     """A client that has sent everything may wait for its answer as long as it takes."""
     app.go_on.clear()
@@ -433,7 +460,7 @@ async def test_nonsense_is_400(wire: Wire) -> None:
 
 async def test_flood_of_connections_is_503_and_passes(connect: Connect) -> None:
     """One connection too many is told so at once; when others leave, there is room again."""
-    crowd = [await connect() for _ in range(Impatient.max_connections)]
+    crowd = [await connect() for _ in range(Little.max_connections)]
     for wire in crowd:
         await wire.send(GET)
         assert await wire.answer() == (200, b"")

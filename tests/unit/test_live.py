@@ -38,6 +38,7 @@ from chatkeep.events import (
     Usage,
 )
 from chatkeep.runs import Address, Ending
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,7 +235,7 @@ async def test_reader_of_an_ended_answer_is_not_kept_waiting() -> None:
     """After the end everything is there at once."""
     answer = answer_of([TextDelta(text="a")])
     answer.end(ENDING)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         assert told(await read(answer)) == [(0, "text", "a")]
 
 

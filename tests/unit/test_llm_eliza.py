@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -143,8 +144,9 @@ def test_every_rule_can_be_said() -> None:
 @pytest.mark.parametrize("text", ["i am " * 5000, "my you " * 5000, " " * 20_000, "a" * 20_000])
 async def test_no_text_keeps_her_busy(text: str) -> None:
     """The patterns look at each character a bounded number of times."""
-    async with asyncio.timeout(2):
-        assert await answer(text)
+    began = time.process_time()
+    assert await answer(text)
+    assert time.process_time() - began < 2
 
 
 def test_she_is_said_to_answer_only_where_nobody_else_does() -> None:
