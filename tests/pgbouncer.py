@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from tests.patience import PATIENCE_S
 from tests.postgres_servers import LOGIN
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def pooled(database: MigratedDatabase) -> Iterator[MigratedDatabase]:
 
 
 def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             psycopg.connect(url).close()
