@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 import aiohttp
+import httpx
 import pytest
-from supabase import AsyncClient, acreate_client
+from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from supabase_auth.errors import AuthApiError
 
 from tests.gotrue_people import OURS_ALONE, PASSWORD
+from tests.patience import PATIENCE_S
 from tests.serving import Node, start_node
 from tests.stories import told_by
 
@@ -78,7 +80,8 @@ async def client(node: Node) -> AsyncIterator[Client]:
     made: list[AsyncClient] = []
 
     async def make(key: str, /) -> AsyncClient:
-        made.append(await acreate_client(node.url, key))
+        options = AsyncClientOptions(httpx_client=httpx.AsyncClient(timeout=PATIENCE_S))
+        made.append(await acreate_client(node.url, key, options))
         return made[-1]
 
     yield make

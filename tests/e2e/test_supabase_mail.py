@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
+import httpx
 import pytest
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 from supabase_auth.errors import AuthApiError
 
 from tests.gotrue_people import OURS_ALONE, PASSWORD
 from tests.http.mailbox import landed, newest_to, open_and_press, secret_of
+from tests.patience import PATIENCE_S
 from tests.serving import Node, start_node
 from tests.stories import told_by
 
@@ -93,7 +95,11 @@ async def client(node: Node) -> AsyncIterator[NewClient]:
     made: list[AsyncClient] = []
 
     async def make(flow: AuthFlowType = "implicit") -> AsyncClient:
-        options = AsyncClientOptions(flow_type=flow, auto_refresh_token=False)
+        options = AsyncClientOptions(
+            flow_type=flow,
+            auto_refresh_token=False,
+            httpx_client=httpx.AsyncClient(timeout=PATIENCE_S),
+        )
         key = node.services.embedded.supabase_keys.publishable
         made.append(await acreate_client(node.url, key, options))
         return made[-1]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.api_document import DOCUMENT
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.serving import Node, Person
@@ -58,6 +59,7 @@ async def test_document_says_all_that_happens(
         *("--config-file", configuration, "run", f"{node.url}/openapi.json"),
         *("--header", f"Authorization: {ana.client.headers['authorization']}"),
         *("--phases", phases, "--max-examples", EXAMPLES),
+        *("--request-timeout", str(PATIENCE_S)),
         # One worker: Python 3.11 cannot parse in two threads at once, as hypothesis does.
         *("--seed", "1", "--generation-database", "none", "--workers", "1", "--no-color"),
         stdout=asyncio.subprocess.PIPE,
