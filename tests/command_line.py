@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.patience import PATIENCE_S
+from tests.patience import FIRST_START_S, PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-#: A first start makes a cluster and does all migrations, in many times of what any other takes.
-FIRST_START_S = 3 * PATIENCE_S
 CHATKEEP = str(Path(sys.executable).parent / "chatkeep")
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 

@@ -8,6 +8,5 @@ from typing import Final
 #: share stands still for tens of seconds at times.
 PATIENCE_S: Final = 60.0
 
-#: Seconds between two looks that count at most: where it was longer the whole machine stood still,
-#: and what is waited for with it, so that it says nothing of how quick that is.
-STANDSTILL_S: Final = 0.1
+#: A first start makes a cluster and does all migrations, in many times of what any other takes.
+FIRST_START_S: Final = 3 * PATIENCE_S

@@ -14,7 +14,7 @@ from uuid import uuid4
 import aiohttp
 
 from tests.free_ports import free_port
-from tests.patience import PATIENCE_S
+from tests.patience import FIRST_START_S, PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -57,7 +57,7 @@ class ServerProcess:
                 env={**os.environ, **self._settings},
                 cwd=self.data.parent,
             )
-        async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as http:
+        async with asyncio.timeout(FIRST_START_S), aiohttp.ClientSession() as http:
             while not await self._is_ready(http):
                 assert self._process.returncode is None, self.log[-MUCH_LOG:]
                 await asyncio.sleep(0.02)

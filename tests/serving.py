@@ -30,7 +30,8 @@ from chatkeep.web.app import create_app
 from chatkeep.web.connections import GuardedProtocol
 from tests import forge
 from tests.listeners import accept_no_more
-from tests.patience import PATIENCE_S, STANDSTILL_S
+from tests.machine_time import counted
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -59,39 +60,19 @@ _names = count(1)
 async def until(
     holds: Callable[[], bool | Awaitable[bool]], *, within_s: float = PATIENCE_S
 ) -> None:
-    """Return as soon as *holds* does; fail when that takes longer than *within_s*."""
-    waited_s, looked_at = 0.0, time.monotonic()
-    while True:
+    """Return as soon as *holds* does; fail when that takes longer than *within_s*.
+
+    What the machine stands still meanwhile is no part of that.
+    """
+
+    async def does_hold() -> bool:
         found = holds()
-        if found if isinstance(found, bool) else await found:
-            return
-        now = time.monotonic()
-        waited_s += min(now - looked_at, STANDSTILL_S)
-        looked_at = now
-        assert waited_s < within_s, f"did not come true within {within_s:g} s"
-        await asyncio.sleep(0.01)
+        return found if isinstance(found, bool) else await found
 
-
-@asynccontextmanager
-async def no_longer_than(most_s: float) -> AsyncIterator[None]:
-    """Fail when what is done in the block takes longer than *most_s*."""
-    waited_s = 0.0
-
-    async def look() -> None:
-        nonlocal waited_s
-        looked_at = time.monotonic()
-        while True:
+    with counted() as passed_s:
+        while not await does_hold():
+            assert passed_s() < within_s, f"did not come true within {within_s:g} s"
             await asyncio.sleep(0.01)
-            now = time.monotonic()
-            waited_s += min(now - looked_at, STANDSTILL_S)
-            looked_at = now
-
-    looking = asyncio.create_task(look())
-    try:
-        yield
-    finally:
-        looking.cancel()
-    assert waited_s < most_s, f"took longer than {most_s:g} s"
 
 
 # --- what a client sees -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from tests.command_line import CHATKEEP, environment
 from tests.free_ports import free_port
-from tests.patience import PATIENCE_S
+from tests.patience import FIRST_START_S, PATIENCE_S
 
 FULL = Path("/dev/full")
 
@@ -28,12 +28,19 @@ async def test_server_whose_log_disk_is_full_serves_and_ends_well(home: Path) ->
             stdout=full,
             stderr=full,
         )
-    async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as http:
-        while not await _is_ready(http, port):
-            assert process.returncode is None
-            await asyncio.sleep(0.05)
+    try:
+        async with aiohttp.ClientSession() as http:
+            async with asyncio.timeout(FIRST_START_S):
+                while not await _is_ready(http, port):
+                    assert process.returncode is None
+                    await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
 
 
 async def _is_ready(http: aiohttp.ClientSession, port: int) -> bool:

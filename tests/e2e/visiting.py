@@ -23,7 +23,7 @@ from playwright.async_api import expect
 
 import chatkeep
 from tests.chromium import NEEDS_CHROMIUM
-from tests.patience import PATIENCE_S
+from tests.patience import FIRST_START_S, PATIENCE_S
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Server:
                     **self.environment,
                 },
             )
-        async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE_S):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(FIRST_START_S):
             while not await self._is_ready(http):
                 assert self.process.returncode is None, (self.folder / "log").read_text()
                 await asyncio.sleep(0.05)

@@ -18,8 +18,9 @@ from chatkeep.server import _protocol
 from chatkeep.web.connections import GuardedProtocol
 from chatkeep.web.routes import pages
 from tests.api_document import DOCUMENT
+from tests.machine_time import quick
 from tests.patience import PATIENCE_S
-from tests.serving import exchange, no_longer_than, parsed, until
+from tests.serving import exchange, parsed, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -202,7 +203,7 @@ async def test_slow_clients_are_given_up_while_others_are_served(
             await asyncio.wait([ended], timeout=0.05)
 
     dripping = asyncio.create_task(drip())
-    async with no_longer_than(5):
+    with quick(5):
         while not ended.done():
             answer = await ana.client.get(LIST)
             assert answer.status == 200
@@ -225,7 +226,7 @@ async def test_flood_of_connections_is_503_and_passes(
     for reader, _ in crowd:
         async with asyncio.timeout(PATIENCE_S):
             assert b" 200 " in await reader.readuntil(b"\r\n")
-    async with no_longer_than(3):
+    with quick(3):
         late = [
             await opened(HEALTH.replace(b"x\r\n\r", b"x\r\nConnection: close\r\n\r"))
             for _ in range(100)

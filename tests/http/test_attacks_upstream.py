@@ -14,9 +14,10 @@ import pytest
 from chatkeep.config import Settings
 from chatkeep.errors import SetupError
 from tests.chatkit_client import said_by_user
+from tests.machine_time import quick
 from tests.patience import PATIENCE_S
 from tests.raw_upstream import RawUpstream, Wire, delta, failing, provider_of, raw_upstream
-from tests.serving import no_longer_than, until
+from tests.serving import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -424,8 +425,9 @@ async def test_whoever_leaves_or_stops_frees_the_provider_within_two_seconds(
     async with serving(start, answer) as (node, upstream):
         client = node.person().client
         await leave(client, spoke)
-        async with asyncio.timeout(PATIENCE_S), no_longer_than(GONE_WITHIN_S):
-            await closed.wait()
+        with quick(GONE_WITHIN_S):
+            async with asyncio.timeout(PATIENCE_S):
+                await closed.wait()
 
         async def booked() -> bool:
             month = (await client.get("/api/usage")).json["this_month"]

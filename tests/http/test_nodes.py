@@ -13,8 +13,9 @@ from psycopg import sql
 
 from chatkeep import runs
 from chatkeep.db import Database, as_user
+from tests.machine_time import quick
 from tests.postgres_servers import MigratedDatabase, Server, new_server, throw_away
-from tests.serving import no_longer_than, said, types, until
+from tests.serving import said, types, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ async def test_answer_is_stopped_from_another_node(node: Node, other: Node, ana:
     there = ana.client.but(url=other.url)
     async with ana.client.stream(ROUTE, submit(chat, "Tell")) as stream:
         await stream.until(lambda event: types([event]) == ["text-delta"])
-        async with no_longer_than(2):
+        with quick(2):
             stopped = await there.post(f"{ROUTE}/{chat}/stop")
         assert stopped.json["stopped"] == stream.events[0].data["messageMetadata"]["run_id"]
         assert (model.running, model.abandoned) == (0, 1)

@@ -17,9 +17,10 @@ import psycopg
 import pytest
 
 from chatkeep.redis_link import RedisLink
+from tests.machine_time import quick
 from tests.patience import PATIENCE_S
 from tests.redis_servers import RedisServer, needs_redis, running_redis
-from tests.serving import no_longer_than, types, until
+from tests.serving import types, until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -268,7 +269,7 @@ async def test_open_streams_end_on_every_node(
             node.stage.play(["One", gate, ", two."])
             streams.append(await open_streams.enter_async_context(asking(me.but(url=node.url))))
             await streams[-1].until(lambda event: "One" in str(event.data))
-        async with no_longer_than(BOUND_S):
+        with quick(BOUND_S):
             await end(victim)
             for stream in streams:
                 await stream.rest()
