@@ -223,6 +223,7 @@ async def test_behind_a_pooler_it_listens_only_at_an_address_for_that(
     if listens:
         monkeypatch.setenv("DATABASE_LISTEN_URL", database.url)
     shown = {"authorization": bo.client.headers["authorization"]}
+    await until(lambda: bool(listening(database)))  # the node of `bo`
     before = listening(database)
     async with served(example(FIRST), session) as client:
 
