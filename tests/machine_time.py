@@ -21,10 +21,10 @@ def counted() -> Iterator[Callable[[], float]]:
     """Lend what says how many seconds the machine has gone on since the block began.
 
     A thread beside the block counts how often it could go on. Whoever keeps it from that by work
-    of this process, with Python's lock held, is counted by the processor time of the process.
+    in the block's own thread, with Python's lock held, is counted by the processor time of that.
     """
     over, ticks = threading.Event(), 0
-    worked = time.process_time()
+    worked = time.thread_time()
 
     def count() -> None:
         nonlocal ticks
@@ -32,7 +32,7 @@ def counted() -> Iterator[Callable[[], float]]:
             ticks += 1
 
     def passed_s() -> float:
-        return max(ticks * _TICK_S, time.process_time() - worked)
+        return max(ticks * _TICK_S, time.thread_time() - worked)
 
     counting = threading.Thread(target=count, name="counts while the machine goes on")
     counting.start()
