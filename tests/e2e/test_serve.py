@@ -222,6 +222,20 @@ async def test_signal_that_python_swallows_stops_it_all_the_same(
     assert "KeyboardInterrupt" in (settled / "errors.txt").read_text()
 
 
+@asynccontextmanager
+async def being_answered(
+    http: aiohttp.ClientSession, base: str, who: dict[str, str]
+) -> AsyncIterator[tuple[str, aiohttp.ClientResponse]]:
+    """Ask in a new conversation; lend its id and the stream, of which the beginning has come."""
+    async with http.post(f"{base}/api/v1/chat/start", json={}, headers=who) as made:
+        chat = (await made.json())["conversation_id"]
+    body = {"conversation_id": chat, "message": "I feel tired"}
+    headers = {**who, "accept": "text/event-stream"}
+    async with http.post(f"{base}/api/v1/chat/message", json=body, headers=headers) as answer:
+        await answer.content.readline()
+        yield chat, answer
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_running_answer_ends_before_the_server_does(
     settled: Path, http: aiohttp.ClientSession, workers: str
@@ -230,12 +244,7 @@ async def test_running_answer_ends_before_the_server_does(
     async with serving(*ANY_PORT, "--workers", workers, cwd=settled) as server:
         base = await address(server)
         ana = await token(settled, "ana")
-        async with http.post(f"{base}/api/v1/chat/start", json={}, headers=ana) as answer:
-            chat = (await answer.json())["conversation_id"]
-        body = {"conversation_id": chat, "message": "I feel tired"}
-        headers = {**ana, "accept": "text/event-stream"}
-        async with http.post(f"{base}/api/v1/chat/message", json=body, headers=headers) as answer:
-            await answer.content.readline()
+        async with being_answered(http, base, ana) as (chat, answer):
             everybody = [server.process.pid, *children_of(server.process.pid)]
             for pid in everybody:
                 os.kill(pid, signal.SIGTERM)
@@ -255,12 +264,7 @@ async def test_terminal_that_is_said_to_be_closed_again_hurries_nobody(
     async with serving(*ANY_PORT, "--workers", workers, cwd=settled) as server:
         base = await address(server)
         ana = await token(settled, "ana")
-        async with http.post(f"{base}/api/v1/chat/start", json={}, headers=ana) as answer:
-            chat = (await answer.json())["conversation_id"]
-        body = {"conversation_id": chat, "message": "I feel tired"}
-        headers = {**ana, "accept": "text/event-stream"}
-        async with http.post(f"{base}/api/v1/chat/message", json=body, headers=headers) as answer:
-            await answer.content.readline()
+        async with being_answered(http, base, ana) as (_, answer):
             os.killpg(server.process.pid, signal.SIGHUP)
             await server.says("Stopping: ")
             os.killpg(server.process.pid, signal.SIGHUP)
